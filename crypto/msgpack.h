@@ -1,0 +1,150 @@
+// msgpack: how every structured body is written and read, on the wires and on disk.
+//
+// A message is a plain struct with MSGPACK_DEFINE_ARRAY(fields...): an array, so new fields go to
+// the end and an older reader ignores them. Raw bytes are `Blob` (msgpack bin), text is std::string
+// (msgpack str), ids (`Fixed`) are bin of their exact length.
+// Unpacking is safe on hostile bytes: a first pass refuses nesting deeper than kDepthMax and any
+// array or map that declares more elements than bytes are left, before anything is allocated.
+// Thread: any; no shared state.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include <msgpack.hpp>
+
+#include "crypto/bytes.h"
+#include "crypto/result.h"
+
+namespace starling {
+
+inline constexpr std::uint32_t kMsgpackDepthMax = 16;
+
+struct Blob {
+  Bytes data;
+  friend bool operator==(const Blob&, const Blob&) = default;
+};
+
+// A bin that borrows from the frame it was read from, or from the caller's bytes when packing.
+struct BlobView {
+  View data;
+};
+
+namespace msgpack_detail {
+// Ok when `in` is exactly one msgpack value inside the limits.
+Status check(View in);
+struct Sink {
+  Bytes& out;
+  void write(const char* data, std::size_t n) { out.append(data, n); }
+};
+}  // namespace msgpack_detail
+
+template <class T>
+void pack_into(Bytes& out, const T& value) {
+  msgpack_detail::Sink sink{out};
+  msgpack::packer<msgpack_detail::Sink> packer(sink);
+  packer.pack(value);
+}
+
+template <class T>
+Bytes pack(const T& value) {
+  Bytes out;
+  pack_into(out, value);
+  return out;
+}
+
+// kCorrupt for bytes that are not one well-formed T. Views inside T borrow from `in`.
+template <class T>
+Result<T> unpack(View in) {
+  TRY(msgpack_detail::check(in));
+  try {
+    msgpack::zone zone(1024);
+    const msgpack::object object = msgpack::unpack(
+        zone, in.data(), in.size(), [](msgpack::type::object_type, std::size_t, void*) { return true; });
+    return object.as<T>();
+  } catch (const std::exception& e) {
+    return Error{Errc::kCorrupt, std::string("not the expected message: ") + e.what()};
+  }
+}
+
+}  // namespace starling
+
+namespace msgpack {
+MSGPACK_API_VERSION_NAMESPACE(MSGPACK_DEFAULT_API_NS) {
+namespace adaptor {
+
+template <class Tag, std::size_t N>
+struct pack<starling::Fixed<Tag, N>> {
+  template <typename Stream>
+  msgpack::packer<Stream>& operator()(msgpack::packer<Stream>& o,
+                                      const starling::Fixed<Tag, N>& v) const {
+    o.pack_bin(N);
+    o.pack_bin_body(reinterpret_cast<const char*>(v.raw.data()), N);
+    return o;
+  }
+};
+template <class Tag, std::size_t N>
+struct convert<starling::Fixed<Tag, N>> {
+  const msgpack::object& operator()(const msgpack::object& o, starling::Fixed<Tag, N>& v) const {
+    if (o.type != msgpack::type::BIN || o.via.bin.size != N) throw msgpack::type_error();
+    std::memcpy(v.raw.data(), o.via.bin.ptr, N);
+    return o;
+  }
+};
+
+template <class Tag, class Rep>
+struct pack<starling::Id<Tag, Rep>> {
+  template <typename Stream>
+  msgpack::packer<Stream>& operator()(msgpack::packer<Stream>& o,
+                                      const starling::Id<Tag, Rep>& v) const {
+    return o.pack(v.value);
+  }
+};
+template <class Tag, class Rep>
+struct convert<starling::Id<Tag, Rep>> {
+  const msgpack::object& operator()(const msgpack::object& o, starling::Id<Tag, Rep>& v) const {
+    v.value = o.as<Rep>();
+    return o;
+  }
+};
+
+template <>
+struct pack<starling::Blob> {
+  template <typename Stream>
+  msgpack::packer<Stream>& operator()(msgpack::packer<Stream>& o, const starling::Blob& v) const {
+    o.pack_bin(static_cast<std::uint32_t>(v.data.size()));
+    o.pack_bin_body(v.data.data(), static_cast<std::uint32_t>(v.data.size()));
+    return o;
+  }
+};
+template <>
+struct convert<starling::Blob> {
+  const msgpack::object& operator()(const msgpack::object& o, starling::Blob& v) const {
+    if (o.type != msgpack::type::BIN) throw msgpack::type_error();
+    v.data.assign(o.via.bin.ptr, o.via.bin.size);
+    return o;
+  }
+};
+template <>
+struct pack<starling::BlobView> {
+  template <typename Stream>
+  msgpack::packer<Stream>& operator()(msgpack::packer<Stream>& o,
+                                      const starling::BlobView& v) const {
+    o.pack_bin(static_cast<std::uint32_t>(v.data.size()));
+    o.pack_bin_body(v.data.data(), static_cast<std::uint32_t>(v.data.size()));
+    return o;
+  }
+};
+template <>
+struct convert<starling::BlobView> {
+  const msgpack::object& operator()(const msgpack::object& o, starling::BlobView& v) const {
+    if (o.type != msgpack::type::BIN) throw msgpack::type_error();
+    v.data = {o.via.bin.ptr, o.via.bin.size};
+    return o;
+  }
+};
+
+}  // namespace adaptor
+}  // MSGPACK_API_VERSION_NAMESPACE
+}  // namespace msgpack

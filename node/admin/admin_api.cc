@@ -1,0 +1,348 @@
+#include "node/admin/admin_api.h"
+
+#include <unistd.h>
+
+#include "node/admin/metrics.h"
+#include "node/node_impl.h"
+
+namespace starling::node {
+
+using overlay::Task;
+
+namespace {
+
+constexpr std::int64_t kInviteSecondsDefault = 3600;
+constexpr std::int64_t kInviteSecondsMax = 30 * 24 * 3600;
+
+std::string state_name(overlay::MemberState state) {
+  switch (state) {
+    case overlay::MemberState::kAlive: return "alive";
+    case overlay::MemberState::kSuspect: return "suspect";
+    case overlay::MemberState::kDead: return "dead";
+    case overlay::MemberState::kLeft: return "left";
+  }
+  return "unknown";
+}
+
+std::string state_name(overlay::RingMemberState state) {
+  switch (state) {
+    case overlay::RingMemberState::kServing: return "serving";
+    case overlay::RingMemberState::kJoining: return "joining";
+    case overlay::RingMemberState::kLeaving: return "leaving";
+    case overlay::RingMemberState::kRemoving: return "removing";
+    case overlay::RingMemberState::kLeft: return "left";
+    case overlay::RingMemberState::kRemoved: return "removed";
+  }
+  return "unknown";
+}
+
+std::string change_name(overlay::RingChange change) {
+  switch (change) {
+    case overlay::RingChange::kNone: return "";
+    case overlay::RingChange::kJoin: return "join";
+    case overlay::RingChange::kLeave: return "leave";
+    case overlay::RingChange::kRemove: return "remove";
+    case overlay::RingChange::kWeight: return "weight";
+  }
+  return "";
+}
+
+std::string writer_text(WriterId writer) {
+  Bytes bytes;
+  BytesWriter(bytes).u64be(writer.value);
+  return hex(bytes);
+}
+
+// Resident memory of this process in bytes; 0 where /proc is not there.
+std::uint64_t resident_bytes() {
+  std::uint64_t total = 0;
+  std::uint64_t resident = 0;
+  if (FILE* file = std::fopen("/proc/self/statm", "r")) {
+    if (std::fscanf(file, "%lu %lu", &total, &resident) != 2) resident = 0;
+    std::fclose(file);
+  }
+  return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+AdminApi::AdminApi(NodeImpl& node)
+    : node_(node),
+      methods_{{"status", &AdminApi::status},
+               {"ring", &AdminApi::ring},
+               {"where", &AdminApi::where},
+               {"invite", &AdminApi::invite},
+               {"user.add", &AdminApi::user_add},
+               {"user.list", &AdminApi::user_list},
+               {"user.passwd", &AdminApi::user_passwd},
+               {"user.disable", &AdminApi::user_disable},
+               {"token", &AdminApi::token},
+               {"group.create", &AdminApi::group_create},
+               {"group.add", &AdminApi::group_add},
+               {"group.list", &AdminApi::group_list},
+               {"group.members", &AdminApi::group_members}},
+      scope_(node.leaves_.loop) {
+  serve();
+}
+
+void AdminApi::call(const std::string& method, const Json& arguments, AdminDone done) {
+  const auto it = methods_.find(method);
+  if (it == methods_.end()) {
+    return done(Error{Errc::kUnsupported, "no such method: " + method + "; see node/admin/api.h"});
+  }
+  if (!node_.view_->in_ring() && method != "status") {
+    return done(Error{Errc::kUnavailable, "this node is still joining the cluster"});
+  }
+  scope_.spawn(run(it->second, arguments, std::move(done)));
+}
+
+// Arguments of a wrong type are the caller's mistake, not ours: the JSON library says so by throwing.
+Task<Done> AdminApi::run(Method method, Json arguments, AdminDone done) {
+  if (!arguments.is_object()) arguments = Json::object();
+  Result<Json> answer = Error{Errc::kInvalid, "bad arguments"};
+  try {
+    auto running = (this->*method)(std::move(arguments));
+    answer = co_await running;
+  } catch (const Json::exception& e) {
+    answer = Error{Errc::kInvalid, std::string("bad arguments: ") + e.what()};
+  }
+  done(std::move(answer));
+  co_return Done{};
+}
+
+std::string AdminApi::state() const {
+  const auto& view = *node_.view_;
+  if (!view.in_ring()) return "joining";
+  if (view.read_only) return "read-only";
+  if (view.clock_off) return "clock off";
+  if (view.catching_up) return "catching up";
+  const auto* self = view.ring().version().find(view.self);
+  return self == nullptr ? "not a member" : state_name(self->state);
+}
+
+Json AdminApi::member_json(const NodeId& id) const {
+  const auto& view = *node_.view_;
+  const auto member = node_.membership_->find(id);
+  Json out{{"id", to_text(id)}, {"short", short_text(id)}, {"self", id == view.self}};
+  const auto* in_ring = view.in_ring() ? view.ring().version().find(id) : nullptr;
+  out["zone"] = in_ring != nullptr ? in_ring->zone : "";
+  out["weight"] = in_ring != nullptr ? in_ring->weight : 0;
+  out["ring_state"] = in_ring != nullptr ? state_name(in_ring->state) : "none";
+  out["share"] = view.in_ring() ? view.ring().share(id) : 0.0;
+  out["state"] = member ? state_name(member->state) : "unknown";
+  if (!member) return out;
+  out["sessions"] = member->heartbeat.sessions;
+  out["ring"] = member->heartbeat.ring.value;
+  out["clock_ms"] = member->heartbeat.wall_ms;
+  out["catching_up"] = view.behind(id);
+  out["version"] = member->record.version;
+  out["client"] = member->record.client;
+  out["link"] = member->record.link;
+  out["admin"] = member->record.admin;
+  return out;
+}
+
+Json AdminApi::rates() const {
+  const auto& c = node_.view_->counters;
+  const auto store = node_.store_->stats();
+  return {{"appends", c.appends},       {"append_errors", c.append_errors},
+          {"dedup_hits", c.dedup_hits}, {"sends", c.sends},
+          {"send_errors", c.send_errors}, {"deliveries", c.deliveries},
+          {"commits", store.commits},   {"changes", store.changes},
+          {"puts", store.puts},         {"pending", store.pending},
+          {"fetched", c.fetched_changes}, {"obligations", node_.obligations_->outstanding()}};
+}
+
+Task<Result<Json>> AdminApi::status(Json) {
+  const auto& view = *node_.view_;
+  const double uptime = std::chrono::duration<double>(view.loop.now() - node_.born_).count();
+  Json self{{"id", to_text(view.self)},
+            {"short", short_text(view.self)},
+            {"version", kProgramVersion},
+            {"writer", writer_text(node_.store_->writer())},
+            {"uptime_s", uptime},
+            {"state", state()},
+            {"sessions", view.counters.sessions},
+            {"connections", node_.gateway_->connections()},
+            {"data", node_.config_.data},
+            {"pid", getpid()},
+            {"rss", resident_bytes()},
+            {"addresses", {{"client", node_.membership_->self().client},
+                           {"link", node_.membership_->self().link},
+                           {"admin", node_.membership_->self().admin}}}};
+  Json members = Json::array();
+  for (const auto& member : node_.membership_->members()) members.push_back(member_json(member.id));
+  Json cluster{{"lineage", hex(node_.lineage_.view())}};
+  if (view.in_ring()) {
+    const auto& version = view.ring().version();
+    cluster.update({{"ring", version.number.value},
+                    {"copies", version.copies},
+                    {"synced", view.ring().w()},
+                    {"partitions", version.partitions},
+                    {"nodes", version.members.size()},
+                    {"serving", version.serving()},
+                    {"change", change_name(version.change)}});
+  }
+  co_return Json{{"cluster", std::move(cluster)}, {"node", std::move(self)},
+                 {"members", std::move(members)}, {"rates", rates()}};
+}
+
+Task<Result<Json>> AdminApi::ring(Json arguments) {
+  const auto& ring = node_.view_->ring();
+  const auto& version = ring.version();
+  std::map<NodeId, std::pair<std::uint32_t, std::uint32_t>> counts;  // Owned, first.
+  Json table = Json::array();
+  const bool with_table = arguments.value("partitions", false);
+  for (std::uint32_t p = 0; p < ring.partitions(); ++p) {
+    Json row = Json::array();
+    bool first = true;
+    for (const auto& owner : ring.owners(PartitionId{static_cast<std::uint16_t>(p)})) {
+      ++counts[owner].first;
+      if (std::exchange(first, false)) ++counts[owner].second;
+      if (with_table) row.push_back(short_text(owner));
+    }
+    if (with_table) table.push_back(std::move(row));
+  }
+  Json members = Json::array();
+  for (const auto& member : version.members) {
+    members.push_back({{"id", to_text(member.id)},
+                       {"short", short_text(member.id)},
+                       {"zone", member.zone},
+                       {"weight", member.weight},
+                       {"state", state_name(member.state)},
+                       {"partitions", counts[member.id].first},
+                       {"first", counts[member.id].second},
+                       {"share", ring.share(member.id)}});
+  }
+  Json out{{"number", version.number.value}, {"lineage", hex(version.lineage.view())},
+           {"copies", version.copies},       {"synced", ring.w()},
+           {"partitions", version.partitions}, {"change", change_name(version.change)},
+           {"members", std::move(members)}};
+  if (with_table) out["table"] = std::move(table);
+  co_return out;
+}
+
+Task<Result<Json>> AdminApi::where(Json arguments) {
+  const std::string address = arguments.at("address").get<std::string>();
+  CO_TRY_ASSIGN(const AddressKind kind, check_address(address));
+  const MailboxId mailbox = mailbox_of(address);
+  const PartitionId partition = node_.store_->partition_of(mailbox);
+  auto& view = *node_.view_;
+  const auto candidates = view.candidates(partition);
+  Json owners = Json::array();
+  for (const auto& owner : view.ring().owners(partition)) {
+    const auto member = node_.membership_->find(owner);
+    owners.push_back({{"id", to_text(owner)},
+                      {"short", short_text(owner)},
+                      {"state", member ? state_name(member->state) : "unknown"},
+                      {"catching_up", view.behind(owner)},
+                      {"coordinator", owner == candidates.front()}});
+  }
+  auto reading = read_registers(view, *node_.forwarder_, mailbox, kCreatedKey, "", 1);
+  CO_TRY_ASSIGN(const ReadRegistersReply created, co_await reading);
+  co_return Json{{"address", address},
+                 {"kind", kind == AddressKind::kUser ? "user" : "group"},
+                 {"exists", !created.items.empty()},
+                 {"mailbox", hex(mailbox.view())},
+                 {"slot", slot_of(mailbox)},
+                 {"partition", partition.value},
+                 {"owners", std::move(owners)}};
+}
+
+Task<Result<Json>> AdminApi::invite(Json arguments) {
+  const std::int64_t seconds = arguments.value("expires_s", kInviteSecondsDefault);
+  if (seconds < 1 || seconds > kInviteSecondsMax) {
+    co_return Error{Errc::kInvalid, "expires_s is 1 to " + std::to_string(kInviteSecondsMax)};
+  }
+  Invite invite;
+  invite.lineage = node_.lineage_;
+  invite.seeds.push_back(node_.membership_->self().link);
+  for (const auto& member : node_.membership_->members()) {
+    if (member.id == node_.view_->self || !node_.membership_->is_alive(member.id)) continue;
+    if (invite.seeds.size() < kInviteSeedsMax) invite.seeds.push_back(member.record.link);
+  }
+  invite.secret = node_.keyring_.primary();
+  invite.expires_wall_ms = node_.leaves_.loop.wall_ms() + seconds * 1000;
+  node_.leaves_.random.fill(invite.id.raw);
+  CO_TRY_ASSIGN(std::string token, format_invite(invite));
+  co_return Json{{"token", std::move(token)},
+                 {"expires_ms", invite.expires_wall_ms},
+                 {"seeds", invite.seeds}};
+}
+
+std::string AdminApi::metrics() const {
+  MetricsRegistry registry;
+  registry.add([this](MetricSink& sink) { collect(sink); });
+  return registry.scrape();
+}
+
+void AdminApi::collect(MetricSink& sink) const {
+  const auto& c = node_.view_->counters;
+  const auto count = [&sink](const char* name, const char* help, std::uint64_t value) {
+    sink.counter(name, help, static_cast<double>(value));
+  };
+  const auto gauge = [&sink](const char* name, const char* help, double value) {
+    sink.gauge(name, help, value);
+  };
+  count("starling_appends_total", "Messages accepted by this node as coordinator", c.appends);
+  count("starling_append_errors_total", "Sends refused or failed at the coordinator", c.append_errors);
+  count("starling_dedup_hits_total", "Retries that met a key stored or in flight", c.dedup_hits);
+  count("starling_lane_gaps_total", "Sends refused because an earlier number is missing", c.lane_gaps);
+  count("starling_implied_changes_total", "Copies and registers driven in other mailboxes",
+        c.copies_driven);
+  count("starling_replicated_out_total", "Changes sent to other owners", c.replicated_out);
+  count("starling_replicated_in_total", "Changes received from coordinators", c.replicated_in);
+  count("starling_retransmits_total", "Runs sent again to an owner that lagged", c.retransmits);
+  count("starling_fetches_total", "Requests for a run of a writer's log", c.fetches);
+  count("starling_fetched_changes_total", "Changes received by catching up", c.fetched_changes);
+  count("starling_pushes_total", "Changes pushed to following gateways", c.pushes);
+  count("starling_deliveries_total", "Entries written to client sessions", c.deliveries);
+  count("starling_sends_total", "Sends by clients of this node", c.sends);
+  count("starling_send_errors_total", "Sends answered with an error", c.send_errors);
+  count("starling_logins_total", "Logins", c.logins);
+  count("starling_login_failures_total", "Logins refused", c.login_failures);
+  count("starling_fell_behind_total", "Sessions that fell back to reading", c.fell_behind);
+  count("starling_clock_refused_total", "Changes and floors refused for their clock", c.clock_refused);
+  gauge("starling_sessions", "Sessions logged in", static_cast<double>(c.sessions));
+  gauge("starling_connections", "Client connections", static_cast<double>(node_.gateway_->connections()));
+  gauge("starling_catching_up", "1 while this node catches up", node_.view_->catching_up ? 1 : 0);
+  gauge("starling_read_only", "1 while there is no disk space", node_.view_->read_only ? 1 : 0);
+  gauge("starling_clock_off", "1 while our clock disagrees with the members", node_.view_->clock_off ? 1 : 0);
+  gauge("starling_obligations", "Implied changes not yet acknowledged",
+        static_cast<double>(node_.obligations_->outstanding()));
+  if (node_.view_->in_ring()) {
+    gauge("starling_ring_version", "Newest ring version known",
+          static_cast<double>(node_.view_->ring().number().value));
+    gauge("starling_ring_share", "Share of the partitions that this node owns",
+          node_.view_->ring().share(node_.view_->self));
+  }
+  const auto store = node_.store_->stats();
+  count("starling_commits_total", "Write batches synced", store.commits);
+  count("starling_changes_total", "Changes written", store.changes);
+  count("starling_puts_total", "Keys written", store.puts);
+  count("starling_written_bytes_total", "Bytes of write batches", store.bytes);
+  count("starling_shadows_total", "Second copies of a message key that met", store.shadows);
+  count("starling_corrupt_records_total", "Records refused by their checksum", store.corrupt);
+  gauge("starling_pending_changes", "Changes accepted and not yet synced",
+        static_cast<double>(store.pending));
+  const auto members = node_.membership_->stats();
+  gauge("starling_members_alive", "Members alive, suspects included", static_cast<double>(members.alive));
+  gauge("starling_members_dead", "Members declared dead", static_cast<double>(members.dead));
+  gauge("starling_health_score", "Lifeguard local health, 0 is healthy", members.health_score);
+  count("starling_gossip_packets_sent_total", "Gossip datagrams sent", members.swim.packets_sent);
+  count("starling_gossip_packets_received_total", "Gossip datagrams received",
+        members.swim.packets_received);
+  count("starling_suspicions_total", "Members suspected", members.swim.suspicions);
+  count("starling_deaths_total", "Members declared dead by this node or others", members.swim.deaths);
+  const auto& links = node_.links_->metrics();
+  gauge("starling_links", "Node links up", static_cast<double>(links.links_up));
+  count("starling_link_bytes_sent_total", "Bytes sent on node links", links.bytes_out);
+  count("starling_link_bytes_received_total", "Bytes received on node links", links.bytes_in);
+  count("starling_link_frames_sent_total", "Frames sent on node links", links.frames_out);
+  count("starling_calls_total", "Calls to other nodes", links.calls);
+  count("starling_call_timeouts_total", "Calls that met their deadline", links.timeouts);
+  gauge("starling_resident_bytes", "Resident memory of the process",
+        static_cast<double>(resident_bytes()));
+}
+
+}  // namespace starling::node

@@ -1,0 +1,56 @@
+// AdminApi: the operator's methods (api.h lists them), answered from the node's services.
+//
+// Thread: one loop.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "node/node.h"
+#include "overlay/task.h"
+
+namespace starling::node {
+
+class NodeImpl;
+class MetricSink;
+
+class AdminApi {
+ public:
+  explicit AdminApi(NodeImpl& node);
+  void call(const std::string& method, const Json& arguments, AdminDone done);
+  // All counters of the node, for /metrics.
+  [[nodiscard]] std::string metrics() const;
+
+ private:
+  using Method = overlay::Task<Result<Json>> (AdminApi::*)(Json);
+  overlay::Task<Done> run(Method method, Json arguments, AdminDone done);
+
+  // admin_api.cc: the cluster.
+  overlay::Task<Result<Json>> status(Json arguments);
+  overlay::Task<Result<Json>> ring(Json arguments);
+  overlay::Task<Result<Json>> where(Json arguments);
+  overlay::Task<Result<Json>> invite(Json arguments);
+  // admin_people.cc: users and groups.
+  overlay::Task<Result<Json>> user_add(Json arguments);
+  overlay::Task<Result<Json>> user_list(Json arguments);
+  overlay::Task<Result<Json>> user_passwd(Json arguments);
+  overlay::Task<Result<Json>> user_disable(Json arguments);
+  overlay::Task<Result<Json>> token(Json arguments);
+  overlay::Task<Result<Json>> group_create(Json arguments);
+  overlay::Task<Result<Json>> group_add(Json arguments);
+  overlay::Task<Result<Json>> group_list(Json arguments);
+  overlay::Task<Result<Json>> group_members(Json arguments);
+  overlay::Task<Result<Json>> list(char sigil, Json arguments);
+  void serve();
+
+  void collect(MetricSink& sink) const;
+  [[nodiscard]] Json member_json(const NodeId& id) const;
+  [[nodiscard]] Json rates() const;
+  [[nodiscard]] std::string state() const;
+
+  NodeImpl& node_;
+  std::map<std::string, Method> methods_;
+  overlay::Scope scope_;
+};
+
+}  // namespace starling::node

@@ -1,0 +1,204 @@
+#include <algorithm>
+
+#include "node/admin/admin_api.h"
+#include "node/node_impl.h"
+
+namespace starling::node {
+
+using overlay::Reply;
+using overlay::Task;
+
+namespace {
+
+constexpr std::size_t kUsersAtOnceMax = 10'000;
+constexpr std::uint32_t kListMax = 10'000;
+constexpr std::uint32_t kDirectoryPage = 1000;
+constexpr Duration kDirectoryDeadline = 5s;
+
+std::string with_sigil(std::string name, char sigil) {
+  if (!name.empty() && name.front() != '@' && name.front() != '#') name.insert(0, 1, sigil);
+  return name;
+}
+
+Json error_json(const Error& error) {
+  return {{"code", static_cast<int>(error.code)}, {"name", name(error.code)}, {"text", error.text}};
+}
+
+}  // namespace
+
+// Each node lists the mailboxes that it coordinates, so that together they list every one once.
+void AdminApi::serve() {
+  node_.links_->serve(overlay::Method::kNodeInfo, overlay::Access::kMembers,
+                      [this](const NodeId&, View body, Reply reply) {
+    const auto request = unpack<DirectoryRequest>(body);
+    if (!request) return reply(request.error());
+    DirectoryReply answer;
+    auto& store = *node_.store_;
+    const auto found = store.find_mailboxes(kCreatedKey, request->after,
+                                            std::min(request->limit, kDirectoryPage));
+    answer.more = found.size() == std::min(request->limit, kDirectoryPage);
+    for (const auto& [mailbox, value] : found) {
+      answer.last = mailbox;
+      const auto record = unpack<CreationRecord>(value.value);
+      if (!record || record->address.front() != static_cast<char>(request->sigil)) continue;
+      if (!node_.view_->coordinates(store.partition_of(mailbox))) continue;
+      DirectoryReply::Item item;
+      item.address = record->address;
+      item.created_ms = hlc_ms(record->stamp.time);
+      const bool user = request->sigil == '@';
+      if (const auto stored = store.find_register(mailbox, kAccountKey); user && stored) {
+        const auto account = unpack<AccountValue>(stored->value);
+        item.disabled = account && account->disabled;
+      }
+      for (const auto& reg : store.scan_registers(mailbox, user ? kGroupPrefix : kMemberPrefix, "",
+                                                  kListMax)) {
+        const auto member = unpack<storage::MemberValue>(reg.value);
+        if (member && !member->removed) ++item.count;
+      }
+      answer.items.push_back(std::move(item));
+    }
+    reply(pack(answer));
+  });
+}
+
+Task<Result<Json>> AdminApi::list(char sigil, Json arguments) {
+  const auto limit = std::min<std::uint32_t>(arguments.value("limit", 1000u), kListMax);
+  const std::string after = with_sigil(arguments.value("after", std::string()), sigil);
+  std::map<std::string, DirectoryReply::Item> all;
+  for (const auto& member : node_.view_->ring().version().members) {
+    if (!node_.view_->alive(member.id)) continue;
+    DirectoryRequest request{static_cast<std::uint8_t>(sigil), {}, kDirectoryPage};
+    for (bool more = true; more;) {
+      auto asking = overlay::call(node_.leaves_.loop, *node_.links_, member.id, overlay::Method::kNodeInfo,
+                                  pack(request), kDirectoryDeadline);
+      CO_TRY_ASSIGN(const Bytes body, co_await asking);
+      CO_TRY_ASSIGN(DirectoryReply page, unpack<DirectoryReply>(body));
+      for (auto& item : page.items) {
+        if (item.address > after) all.insert_or_assign(item.address, std::move(item));
+      }
+      request.after = page.last;
+      more = page.more;
+    }
+  }
+  Json items = Json::array();
+  for (const auto& [address, item] : all) {
+    if (items.size() >= limit) break;
+    Json out{{"name", address}, {"created_ms", item.created_ms}};
+    if (sigil == '@') {
+      out["disabled"] = item.disabled;
+      out["groups"] = item.count;
+    } else {
+      out["members"] = item.count;
+    }
+    items.push_back(std::move(out));
+  }
+  const bool more = all.size() > items.size();
+  co_return Json{{sigil == '@' ? "users" : "groups", std::move(items)}, {"more", more}};
+}
+
+Task<Result<Json>> AdminApi::user_list(Json arguments) {
+  auto listing = list('@', std::move(arguments));
+  auto listed = co_await listing;
+  co_return listed;
+}
+
+Task<Result<Json>> AdminApi::group_list(Json arguments) {
+  auto listing = list('#', std::move(arguments));
+  auto listed = co_await listing;
+  co_return listed;
+}
+
+Task<Result<Json>> AdminApi::user_add(Json arguments) {
+  const Json& users = arguments.at("users");
+  if (!users.is_array() || users.size() > kUsersAtOnceMax) {
+    co_return Error{Errc::kInvalid, "users is an array of at most " + std::to_string(kUsersAtOnceMax)};
+  }
+  Json results = Json::array();
+  for (const auto& user : users) {
+    const std::string address = with_sigil(user.at("name").get<std::string>(), '@');
+    auto creating = node_.accounts_->create(address, user.value("password", std::string()));
+    const auto created = co_await creating;
+    Json result{{"name", address}, {"created", created.ok()}};
+    if (!created) result["error"] = error_json(created.error());
+    results.push_back(std::move(result));
+  }
+  co_return Json{{"results", std::move(results)}};
+}
+
+Task<Result<Json>> AdminApi::user_passwd(Json arguments) {
+  auto setting = node_.accounts_->set_password(
+      with_sigil(arguments.at("name").get<std::string>(), '@'),
+      arguments.at("password").get<std::string>());
+  CO_TRY(co_await setting);
+  co_return Json::object();
+}
+
+Task<Result<Json>> AdminApi::user_disable(Json arguments) {
+  auto setting = node_.accounts_->set_disabled(
+      with_sigil(arguments.at("name").get<std::string>(), '@'), arguments.value("disabled", true));
+  CO_TRY(co_await setting);
+  co_return Json::object();
+}
+
+Task<Result<Json>> AdminApi::token(Json arguments) {
+  const std::int64_t seconds = arguments.value("expires_s", kTokenLifeMs / 1000);
+  if (seconds < 1 || seconds > kTokenLifeMs / 1000) {
+    co_return Error{Errc::kInvalid, "expires_s is 1 to " + std::to_string(kTokenLifeMs / 1000)};
+  }
+  auto issuing = node_.accounts_->issue(with_sigil(arguments.at("user").get<std::string>(), '@'),
+                                        arguments.at("device").get<std::string>(), seconds * 1000);
+  CO_TRY_ASSIGN(const Accounts::Login login, co_await issuing);
+  co_return Json{{"token", login.token}, {"expires_ms", login.expires_ms}};
+}
+
+Task<Result<Json>> AdminApi::group_create(Json arguments) {
+  const std::string group = with_sigil(arguments.at("group").get<std::string>(), '#');
+  std::string owner = arguments.value("owner", std::string());
+  if (!owner.empty()) owner = with_sigil(std::move(owner), '@');
+  auto creating = node_.groups_->create(group, owner);
+  CO_TRY(co_await creating);
+  Json added = Json::array();
+  if (arguments.contains("members")) {
+    Json adding_arguments{{"group", group}, {"members", arguments["members"]}};
+    auto adding = group_add(std::move(adding_arguments));
+    CO_TRY_ASSIGN(Json answer, co_await adding);
+    added = std::move(answer["results"]);
+  }
+  co_return Json{{"created", true}, {"results", std::move(added)}};
+}
+
+Task<Result<Json>> AdminApi::group_add(Json arguments) {
+  const std::string group = with_sigil(arguments.at("group").get<std::string>(), '#');
+  const auto role = static_cast<std::uint8_t>(arguments.value("role", 0));
+  Json results = Json::array();
+  for (const auto& member : arguments.at("members")) {
+    const std::string user = with_sigil(member.get<std::string>(), '@');
+    auto setting = node_.groups_->set_member(group, user, role, false);
+    const auto set = co_await setting;
+    if (!set && set.code() == Errc::kNotFound && set.error().text.ends_with(group)) {
+      co_return set.error();
+    }
+    Json result{{"name", user}};
+    if (!set) result["error"] = error_json(set.error());
+    results.push_back(std::move(result));
+  }
+  co_return Json{{"results", std::move(results)}};
+}
+
+Task<Result<Json>> AdminApi::group_members(Json arguments) {
+  const std::uint32_t limit = std::min<std::uint32_t>(arguments.value("limit", 1000u), kListMax);
+  std::string after = arguments.value("after", std::string());
+  if (!after.empty()) after = with_sigil(std::move(after), '@');
+  auto listing = node_.groups_->members(
+      with_sigil(arguments.at("group").get<std::string>(), '#'), after, limit);
+  CO_TRY_ASSIGN(const auto members, co_await listing);
+  Json items = Json::array();
+  for (const auto& member : members) {
+    constexpr const char* kRoles[] = {"member", "moderator", "owner"};
+    items.push_back({{"name", member.user}, {"role", member.role < 3 ? kRoles[member.role] : "?"}});
+  }
+  const bool more = items.size() == limit;
+  co_return Json{{"members", std::move(items)}, {"more", more}};
+}
+
+}  // namespace starling::node

@@ -1,0 +1,29 @@
+// The operator's API: JSON over HTTP on the unix socket <data>/admin.sock (mode 0600: whoever may read
+// the data folder is the operator). One call is POST /v1/<method> with the arguments as a JSON object;
+// the answer is the object below, or {"error": {"code", "name", "text"}} with a 4xx or 5xx status.
+// The TCP admin port serves only GET /metrics, /healthz and /readyz.
+//
+// method          arguments                                  answer
+// status          {}                                         {cluster:{lineage, ring, copies, synced, partitions, nodes,
+//                                                              serving, change}, node:{id, short, version, writer,
+//                                                              uptime_s, state, sessions, data, addresses:{client,link,admin}},
+//                                                             members:[{id, short, self, state, zone, weight, share,
+//                                                              sessions, ring, clock_ms, catching_up, read_only,
+//                                                              version, client, link}],
+//                                                             rates:{appends_s, deliveries_s, commits_s, ...}}
+// ring            {partitions?: bool}                        {number, lineage, copies, synced, partitions, change,
+//                                                             members:[{id, short, zone, weight, state, partitions,
+//                                                              first, share}], table?: [[short,...], ...]}
+// where           {address}                                  {address, kind, exists, mailbox, slot, partition,
+//                                                             owners:[{id, short, state, catching_up, coordinator}]}
+// invite          {expires_s?: 3600}                         {token, expires_ms, seeds}
+// user.add        {users:[{name, password?}]}                {results:[{name, created, error?}]}
+// user.list       {after?, limit?: 1000}                     {users:[{name, disabled, created_ms, groups}], more}
+// user.passwd     {name, password}                           {}
+// user.disable    {name, disabled: bool}                     {}
+// token           {user, device, expires_s?: 2592000}        {token, expires_ms}   (log in without a password)
+// group.create    {group, owner?, members?: [..]}            {created}
+// group.add       {group, members:[..], role?: 0}            {results:[{name, error?}]}
+// group.list      {after?, limit?: 1000}                     {groups:[{name, members, created_ms}], more}
+// group.members   {group, after?, limit?: 1000}              {members:[{name, role}], more}
+#pragma once

@@ -1,0 +1,25 @@
+#include "node/cli/commands.h"
+
+namespace starling::node::cli {
+
+std::vector<Command> all_commands() {
+  return {
+      run_command(),
+      init_command(),
+      invite_command(),
+      join_command(),
+      status_command(),
+      ring_command(),
+      where_command(),
+      user_add_command(),
+      user_list_command(),
+      user_passwd_command(),
+      user_disable_command(),
+      group_create_command(),
+      group_add_command(),
+      group_list_command(),
+      group_members_command(),
+  };
+}
+
+}  // namespace starling::node::cli

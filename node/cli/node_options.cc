@@ -1,0 +1,183 @@
+#include "node/cli/node_options.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "overlay/log.h"
+#include "overlay/ring_version.h"
+
+namespace starling::node::cli {
+namespace {
+
+constexpr std::uint64_t kMiB = 1 << 20;
+
+std::string token_path(const std::string& data) { return data + "/join-token"; }
+
+po::typed_value<std::string>* text(const std::string& value, const char* kind) {
+  return po::value<std::string>()->default_value(value)->value_name(kind);
+}
+
+po::typed_value<std::uint64_t>* number(std::uint64_t value) {
+  return po::value<std::uint64_t>()->default_value(value)->value_name("N");
+}
+
+Error wrong(const std::string& option, const std::string& takes) {
+  return {Errc::kInvalid, "--" + option + " takes " + takes};
+}
+
+Result<overlay::Endpoint> listening(const Arguments& arguments, const std::string& option) {
+  auto endpoint = resolve_endpoint(arguments.text(option));
+  if (!endpoint) return Error{endpoint.code(), "--" + option + ": " + endpoint.error().text};
+  if (endpoint->host.starts_with("unix:")) return wrong(option, "an address and port, as 127.0.0.1:7400");
+  return endpoint;
+}
+
+Result<std::uint64_t> within(const Arguments& arguments, const std::string& option, std::uint64_t low,
+                             std::uint64_t high) {
+  const std::uint64_t value = arguments.number(option);
+  if (value >= low && value <= high) return value;
+  return wrong(option, "a number from " + std::to_string(low) + " to " + std::to_string(high) + ", not " +
+                           std::to_string(value));
+}
+
+// The other nodes need an address that leads here.
+Status advertise(const Arguments& arguments, Config& config) {
+  const std::string host = arguments.text("advertise");
+  if (!host.empty()) {
+    auto address = resolve_endpoint((host.find(':') == std::string::npos ? host : "[" + host + "]") + ":1");
+    if (!address) return Error{address.code(), "--advertise: " + address.error().text};
+    config.advertise = address->host;
+  } else if (config.link.host == "0.0.0.0" || config.link.host == "::") {
+    return Error{Errc::kInvalid, "--link " + config.link.text() +
+                                     " tells other nodes no address to reach this one: add --advertise HOST"};
+  }
+  return ok_status();
+}
+
+Status cluster_choices(const Arguments& arguments, Config& config) {
+  TRY_ASSIGN(const std::uint64_t copies, within(arguments, "copies", 1, overlay::kCopiesMax));
+  TRY_ASSIGN(const std::uint64_t synced, within(arguments, "synced", 0, copies));
+  TRY_ASSIGN(const std::uint64_t partitions, within(arguments, "partitions", 1, overlay::kPartitionsMax));
+  if (!std::has_single_bit(partitions)) return wrong("partitions", "a power of two, as 4096");
+  config.copies = static_cast<std::uint8_t>(copies);
+  config.synced = static_cast<std::uint8_t>(synced);
+  config.partitions = static_cast<std::uint32_t>(partitions);
+  return ok_status();
+}
+
+Error io_error(const std::string& what, const std::string& path) {
+  return {Errc::kIo, "cannot " + what + " " + path + ": " + std::strerror(errno)};
+}
+
+Result<std::string> read_token(const std::string& data) {
+  std::ifstream file(token_path(data));
+  std::string token;
+  if (file) file >> token;
+  return token;
+}
+
+}  // namespace
+
+void add_node_options(po::options_description& options) {
+  const Config config;
+  add_data_option(options);
+  options.add_options()
+      ("client", text(config.client.text(), "HOST:PORT"), "where clients connect; port 0 takes a free one")
+      ("link", text(config.link.text(), "HOST:PORT"), "where other nodes connect, TCP and UDP")
+      ("admin", text(config.admin.text(), "HOST:PORT"), "/metrics, /healthz and /readyz over HTTP")
+      ("advertise", text("", "HOST"), "how other nodes reach this one, when not by the host of --link")
+      ("zone", text(config.zone, "NAME"), "copies are put in different zones where possible")
+      ("weight", number(config.weight), "share of the data, relative to the other nodes")
+      ("copies", number(config.copies), "copies of everything, when this node starts a new cluster")
+      ("synced", number(config.synced),
+       "copies that must be on disk before a message is acknowledged; 0: a majority; for a new cluster")
+      ("partitions", number(config.partitions), "a power of two; for a new cluster")
+      ("free-space-min", po::value<std::uint64_t>()->value_name("MIB")->default_value(
+                             config.free_space_min / kMiB),
+       "read-only below this much free disk")
+      ("log-level", text(config.log_level, "LEVEL"), "trace, debug, info, warn, error or off")
+      ("log-file", text("", "FILE"), "instead of standard error; rotated")
+      ("log-json", po::bool_switch(), "one JSON object per log line");
+}
+
+Result<Config> make_config(const Arguments& arguments) {
+  Config config;
+  config.data = arguments.text("data");
+  if (config.data.empty()) return wrong("data", "the name of a folder");
+  while (config.data.size() > 1 && config.data.back() == '/') config.data.pop_back();
+  TRY(overlay::Endpoint::parse("unix:" + config.data + "/admin.sock"));
+  TRY_ASSIGN(config.client, listening(arguments, "client"));
+  TRY_ASSIGN(config.link, listening(arguments, "link"));
+  TRY_ASSIGN(config.admin, listening(arguments, "admin"));
+  TRY(advertise(arguments, config));
+  config.zone = arguments.text("zone");
+  if (config.zone.size() > overlay::kZoneSizeMax) {
+    return wrong("zone", "a name of up to " + std::to_string(overlay::kZoneSizeMax) + " bytes");
+  }
+  TRY_ASSIGN(const std::uint64_t weight, within(arguments, "weight", 1, overlay::kWeightMax));
+  config.weight = static_cast<std::uint32_t>(weight);
+  TRY(cluster_choices(arguments, config));
+  TRY_ASSIGN(const std::uint64_t free_space, within(arguments, "free-space-min", 0, std::uint64_t{1} << 30));
+  config.free_space_min = free_space * kMiB;
+  config.log_level = arguments.text("log-level");
+  TRY(overlay::parse_log_level(config.log_level));
+  config.log_file = arguments.text("log-file");
+  config.log_json = arguments.flag("log-json");
+  TRY_ASSIGN(config.join_token, read_token(config.data));
+  return config;
+}
+
+std::string config_text(const Config& config) {
+  std::ostringstream out;
+  out << "# Settings of this node. Flags and STARLING_* variables win over them; see starling run --help.\n"
+      << "client = " << config.client.text() << "\nlink = " << config.link.text()
+      << "\nadmin = " << config.admin.text() << "\n";
+  if (!config.advertise.empty()) out << "advertise = " << config.advertise << "\n";
+  out << "zone = " << config.zone << "\nweight = " << config.weight
+      << "\nfree-space-min = " << config.free_space_min / kMiB << "\nlog-level = " << config.log_level << "\n";
+  if (!config.log_file.empty()) out << "log-file = " << config.log_file << "\n";
+  if (config.log_json) out << "log-json = true\n";
+  out << "# These count only while the node starts a cluster of its own.\n"
+      << "copies = " << unsigned{config.copies} << "\nsynced = " << unsigned{config.synced}
+      << "\npartitions = " << config.partitions << "\n";
+  return out.str();
+}
+
+Status keep_join_token(const Config& config) {
+  return write_file(token_path(config.data), config.join_token + "\n", 0600);
+}
+
+void drop_join_token(const Config& config) { ::unlink(token_path(config.data).c_str()); }
+
+Status create_folder(const std::string& folder) {
+  const std::filesystem::path path(folder);
+  std::error_code error;
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
+  if (!error && ::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return io_error("create", folder);
+  if (error || !std::filesystem::is_directory(path, error)) {
+    return Error{Errc::kIo, "cannot create the folder " + folder + ": " +
+                                (error ? error.message() : "it is a file") + "; choose another --data"};
+  }
+  return ok_status();
+}
+
+Status write_file(const std::string& path, const std::string& text, unsigned mode) {
+  const std::string beside = path + ".new";
+  const int fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+  if (fd < 0) return io_error("write", beside);
+  const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+                       ::fsync(fd) == 0;
+  const bool closed = ::close(fd) == 0;
+  if (!written || !closed || ::rename(beside.c_str(), path.c_str()) != 0) return io_error("write", path);
+  return ok_status();
+}
+
+}  // namespace starling::node::cli

@@ -1,0 +1,30 @@
+// Node options: the flags and settings of a node, and the Config that they make.
+//
+// `run`, `init` and `join` take the same ones; starling.conf holds them as `option = value`.
+// Thread: the main thread.
+#pragma once
+
+#include "node/cli/options.h"
+#include "node/config.h"
+
+namespace starling::node::cli {
+
+void add_node_options(po::options_description& options);
+
+// kInvalid names the option and what it takes.
+Result<Config> make_config(const Arguments& arguments);
+
+// The settings of `config` as the text of a starling.conf.
+std::string config_text(const Config& config);
+
+// A token to join with, kept in the data folder (mode 0600) until the node serves, so that a node that was
+// stopped before goes on joining instead of starting a cluster of its own.
+Status keep_join_token(const Config& config);
+void drop_join_token(const Config& config);
+
+// Creates `folder` (mode 0700) with its parents. kIo.
+Status create_folder(const std::string& folder);
+// Writes all of `text` or nothing: a file beside it first, then a rename. kIo.
+Status write_file(const std::string& path, const std::string& text, unsigned mode);
+
+}  // namespace starling::node::cli

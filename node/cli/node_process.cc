@@ -1,0 +1,181 @@
+#include "node/cli/node_process.h"
+
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <iostream>
+
+#include "crypto/init.h"
+#include "node/cli/admin_client.h"
+
+namespace starling::node::cli {
+namespace {
+
+std::string addresses_path(const Config& config) { return config.data + "/addresses.json"; }
+
+// Each client is a descriptor, so take as many as the system gives.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::uint64_t free_space(const std::string& folder) {
+  struct statvfs fs {};
+  if (statvfs(folder.c_str(), &fs) != 0) return 0;
+  return std::uint64_t{fs.f_bavail} * fs.f_frsize;
+}
+
+// The next step, where the cause alone does not tell which option to turn.
+std::string next_step(Errc code) {
+  switch (code) {
+    case Errc::kAddressInUse:
+      return "\n  Addresses are chosen with --client, --link and --admin; port 0 takes a free one.";
+    case Errc::kForeign:
+      return "\n  Point --data at the folder of this node, or at an empty one to start a new node.";
+    case Errc::kUnsupported: return "\n  Run the version of starling that wrote the folder, or a newer one.";
+    case Errc::kFull: return "\n  Make room on the disk, or lower --free-space-min.";
+    case Errc::kClock: return "\n  Set the clock of this machine right (NTP), then start again.";
+    default: return "";
+  }
+}
+
+std::string with_data(const Config& config, const std::string& command) {
+  return "starling " + command + (config.data == "./starling-data" ? "" : " --data " + config.data);
+}
+
+}  // namespace
+
+NodeProcess::NodeProcess(Config config, overlay::Log log)
+    : config_(std::move(config)), log_(std::move(log)), transport_(loop_) {}
+
+int NodeProcess::run() {
+  if (auto opened = open(); !opened) {
+    return complain(kExitFailed, "cannot start: " + opened.error().text + next_step(opened.code()));
+  }
+  loop_.on_signal(SIGINT, [this] { on_signal(); });
+  loop_.on_signal(SIGTERM, [this] { on_signal(); });
+  announce();
+  node_->start([this](const Error& error) { on_fatal(error); });
+  watch();
+  loop_.run();
+  remove_addresses();
+  return exit_code_;
+}
+
+Status NodeProcess::open() {
+  TRY_ASSIGN(node_, Node::open(config_, {
+                                            .loop = loop_,
+                                            .transport = transport_,
+                                            .random = random_,
+                                            .log = log_,
+                                            .committer = storage::thread_committer(
+                                                [this](auto fn) { loop_.post(std::move(fn)); }),
+                                            .free_space = [this] { return free_space(config_.data); },
+                                        }));
+  return write_addresses();
+}
+
+Status NodeProcess::write_addresses() {
+  const Json addresses = {{"client", node_->client_address().text()},
+                          {"link", node_->link_address().text()},
+                          {"admin", node_->admin_address().text()},
+                          {"pid", getpid()}};
+  return write_file(addresses_path(config_), addresses.dump(2) + "\n", 0644);
+}
+
+void NodeProcess::remove_addresses() {
+  std::ifstream file(addresses_path(config_));
+  const Json addresses = Json::parse(file, nullptr, false);
+  const auto own = static_cast<std::uint64_t>(getpid());
+  if (number_of(addresses, "pid") == own) ::unlink(addresses_path(config_).c_str());
+}
+
+void NodeProcess::announce() const {
+  std::cout << "Node in " << config_.data << "\n  clients  " << node_->client_address().text()
+            << "\n  nodes    " << node_->link_address().text() << "\n  admin    http://"
+            << node_->admin_address().text() << "/metrics and " << config_.data << "/admin.sock\n";
+  if (node_->founded()) {
+    std::cout << "A new cluster of one, with " << unsigned{config_.copies}
+              << " copies of everything as nodes join. In another terminal:\n  "
+              << with_data(config_, "user add alice bob") << "\n  "
+              << with_data(config_, "chat @bob --user @alice") << "\n  " << with_data(config_, "invite")
+              << "    prints a token; on another machine: starling join TOKEN\n";
+  }
+  std::cout << "Ctrl-C stops the node." << std::endl;
+}
+
+// Says how far the node is, until it serves.
+void NodeProcess::watch() {
+  if (stopping_) return;
+  if (node_->serving()) {
+    drop_join_token(config_);
+    std::cout << "serving" << std::endl;
+    return;
+  }
+  watch_ = loop_.after(kWatchEvery, [this] { watch(); });
+  if (asking_) return;
+  asking_ = true;
+  node_->admin("status", Json::object(), [this](Result<Json> status) {
+    asking_ = false;
+    if (status) report(*status);
+  });
+}
+
+void NodeProcess::report(const Json& status) {
+  const auto node = status.find("node");
+  const std::string state = node == status.end() ? "" : text_of(*node, "state");
+  if (state.empty() || state == last_state_ || state == "serving") return;
+  last_state_ = state;
+  std::cout << state << " ..." << std::endl;
+}
+
+void NodeProcess::on_signal() {
+  if (stopping_) {
+    remove_addresses();
+    std::cout << "stopped at once" << std::endl;
+    std::_Exit(128 + SIGINT);
+  }
+  stopping_ = true;
+  watch_.cancel();
+  std::cout << "stopping (again to stop at once)" << std::endl;
+  stop_timer_ = loop_.after(kStopTimeout, [this] {
+    exit_code_ = complain(kExitFailed, "the node did not stop in time; nothing acknowledged is lost");
+    loop_.stop();
+  });
+  node_->stop([this] {
+    std::cout << "stopped" << std::endl;
+    loop_.stop();
+  });
+}
+
+// Nothing more may be written, so nothing is destroyed in order either.
+void NodeProcess::on_fatal(const Error& error) {
+  log_.error("stopping: the disk cannot be trusted", {{"cause", error}});
+  complain(kExitFatal, error.text + "\n  The node stopped so that nothing is acknowledged that may be lost. "
+                                    "Check the disk, then start it again.");
+  remove_addresses();
+  std::_Exit(kExitFatal);
+}
+
+int run_node(const Config& config) {
+  if (auto ready = crypto_init(); !ready) return complain(ready.error());
+  if (auto folder = create_folder(config.data); !folder) {
+    return complain(kExitFailed, folder.error().text);
+  }
+  raise_descriptor_limit();
+  std::signal(SIGPIPE, SIG_IGN);
+  overlay::LogConfig log_config;
+  log_config.level = *overlay::parse_log_level(config.log_level);
+  log_config.json = config.log_json;
+  log_config.file = config.log_file;
+  auto log = overlay::Log::open(log_config);
+  if (!log) return complain(kExitFailed, log.error().text);
+  return NodeProcess(config, std::move(*log)).run();
+}
+
+}  // namespace starling::node::cli

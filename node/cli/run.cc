@@ -1,0 +1,148 @@
+// starling run, init and join: the three ways to start a node.
+#include <filesystem>
+#include <iostream>
+
+#include <sys/time.h>
+
+#include "crypto/init.h"
+#include "crypto/invite.h"
+#include "node/cli/commands.h"
+#include "node/cli/node_options.h"
+#include "node/cli/node_process.h"
+
+namespace starling::node::cli {
+namespace {
+
+int run(const Arguments& arguments) {
+  auto config = make_config(arguments);
+  if (!config) return complain(kExitUsage, config.error().text);
+  return run_node(*config);
+}
+
+int init(const Arguments& arguments) {
+  auto config = make_config(arguments);
+  if (!config) return complain(kExitUsage, config.error().text);
+  if (auto made = create_folder(config->data); !made) return complain(kExitFailed, made.error().text);
+  std::error_code error;
+  if (!std::filesystem::is_empty(config->data, error)) {
+    return complain(kExitFailed, config->data + " is not empty" + (error ? ": " + error.message() : "") +
+                                     "; choose an empty folder with --data, or start the node that is in "
+                                     "it: starling run --data " + config->data);
+  }
+  const std::string path = config->data + "/starling.conf";
+  if (auto written = write_file(path, config_text(*config), 0644); !written) {
+    return complain(kExitFailed, written.error().text);
+  }
+  std::cout << "Wrote " << path << ". Start the node with: starling run --data " << config->data << "\n";
+  return kExitOk;
+}
+
+std::int64_t wall_ms() {
+  timeval now{};
+  gettimeofday(&now, nullptr);
+  return std::int64_t{now.tv_sec} * 1000 + now.tv_usec / 1000;
+}
+
+Status check_token(const std::string& token) {
+  TRY(crypto_init());
+  TRY_ASSIGN(const Invite invite, parse_invite(token));
+  return check_not_expired(invite, wall_ms());
+}
+
+// A folder that a node has used, unless it was still joining.
+bool has_node(const std::string& data) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (fs::exists(data + "/join-token", error)) return false;
+  for (const auto& entry : fs::directory_iterator(data, error)) {
+    if (entry.path().filename() != "starling.conf" && entry.path().extension() != ".log") return true;
+  }
+  return false;
+}
+
+int join(const Arguments& arguments) {
+  auto config = make_config(arguments);
+  if (!config) return complain(kExitUsage, config.error().text);
+  config->join_token = arguments.text("token");
+  if (auto good = check_token(config->join_token); !good) {
+    return complain(kExitFailed, "this token cannot be used: " + good.error().text +
+                                     "\n  A member gives a new one with: starling invite");
+  }
+  if (auto made = create_folder(config->data); !made) return complain(kExitFailed, made.error().text);
+  if (has_node(config->data)) {
+    return complain(kExitFailed, "there is a node in " + config->data +
+                                     " already: start it with `starling run --data " + config->data +
+                                     "`, or join with an empty folder");
+  }
+  const std::string path = config->data + "/starling.conf";
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) {
+    if (auto written = write_file(path, config_text(*config), 0644); !written) {
+      return complain(kExitFailed, written.error().text);
+    }
+  }
+  if (auto kept = keep_join_token(*config); !kept) return complain(kExitFailed, kept.error().text);
+  std::cout << "Joining the cluster that gave the token." << std::endl;
+  return run_node(*config);
+}
+
+}  // namespace
+
+Command run_command() {
+  return {
+      .name = "run",
+      .summary = "start a node; on an empty data folder, a new cluster of one",
+      .usage = "run [--data FOLDER] [options]",
+      .about = "Starts the node in the data folder and runs it until Ctrl-C or SIGTERM. An empty folder\n"
+               "becomes a new cluster with this node as its only member; others come with `starling join`.\n"
+               "The addresses in use are written to <data>/addresses.json.\n\n"
+               "Examples:\n"
+               "  starling run\n"
+               "  starling run --data /var/lib/starling --client 0.0.0.0:7400 \\\n"
+               "               --link 0.0.0.0:7401 --advertise 192.0.2.7\n\n"
+               "Exit code 70: the disk failed, and the node stopped itself before losing anything.\n",
+      .options = add_node_options,
+      .run = run,
+      .words = {},
+      .starts_node = true,
+  };
+}
+
+Command init_command() {
+  return {
+      .name = "init",
+      .summary = "write the settings of a node without starting it",
+      .usage = "init [--data FOLDER] [options]",
+      .about = "Checks the choices and writes them to <data>/starling.conf, for `starling run` to read. The\n"
+               "folder must be empty or absent.\n\n"
+               "Examples:\n"
+               "  starling init --data /var/lib/starling --zone cellar --copies 3\n",
+      .options = add_node_options,
+      .run = init,
+      .words = {},
+      .starts_node = true,
+  };
+}
+
+Command join_command() {
+  return {
+      .name = "join",
+      .summary = "start a node that joins a cluster, with a token from `starling invite`",
+      .usage = "join TOKEN [--data FOLDER] [options]",
+      .about = "Starts a new node in an empty data folder and asks the cluster that gave the token to take\n"
+               "it in. It copies its share of the data, says when it serves, and keeps running. Later, and\n"
+               "also when it was stopped before it served, start it with `starling run`.\n\n"
+               "Examples:\n"
+               "  starling join \"$(ssh first-node starling invite)\" --link 192.0.2.8:7401\n",
+      .options =
+          [](po::options_description& options) {
+            add_node_options(options);
+            options.add_options()("token", po::value<std::string>());
+          },
+      .run = join,
+      .words = {"token"},
+      .starts_node = true,
+  };
+}
+
+}  // namespace starling::node::cli

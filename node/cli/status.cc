@@ -1,0 +1,246 @@
+// starling status, ring, where and invite: looking at a cluster, and letting nodes in.
+#include <cmath>
+#include <iostream>
+
+#include "node/cli/admin_client.h"
+#include "node/cli/commands.h"
+#include "node/cli/names.h"
+#include "node/cli/table.h"
+
+namespace starling::node::cli {
+namespace {
+
+Cell state_cell(const Json& member) {
+  const std::string state = text_of(member, "state");
+  if (state == "alive" || state == "serving") {
+    if (flag_of(member, "read_only")) return {"read-only", Tone::kBad};
+    if (flag_of(member, "catching_up")) return {"catching up", Tone::kBad};
+    return {state, Tone::kGood};
+  }
+  return {state, Tone::kBad};
+}
+
+std::string percent(double share) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f %%", share * 100);
+  return text;
+}
+
+std::string clock_text(const Json& member) {
+  if (flag_of(member, "self") || !member.contains("clock_ms") || !member["clock_ms"].is_number()) return "-";
+  char text[32];
+  std::snprintf(text, sizeof text, "%+.0f ms", real_of(member, "clock_ms"));
+  return text;
+}
+
+void print_heading(const Json& cluster, const Json& node, bool colour) {
+  std::cout << "Cluster " << text_of(cluster, "lineage") << ": ring " << number_of(cluster, "ring") << ", "
+            << number_of(cluster, "serving") << " of " << number_of(cluster, "nodes") << " nodes serving, "
+            << number_of(cluster, "copies") << " copies, " << number_of(cluster, "synced")
+            << " on disk per ack, " << thousands(number_of(cluster, "partitions")) << " partitions\n";
+  const std::string change = text_of(cluster, "change");
+  if (!change.empty() && change != "none") std::cout << "A change of the ring is under way: " << change << "\n";
+  const std::string state = text_of(node, "state");
+  std::cout << "Node " << text_of(node, "short") << ": "
+            << paint(state, state == "serving" ? Tone::kGood : Tone::kBad, colour) << ", "
+            << thousands(number_of(node, "sessions")) << " sessions, up "
+            << duration_text(number_of(node, "uptime_s")) << ", starling " << text_of(node, "version")
+            << ", " << text_of(node, "data") << "\n";
+}
+
+void print_rates(const Json& rates) {
+  std::string line;
+  for (const auto& [name, value] : rates.items()) {
+    if (!value.is_number()) continue;
+    const std::string what = name.ends_with("_s") ? name.substr(0, name.size() - 2) : name;
+    line += (line.empty() ? "" : ", ") +
+            thousands(static_cast<std::uint64_t>(std::max(0.0, std::round(value.get<double>())))) + " " + what +
+            (name.ends_with("_s") ? "/s" : "");
+  }
+  if (!line.empty()) std::cout << "\nThis node: " << line << "\n";
+}
+
+int status(const Arguments& arguments) {
+  Json answer;
+  if (const int code = admin_call(arguments, "status", Json::object(), answer); code != kExitOk) return code;
+  if (arguments.flag("json")) {
+    std::cout << answer.dump(2) << "\n";
+    return kExitOk;
+  }
+  const bool colour = stdout_has_colour();
+  print_heading(answer.value("cluster", Json::object()), answer.value("node", Json::object()), colour);
+  Table table({"Node", "State", "Zone", ">Weight", ">Share", ">Sessions", ">Ring", ">Clock", "Version",
+               "Clients", "Links"});
+  for (const Json& member : list_of(answer, "members")) {
+    table.row({text_of(member, "short") + (flag_of(member, "self") ? " *" : ""), state_cell(member),
+               text_of(member, "zone"), std::to_string(number_of(member, "weight")),
+               percent(real_of(member, "share")), thousands(number_of(member, "sessions")),
+               std::to_string(number_of(member, "ring")), clock_text(member), text_of(member, "version"),
+               text_of(member, "client"), text_of(member, "link")});
+  }
+  std::cout << "\n";
+  table.print(std::cout, colour);
+  print_rates(answer.value("rates", Json::object()));
+  return kExitOk;
+}
+
+void print_partitions(const Json& answer, bool colour) {
+  Table table({">Partition", "Owners, the preferred first"});
+  std::size_t partition = 0;
+  for (const Json& owners : list_of(answer, "table")) {
+    std::string text;
+    for (const Json& owner : owners) {
+      if (owner.is_string()) text += (text.empty() ? "" : " ") + owner.get<std::string>();
+    }
+    table.row({std::to_string(partition++), text});
+  }
+  std::cout << "\n";
+  table.print(std::cout, colour);
+}
+
+int ring(const Arguments& arguments) {
+  Json answer;
+  const Json question = {{"partitions", arguments.flag("partitions")}};
+  if (const int code = admin_call(arguments, "ring", question, answer); code != kExitOk) return code;
+  if (arguments.flag("json")) {
+    std::cout << answer.dump(2) << "\n";
+    return kExitOk;
+  }
+  const bool colour = stdout_has_colour();
+  std::cout << "Ring " << number_of(answer, "number") << " of cluster " << text_of(answer, "lineage") << ": "
+            << number_of(answer, "copies") << " copies, " << number_of(answer, "synced")
+            << " on disk per ack, " << thousands(number_of(answer, "partitions")) << " partitions\n\n";
+  Table table({"Node", "State", "Zone", ">Weight", ">Partitions", ">First owner of", ">Share"});
+  for (const Json& member : list_of(answer, "members")) {
+    table.row({text_of(member, "short"), state_cell(member), text_of(member, "zone"),
+               std::to_string(number_of(member, "weight")), thousands(number_of(member, "partitions")),
+               thousands(number_of(member, "first")), percent(real_of(member, "share"))});
+  }
+  table.print(std::cout, colour);
+  if (arguments.flag("partitions")) print_partitions(answer, colour);
+  return kExitOk;
+}
+
+int where(const Arguments& arguments) {
+  Json answer;
+  const Json question = {{"address", address_name(arguments.text("address"))}};
+  if (const int code = admin_call(arguments, "where", question, answer); code != kExitOk) return code;
+  if (arguments.flag("json")) {
+    std::cout << answer.dump(2) << "\n";
+    return kExitOk;
+  }
+  const bool colour = stdout_has_colour();
+  std::cout << text_of(answer, "address") << " is a " << text_of(answer, "kind")
+            << (flag_of(answer, "exists") ? "" : " that nobody has created") << "; its mailbox is in partition "
+            << number_of(answer, "partition") << " (slot " << number_of(answer, "slot") << ")\n\n";
+  Table table({"Owner", "State", "Coordinates"});
+  for (const Json& owner : list_of(answer, "owners")) {
+    table.row({text_of(owner, "short"), state_cell(owner), flag_of(owner, "coordinator") ? "yes" : ""});
+  }
+  table.print(std::cout, colour);
+  return kExitOk;
+}
+
+int invite(const Arguments& arguments) {
+  Json answer;
+  const Json question = {{"expires_s", arguments.number("expires") * 60}};
+  if (const int code = admin_call(arguments, "invite", question, answer); code != kExitOk) return code;
+  if (arguments.flag("json")) {
+    std::cout << answer.dump(2) << "\n";
+    return kExitOk;
+  }
+  // Only the token goes to standard output, so that it can be piped.
+  std::cout << text_of(answer, "token") << std::endl;
+  std::cerr << "It holds the secret of the cluster and is good once, until "
+            << wall_text(static_cast<std::int64_t>(number_of(answer, "expires_ms")))
+            << ". On the new machine: starling join TOKEN\n";
+  return kExitOk;
+}
+
+}  // namespace
+
+Command status_command() {
+  return {
+      .name = "status",
+      .summary = "the cluster, as one node sees it",
+      .usage = "status [--data FOLDER] [--json]",
+      .about = "Asks the node of the data folder about the cluster and itself. * marks the node that answers;\n"
+               "clocks are compared with its own.\n\n"
+               "Examples:\n"
+               "  starling status\n"
+               "  starling status --data .cluster/node2 --json | jq .cluster.serving\n",
+      .options =
+          [](po::options_description& options) {
+            add_admin_options(options);
+            add_json_option(options);
+          },
+      .run = status,
+      .words = {},
+  };
+}
+
+Command ring_command() {
+  return {
+      .name = "ring",
+      .summary = "who owns what",
+      .usage = "ring [--partitions] [--data FOLDER] [--json]",
+      .about = "Shows the agreed ring version: its members, and how many partitions each keeps a copy of and\n"
+               "is the first owner of.\n\n"
+               "Examples:\n"
+               "  starling ring\n"
+               "  starling ring --partitions | less\n",
+      .options =
+          [](po::options_description& options) {
+            add_admin_options(options);
+            add_json_option(options);
+            options.add_options()("partitions", po::bool_switch(), "also list every partition's owners");
+          },
+      .run = ring,
+      .words = {},
+  };
+}
+
+Command where_command() {
+  return {
+      .name = "where",
+      .summary = "the nodes that keep a user's or group's messages",
+      .usage = "where ADDRESS [--data FOLDER] [--json]",
+      .about = "Shows the partition of an address and the nodes that own it; the one that coordinates now is\n"
+               "marked. An address is @user or #group; a bare name is a user.\n\n"
+               "Examples:\n"
+               "  starling where @alice\n"
+               "  starling where '#ops'\n",
+      .options =
+          [](po::options_description& options) {
+            add_admin_options(options);
+            add_json_option(options);
+            options.add_options()("address", po::value<std::string>());
+          },
+      .run = where,
+      .words = {"address"},
+  };
+}
+
+Command invite_command() {
+  return {
+      .name = "invite",
+      .summary = "print a token that lets one new node join",
+      .usage = "invite [--expires MINUTES] [--data FOLDER]",
+      .about = "Prints a token for `starling join` on standard output. It carries the secret of the cluster:\n"
+               "hand it over as you would a password.\n\n"
+               "Examples:\n"
+               "  starling invite --expires 10\n",
+      .options =
+          [](po::options_description& options) {
+            add_admin_options(options);
+            add_json_option(options);
+            options.add_options()("expires",
+                                  po::value<std::uint64_t>()->value_name("MINUTES")->default_value(60),
+                                  "how long the token is good");
+          },
+      .run = invite,
+      .words = {},
+  };
+}
+
+}  // namespace starling::node::cli

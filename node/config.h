@@ -1,0 +1,38 @@
+// Config: everything an operator may choose for one node; defaults are safe and need no file.
+//
+// Filled by cli/options from flags, environment (STARLING_*), then <data>/starling.conf. The cluster-wide
+// choices (copies, synced, partitions) count only when the node starts a cluster of its own: afterwards
+// they are fields of the agreed ring version.
+// Thread: value type, constant after start.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "crypto/password.h"
+#include "overlay/transport.h"
+
+namespace starling::node {
+
+struct Config {
+  std::string data;                         // Folder of this node; created when absent.
+  // Listening addresses. Port 0 takes a free one and writes it to <data>/addresses.json.
+  overlay::Endpoint client{"127.0.0.1", 7400};  // Clients (msgpack over TCP).
+  overlay::Endpoint link{"127.0.0.1", 7401};    // Other nodes: TCP links and UDP gossip, same port.
+  overlay::Endpoint admin{"127.0.0.1", 7402};   // /metrics, /healthz, /readyz.
+  std::string advertise;                    // Host that others reach us at; empty: the link host.
+  std::string zone = "default";
+  std::uint32_t weight = 100;
+  std::uint8_t copies = 3;                  // N, for a new cluster.
+  std::uint8_t synced = 0;                  // W, for a new cluster; 0: majority of the owners.
+  std::uint32_t partitions = 4096;          // P, for a new cluster.
+  PasswordCost password_cost;
+  std::uint64_t free_space_min = 256ull << 20;  // Below: read-only until there is room again.
+  std::string join_token;                   // Set by `starling join`; empty otherwise.
+  std::string log_level = "info";
+  std::string log_file;                     // Empty: standard error.
+  bool log_json = false;
+};
+
+}  // namespace starling::node

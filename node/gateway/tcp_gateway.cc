@@ -1,0 +1,115 @@
+#include "node/gateway/tcp_gateway.h"
+
+#include <algorithm>
+
+namespace starling::node {
+
+using overlay::Stream;
+
+namespace {
+constexpr Duration kSweepEvery = 5s;
+}
+
+class TcpGateway::Connection final : public Door {
+ public:
+  Connection(TcpGateway& gateway, std::uint64_t id, std::unique_ptr<Stream> stream)
+      : gateway_(gateway),
+        id_(id),
+        stream_(std::move(stream)),
+        reader_(protocol::kFrameSizeMax),
+        session_(gateway.services_, *this) {}
+
+  void start() {
+    stream_->start({[this](View bytes) { received(bytes); },
+                    [this](const Error&) { gateway_.retire(id_); },
+                    [this] { session_.on_drained(); }});
+  }
+
+  void write(Shared frame) override {
+    if (!closed_) stream_->write(std::move(frame));
+  }
+  void write(Bytes frame) override {
+    if (!closed_) stream_->write(std::move(frame));
+  }
+  [[nodiscard]] std::size_t queued() const override { return stream_->queued(); }
+  void close() override {
+    if (std::exchange(closed_, true)) return;
+    stream_->close_after_flush();
+    gateway_.retire(id_);
+  }
+
+  Session& session() { return session_; }
+
+ private:
+  void received(View bytes) {
+    const auto read = reader_.feed(bytes, [this](View body) {
+      session_.receive(body);
+      return !closed_;
+    });
+    if (read || closed_) return;
+    protocol::ErrorMessage message;
+    message.code = static_cast<std::uint8_t>(read.code());
+    message.name = std::string(name(read.code()));
+    message.text = read.error().text;
+    stream_->write(protocol::frame(message));
+    close();
+  }
+
+  TcpGateway& gateway_;
+  const std::uint64_t id_;
+  bool closed_ = false;
+  std::unique_ptr<Stream> stream_;
+  protocol::FrameReader reader_;
+  Session session_;
+};
+
+TcpGateway::TcpGateway(SessionServices services, overlay::Transport& transport)
+    : services_(services), transport_(transport) {
+  sweep();
+}
+
+TcpGateway::~TcpGateway() { *alive_ = false; }
+
+Status TcpGateway::listen(const overlay::Endpoint& at) {
+  TRY_ASSIGN(listener_, transport_.listen(at, [this](std::unique_ptr<Stream> stream) {
+    accept(std::move(stream));
+  }));
+  return ok_status();
+}
+
+void TcpGateway::accept(std::unique_ptr<Stream> stream) {
+  const std::size_t logged_in = services_.view.counters.sessions;
+  const std::size_t waiting = connections_.size() - std::min(connections_.size(), logged_in);
+  if (connections_.size() >= kConnectionsMax || waiting >= kConnectionsNotLoggedInMax) return;
+  const std::uint64_t id = next_id_++;
+  auto connection = std::make_unique<Connection>(*this, id, std::move(stream));
+  auto& started = *connection;
+  connections_.emplace(id, std::move(connection));
+  started.start();
+}
+
+void TcpGateway::retire(std::uint64_t id) {
+  retired_.push_back(id);
+  if (retired_.size() > 1) return;
+  services_.view.loop.defer([this, alive = alive_] {
+    if (!*alive) return;
+    for (const auto retired : std::exchange(retired_, {})) connections_.erase(retired);
+  });
+}
+
+void TcpGateway::sweep() {
+  sweep_ = services_.view.loop.after(kSweepEvery, [this] { sweep(); });
+  const Instant now = services_.view.loop.now();
+  for (auto& [id, connection] : connections_) {
+    const Session& session = connection->session();
+    const bool late = !session.logged_in() && now - session.opened() > kLoginDeadline;
+    if (late || now - session.heard() > kSilenceMax) connection->close();
+  }
+}
+
+void TcpGateway::drain(const std::string& text, const std::vector<std::string>& nodes) {
+  listener_.reset();
+  for (auto& [id, connection] : connections_) connection->session().go_away(text, nodes);
+}
+
+}  // namespace starling::node

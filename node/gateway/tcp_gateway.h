@@ -1,0 +1,47 @@
+// TcpGateway: clients over TCP, msgpack frames (session/protocol.h). One Session per connection.
+//
+// The gateway owns connections, cuts bytes into frames, and ends what is silent, too slow to log in or
+// over a limit. An idle connection holds no buffers.
+// Thread: one loop.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+
+#include "node/session/session.h"
+#include "overlay/transport.h"
+
+namespace starling::node {
+
+inline constexpr std::size_t kConnectionsMax = 100'000;
+inline constexpr std::size_t kConnectionsNotLoggedInMax = 10'000;
+
+class TcpGateway {
+ public:
+  TcpGateway(SessionServices services, overlay::Transport& transport);
+  ~TcpGateway();
+
+  // kAddressInUse, kIo.
+  Status listen(const overlay::Endpoint& at);
+  [[nodiscard]] overlay::Endpoint local() const { return listener_->local(); }
+  // Says go away to every session and accepts no more.
+  void drain(const std::string& text, const std::vector<std::string>& nodes);
+  [[nodiscard]] std::size_t connections() const { return connections_.size(); }
+
+ private:
+  class Connection;
+  void accept(std::unique_ptr<overlay::Stream> stream);
+  void retire(std::uint64_t id);  // Destroyed at the end of the turn.
+  void sweep();
+
+  SessionServices services_;
+  overlay::Transport& transport_;
+  std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
+  std::vector<std::uint64_t> retired_;
+  std::uint64_t next_id_ = 1;
+  std::unique_ptr<overlay::Listener> listener_;
+  overlay::Timer sweep_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace starling::node

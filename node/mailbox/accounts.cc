@@ -1,0 +1,157 @@
+#include "node/mailbox/accounts.h"
+
+namespace starling::node {
+
+using overlay::Completer;
+using overlay::Task;
+
+namespace {
+constexpr View kRefused = "wrong user name or password";
+}
+
+Accounts::Accounts(ClusterView& view, Names& names, Forwarder& forwarder, const Identity& identity,
+                   PasswordCost cost)
+    : view_(view), names_(names), forwarder_(forwarder), identity_(identity), cost_(cost) {
+  const auto decoy = hash_password(hex(password_salt(view.random).view()),
+                                   password_salt(view.random), cost);
+  assert(decoy.ok());
+  decoy_ = *decoy;
+}
+
+Task<Status> Accounts::create(std::string user, std::string password) {
+  CreationRecord record;
+  CO_TRY_ASSIGN(const AddressKind kind, check_address(user));
+  if (kind != AddressKind::kUser) co_return Error{Errc::kInvalid, "a user's name begins with @"};
+  record.address = user;
+  if (!password.empty()) {
+    auto hashing = hash(std::move(password));
+    CO_TRY_ASSIGN(record.password_hash, co_await hashing);
+  }
+  auto creating = names_.create(std::move(record));
+  auto created = co_await creating;
+  co_return created;
+}
+
+Task<Result<AccountValue>> Accounts::find(std::string user) {
+  CO_TRY(check_address(user));
+  auto reading = read_registers(view_, forwarder_, mailbox_of(user), kAccountKey, "", 1);
+  CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
+  if (found.items.empty()) co_return Error{Errc::kNotFound, "there is no user " + user};
+  co_return unpack<AccountValue>(found.items.front().value.data);
+}
+
+Task<Result<Accounts::Login>> Accounts::log_in(std::string user, std::string device,
+                                               std::string password) {
+  if (hashing_ >= kHashesAtOnceMax) {
+    co_return Error{Errc::kOverloaded, "too many logins by password at once; try again in a second"};
+  }
+  auto finding = find(user);
+  auto account = co_await finding;
+  if (!account && account.code() != Errc::kNotFound && account.code() != Errc::kInvalid) {
+    co_return account.error();
+  }
+  const bool has_password = account && !account->password_hash.empty();
+  auto verifying = verify(std::move(password), has_password ? account->password_hash : decoy_);
+  const auto fits = co_await verifying;
+  if (!has_password || !fits) co_return Error{Errc::kUnauthenticated, std::string(kRefused)};
+  if (account->disabled) co_return Error{Errc::kDenied, user + " is disabled"};
+  co_return make_token(user, device, account->epoch, kTokenLifeMs);
+}
+
+Result<TokenClaims> Accounts::check(View token) const {
+  const auto key_of = [this](const NodeId& node) -> std::optional<PublicKey> {
+    if (!view_.in_ring()) return std::nullopt;
+    const auto* member = view_.ring().version().find(node);
+    if (member == nullptr || member->gone()) return std::nullopt;
+    return member->key;
+  };
+  return verify_token(token, key_of, view_.loop.wall_ms());
+}
+
+Task<Result<Accounts::Login>> Accounts::issue(std::string user, std::string device,
+                                              std::int64_t life_ms) {
+  auto finding = find(user);
+  CO_TRY_ASSIGN(const AccountValue account, co_await finding);
+  if (account.disabled) co_return Error{Errc::kDenied, user + " is disabled"};
+  co_return make_token(user, device, account.epoch, life_ms);
+}
+
+Result<Accounts::Login> Accounts::make_token(const std::string& user, const std::string& device,
+                                             std::uint64_t epoch, std::int64_t life_ms) {
+  TokenClaims claims;
+  claims.user = user;
+  claims.device = device;
+  claims.epoch = epoch;
+  claims.issued_ms = view_.loop.wall_ms();
+  claims.expires_ms = claims.issued_ms + life_ms;
+  TRY_ASSIGN(std::string token, issue_token(identity_, claims));
+  return Login{std::move(token), claims.expires_ms, epoch};
+}
+
+Task<Status> Accounts::set_password(std::string user, std::string password) {
+  auto finding = find(user);
+  CO_TRY_ASSIGN(AccountValue account, co_await finding);
+  auto hashing = hash(std::move(password));
+  CO_TRY_ASSIGN(account.password_hash, co_await hashing);
+  ++account.epoch;
+  auto writing = write(std::move(user), std::move(account));
+  auto written = co_await writing;
+  co_return written;
+}
+
+Task<Status> Accounts::set_disabled(std::string user, bool disabled) {
+  auto finding = find(user);
+  CO_TRY_ASSIGN(AccountValue account, co_await finding);
+  if (account.disabled == disabled) co_return ok_status();
+  account.disabled = disabled;
+  ++account.epoch;
+  auto writing = write(std::move(user), std::move(account));
+  auto written = co_await writing;
+  co_return written;
+}
+
+Task<Status> Accounts::write(std::string user, AccountValue value) {
+  WriteRegisterRequest request;
+  request.mailbox = mailbox_of(user);
+  request.merge = static_cast<std::uint8_t>(storage::MergeKind::kLww);
+  request.key = Bytes(kAccountKey);
+  request.value.data = pack(value);
+  auto [done, future] = Completer<Status>::make(view_.loop);
+  forwarder_.write_register(std::move(request), kForwardDeadline,
+                            [done = std::move(done)](Status status) mutable {
+                              done.set(std::move(status));
+                            });
+  auto written = co_await future;
+  co_return written;
+}
+
+Task<Result<std::string>> Accounts::hash(std::string password) {
+  CO_TRY(check_password(password));
+  auto result = std::make_shared<Result<std::string>>(Error{Errc::kInvalid, ""});
+  auto [done, future] = Completer<bool>::make(view_.loop);
+  ++hashing_;
+  view_.loop.work(
+      [result, password = std::move(password), salt = password_salt(view_.random), cost = cost_] {
+        *result = hash_password(password, salt, cost);
+      },
+      [done = std::move(done)]() mutable { done.set(true); });
+  co_await future;
+  --hashing_;
+  co_return std::move(*result);
+}
+
+Task<Status> Accounts::verify(std::string password, std::string hash) {
+  auto result = std::make_shared<Status>(Error{Errc::kUnauthenticated, ""});
+  auto [done, future] = Completer<bool>::make(view_.loop);
+  ++hashing_;
+  view_.loop.work(
+      [result, password = std::move(password), hash = std::move(hash)] {
+        *result = verify_password(password, hash);
+      },
+      [done = std::move(done)]() mutable { done.set(true); });
+  co_await future;
+  --hashing_;
+  co_return *result;
+}
+
+}  // namespace starling::node

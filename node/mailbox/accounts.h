@@ -1,0 +1,58 @@
+// Accounts: users, their passwords and tokens.
+//
+// A password is checked once, off the loop; then the device logs in by a token that any node verifies
+// without a lookup. A token carries the account's auth epoch: a password change or a disabling raises
+// the epoch, and whoever follows the mailbox cuts off sessions of an older one.
+// The answer for an unknown user and for a wrong password is the same, and takes the same time.
+// Thread: one loop; hashing runs on Loop::work.
+#pragma once
+
+#include "crypto/password.h"
+#include "crypto/token.h"
+#include "node/mailbox/names.h"
+
+namespace starling::node {
+
+inline constexpr std::int64_t kTokenLifeMs = 30ll * 24 * 3600 * 1000;
+inline constexpr std::size_t kHashesAtOnceMax = 8;  // More logins by password wait: kOverloaded.
+
+class Accounts {
+ public:
+  struct Login {
+    std::string token;
+    std::int64_t expires_ms = 0;
+    std::uint64_t epoch = 0;
+  };
+
+  Accounts(ClusterView& view, Names& names, Forwarder& forwarder, const Identity& identity,
+           PasswordCost cost);
+
+  // An empty password: the account logs in by tokens that an operator issues. kExists.
+  overlay::Task<Status> create(std::string user, std::string password);
+  // kUnauthenticated, whether the user or the password is wrong.
+  overlay::Task<Result<Login>> log_in(std::string user, std::string device, std::string password);
+  // kUnauthenticated.
+  [[nodiscard]] Result<TokenClaims> check(View token) const;
+  // Issued by this node, for an account that exists. kNotFound.
+  overlay::Task<Result<Login>> issue(std::string user, std::string device, std::int64_t life_ms);
+  overlay::Task<Status> set_password(std::string user, std::string password);
+  overlay::Task<Status> set_disabled(std::string user, bool disabled);
+  overlay::Task<Result<AccountValue>> find(std::string user);
+
+ private:
+  overlay::Task<Result<std::string>> hash(std::string password);
+  overlay::Task<Status> verify(std::string password, std::string hash);
+  overlay::Task<Status> write(std::string user, AccountValue value);
+  Result<Login> make_token(const std::string& user, const std::string& device, std::uint64_t epoch,
+                           std::int64_t life_ms);
+
+  ClusterView& view_;
+  Names& names_;
+  Forwarder& forwarder_;
+  const Identity& identity_;
+  const PasswordCost cost_;
+  std::string decoy_;         // A hash that no password fits, for unknown users.
+  std::size_t hashing_ = 0;
+};
+
+}  // namespace starling::node

@@ -1,0 +1,123 @@
+#include "node/mailbox/groups.h"
+
+namespace starling::node {
+
+using overlay::Completer;
+using overlay::Task;
+using storage::MemberValue;
+
+Groups::Groups(ClusterView& view, Names& names, Forwarder& forwarder)
+    : view_(view), names_(names), forwarder_(forwarder) {}
+
+Task<Status> Groups::exists(std::string address) {
+  CO_TRY(check_address(address));
+  auto reading = read_registers(view_, forwarder_, mailbox_of(address), kCreatedKey, "", 1);
+  CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
+  if (found.items.empty()) co_return Error{Errc::kNotFound, "there is no " + address};
+  co_return ok_status();
+}
+
+Task<Status> Groups::create(std::string group, std::string owner) {
+  CO_TRY_ASSIGN(const AddressKind kind, check_address(group));
+  if (kind != AddressKind::kGroup) co_return Error{Errc::kInvalid, "a group's name begins with #"};
+  if (!owner.empty()) {
+    auto checking = exists(owner);
+    CO_TRY(co_await checking);
+  }
+  CreationRecord record;
+  record.address = std::move(group);
+  record.owner = std::move(owner);
+  auto creating = names_.create(std::move(record));
+  auto created = co_await creating;
+  co_return created;
+}
+
+Task<Status> Groups::set_member(std::string group, std::string user, std::uint8_t role,
+                                bool removed) {
+  CO_TRY_ASSIGN(const AddressKind kind, check_address(user));
+  if (kind != AddressKind::kUser) co_return Error{Errc::kInvalid, "only users can be members"};
+  auto group_exists = exists(group);
+  CO_TRY(co_await group_exists);
+  auto user_exists = exists(user);
+  CO_TRY(co_await user_exists);
+  WriteRegisterRequest request;
+  request.mailbox = mailbox_of(group);
+  request.merge = static_cast<std::uint8_t>(storage::MergeKind::kMember);
+  request.key = Bytes(kMemberPrefix) + user;
+  request.value.data = pack(MemberValue{1, removed, role, group});
+  request.member_change = true;
+  auto [done, future] = Completer<Status>::make(view_.loop);
+  forwarder_.write_register(std::move(request), kForwardDeadline,
+                            [done = std::move(done)](Status status) mutable {
+                              done.set(std::move(status));
+                            });
+  auto written = co_await future;
+  co_return written;
+}
+
+Task<Result<std::vector<Groups::Member>>> Groups::members(std::string group, std::string after,
+                                                          std::uint32_t limit) {
+  auto checking = exists(group);
+  CO_TRY(co_await checking);
+  std::vector<Member> members;
+  std::string from = after.empty() ? std::string() : std::string(kMemberPrefix) + after;
+  for (bool more = true; more && members.size() < limit;) {
+    const auto want = static_cast<std::uint32_t>(limit - members.size());
+    auto reading = read_registers(view_, forwarder_, mailbox_of(group), kMemberPrefix, from, want);
+    CO_TRY_ASSIGN(const ReadRegistersReply page, co_await reading);
+    more = page.items.size() == want;
+    for (const auto& item : page.items) {
+      from = item.key;
+      auto value = unpack<MemberValue>(item.value.data);
+      if (!value || value->removed) continue;
+      members.push_back({item.key.substr(kMemberPrefix.size()), value->role});
+    }
+  }
+  co_return members;
+}
+
+Task<Result<Role>> Groups::role_of(std::string group, std::string user) {
+  auto checking = exists(group);
+  CO_TRY(co_await checking);
+  const std::string key = std::string(kMemberPrefix) + user;
+  auto reading = read_registers(view_, forwarder_, mailbox_of(group), key, "", 1);
+  CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
+  if (!found.items.empty() && found.items.front().key == key) {
+    auto value = unpack<MemberValue>(found.items.front().value.data);
+    if (value && !value->removed) co_return static_cast<Role>(value->role);
+  }
+  co_return Error{Errc::kDenied, user + " is not in " + group};
+}
+
+Task<Result<std::vector<std::string>>> Groups::of_user(std::string user) {
+  auto reading = read_registers(view_, forwarder_, mailbox_of(user), kGroupPrefix, "",
+                                static_cast<std::uint32_t>(kGroupsPerUserMax));
+  CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
+  std::vector<std::string> groups;
+  for (const auto& item : found.items) {
+    auto value = unpack<MemberValue>(item.value.data);
+    if (value && !value->removed) groups.push_back(item.key.substr(kGroupPrefix.size()));
+  }
+  co_return groups;
+}
+
+Status may_send(storage::Store& store, const MailboxId& mailbox, View to, View from) {
+  if (to.starts_with('@')) {
+    const auto account = store.find_register(mailbox, kAccountKey);
+    if (!account) return Error{Errc::kNotFound, "there is no user " + Bytes(to)};
+    const auto value = unpack<AccountValue>(account->value);
+    if (value && value->disabled) return Error{Errc::kDenied, Bytes(to) + " is disabled"};
+    return ok_status();
+  }
+  const auto member = store.find_register(mailbox, Bytes(kMemberPrefix) + Bytes(from));
+  if (member) {
+    const auto value = unpack<MemberValue>(member->value);
+    if (value && !value->removed) return ok_status();
+  }
+  if (!store.find_register(mailbox, kCreatedKey)) {
+    return Error{Errc::kNotFound, "there is no group " + Bytes(to)};
+  }
+  return Error{Errc::kDenied, "you are not in " + Bytes(to)};
+}
+
+}  // namespace starling::node

@@ -1,0 +1,46 @@
+// Groups: their rosters, as `member` registers in the group's mailbox. The same register appears in
+// the user's own mailbox as an obligation, which is how a device learns what to follow.
+//
+// Thread: one loop.
+#pragma once
+
+#include "node/mailbox/names.h"
+
+namespace starling::node {
+
+enum class Role : std::uint8_t { kMember = 0, kModerator = 1, kOwner = 2 };
+
+class Groups {
+ public:
+  struct Member {
+    std::string user;
+    std::uint8_t role = 0;
+  };
+
+  Groups(ClusterView& view, Names& names, Forwarder& forwarder);
+
+  // `owner` may be empty (an operator's group). kExists.
+  overlay::Task<Status> create(std::string group, std::string owner);
+  // kNotFound: no such group or user.
+  overlay::Task<Status> set_member(std::string group, std::string user, std::uint8_t role,
+                                   bool removed);
+  // Members after `after`, by name. kNotFound.
+  overlay::Task<Result<std::vector<Member>>> members(std::string group, std::string after,
+                                                     std::uint32_t limit);
+  // The role of a user. kNotFound: no such group. kDenied: not a member.
+  overlay::Task<Result<Role>> role_of(std::string group, std::string user);
+  // Groups that a user is in.
+  overlay::Task<Result<std::vector<std::string>>> of_user(std::string user);
+
+ private:
+  overlay::Task<Status> exists(std::string address);
+
+  ClusterView& view_;
+  Names& names_;
+  Forwarder& forwarder_;
+};
+
+// May `from` send to this mailbox? From the mailbox's own registers. kNotFound, kDenied.
+Status may_send(storage::Store& store, const MailboxId& mailbox, View to, View from);
+
+}  // namespace starling::node

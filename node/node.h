@@ -1,0 +1,64 @@
+// Node: one whole Starling node, wired from injected leaves.
+//
+// main() and the simulator build the same Node; only the leaves differ. The constructor order is the
+// dependency order, so destruction is an orderly (not graceful) shutdown; destroying a Node at any
+// moment is what a crash looks like to the others.
+// Thread: one loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+#include <rocksdb/env.h>
+
+#include "crypto/random.h"
+#include "node/config.h"
+#include "overlay/log.h"
+#include "overlay/loop.h"
+#include "overlay/transport.h"
+#include "storage/commit.h"
+
+namespace starling::node {
+
+struct Leaves {
+  overlay::Loop& loop;
+  overlay::Transport& transport;
+  Random& random;
+  overlay::Log& log;
+  rocksdb::Env* env = nullptr;                  // nullptr: the operating system's.
+  storage::CommitterFactory committer;
+  std::function<std::uint64_t()> free_space;    // Bytes left where the data is.
+  bool background_work = true;                  // RocksDB threads; false in simulations.
+};
+
+// What the admin door asks and answers: node/admin/api.h lists methods and fields.
+using Json = nlohmann::json;
+using AdminDone = std::function<void(Result<Json>)>;
+
+class Node {
+ public:
+  virtual ~Node() = default;
+
+  // Opens the store and binds the ports. A fresh folder becomes a cluster of one, or, with a join token,
+  // a node that asks to join. kForeign, kUnsupported, kCorrupt, kAddressInUse, kFull, kClock, kIo.
+  static Result<std::unique_ptr<Node>> open(Config config, Leaves leaves);
+
+  // Begins to gossip, catch up and serve. `on_fatal`: a disk that can no longer be trusted; stop now.
+  virtual void start(std::function<void(const Error&)> on_fatal) = 0;
+  // Tells the others, closes the doors, syncs, marks the store clean; then calls `done`.
+  virtual void stop(std::function<void()> done) = 0;
+
+  // Addresses actually bound.
+  [[nodiscard]] virtual overlay::Endpoint client_address() const = 0;
+  [[nodiscard]] virtual overlay::Endpoint link_address() const = 0;
+  [[nodiscard]] virtual overlay::Endpoint admin_address() const = 0;
+
+  [[nodiscard]] virtual bool founded() const = 0;  // This start made a new cluster.
+  [[nodiscard]] virtual bool serving() const = 0;  // In the ring, caught up: /readyz.
+
+  // One operator request ("status", "user.add", ...), from the admin door or a test.
+  virtual void admin(const std::string& method, const Json& arguments, AdminDone done) = 0;
+};
+
+}  // namespace starling::node

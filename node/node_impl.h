@@ -1,0 +1,117 @@
+// NodeImpl: the wiring of a node. Members are declared in dependency order; what comes later uses what
+// comes before, and destruction runs backwards.
+//
+// Thread: one loop.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "crypto/invite.h"
+#include "crypto/keyring.h"
+#include "node/admin/admin_api.h"
+#include "node/admin/admin_door.h"
+#include "node/gateway/tcp_gateway.h"
+#include "node/mailbox/accounts.h"
+#include "node/mailbox/groups.h"
+#include "node/mailbox/names.h"
+#include "node/node.h"
+#include "node/replication/catch_up.h"
+#include "node/replication/coordinator.h"
+#include "node/replication/forward.h"
+#include "node/replication/obligations.h"
+#include "node/replication/publisher.h"
+#include "node/replication/replicator.h"
+#include "node/ring/paxos_service.h"
+#include "node/ring/ring_service.h"
+#include "node/session/feeds.h"
+#include "overlay/links.h"
+#include "overlay/membership.h"
+
+namespace starling::node {
+
+inline constexpr std::string_view kProgramVersion = "0.1.0";
+
+class NodeImpl final : public Node {
+ public:
+  NodeImpl(Config config, Leaves leaves, std::unique_ptr<storage::Store> store, Identity identity,
+           Keyring keyring);
+  ~NodeImpl() override;
+
+  // Second half of open(): ring, ports, membership.
+  Status begin();
+
+  void start(std::function<void(const Error&)> on_fatal) override;
+  void stop(std::function<void()> done) override;
+  [[nodiscard]] overlay::Endpoint client_address() const override { return gateway_->local(); }
+  [[nodiscard]] overlay::Endpoint link_address() const override { return links_->local(); }
+  [[nodiscard]] overlay::Endpoint admin_address() const override;
+  [[nodiscard]] bool founded() const override { return founded_; }
+  [[nodiscard]] bool serving() const override;
+  void admin(const std::string& method, const Json& arguments, AdminDone done) override;
+
+ private:
+  friend class AdminApi;
+
+  Status load_ring();
+  Status bind_ports();
+  Status open_membership();
+  void wire();
+  [[nodiscard]] overlay::LinksHooks link_hooks();
+  void on_member(const overlay::MemberEvent& event);
+  void tick();
+  void check_disk();
+  void check_clock();
+  void remember_peers();
+  [[nodiscard]] std::vector<overlay::Endpoint> known_peers() const;
+  [[nodiscard]] std::vector<std::string> member_endpoints() const;
+  overlay::Task<Done> enter();
+  overlay::Task<Status> join();
+  overlay::Task<Status> ask_seed(overlay::Endpoint seed);
+
+  // Set at construction.
+  const Config config_;
+  const Leaves leaves_;
+  std::unique_ptr<storage::Store> store_;
+  const Identity identity_;
+  Keyring keyring_;
+  const Instant born_;
+
+  // Loop state.
+  overlay::HlcClock hlc_;
+  bool founded_ = false;
+  bool stopping_ = false;
+  std::optional<Invite> invite_;
+  LineageId lineage_;
+  std::optional<Error> join_error_;
+  std::set<WriterId> running_writers_;
+  std::function<void(const Error&)> on_fatal_;
+
+  // Services.
+  std::unique_ptr<overlay::Links> links_;
+  std::unique_ptr<ClusterView> view_;
+  std::unique_ptr<overlay::Membership> membership_;
+  std::unique_ptr<CatchUp> catch_up_;
+  std::unique_ptr<Replicator> replicator_;
+  std::unique_ptr<Forwarder> forwarder_;
+  std::unique_ptr<Obligations> obligations_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::unique_ptr<Publisher> publisher_;
+  std::unique_ptr<PaxosService> paxos_;
+  std::unique_ptr<RingService> ring_;
+  std::unique_ptr<Names> names_;
+  std::unique_ptr<Accounts> accounts_;
+  std::unique_ptr<Groups> groups_;
+  std::unique_ptr<Feeds> feeds_;
+  std::unique_ptr<TcpGateway> gateway_;
+  std::unique_ptr<AdminApi> admin_api_;
+  std::unique_ptr<AdminDoor> admin_door_;
+  overlay::Timer tick_;
+  overlay::Timer stop_timer_;
+  std::optional<overlay::Scope> scope_;  // Last.
+};
+
+}  // namespace starling::node

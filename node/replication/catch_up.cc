@@ -1,0 +1,257 @@
+#include "node/replication/catch_up.h"
+
+#include <algorithm>
+
+namespace starling::node {
+
+using overlay::Method;
+using overlay::Reply;
+using overlay::Task;
+
+namespace {
+
+constexpr Duration kFetchDeadline = 5s;
+constexpr Duration kSettleAfterStart = 1500ms;  // Gossip has told us who is there by then.
+constexpr Duration kRetryEvery = 200ms;
+constexpr int kInstallTurnsMin = 5;
+constexpr int kInstallTurnsMax = 1000;
+constexpr std::size_t kInstallMissingMax = 64;  // Runs.
+
+}  // namespace
+
+CatchUp::CatchUp(ClusterView& view) : view_(view), scope_(view.loop) { serve(); }
+
+void CatchUp::serve() {
+  view_.rpc.serve(Method::kCompare, overlay::Access::kMembers,
+                  [this](const NodeId& from, View body, Reply reply) {
+    auto request = unpack<CompareRequest>(body);
+    if (!request) return reply(request.error());
+    view_.heard_of_ring(from, request->ring);
+    CompareReply answer;
+    answer.ring = view_.in_ring() ? view_.ring().number() : RingNumber{};
+    auto theirs = request->items.begin();
+    for (const auto partition : view_.store.touched()) {
+      if (partition < request->from || partition > request->to) continue;
+      while (theirs != request->items.end() && theirs->partition < partition) ++theirs;
+      auto vector = view_.store.vector(partition);
+      if (theirs != request->items.end() && theirs->partition == partition &&
+          theirs->digest == vector.digest()) {
+        continue;
+      }
+      answer.items.push_back({partition, std::move(vector)});
+    }
+    reply(pack(answer));
+  });
+  view_.rpc.serve(Method::kFetch, overlay::Access::kMembers,
+                  [this](const NodeId&, View body, Reply reply) {
+    auto request = unpack<FetchRequest>(body);
+    if (!request) return reply(request.error());
+    auto range = view_.store.read_writer(request->partition, request->writer, request->from,
+                                         kFetchBytesMax);
+    if (!range) return reply(range.error());
+    reply(pack(*range));
+  });
+  view_.rpc.serve(Method::kHold, overlay::Access::kMembers,
+                  [this](const NodeId& from, View body, Reply reply) {
+    auto request = unpack<HoldRequest>(body);
+    if (!request) return reply(request.error());
+    scope_.spawn(answer_hold(from, *request, std::move(reply)));
+  });
+}
+
+Task<Done> CatchUp::answer_hold(NodeId from, HoldRequest request, Reply reply) {
+  if (view_.store.held(request.partition, request.writer) < request.n) {
+    auto fetch = fetch_until(from, request.partition, request.writer, request.n);
+    auto fetched = co_await fetch;
+    if (!fetched) {
+      reply(fetched.error());
+      co_return Done{};
+    }
+  }
+  auto [durable, future] = overlay::Completer<bool>::make(view_.loop);
+  view_.store.when_durable([durable = durable]() mutable { durable.set(true); });
+  co_await future;
+  reply(pack(HoldReply{view_.store.synced(request.partition, request.writer)}));
+  co_return Done{};
+}
+
+void CatchUp::start() {
+  view_.catching_up = true;
+  scope_.spawn(run());
+}
+
+void CatchUp::fall_behind() {
+  ++returns_;
+  view_.catching_up = true;
+  if (on_catching_up) on_catching_up(true);
+}
+
+std::vector<NodeId> CatchUp::peers() const {
+  std::vector<NodeId> nodes;
+  if (!view_.in_ring()) return nodes;
+  for (const auto& member : view_.ring().version().members) {
+    if (member.id != view_.self && view_.alive(member.id)) nodes.push_back(member.id);
+  }
+  return nodes;
+}
+
+std::vector<PartitionId> CatchUp::shared_with(const NodeId& peer) const {
+  std::vector<PartitionId> shared;
+  const auto& ring = view_.ring();
+  const auto previous = view_.previous_ring();
+  for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
+    const PartitionId p{static_cast<std::uint16_t>(i)};
+    const auto to_be = ring.owners_to_be(p);
+    const bool ours = ring.is_owner(p, view_.self) ||
+                      std::find(to_be.begin(), to_be.end(), view_.self) != to_be.end();
+    const bool theirs = ring.is_owner(p, peer) || (previous && previous->is_owner(p, peer));
+    if (ours && theirs) shared.push_back(p);
+  }
+  return shared;
+}
+
+// Anti-entropy for as long as we live; while catching up without a rest.
+Task<Done> CatchUp::run() {
+  overlay::Timer timer;
+  auto pause = [this, &timer](Duration delay) { return overlay::sleep(view_.loop, delay, timer); };
+  if (!peers().empty() || view_.ring().version().members.size() > 1) co_await pause(kSettleAfterStart);
+  std::size_t turn = 0;
+  std::uint64_t seen_returns = returns_;
+  for (;;) {
+    if (view_.catching_up) {
+      seen_returns = returns_;
+      bool covered = true;
+      for (const auto& peer : peers()) {
+        auto comparing = round(peer);
+        auto missing = co_await comparing;
+        if (!missing && view_.alive(peer)) covered = false;
+      }
+      if (covered && seen_returns == returns_) {
+        view_.catching_up = false;
+        if (on_catching_up) on_catching_up(false);
+        view_.log.info("caught up", {{"peers", peers().size()}});
+      } else {
+        co_await pause(kRetryEvery);
+      }
+      continue;
+    }
+    const Duration rest = kCompareEvery / 2 + Duration(view_.random.below(kCompareEvery.count()));
+    for (Duration waited{}; waited < rest && !view_.catching_up; waited += kRetryEvery) {
+      co_await pause(kRetryEvery);
+    }
+    const auto nodes = peers();
+    if (nodes.empty() || view_.catching_up) continue;
+    auto comparing = round(nodes[turn++ % nodes.size()]);
+    (void)co_await comparing;
+  }
+}
+
+Task<Result<std::size_t>> CatchUp::round(NodeId peer) {
+  std::vector<PartitionId> shared;
+  if (view_.in_ring()) shared = shared_with(peer);
+  std::size_t missing = 0;
+  for (std::size_t at = 0; at < shared.size(); at += kComparePartitionsMax) {
+    const auto end = std::min(at + kComparePartitionsMax, shared.size());
+    std::vector<PartitionId> chunk(shared.begin() + static_cast<std::ptrdiff_t>(at),
+                                   shared.begin() + static_cast<std::ptrdiff_t>(end));
+    auto comparing = compare(peer, std::move(chunk));
+    CO_TRY_ASSIGN(const std::size_t runs, co_await comparing);
+    missing += runs;
+  }
+  missing_runs_ = missing;
+  co_return missing;
+}
+
+Task<Result<std::size_t>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions) {
+  CompareRequest request;
+  request.ring = view_.ring().number();
+  request.from = partitions.front();
+  request.to = partitions.back();
+  for (const auto partition : partitions) {
+    const auto vector = view_.store.vector(partition);
+    if (!vector.empty()) request.items.push_back({partition, vector.digest()});
+  }
+  auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kCompare, pack(request),
+                              kFetchDeadline);
+  CO_TRY_ASSIGN(const Bytes body, co_await asking);
+  CO_TRY_ASSIGN(const CompareReply answer, unpack<CompareReply>(body));
+  view_.heard_of_ring(peer, answer.ring);
+  std::size_t missing = 0;
+  for (const auto& item : answer.items) {
+    if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
+    for (const auto& dot : item.vector.dots()) {
+      if (view_.store.held(item.partition, dot.writer) >= dot.n) continue;
+      ++missing;
+      auto fetching = fetch_until(peer, item.partition, dot.writer, dot.n);
+      CO_TRY(co_await fetching);
+    }
+  }
+  co_return missing;
+}
+
+void CatchUp::fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer) {
+  if (gaps_.size() >= kFetchesInFlightMax) return;  // Anti-entropy or a retransmit comes back to it.
+  if (!gaps_.insert({partition, writer}).second) return;
+  scope_.spawn(gap(peer, partition, writer));
+}
+
+Task<Done> CatchUp::gap(NodeId peer, PartitionId partition, WriterId writer) {
+  auto fetching = fetch_until(peer, partition, writer, view_.store.held(partition, writer) + 1);
+  (void)co_await fetching;
+  gaps_.erase({partition, writer});
+  co_return Done{};
+}
+
+Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId writer,
+                                  std::uint64_t n) {
+  while (view_.store.held(partition, writer) < n) {
+    if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
+    const std::uint64_t held = view_.store.held(partition, writer);
+    ++view_.counters.fetches;
+    Bytes request = pack(FetchRequest{partition, writer, held + 1});
+    auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kFetch, std::move(request),
+                                kFetchDeadline);
+    CO_TRY_ASSIGN(const Bytes body, co_await asking);
+    CO_TRY_ASSIGN(const storage::RangeStatement range, unpack<storage::RangeStatement>(body));
+    if (range.writer != writer || range.to < range.from) {
+      co_return Error{Errc::kUnavailable, "the peer does not hold the run yet"};
+    }
+    for (const auto& item : range.live) {
+      auto change = storage::decode(item.change.data, Dot{writer, item.n});
+      if (!change) co_return change.error();
+      view_.hlc.observe_repair(change->kind == storage::ChangeKind::kRegister
+                                   ? change->reg.stamp.time
+                                   : change->entry.id.time,
+                               view_.loop.wall_ms());
+    }
+    view_.counters.fetched_changes += range.live.size();
+    CO_TRY_ASSIGN(const auto applied, view_.store.apply(partition, range));
+    if (applied == storage::Applied::kGap) {
+      co_return Error{Errc::kCorrupt, "the peer answered with another run than asked for"};
+    }
+  }
+  co_return ok_status();
+}
+
+Task<Status> CatchUp::install() {
+  overlay::Timer timer;
+  for (int turn = 0; turn < kInstallTurnsMax; ++turn) {
+    std::size_t missing = 0;
+    bool all_answered = true;
+    for (const auto& peer : peers()) {
+      auto comparing = round(peer);
+      auto found = co_await comparing;
+      if (!found) all_answered = false;
+      if (found) missing += *found;
+    }
+    // A round ends when we cover what the peer had at its beginning. Under constant writing a little is
+    // always on its way; who turns owner catches up once more before it serves.
+    if (all_answered && (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
+      co_return ok_status();
+    }
+    co_await overlay::sleep(view_.loop, kRetryEvery, timer);
+  }
+  co_return Error{Errc::kTimeout, "not every current owner answered; see `starling status`"};
+}
+
+}  // namespace starling::node

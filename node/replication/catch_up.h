@@ -1,0 +1,66 @@
+// CatchUp: finds out what this node is missing and asks for it, always as "send me writer w from n".
+//
+// One mechanism serves an owner that was away, a gap in live traffic, anti-entropy between owners and
+// a joiner that installs what it will own. Two nodes compare a digest per partition; where they differ,
+// vectors; for every writer that the peer has further, we fetch runs until we cover it.
+// A node is `catching up` from its start (or from hearing that it was declared dead) until it covers the
+// vectors that its reachable fellow owners had at that moment. Nodes that catch up answer these
+// requests too, so a whole cluster that restarts gets going by itself.
+// Invariant: only the prefix rule of the store decides what is accepted, so a fetch may be late,
+// repeated or reordered.
+// Thread: one loop.   Sources: Bayou (SOSP 1995), DottedDB (SRDS 2017).
+#pragma once
+
+#include <functional>
+#include <set>
+
+#include "node/replication/messages.h"
+#include "node/replication/view.h"
+#include "overlay/task.h"
+
+namespace starling::node {
+
+inline constexpr std::size_t kFetchesInFlightMax = 64;
+
+class CatchUp {
+ public:
+  explicit CatchUp(ClusterView& view);
+
+  // Begins anti-entropy with each peer in turn. Sets view.catching_up until covered.
+  void start();
+  // We were away: do as after a start.
+  void fall_behind();
+  std::function<void(bool)> on_catching_up;  // Tells the others.
+
+  // Fetches what `peer` has of `writer` beyond what we hold, in the background, once at a time.
+  void fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer);
+  // The same, awaited, until we hold 1..n. kUnavailable, kTimeout, kCorrupt.
+  overlay::Task<Status> fetch_until(NodeId peer, PartitionId partition, WriterId writer,
+                                    std::uint64_t n);
+
+  // One comparison with a peer over all partitions that we share (or shall share) with it, and the
+  // fetching that follows. The value: how many runs were missing.
+  overlay::Task<Result<std::size_t>> round(NodeId peer);
+
+  // A joiner: rounds with every current owner until it follows all of them closely.
+  overlay::Task<Status> install();
+
+  [[nodiscard]] std::size_t missing_runs() const { return missing_runs_; }  // Of the last rounds.
+
+ private:
+  overlay::Task<Done> run();
+  overlay::Task<Done> gap(NodeId peer, PartitionId partition, WriterId writer);
+  overlay::Task<Result<std::size_t>> compare(NodeId peer, std::vector<PartitionId> partitions);
+  overlay::Task<Done> answer_hold(NodeId from, HoldRequest request, overlay::Reply reply);
+  void serve();
+  [[nodiscard]] std::vector<PartitionId> shared_with(const NodeId& peer) const;
+  [[nodiscard]] std::vector<NodeId> peers() const;
+
+  ClusterView& view_;
+  std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
+  std::size_t missing_runs_ = 0;
+  std::uint64_t returns_ = 0;     // How often we fell behind.
+  overlay::Scope scope_;          // Last: its tasks use everything above.
+};
+
+}  // namespace starling::node

@@ -1,0 +1,104 @@
+// Coordinator: checks, orders and appends the sends of a mailbox. Any owner can be it, two at once do no
+// harm.
+//
+// A send passes, in this order: ownership, disk and clock; keys in flight (a retry joins the first);
+// the lane (number n only after n-1, hazards F5); the key (a hit re-drives replication, F10); for a
+// marked retry the other owners are asked before anything is minted; permission; then it gets its id,
+// above the floor, and its dot, and leaves for disk, owners and, for a direct message, the sender's
+// own mailbox at the same time. It is acknowledged when W copies of each are synced.
+// Invariants: (1) a key is minted once per coordinator, and a retry returns the same id;
+//             (2) requests of one lane are taken in order, so a look-up of one holds the others back;
+//             (3) nothing is stored when an error other than kTimeout or kUnavailable is returned.
+// Thread: one loop.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+
+#include "node/replication/catch_up.h"
+#include "node/replication/messages.h"
+#include "node/replication/replicator.h"
+#include "node/replication/view.h"
+#include "node/session/protocol.h"
+#include "overlay/task.h"
+
+namespace starling::node {
+
+inline constexpr std::size_t kLaneQueueMax = 1024;  // Requests of a lane held back by a look-up.
+
+// May `from` send to `mailbox`? Answered from the mailbox's own registers (node/mailbox).
+using MaySend = std::function<Status(const MailboxId& mailbox, View to, View from)>;
+
+class Coordinator {
+ public:
+  using Done = std::function<void(Result<AppendReply>)>;
+  using Implies = bool (*)(const storage::ChangeView& change);
+  // Carries out what a change implies elsewhere (obligations.h) and tells the first outcome.
+  using DriveCopy = std::function<void(PartitionId partition, const Dot& dot, Shared change,
+                                       std::function<void(Status)> done)>;
+
+  Coordinator(ClusterView& view, Replicator& replicator, CatchUp& catch_up, MaySend may_send,
+              Implies implies, DriveCopy drive_copy);
+
+  void append(AppendRequest request, Bytes body, Done done);
+  void write_register(const WriteRegisterRequest& request, std::function<void(Status)> done);
+
+ private:
+  struct Pending {          // One send from its first check to its answer.
+    AppendRequest request;
+    Bytes body;
+    Done done;
+    MailboxId mailbox;
+    MessageKey key;
+    PartitionId partition;
+    std::uint64_t content = 0;
+    bool asked = false;     // The other owners were asked for the key.
+  };
+  struct LaneId {
+    MailboxId mailbox;
+    DeviceId device;
+    std::uint64_t lane;
+    friend auto operator<=>(const LaneId&, const LaneId&) = default;
+  };
+  struct KeyIn {
+    MailboxId mailbox;
+    MessageKey key;
+    friend auto operator<=>(const KeyIn&, const KeyIn&) = default;
+  };
+  struct InFlight {         // Minted here, not yet acknowledged.
+    Dot dot;
+    EntryId id;
+    std::uint64_t content;
+    bool is_void;
+    std::vector<Done> waiters;
+  };
+
+  void serve();
+  [[nodiscard]] Status may_store(PartitionId partition, std::uint8_t flags, bool quorum) const;
+  void admit(Pending send);
+  void known(Pending send, const storage::KeyState& state);
+  void mint(Pending send);
+  void replicate(const KeyIn& key, PartitionId partition, const Dot& dot, protocol::Grade grade,
+                 Shared change);
+  struct Both;
+  void drive_implied(PartitionId partition, const Dot& dot, Shared change,
+                     const std::shared_ptr<Both>& both);
+  void finish(const KeyIn& key, Result<std::uint8_t> copies);
+  overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
+  overlay::Task<starling::Done> redrive(KeyIn key, PartitionId partition, Dot dot);
+  void resume_lane(const LaneId& lane);
+  void refuse(const Pending& send, Error error);
+
+  ClusterView& view_;
+  Replicator& replicator_;
+  CatchUp& catch_up_;
+  MaySend may_send_;
+  Implies implies_;
+  DriveCopy drive_copy_;
+  std::map<KeyIn, InFlight> in_flight_;  // Ordered: iteration is part of a simulated history.
+  std::map<LaneId, std::deque<Pending>> held_lanes_;  // A look-up is under way.
+  overlay::Scope scope_;
+};
+
+}  // namespace starling::node

@@ -1,0 +1,275 @@
+// Bodies of the node-to-node methods of replication, coordination, following and reading
+// (overlay/wire.h has the numbers). One msgpack array each: new fields go to the end.
+// docs/node-protocol.md says the same in prose.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "crypto/msgpack.h"
+#include "storage/change.h"
+#include "storage/store.h"
+
+namespace starling::node {
+
+inline constexpr std::size_t kReplicateBytesMax = 1 << 20;   // Of changes in one frame.
+inline constexpr std::size_t kFetchBytesMax = 1 << 20;
+inline constexpr std::size_t kReadChangesMax = 500;
+inline constexpr std::size_t kReadBytesMax = 512 << 10;
+inline constexpr std::size_t kComparePartitionsMax = 2048;
+static_assert(kFetchBytesMax + storage::kChangeSizeMax < (4u << 20), "an answer fits one frame");
+
+// kReplicate (notice): runs of the sender's own writer.
+struct Replicate {
+  struct Run {
+    PartitionId partition;
+    std::uint64_t first = 0;        // changes[i] has n = first + i
+    std::uint64_t settled = 0;      // Obligations of this writer up to here are met.
+    std::vector<BlobView> changes;
+    MSGPACK_DEFINE_ARRAY(partition, first, settled, changes)
+  };
+  RingNumber ring;
+  WriterId writer;
+  std::vector<Run> runs;
+  MSGPACK_DEFINE_ARRAY(ring, writer, runs)
+};
+
+// kReplicated (notice): "of the writer of yours I have synced 1..n".
+struct Replicated {
+  struct Item {
+    PartitionId partition;
+    std::uint64_t n = 0;
+    MSGPACK_DEFINE_ARRAY(partition, n)
+  };
+  RingNumber ring;
+  WriterId writer;
+  std::vector<Item> items;
+  MSGPACK_DEFINE_ARRAY(ring, writer, items)
+};
+
+// kCompare: digests of our vectors; the answer has the vectors that differ.
+struct CompareRequest {
+  struct Item {
+    PartitionId partition;
+    std::uint64_t digest = 0;
+    MSGPACK_DEFINE_ARRAY(partition, digest)
+  };
+  RingNumber ring;
+  std::vector<Item> items;  // Every partition in from..to that is absent has an empty vector.
+  PartitionId from;
+  PartitionId to;
+  MSGPACK_DEFINE_ARRAY(ring, items, from, to)
+};
+struct CompareReply {
+  struct Item {
+    PartitionId partition;
+    storage::VersionVector vector;
+    MSGPACK_DEFINE_ARRAY(partition, vector)
+  };
+  RingNumber ring;
+  std::vector<Item> items;
+  MSGPACK_DEFINE_ARRAY(ring, items)
+};
+
+// kFetch: "send me writer w from n". The answer is a storage::RangeStatement.
+struct FetchRequest {
+  PartitionId partition;
+  WriterId writer;
+  std::uint64_t from = 1;
+  MSGPACK_DEFINE_ARRAY(partition, writer, from)
+};
+
+// kHold: answered when the receiver has synced 1..n of the writer, fetching from the caller what it
+// lacks. The answer is HoldReply.
+struct HoldRequest {
+  PartitionId partition;
+  WriterId writer;
+  std::uint64_t n = 0;
+  MSGPACK_DEFINE_ARRAY(partition, writer, n)
+};
+struct HoldReply {
+  std::uint64_t synced = 0;
+  MSGPACK_DEFINE_ARRAY(synced)
+};
+
+// kFindKey: does this owner hold the key? A retry asks before it mints (hazards F10).
+struct FindKeyRequest {
+  MailboxId mailbox;
+  MessageKey key;
+  MSGPACK_DEFINE_ARRAY(mailbox, key)
+};
+struct FindKeyReply {
+  bool found = false;
+  Dot dot;
+  MSGPACK_DEFINE_ARRAY(found, dot)
+};
+
+// kAppend: one send, from the sender's gateway to a coordinator of the mailbox; or, with `copy`, the
+// sender's own copy, from the recipient's coordinator to a coordinator of the sender's mailbox.
+inline constexpr std::uint8_t kAppendRetry = 1;
+inline constexpr std::uint8_t kAppendVoid = 2;
+inline constexpr std::uint8_t kAppendCopy = 4;    // id is given, no lane check.
+inline constexpr std::uint8_t kAppendForce = 8;   // Every reachable owner is catching up: do it all the same.
+struct AppendRequest {
+  RingNumber ring;
+  std::string to;          // Address it was sent to.
+  std::string from;        // Sender, authenticated by the gateway.
+  DeviceId device;
+  std::uint64_t seq = 0;
+  std::uint64_t acked = 0;
+  EntryId floor;
+  std::uint8_t flags = 0;
+  std::uint8_t grade = 0;  // protocol::Grade
+  std::uint8_t type = 1;   // storage::EntryType
+  BlobView body;
+  EntryId id;              // Copies only.
+  MSGPACK_DEFINE_ARRAY(ring, to, from, device, seq, acked, floor, flags, grade, type, body, id)
+};
+struct AppendReply {
+  RingNumber ring;
+  EntryId id;
+  std::uint8_t copies = 0;
+  MSGPACK_DEFINE_ARRAY(ring, id, copies)
+};
+
+// kWriteRegister: answered when W owners synced it. A stamp of zero is minted by the coordinator.
+struct WriteRegisterRequest {
+  RingNumber ring;
+  MailboxId mailbox;
+  std::uint8_t merge = 1;  // storage::MergeKind
+  EntryId stamp;
+  std::string key;
+  Blob value;
+  std::uint8_t flags = 0;  // kAppendForce
+  // For kMember writes by an operator or a moderator: the coordinator reads the present value, keeps or
+  // raises the generation, and writes the new one.
+  bool member_change = false;
+  MSGPACK_DEFINE_ARRAY(ring, mailbox, merge, stamp, key, value, flags, member_change)
+};
+
+// kReadRegisters: registers of a mailbox whose key begins with `prefix`, after `after`.
+struct ReadRegistersRequest {
+  MailboxId mailbox;
+  std::string prefix;
+  std::string after;
+  std::uint32_t limit = 1000;
+  MSGPACK_DEFINE_ARRAY(mailbox, prefix, after, limit)
+};
+struct RegisterItem {
+  std::string key;
+  Blob value;
+  EntryId stamp;
+  MSGPACK_DEFINE_ARRAY(key, value, stamp)
+};
+struct ReadRegistersReply {
+  std::vector<RegisterItem> items;
+  MSGPACK_DEFINE_ARRAY(items)
+};
+
+// kFollow: from now on push me every change of these mailboxes that you sync; with `resume`, first
+// what the vector does not cover. The vector is that of the mailbox at the gateway: one for the whole
+// partition could name changes of other mailboxes that an owner who lags had not pushed of this one.
+struct FollowRequest {
+  struct Item {
+    MailboxId mailbox;
+    bool resume = false;
+    storage::VersionVector vector;
+    MSGPACK_DEFINE_ARRAY(mailbox, resume, vector)
+  };
+  RingNumber ring;
+  PartitionId partition;
+  std::uint64_t stream = 0;  // Chosen by the gateway; a new number replaces the old stream.
+  std::vector<Item> items;
+  MSGPACK_DEFINE_ARRAY(ring, partition, stream, items)
+};
+struct FollowReply {
+  storage::VersionVector vector;  // What is synced; later syncs are pushed.
+  MSGPACK_DEFINE_ARRAY(vector)
+};
+// kUnfollow (notice).
+struct Unfollow {
+  PartitionId partition;
+  std::uint64_t stream = 0;
+  std::vector<MailboxId> mailboxes;  // Empty: the whole stream.
+  MSGPACK_DEFINE_ARRAY(partition, stream, mailboxes)
+};
+// kPush (notice).
+struct PushedChange {
+  Dot dot;
+  BlobView change;
+  MSGPACK_DEFINE_ARRAY(dot, change)
+};
+struct Push {
+  struct Stream {
+    PartitionId partition;
+    std::uint64_t stream = 0;
+    std::vector<PushedChange> changes;
+    MSGPACK_DEFINE_ARRAY(partition, stream, changes)
+  };
+  std::vector<Stream> streams;
+  MSGPACK_DEFINE_ARRAY(streams)
+};
+
+// kRead: changes of a mailbox after a cursor.
+struct ReadRequest {
+  RingNumber ring;
+  MailboxId mailbox;
+  storage::VersionVector cursor;
+  MSGPACK_DEFINE_ARRAY(ring, mailbox, cursor)
+};
+struct ReadReply {
+  struct Item {
+    Dot dot;
+    Blob change;
+    MSGPACK_DEFINE_ARRAY(dot, change)
+  };
+  std::vector<Item> changes;
+  storage::VersionVector cursor;
+  bool more = false;
+  MSGPACK_DEFINE_ARRAY(changes, cursor, more)
+};
+
+// kLane: where a lane ends, as far as this owner knows.
+struct LaneQuery {
+  MailboxId mailbox;
+  DeviceId device;
+  std::uint64_t lane = 0;
+  MSGPACK_DEFINE_ARRAY(mailbox, device, lane)
+};
+struct LaneAnswer {
+  std::uint64_t high = 0;
+  MSGPACK_DEFINE_ARRAY(high)
+};
+
+// kNodeInfo: mailboxes that the asked node coordinates, by kind, in the order of their ids.
+struct DirectoryRequest {
+  std::uint8_t sigil = '@';
+  MailboxId after;           // Zero: from the first.
+  std::uint32_t limit = 1000;
+  MSGPACK_DEFINE_ARRAY(sigil, after, limit)
+};
+struct DirectoryReply {
+  struct Item {
+    std::string address;
+    std::uint64_t created_ms = 0;
+    bool disabled = false;
+    std::uint32_t count = 0;  // Groups of a user, members of a group.
+    MSGPACK_DEFINE_ARRAY(address, created_ms, disabled, count)
+  };
+  std::vector<Item> items;
+  MailboxId last;
+  bool more = false;
+  MSGPACK_DEFINE_ARRAY(items, last, more)
+};
+
+// kHistory: entries of a conversation below `before` (zero: newest), newest first. Answer: ReadReply.
+struct HistoryRequest {
+  MailboxId mailbox;
+  MailboxId conversation;
+  EntryId before;
+  std::uint32_t limit = 50;
+  MSGPACK_DEFINE_ARRAY(mailbox, conversation, before, limit)
+};
+
+}  // namespace starling::node

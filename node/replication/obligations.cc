@@ -1,0 +1,190 @@
+#include "node/replication/obligations.h"
+
+#include <algorithm>
+
+namespace starling::node {
+
+using storage::ChangeKind;
+using storage::Store;
+
+namespace {
+
+constexpr Duration kTickEvery = 1s;
+constexpr Duration kRetryEvery = 500ms;
+constexpr std::size_t kScanBytes = 256 << 10;
+constexpr View kMemberPrefix = "member/";
+constexpr View kSettledPrefix = "settled/";
+
+// No retry will change these answers: the duty is void.
+bool pointless(Errc code) {
+  return code == Errc::kInvalid || code == Errc::kNotFound || code == Errc::kTooLarge ||
+         code == Errc::kSequenceReused || code == Errc::kDenied;
+}
+
+Bytes settled_key(PartitionId partition, WriterId writer) {
+  Bytes key(kSettledPrefix);
+  BytesWriter out(key);
+  out.u16be(partition.value);
+  out.u64be(writer.value);
+  return key;
+}
+
+}  // namespace
+
+Obligations::Obligations(ClusterView& view, Forwarder& forwarder, Replicator& replicator,
+                         std::function<bool(WriterId)> running)
+    : view_(view), forwarder_(forwarder), replicator_(replicator), running_(std::move(running)) {
+  load();
+  replicator_.on_settled = [this](PartitionId partition, WriterId writer, std::uint64_t n) {
+    heard(partition, writer, n);
+  };
+  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+}
+
+bool Obligations::implies(const storage::ChangeView& change) {
+  if (change.kind == ChangeKind::kRegister) return change.reg.key.starts_with(kMemberPrefix);
+  return (change.entry.flags & storage::kEntryImpliesCopy) != 0;
+}
+
+void Obligations::drive(PartitionId partition, const Dot& dot, Shared change,
+                        std::function<void(Status)> done) {
+  const At at{partition, dot};
+  auto& duty = duties_[at];
+  duty.change = std::move(change);
+  if (done) duty.waiters.push_back(std::move(done));
+  if (!duty.under_way) attempt(at);
+}
+
+void Obligations::attempt(const At& at) {
+  auto& duty = duties_.at(at);
+  duty.under_way = true;
+  ++view_.counters.copies_driven;
+  const auto change = storage::decode(*duty.change, at.second);
+  assert(change.ok());
+  if (change->kind == ChangeKind::kRegister) {
+    // The address after the prefix names the other mailbox; the value says which group.
+    WriteRegisterRequest request;
+    const auto member = unpack<storage::MemberValue>(change->reg.value);
+    if (!member) return finished(at, member.error());
+    request.mailbox = mailbox_of(change->reg.key.substr(kMemberPrefix.size()));
+    request.merge = static_cast<std::uint8_t>(storage::MergeKind::kMember);
+    request.stamp = change->reg.stamp;
+    request.key = "group/" + member->address;
+    request.value.data = Bytes(change->reg.value);
+    forwarder_.write_register(std::move(request), kAppendDeadline,
+                              [this, at](Status done) { finished(at, std::move(done)); });
+    return;
+  }
+  AppendRequest request;
+  request.to = Bytes(change->entry.to);
+  request.from = Bytes(change->entry.from);
+  request.device = change->entry.key.device;
+  request.seq = change->entry.key.seq;
+  request.id = change->entry.id;
+  request.type = static_cast<std::uint8_t>(change->entry.type);
+  request.flags = kAppendCopy;
+  if (change->kind == ChangeKind::kVoid) request.flags |= kAppendVoid;
+  forwarder_.append(std::move(request), Bytes(change->entry.body), kAppendDeadline,
+                    [this, at](Result<AppendReply> answer) {
+                      finished(at, answer ? ok_status() : Status(answer.error()));
+                    });
+}
+
+void Obligations::finished(const At& at, Status done) {
+  auto it = duties_.find(at);
+  if (it == duties_.end()) return;
+  auto waiters = std::exchange(it->second.waiters, {});
+  if (!done && !pointless(done.code())) {
+    it->second.under_way = false;
+    it->second.retry_at = view_.loop.now() + kRetryEvery;
+  } else {
+    if (!done) {
+      view_.log.warn("a copy that a change implies was refused",
+                     {{"cause", done.error()}, {"partition", at.first.value}});
+    }
+    duties_.erase(it);
+    settle(at.first, at.second.writer);
+  }
+  for (auto& waiter : waiters) waiter(done);
+}
+
+// Everything below the lowest duty left is met.
+void Obligations::settle(PartitionId partition, WriterId writer) {
+  const auto lowest = duties_.lower_bound({partition, Dot{writer, 0}});
+  std::uint64_t n = writer == view_.store.writer() ? view_.store.synced(partition, writer)
+                                                   : scanned_[{partition, writer}];
+  if (lowest != duties_.end() && lowest->first.first == partition &&
+      lowest->first.second.writer == writer) {
+    n = std::min(n, lowest->first.second.n - 1);
+  }
+  heard(partition, writer, n);
+  if (writer == view_.store.writer()) replicator_.set_settled(partition, n);
+}
+
+void Obligations::heard(PartitionId partition, WriterId writer, std::uint64_t n) {
+  auto& settled = settled_[{partition, writer}];
+  if (n <= settled) return;
+  settled = n;
+  dirty_.insert({partition, writer});
+}
+
+void Obligations::tick() {
+  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  if (!view_.in_ring() || view_.read_only) return;
+  persist();
+  std::vector<At> due;
+  for (const auto& [at, duty] : duties_) {
+    if (!duty.under_way && duty.retry_at <= view_.loop.now()) due.push_back(at);
+  }
+  for (const auto& at : due) {
+    if (duties_.contains(at)) attempt(at);
+  }
+  if (!view_.catching_up) take_up_closed_writers();
+}
+
+void Obligations::take_up_closed_writers() {
+  for (const auto partition : view_.store.touched()) {
+    if (!view_.coordinates(partition)) continue;
+    const auto vector = view_.store.vector(partition);
+    for (const auto& dot : vector.dots()) {
+      if (dot.writer == view_.store.writer() || running_(dot.writer)) continue;
+      auto& scanned = scanned_[{partition, dot.writer}];
+      scanned = std::max(scanned, settled_[{partition, dot.writer}]);
+      if (scanned >= dot.n || duties_.size() >= kRedriveAtOnceMax) continue;
+      const auto range = view_.store.read_writer(partition, dot.writer, scanned + 1, kScanBytes);
+      if (!range || range->to < range->from) continue;
+      for (const auto& item : range->live) {
+        const Dot at{dot.writer, item.n};
+        const auto change = storage::decode(item.change.data, at);
+        if (!change || !implies(*change)) continue;
+        drive(partition, at, std::make_shared<const Bytes>(item.change.data), nullptr);
+      }
+      scanned = range->to;
+      settle(partition, dot.writer);
+    }
+  }
+}
+
+void Obligations::persist() {
+  for (const auto& [partition, writer] : dirty_) {
+    Bytes value;
+    BytesWriter(value).u64be(settled_[{partition, writer}]);
+    view_.store.put(Store::Family::kNode, settled_key(partition, writer), value);
+  }
+  dirty_.clear();
+}
+
+void Obligations::load() {
+  constexpr std::size_t kSettledMax = 4u << 20;
+  for (const auto& [key, value] : view_.store.scan(Store::Family::kNode, kSettledPrefix, kSettledMax)) {
+    BytesReader in(View(key).substr(kSettledPrefix.size()));
+    const PartitionId partition{in.u16be()};
+    const WriterId writer{in.u64be()};
+    settled_[{partition, writer}] = BytesReader(value).u64be();
+    if (writer == view_.store.writer()) {
+      replicator_.set_settled(partition, settled_[{partition, writer}]);
+    }
+  }
+}
+
+}  // namespace starling::node

@@ -1,0 +1,66 @@
+// Obligations: a change that implies one in another mailbox, carried out until it is acknowledged.
+//
+// An entry of a direct message implies the sender's own copy (same key, same id); a member register of
+// a group implies the same register in the user's own list. The change itself is the record of the
+// duty; progress is one number per writer and partition: `settled`, below which all is met. It travels
+// with replication, so that when a writer's run is over, whoever coordinates the partition takes up
+// what is left (hazards F24). Everything implied is idempotent: by key, or by stamp.
+// Thread: one loop.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "node/replication/forward.h"
+#include "node/replication/replicator.h"
+#include "node/replication/view.h"
+
+namespace starling::node {
+
+inline constexpr std::size_t kRedriveAtOnceMax = 256;  // Changes read per partition and turn.
+
+class Obligations {
+ public:
+  // `running`: does some live node run this writer now?
+  Obligations(ClusterView& view, Forwarder& forwarder, Replicator& replicator,
+              std::function<bool(WriterId)> running);
+
+  // True when the change implies another.
+  static bool implies(const storage::ChangeView& change);
+  // REQUIRES: implies(change). `done` hears of the first outcome; after an error the duty goes on.
+  void drive(PartitionId partition, const Dot& dot, Shared change,
+             std::function<void(Status)> done);
+  [[nodiscard]] std::size_t outstanding() const { return duties_.size(); }
+
+ private:
+  using At = std::pair<PartitionId, Dot>;
+  struct Duty {
+    Shared change;
+    std::vector<std::function<void(Status)>> waiters;
+    bool under_way = false;
+    Instant retry_at{};
+  };
+
+  void attempt(const At& at);
+  void finished(const At& at, Status done);
+  void settle(PartitionId partition, WriterId writer);
+  void heard(PartitionId partition, WriterId writer, std::uint64_t n);
+  void tick();
+  void take_up_closed_writers();
+  void persist();
+  void load();
+
+  ClusterView& view_;
+  Forwarder& forwarder_;
+  Replicator& replicator_;
+  std::function<bool(WriterId)> running_;
+  std::map<At, Duty> duties_;
+  std::map<std::pair<PartitionId, WriterId>, std::uint64_t> settled_;
+  std::map<std::pair<PartitionId, WriterId>, std::uint64_t> scanned_;  // Of closed writers: duties found.
+  std::set<std::pair<PartitionId, WriterId>> dirty_;  // Settled numbers to write down.
+  overlay::Timer tick_;
+};
+
+}  // namespace starling::node

@@ -1,0 +1,187 @@
+#include "node/replication/publisher.h"
+
+#include <algorithm>
+
+namespace starling::node {
+
+using overlay::Access;
+using overlay::Method;
+using overlay::Reply;
+
+namespace {
+
+constexpr std::size_t kPushBytesMax = 1 << 20;  // Of changes in one frame.
+
+Bytes page_reply(storage::MailboxPage page) {
+  ReadReply reply;
+  reply.changes.reserve(page.changes.size());
+  for (auto& change : page.changes) reply.changes.push_back({change.dot, Blob{*change.bytes}});
+  reply.cursor = std::move(page.cursor);
+  reply.more = page.more;
+  return pack(reply);
+}
+
+}  // namespace
+
+Publisher::Publisher(ClusterView& view) : view_(view) {
+  view_.rpc.serve(Method::kFollow, Access::kMembers,
+                  [this](const NodeId& from, View body, Reply reply) {
+    auto request = unpack<FollowRequest>(body);
+    if (!request) return reply(request.error());
+    view_.heard_of_ring(from, request->ring);
+    reply(follow(from, *request));
+  });
+  view_.rpc.on_notice(Method::kUnfollow, [this](const NodeId& from, View body) {
+    if (auto request = unpack<Unfollow>(body)) unfollow(from, *request);
+  });
+  serve_reads();
+}
+
+void Publisher::serve_reads() {
+  view_.rpc.serve(Method::kRead, Access::kMembers,
+                  [this](const NodeId& from, View body, Reply reply) {
+    auto request = unpack<ReadRequest>(body);
+    if (!request) return reply(request.error());
+    view_.heard_of_ring(from, request->ring);
+    if (!view_.is_owner(view_.store.partition_of(request->mailbox))) {
+      return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
+    }
+    auto page = view_.store.read_mailbox(request->mailbox, request->cursor, kReadChangesMax,
+                                         kReadBytesMax);
+    if (!page) return reply(page.error());
+    reply(page_reply(std::move(*page)));
+  });
+  view_.rpc.serve(Method::kHistory, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
+    auto request = unpack<HistoryRequest>(body);
+    if (!request) return reply(request.error());
+    auto found = view_.store.history(request->mailbox, request->conversation, request->before,
+                                     std::min<std::size_t>(request->limit, kReadChangesMax));
+    if (!found) return reply(found.error());
+    storage::MailboxPage page;
+    page.more = found->size() == request->limit;
+    page.changes = std::move(*found);
+    reply(page_reply(std::move(page)));
+  });
+  view_.rpc.serve(Method::kReadRegisters, Access::kMembers,
+                  [this](const NodeId&, View body, Reply reply) {
+    auto request = unpack<ReadRegistersRequest>(body);
+    if (!request) return reply(request.error());
+    if (!view_.is_owner(view_.store.partition_of(request->mailbox))) {
+      return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
+    }
+    ReadRegistersReply answer;
+    for (auto& value : view_.store.scan_registers(request->mailbox, request->prefix, request->after,
+                                                  request->limit)) {
+      answer.items.push_back({std::move(value.key), {std::move(value.value)}, value.stamp});
+    }
+    reply(pack(answer));
+  });
+}
+
+Result<Bytes> Publisher::follow(const NodeId& gateway, const FollowRequest& request) {
+  if (!view_.is_owner(request.partition)) {
+    return Error{Errc::kNotOwner, "this node does not own the partition"};
+  }
+  if (followers_.size() + request.items.size() > kFollowedMailboxesMax) {
+    return Error{Errc::kOverloaded, "too many mailboxes are followed here"};
+  }
+  const StreamAt at{gateway, request.partition};
+  auto it = streams_.find(at);
+  if (it != streams_.end() && it->second.number != request.stream) {
+    drop(it);
+    it = streams_.end();
+  }
+  if (it == streams_.end()) it = streams_.emplace(at, Stream{request.stream, {}}).first;
+  for (const auto& item : request.items) {
+    if (view_.store.partition_of(item.mailbox) != request.partition) {
+      return Error{Errc::kInvalid, "a mailbox of another partition"};
+    }
+    if (it->second.mailboxes.insert(item.mailbox).second) followers_[item.mailbox].push_back(at);
+  }
+  TRY(send_backlog(gateway, request));
+  return pack(FollowReply{view_.store.vector(request.partition)});
+}
+
+// Reads see exactly what is synced, and what syncs later is pushed: nothing falls between.
+Status Publisher::send_backlog(const NodeId& gateway, const FollowRequest& request) {
+  for (const auto& item : request.items) {
+    storage::VersionVector cursor = item.vector;
+    for (bool more = item.resume; more;) {
+      TRY_ASSIGN(auto page, view_.store.read_mailbox(item.mailbox, cursor, kReadChangesMax, kReadBytesMax));
+      for (auto& change : page.changes) {
+        queue(gateway, {request.partition, request.stream, change.dot, std::move(change.bytes)});
+      }
+      cursor = std::move(page.cursor);
+      more = page.more;
+    }
+  }
+  return ok_status();
+}
+
+void Publisher::unfollow(const NodeId& gateway, const Unfollow& request) {
+  auto it = streams_.find({gateway, request.partition});
+  if (it == streams_.end() || it->second.number != request.stream) return;
+  if (request.mailboxes.empty()) return drop(it);
+  for (const auto& mailbox : request.mailboxes) {
+    if (it->second.mailboxes.erase(mailbox) > 0) remove(mailbox, it->first);
+  }
+  if (it->second.mailboxes.empty()) streams_.erase(it);
+}
+
+void Publisher::drop(std::map<StreamAt, Stream>::iterator stream) {
+  for (const auto& mailbox : stream->second.mailboxes) remove(mailbox, stream->first);
+  streams_.erase(stream);
+}
+
+void Publisher::remove(const MailboxId& mailbox, const StreamAt& at) {
+  auto it = followers_.find(mailbox);
+  if (it == followers_.end()) return;
+  std::erase(it->second, at);
+  if (it->second.empty()) followers_.erase(it);
+}
+
+void Publisher::forget(const NodeId& gateway) {
+  auto it = streams_.lower_bound({gateway, PartitionId{}});
+  while (it != streams_.end() && it->first.first == gateway) drop(it++);
+}
+
+void Publisher::on_synced(std::span<const storage::SyncedChange> changes) {
+  for (const auto& change : changes) {
+    auto it = followers_.find(change.view.mailbox);
+    if (it == followers_.end()) continue;
+    for (const auto& at : it->second) {
+      queue(at.first, {at.second, streams_.at(at).number, change.dot, change.bytes});
+    }
+  }
+}
+
+void Publisher::queue(const NodeId& gateway, Outgoing change) {
+  ++view_.counters.pushes;
+  outgoing_[gateway].push_back(std::move(change));
+  if (std::exchange(flush_queued_, true)) return;
+  view_.loop.defer([this] { flush(); });
+}
+
+// One frame per gateway and turn. Changes of a stream keep their order.
+void Publisher::flush() {
+  flush_queued_ = false;
+  auto outgoing = std::exchange(outgoing_, {});
+  for (auto& [gateway, changes] : outgoing) {
+    for (std::size_t at = 0; at < changes.size();) {
+      std::map<std::pair<PartitionId, std::uint64_t>, Push::Stream> streams;
+      for (std::size_t bytes = 0; at < changes.size() && bytes < kPushBytesMax; ++at) {
+        const auto& change = changes[at];
+        auto& stream = streams[{change.partition, change.stream}];
+        stream.partition = change.partition;
+        stream.stream = change.stream;
+        stream.changes.push_back({change.dot, {*change.bytes}});
+        bytes += change.bytes->size();
+      }
+      Push push;
+      for (auto& [key, stream] : streams) push.streams.push_back(std::move(stream));
+      view_.rpc.notify(gateway, Method::kPush, pack(push));
+    }
+  }
+}
+
+}  // namespace starling::node

@@ -1,0 +1,63 @@
+// Publisher: pushes what this owner has synced to the gateways that follow it.
+//
+// A gateway follows (partition, set of mailboxes) as one stream. After the answer to its request
+// every later synced change of those mailboxes is pushed, in apply order, whatever way it came here; with
+// `resume`, first what the gateway's vector of the mailbox does not cover. A gap cannot go unseen: pushes travel in
+// order on one link, and a link that fails (or overflows) makes the gateway follow anew.
+// Invariants: (1) nothing is pushed before it is synced; (2) no allocation per follower on the append
+// path: a change's bytes are shared by all streams of a turn.
+// Thread: one loop.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+#include "node/replication/messages.h"
+#include "node/replication/view.h"
+
+namespace starling::node {
+
+inline constexpr std::size_t kFollowedMailboxesMax = 2'000'000;
+
+class Publisher {
+ public:
+  explicit Publisher(ClusterView& view);
+
+  // From the store's watcher.
+  void on_synced(std::span<const storage::SyncedChange> changes);
+  void forget(const NodeId& gateway);  // Its link went down.
+  [[nodiscard]] std::size_t followed() const { return followers_.size(); }
+
+ private:
+  using StreamAt = std::pair<NodeId, PartitionId>;
+  struct Stream {
+    std::uint64_t number = 0;
+    std::set<MailboxId> mailboxes;
+  };
+  struct Outgoing {
+    PartitionId partition;
+    std::uint64_t stream;
+    Dot dot;
+    Shared bytes;
+  };
+
+  Result<Bytes> follow(const NodeId& gateway, const FollowRequest& request);
+  void unfollow(const NodeId& gateway, const Unfollow& request);
+  void drop(std::map<StreamAt, Stream>::iterator stream);
+  void remove(const MailboxId& mailbox, const StreamAt& at);
+  Status send_backlog(const NodeId& gateway, const FollowRequest& request);
+  void queue(const NodeId& gateway, Outgoing change);
+  void flush();
+  void serve_reads();
+
+  ClusterView& view_;
+  std::map<StreamAt, Stream> streams_;
+  std::unordered_map<MailboxId, std::vector<StreamAt>> followers_;
+  std::map<NodeId, std::vector<Outgoing>> outgoing_;
+  bool flush_queued_ = false;
+};
+
+}  // namespace starling::node

@@ -1,0 +1,258 @@
+#include "node/replication/replicator.h"
+
+#include <algorithm>
+
+namespace starling::node {
+
+using overlay::Method;
+
+namespace {
+constexpr Duration kTickEvery = 100ms;
+}
+
+Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std::move(on_gap)) {
+  view_.rpc.on_notice(Method::kReplicate, [this](const NodeId& from, View body) {
+    if (auto message = unpack<Replicate>(body)) receive(from, *message);
+  });
+  view_.rpc.on_notice(Method::kReplicated, [this](const NodeId& from, View body) {
+    if (auto message = unpack<Replicated>(body)) received_ack(from, *message);
+  });
+  tick();
+}
+
+void Replicator::send(const storage::Appended& appended) {
+  for (const auto& owner : view_.ring().owners(appended.partition)) {
+    if (owner != view_.self && view_.alive(owner)) {
+      queue(owner, appended.partition, appended.dot.n, appended.bytes);
+    }
+  }
+}
+
+void Replicator::when_replicated(PartitionId partition, std::uint64_t n, bool all, Done done) {
+  auto& progress = progress_[partition];
+  auto& waiters = all ? progress.all : progress.quorum;
+  // A retry may wait for an n below those already waiting; order of n is what completes them.
+  auto at = std::upper_bound(waiters.begin(), waiters.end(), n,
+                             [](std::uint64_t value, const Waiter& w) { return value < w.n; });
+  waiters.insert(at, {n, view_.loop.now(), std::move(done)});
+  ++waiters_;
+  waiting_.insert(partition);
+  progress.acked[view_.self] = view_.store.synced(partition, view_.store.writer());
+  complete(partition, progress);
+}
+
+void Replicator::set_settled(PartitionId partition, std::uint64_t n) {
+  progress_[partition].settled = n;
+}
+
+void Replicator::queue(const NodeId& peer, PartitionId partition, std::uint64_t n, Shared bytes) {
+  outgoing_[peer].push_back({partition, n, std::move(bytes)});
+  if (std::exchange(flush_queued_, true)) return;
+  view_.loop.defer([this] { flush(); });
+}
+
+// One frame per peer and turn: the runs of all partitions together, each change by reference.
+void Replicator::flush() {
+  flush_queued_ = false;
+  for (auto& [peer, changes] : outgoing_) {
+    std::size_t at = 0;
+    while (at < changes.size()) {
+      std::map<PartitionId, Replicate::Run> runs;
+      std::vector<Replicate::Run> finished;
+      std::size_t bytes = 0;
+      for (; at < changes.size() && bytes < kReplicateBytesMax; ++at) {
+        const auto& change = changes[at];
+        auto& run = runs[change.partition];
+        if (!run.changes.empty() && change.n != run.first + run.changes.size()) {
+          finished.push_back(std::exchange(run, {}));
+        }
+        if (run.changes.empty()) {
+          run.partition = change.partition;
+          run.first = change.n;
+          run.settled = progress_[change.partition].settled;
+        }
+        run.changes.push_back({*change.bytes});
+        bytes += change.bytes->size();
+        ++view_.counters.replicated_out;
+      }
+      for (auto& [partition, run] : runs) finished.push_back(std::move(run));
+      view_.rpc.notify(peer, Method::kReplicate,
+                       pack(Replicate{view_.ring().number(), view_.store.writer(),
+                                      std::move(finished)}));
+    }
+  }
+  outgoing_.clear();
+  for (auto& [home, items] : acks_) {
+    Replicated message{view_.ring().number(), home.second, {}};
+    for (const auto& [partition, n] : items) message.items.push_back({partition, n});
+    view_.rpc.notify(home.first, Method::kReplicated, pack(message));
+  }
+  acks_.clear();
+}
+
+void Replicator::acknowledge(const NodeId& peer, PartitionId partition, WriterId writer,
+                             std::uint64_t n) {
+  auto& highest = acks_[{peer, writer}][partition];
+  highest = std::max(highest, n);
+  if (std::exchange(flush_queued_, true)) return;
+  view_.loop.defer([this] { flush(); });
+}
+
+void Replicator::receive(const NodeId& from, const Replicate& message) {
+  if (!view_.in_ring()) return;
+  view_.heard_of_ring(from, message.ring);
+  homes_[message.writer] = from;
+  if (view_.read_only) return;  // Not acknowledged, so it does not count; fetched later.
+  for (const auto& run : message.runs) receive_run(from, message, run);
+}
+
+void Replicator::receive_run(const NodeId& from, const Replicate& message,
+                             const Replicate::Run& run) {
+  if (!view_.is_owner(run.partition)) return;
+  if (on_settled && run.settled > 0) on_settled(run.partition, message.writer, run.settled);
+  for (std::size_t i = 0; i < run.changes.size(); ++i) {
+    const Dot dot{message.writer, run.first + i};
+    const auto decoded = storage::decode(run.changes[i].data, dot);
+    if (!decoded) {
+      view_.log.warn("a change does not decode", {{"from", from}, {"cause", decoded.error()}});
+      return;
+    }
+    const Hlc time = decoded->kind == storage::ChangeKind::kRegister ? decoded->reg.stamp.time
+                                                                     : decoded->entry.id.time;
+    if (!view_.hlc.observe(time, view_.loop.wall_ms()).ok()) {
+      ++view_.counters.clock_refused;
+      return;
+    }
+    const auto applied = view_.store.apply(run.partition, dot, run.changes[i].data);
+    if (!applied) return;
+    if (*applied == storage::Applied::kGap) return on_gap_(from, run.partition, message.writer);
+    ++view_.counters.replicated_in;
+    if (*applied == storage::Applied::kAlready) {
+      const auto synced = view_.store.synced(run.partition, message.writer);
+      if (synced >= dot.n) acknowledge(from, run.partition, message.writer, synced);
+    }
+  }
+}
+
+void Replicator::received_ack(const NodeId& from, const Replicated& message) {
+  if (!view_.in_ring() || message.writer != view_.store.writer()) return;
+  view_.heard_of_ring(from, message.ring);
+  for (const auto& item : message.items) {
+    // Nobody can have synced what was never made: a larger number is a lie or a reused writer.
+    if (!view_.is_owner(item.partition)) continue;
+    if (item.n > view_.store.held(item.partition, message.writer)) continue;
+    auto& progress = progress_[item.partition];
+    auto& acked = progress.acked[from];
+    if (item.n <= acked) continue;
+    acked = item.n;
+    complete(item.partition, progress);
+  }
+}
+
+void Replicator::on_synced(std::span<const storage::SyncedChange> changes) {
+  const WriterId own = view_.store.writer();
+  std::set<PartitionId> ours;
+  for (const auto& change : changes) {
+    if (change.dot.writer == own) {
+      ours.insert(change.partition);
+    } else if (auto home = homes_.find(change.dot.writer); home != homes_.end()) {
+      acknowledge(home->second, change.partition, change.dot.writer, change.dot.n);
+    }
+  }
+  for (const auto partition : ours) {
+    auto& progress = progress_[partition];
+    progress.acked[view_.self] = view_.store.synced(partition, own);
+    complete(partition, progress);
+  }
+}
+
+// The largest n that at least `copies` owners have synced.
+std::uint64_t Replicator::covered_by(PartitionId partition, const Progress& progress,
+                                     std::size_t copies) const {
+  std::vector<std::uint64_t> synced;
+  for (const auto& owner : view_.ring().owners(partition)) {
+    auto it = progress.acked.find(owner);
+    synced.push_back(it == progress.acked.end() ? 0 : it->second);
+  }
+  if (copies == 0 || synced.size() < copies) return 0;
+  std::sort(synced.begin(), synced.end(), std::greater<>());
+  return synced[copies - 1];
+}
+
+std::uint8_t Replicator::copies_of(PartitionId partition, const Progress& progress,
+                                   std::uint64_t n) const {
+  std::uint8_t copies = 0;
+  for (const auto& owner : view_.ring().owners(partition)) {
+    auto it = progress.acked.find(owner);
+    if (it != progress.acked.end() && it->second >= n) ++copies;
+  }
+  return copies;
+}
+
+void Replicator::complete(PartitionId partition, Progress& progress) {
+  if (progress.quorum.empty() && progress.all.empty()) return;
+  std::vector<std::pair<Done, std::uint8_t>> ready;
+  auto drain = [&](std::deque<Waiter>& waiters, std::size_t copies) {
+    const std::uint64_t covered = covered_by(partition, progress, copies);
+    while (!waiters.empty() && waiters.front().n <= covered) {
+      ready.emplace_back(std::move(waiters.front().done),
+                         copies_of(partition, progress, waiters.front().n));
+      waiters.pop_front();
+      --waiters_;
+    }
+  };
+  drain(progress.quorum, view_.ring().w());
+  drain(progress.all, view_.ring().owners(partition).size());
+  if (progress.quorum.empty() && progress.all.empty()) waiting_.erase(partition);
+  for (auto& [done, copies] : ready) done(copies);
+}
+
+void Replicator::tick() {
+  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  if (!view_.in_ring()) return;
+  const Instant now = view_.loop.now();
+  std::vector<Done> expired;
+  const auto waiting = waiting_;  // Completing may change it.
+  for (const auto partition : waiting) {
+    auto& progress = progress_[partition];
+    complete(partition, progress);  // The ring or its W may have changed.
+    for (auto* waiters : {&progress.quorum, &progress.all}) {
+      std::erase_if(*waiters, [&](Waiter& waiter) {
+        if (now - waiter.since < kAppendDeadline) return false;
+        expired.push_back(std::move(waiter.done));
+        --waiters_;
+        return true;
+      });
+    }
+    if (progress.quorum.empty() && progress.all.empty()) {
+      waiting_.erase(partition);
+      continue;
+    }
+    const auto& oldest = progress.quorum.empty() ? progress.all.front() : progress.quorum.front();
+    if (now - std::max(oldest.since, progress.resent) >= kRetransmitAfter) {
+      progress.resent = now;
+      resend(partition, progress);
+    }
+  }
+  for (auto& done : expired) {
+    done(Error{Errc::kTimeout, "too few owners synced it in time; retry with the same key"});
+  }
+}
+
+// From the last acknowledged n of each owner that lags, out of the log (so: what we have synced).
+void Replicator::resend(PartitionId partition, Progress& progress) {
+  const WriterId own = view_.store.writer();
+  for (const auto& owner : view_.ring().owners(partition)) {
+    const auto acked = progress.acked[owner];
+    if (owner == view_.self || !view_.alive(owner)) continue;
+    if (acked >= view_.store.synced(partition, own)) continue;
+    const auto range = view_.store.read_writer(partition, own, acked + 1, kReplicateBytesMax / 4);
+    if (!range) continue;
+    ++view_.counters.retransmits;
+    for (const auto& item : range->live) {
+      queue(owner, partition, item.n, std::make_shared<const Bytes>(item.change.data));
+    }
+  }
+}
+
+}  // namespace starling::node

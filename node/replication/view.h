@@ -1,0 +1,115 @@
+// ClusterView: what this node believes about the cluster at this moment, and the services that every part of
+// replication shares.
+//
+// The ring says who owns what and is agreed; liveness is an opinion and only moves traffic. The
+// coordinator of a partition is its first reachable owner that is not catching up or, when all reachable
+// ones are, the first of those; any owner can be it.
+// Thread: one loop. Everything referred to outlives the ClusterView's users.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "overlay/hlc.h"
+#include "overlay/log.h"
+#include "overlay/loop.h"
+#include "overlay/ring.h"
+#include "overlay/rpc.h"
+#include "storage/store.h"
+
+namespace starling::node {
+
+using RingPtr = std::shared_ptr<const overlay::Ring>;
+
+// Named times of replication; one place, so that their relations can be seen.
+inline constexpr Duration kAppendDeadline = 4s;      // Of a coordinator for its quorum.
+inline constexpr Duration kForwardDeadline = 4500ms; // Of a gateway for one coordinator.
+inline constexpr Duration kRetransmitAfter = 250ms;
+inline constexpr Duration kReadDeadline = 3s;
+inline constexpr Duration kCompareEvery = 5s;        // Anti-entropy with each peer in turn.
+static_assert(kRetransmitAfter * 8 < kAppendDeadline && kAppendDeadline < kForwardDeadline);
+
+struct NodeCounters {
+  std::uint64_t appends = 0;         // Accepted as coordinator.
+  std::uint64_t append_errors = 0;
+  std::uint64_t dedup_hits = 0;
+  std::uint64_t lane_gaps = 0;
+  std::uint64_t copies_driven = 0;
+  std::uint64_t replicated_out = 0;  // Changes sent to other owners.
+  std::uint64_t replicated_in = 0;
+  std::uint64_t retransmits = 0;
+  std::uint64_t fetches = 0;
+  std::uint64_t fetched_changes = 0;
+  std::uint64_t pushes = 0;          // Changes pushed to followers.
+  std::uint64_t deliveries = 0;      // Entries written to client sessions.
+  std::uint64_t sends = 0;           // Sends by clients of this gateway.
+  std::uint64_t send_errors = 0;
+  std::uint64_t logins = 0;
+  std::uint64_t login_failures = 0;
+  std::uint64_t fell_behind = 0;
+  std::uint64_t clock_refused = 0;
+  std::uint64_t sessions = 0;        // Gauge.
+};
+
+class ClusterView {
+ public:
+  // Opinion about other nodes; ourselves we are always alive.
+  struct Liveness {
+    std::function<bool(const NodeId&)> alive;
+    std::function<bool(const NodeId&)> catching_up;
+  };
+
+  ClusterView(NodeId self, overlay::Loop& loop, overlay::Rpc& rpc, storage::Store& store, overlay::HlcClock& hlc,
+       Random& random, overlay::Log& log)
+      : self(self), loop(loop), rpc(rpc), store(store), hlc(hlc), random(random), log(log) {}
+
+  // Set at construction.
+  const NodeId self;
+  overlay::Loop& loop;
+  overlay::Rpc& rpc;
+  storage::Store& store;
+  overlay::HlcClock& hlc;
+  Random& random;
+  overlay::Log& log;
+
+  // Loop state.
+  NodeCounters counters;
+  Liveness liveness;
+  bool catching_up = false;  // Ours; true from a return until covered (replication/catch_up).
+  bool read_only = false;    // No disk space: we store nothing.
+  bool clock_off = false;    // Our clock disagrees with the members' median: we coordinate nothing.
+  // Called when a peer speaks of a newer ring version than ours.
+  std::function<void(const NodeId& peer, RingNumber newer)> on_newer_ring;
+
+  [[nodiscard]] bool in_ring() const { return ring_ != nullptr; }
+  [[nodiscard]] const overlay::Ring& ring() const { return *ring_; }
+  [[nodiscard]] RingPtr ring_ptr() const { return ring_; }
+  [[nodiscard]] RingPtr previous_ring() const { return previous_; }
+  void set_ring(RingPtr ring);
+  void on_ring(std::function<void()> watcher) { ring_watchers_.push_back(std::move(watcher)); }
+  void heard_of_ring(const NodeId& peer, RingNumber number) {
+    if (in_ring() && number > ring_->number() && on_newer_ring) on_newer_ring(peer, number);
+  }
+
+  [[nodiscard]] bool alive(const NodeId& node) const {
+    return node == self || liveness.alive(node);
+  }
+  [[nodiscard]] bool behind(const NodeId& node) const {
+    return node == self ? catching_up : liveness.catching_up(node);
+  }
+  [[nodiscard]] bool is_owner(PartitionId partition) const {
+    return in_ring() && partition.value < ring_->partitions() && ring_->is_owner(partition, self);
+  }
+  // Owners in the order a request should try them: reachable and caught up, reachable, the rest.
+  [[nodiscard]] std::vector<NodeId> candidates(PartitionId partition) const;
+  [[nodiscard]] std::size_t reachable_owners(PartitionId partition) const;
+  [[nodiscard]] bool coordinates(PartitionId partition) const;
+
+ private:
+  RingPtr ring_;
+  RingPtr previous_;
+  std::vector<std::function<void()>> ring_watchers_;
+};
+
+}  // namespace starling::node

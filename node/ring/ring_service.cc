@@ -1,0 +1,255 @@
+#include "node/ring/ring_service.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace starling::node {
+
+using overlay::Access;
+using overlay::Method;
+using overlay::Reply;
+using overlay::RingVersion;
+using overlay::Task;
+using storage::Store;
+
+namespace {
+
+constexpr View kRingKey = "ring";
+constexpr View kRingInstances = "ring";  // overlay::next_instance
+constexpr View kUsedInvites = "invite/";
+constexpr Duration kAskDeadline = 3s;
+constexpr Duration kJoinDeadline = 15s;
+constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
+constexpr int kChangeTriesMax = 10;
+
+}  // namespace
+
+RingService::RingService(ClusterView& view, PaxosService& paxos, const Identity& identity,
+                         const Keyring& keyring)
+    : view_(view), paxos_(paxos), identity_(identity), keyring_(keyring), scope_(view.loop) {
+  view_.on_newer_ring = [this](const NodeId& peer, RingNumber) { fetch(peer); };
+  PaxosService::Kind kind;
+  kind.may_vote = [this](const NodeId&, const overlay::PaxosRequest& request) -> Status {
+    if (!view_.in_ring()) return Error{Errc::kStaleRing, "this node knows no ring version yet"};
+    const auto& now = view_.ring().version();
+    if (request.kind == overlay::PaxosKind::kDecided) return ok_status();
+    if (request.ring != now.number || request.instance.data != overlay::next_instance(now)) {
+      return Error{Errc::kStaleRing, "the ring is at version " + std::to_string(now.number.value)};
+    }
+    const auto voters = overlay::voters(now);
+    if (!std::binary_search(voters.begin(), voters.end(), view_.self)) {
+      return Error{Errc::kDenied, "this node does not vote in this ring version"};
+    }
+    if (request.kind != overlay::PaxosKind::kAccept || !request.value) return ok_status();
+    TRY_ASSIGN(const auto next, overlay::decode_ring_version(request.value->data));
+    return overlay::follows(now, next);
+  };
+  kind.known = [](View) -> std::optional<Blob> { return std::nullopt; };
+  kind.decided = [this](View, const Blob& value) {
+    if (auto version = overlay::decode_ring_version(value.data)) (void)adopt(*version);
+  };
+  paxos_.add_kind(std::string(kRingInstances), std::move(kind));
+  serve();
+}
+
+Result<std::optional<RingVersion>> RingService::load(Store& store) {
+  const auto stored = store.get(Store::Family::kNode, kRingKey);
+  if (!stored) return std::optional<RingVersion>{};
+  TRY_ASSIGN(auto version, overlay::decode_ring_version(*stored));
+  return std::optional<RingVersion>{std::move(version)};
+}
+
+Status RingService::set(const RingVersion& version) {
+  TRY_ASSIGN(auto ring, overlay::Ring::make(version));
+  view_.store.put(Store::Family::kNode, kRingKey, overlay::encode(version));
+  view_.store.set_partitions(version.partitions);
+  view_.set_ring(std::move(ring));
+  view_.log.info("ring version", {{"number", version.number.value},
+                                  {"members", version.members.size()},
+                                  {"serving", version.serving()}});
+  return ok_status();
+}
+
+Status RingService::found(const LineageId& lineage, const overlay::RingSettings& settings,
+                          const std::string& zone, std::uint32_t weight) {
+  TRY_ASSIGN(const auto version,
+             overlay::first_version(lineage, {identity_.public_key(), zone, weight}, settings));
+  return set(version);
+}
+
+Status RingService::adopt(const RingVersion& version) {
+  if (view_.in_ring()) {
+    const auto& now = view_.ring().version();
+    if (version.number <= now.number) return ok_status();
+    if (version.lineage != now.lineage) {
+      return Error{Errc::kForeign, "a ring version of another lineage; see docs/operations.md"};
+    }
+    if (version.number.value == now.number.value + 1) TRY(overlay::follows(now, version));
+  }
+  return set(version);
+}
+
+void RingService::serve() {
+  view_.rpc.serve(Method::kRingGet, Access::kMembers, [this](const NodeId&, View, Reply reply) {
+    if (!view_.in_ring()) return reply(Error{Errc::kNotFound, "no ring version is known here"});
+    reply(pack(RingAnswer{{overlay::encode(view_.ring().version())}}));
+  });
+  view_.rpc.on_notice(Method::kRingDecided, [this](const NodeId&, View body) {
+    auto answer = unpack<RingAnswer>(body);
+    if (!answer) return;
+    if (auto version = overlay::decode_ring_version(answer->ring.data)) (void)adopt(*version);
+  });
+  view_.rpc.serve(Method::kJoin, Access::kJoiners,
+                  [this](const NodeId& from, View body, Reply reply) {
+    auto request = unpack<JoinRequest>(body);
+    if (!request) return reply(request.error());
+    scope_.spawn(admit(from, std::move(*request), std::move(reply)));
+  });
+  view_.rpc.serve(Method::kRingProgress, Access::kMembers,
+                  [this](const NodeId&, View body, Reply reply) {
+    auto progress = unpack<RingProgress>(body);
+    if (!progress) return reply(progress.error());
+    if (!view_.in_ring() || progress->ring != view_.ring().number()) {
+      return reply(Error{Errc::kStaleRing, "the ring has another version by now"});
+    }
+    scope_.spawn(complete(std::move(reply)));
+  });
+}
+
+void RingService::fetch(const NodeId& peer) {
+  if (!fetching_.insert(peer).second) return;
+  view_.rpc.call(peer, Method::kRingGet, Bytes(), kAskDeadline, [this, peer](Result<Bytes> body) {
+    fetching_.erase(peer);
+    if (!body) return;
+    auto answer = unpack<RingAnswer>(*body);
+    if (!answer) return;
+    if (auto version = overlay::decode_ring_version(answer->ring.data)) (void)adopt(*version);
+  });
+}
+
+Task<Status> RingService::change(Build build) {
+  overlay::Timer timer;
+  for (int attempt = 0; attempt < kChangeTriesMax; ++attempt) {
+    if (!view_.in_ring()) co_return Error{Errc::kUnavailable, "this node is not in a ring yet"};
+    const RingVersion before = view_.ring().version();
+    CO_TRY_ASSIGN(const RingVersion next, build(before));
+    auto proposing = paxos_.propose(overlay::next_instance(before), before.number,
+                                    overlay::voters(before), {overlay::encode(next)},
+                                    kProposeDeadline);
+    auto decision = co_await proposing;
+    if (!decision && decision.code() != Errc::kStaleRing) co_return decision.error();
+    if (decision) {
+      CO_TRY_ASSIGN(const RingVersion decided, overlay::decode_ring_version(decision->data));
+      CO_TRY(adopt(decided));
+      announce();
+      if (decided == next) co_return ok_status();
+    }
+    co_await overlay::sleep(view_.loop, 50ms + Duration(view_.random.below(100'000'000)), timer);
+  }
+  co_return Error{Errc::kOverloaded, "others change the ring at the same time; try again"};
+}
+
+void RingService::announce() {
+  const Bytes body = pack(RingAnswer{{overlay::encode(view_.ring().version())}});
+  for (const auto& member : view_.ring().version().members) {
+    if (member.id != view_.self && view_.alive(member.id)) {
+      view_.rpc.notify(member.id, Method::kRingDecided, body);
+    }
+  }
+}
+
+Task<Done> RingService::admit(NodeId from, JoinRequest request, Reply reply) {
+  auto checking = admit_checked(from, std::move(request));
+  auto answer = co_await checking;
+  if (!answer) view_.log.warn("a node may not join", {{"node", from}, {"cause", answer.error()}});
+  reply(std::move(answer));
+  co_return Done{};
+}
+
+Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request) {
+  if (!view_.in_ring()) co_return Error{Errc::kUnavailable, "this node is still joining itself"};
+  if (fingerprint(request.key) != from) {
+    co_return Error{Errc::kUnauthenticated, "the key is not that of the link"};
+  }
+  CO_TRY_ASSIGN(const Invite invite, parse_invite(request.invite));
+  CO_TRY(check_not_expired(invite, view_.loop.wall_ms()));
+  if (invite.lineage != view_.ring().version().lineage) {
+    co_return Error{Errc::kForeign, "the token is of another cluster"};
+  }
+  if (std::abs(request.wall_ms - view_.loop.wall_ms()) > kClockOffsetMaxMs) {
+    co_return Error{Errc::kClock, "the joiner's clock is " +
+                                      std::to_string(request.wall_ms - view_.loop.wall_ms()) +
+                                      " ms ahead of ours; set it right (NTP) and join again"};
+  }
+  if (view_.ring().version().find(from) == nullptr) {
+    const Bytes used = Bytes(kUsedInvites) + Bytes(invite.id.view());
+    if (view_.store.get(Store::Family::kNode, used)) {
+      co_return Error{Errc::kDenied, "the token was used already; make another with `starling invite`"};
+    }
+    auto build = [key = request.key, zone = request.zone,
+                  weight = request.weight](const RingVersion& before) -> Result<RingVersion> {
+      if (before.change != overlay::RingChange::kNone) {
+        return Error{Errc::kOverloaded, "another change of the ring is under way; try again soon"};
+      }
+      const overlay::NewMember member{key, zone, weight};
+      return overlay::next_intent_join(before, {&member, 1});
+    };
+    auto changing = change(build);
+    CO_TRY(co_await changing);
+    view_.store.put(Store::Family::kNode, used, "1");
+  }
+  JoinReply answer{{overlay::encode(view_.ring().version())}, {}};
+  if (seeds) answer.seeds = seeds();
+  co_return pack(answer);
+}
+
+Task<Result<JoinReply>> RingService::ask_to_join(NodeId seed, JoinRequest request) {
+  auto asking = overlay::call(view_.loop, view_.rpc, seed, Method::kJoin, pack(request),
+                              kJoinDeadline);
+  CO_TRY_ASSIGN(const Bytes body, co_await asking);
+  CO_TRY_ASSIGN(JoinReply answer, unpack<JoinReply>(body));
+  co_return answer;
+}
+
+// The second version of a join. The member that is asked believes the joiner: it cannot gain by lying,
+// it would only have to fetch the rest as an owner that catches up.
+Task<Done> RingService::complete(Reply reply) {
+  const RingNumber number = view_.ring().number();
+  auto build = [number](const RingVersion& before) -> Result<RingVersion> {
+    if (before.number != number) return Error{Errc::kStaleRing, "the ring has moved on"};
+    return overlay::next_complete(before);
+  };
+  auto changing = change(build);
+  const auto done = co_await changing;
+  if (done || view_.ring().number() > number) {
+    reply(pack(RingAnswer{{overlay::encode(view_.ring().version())}}));
+  } else {
+    reply(done.error());
+  }
+  co_return Done{};
+}
+
+Task<Status> RingService::report_installed() {
+  overlay::Timer timer;
+  for (;;) {
+    const RingVersion now = view_.ring().version();
+    const auto* self = now.find(view_.self);
+    if (self == nullptr || self->gone()) {
+      co_return Error{Errc::kDenied, "this node was removed from the ring while it joined"};
+    }
+    if (self->state != overlay::RingMemberState::kJoining) co_return ok_status();
+    const auto voters = overlay::voters(now);
+    const auto& member = voters[view_.random.below(voters.size())];
+    auto telling = overlay::call(view_.loop, view_.rpc, member, Method::kRingProgress,
+                                 pack(RingProgress{now.number}), kJoinDeadline);
+    const auto body = co_await telling;
+    if (body) {
+      if (auto answer = unpack<RingAnswer>(*body)) {
+        if (auto version = overlay::decode_ring_version(answer->ring.data)) (void)adopt(*version);
+      }
+    }
+    co_await overlay::sleep(view_.loop, 200ms, timer);
+  }
+}
+
+}  // namespace starling::node

@@ -1,0 +1,290 @@
+#include "node/session/feeds.h"
+
+#include <algorithm>
+
+#include "node/session/entry_frame.h"
+
+namespace starling::node {
+
+using overlay::Method;
+
+namespace {
+
+constexpr Duration kFollowDeadline = 2s;
+constexpr Duration kWatchEvery = 500ms;
+
+// Pointwise minimum: what both have.
+storage::VersionVector both(const storage::VersionVector& a, const storage::VersionVector& b) {
+  storage::VersionVector out;
+  for (const auto& dot : a.dots()) {
+    if (const auto n = std::min(dot.n, b.get(dot.writer)); n > 0) out.raise(dot.writer, n);
+  }
+  return out;
+}
+
+}  // namespace
+
+const Shared& Delivery::frame() const {
+  if (!frame_) frame_ = std::make_shared<const Bytes>(entry_frame(mailbox, dot, change));
+  return frame_;
+}
+
+Feeds::Feeds(ClusterView& view) : view_(view), next_number_(view.random.u64() >> 16) {
+  view_.rpc.on_notice(Method::kPush, [this](const NodeId& from, View body) {
+    if (auto push = unpack<Push>(body)) receive(from, *push);
+  });
+  view_.rpc.on_link([this](const NodeId& peer, const overlay::Hello* hello) {
+    if (hello == nullptr) refollow_all([&](const Stream& s) { return s.live && s.owner == peer; });
+  });
+  view_.on_ring([this] {
+    refollow_all([this](const Stream&) { return true; });
+  });
+  watch();
+}
+
+// An owner may be declared dead, or fall behind, while its link still stands; and what could not be
+// followed is tried again.
+void Feeds::watch() {
+  watch_ = view_.loop.after(kWatchEvery, [this] { watch(); });
+  refollow_all([this](const Stream& stream) {
+    if (stream.asking) return false;
+    return !stream.live || !view_.alive(stream.owner);
+  });
+}
+
+Feeds::Feed* Feeds::find(const MailboxId& mailbox) {
+  auto it = feeds_.find(mailbox);
+  return it == feeds_.end() ? nullptr : &it->second;
+}
+
+void Feeds::subscribe(const MailboxId& mailbox, const std::string& address,
+                      FeedSubscriber& subscriber) {
+  auto [it, fresh] = feeds_.try_emplace(mailbox);
+  Feed& feed = it->second;
+  feed.listeners.push_back({&subscriber});
+  if (!fresh) {
+    if (feed.ready) {
+      // In a later turn, like every other answer; the subscriber may be gone by then.
+      view_.loop.defer([this, mailbox, target = &subscriber] {
+        Feed* again = find(mailbox);
+        if (again == nullptr || !again->ready) return;
+        for (const auto& listener : again->listeners) {
+          if (listener.subscriber == target) return target->on_feed_ready(mailbox);
+        }
+      });
+    }
+    return;
+  }
+  feed.address = address;
+  const PartitionId partition = view_.store.partition_of(mailbox);
+  auto& stream = streams_[partition];
+  stream.mailboxes.insert(mailbox);
+  stream.to_add.insert(mailbox);
+  adding_.insert(partition);
+  if (std::exchange(flush_queued_, true)) return;
+  view_.loop.defer([this] {
+    flush_queued_ = false;
+    for (const auto p : std::exchange(adding_, {})) add(p);
+  });
+}
+
+void Feeds::unsubscribe(const MailboxId& mailbox, FeedSubscriber& subscriber) {
+  Feed* feed = find(mailbox);
+  if (feed == nullptr) return;
+  std::erase_if(feed->listeners, [&](const Listener& l) { return l.subscriber == &subscriber; });
+  if (!feed->listeners.empty()) return;
+  feeds_.erase(mailbox);
+  const PartitionId partition = view_.store.partition_of(mailbox);
+  auto it = streams_.find(partition);
+  if (it == streams_.end()) return;
+  it->second.mailboxes.erase(mailbox);
+  it->second.to_add.erase(mailbox);
+  if (it->second.number != 0) {
+    view_.rpc.notify(it->second.owner, Method::kUnfollow,
+                     pack(Unfollow{partition, it->second.number, {mailbox}}));
+  }
+  if (it->second.mailboxes.empty()) streams_.erase(it);
+}
+
+void Feeds::read(const MailboxId& mailbox, const storage::VersionVector& cursor, ReadDone done) {
+  const Feed* feed = find(mailbox);
+  auto stream = streams_.find(view_.store.partition_of(mailbox));
+  if (feed == nullptr || !feed->ready || stream == streams_.end() || !stream->second.live) {
+    return done(Error{Errc::kUnavailable, "no owner is followed yet"});
+  }
+  view_.rpc.call(stream->second.owner, Method::kRead,
+                 pack(ReadRequest{view_.ring().number(), mailbox, cursor}), kReadDeadline,
+                 [done = std::move(done)](Result<Bytes> body) {
+                   if (!body) return done(body.error());
+                   done(unpack<ReadReply>(*body));
+                 });
+}
+
+bool Feeds::join(const MailboxId& mailbox, FeedSubscriber& subscriber,
+                 const storage::VersionVector& vector) {
+  Feed* feed = find(mailbox);
+  if (feed == nullptr || !feed->ready || !vector.covers(feed->pushed)) return false;
+  for (auto& listener : feed->listeners) {
+    if (listener.subscriber != &subscriber) continue;
+    listener.joined = true;
+    feed->resume_from = feed->has_joined ? both(feed->resume_from, vector) : vector;
+    feed->has_joined = true;
+    return true;
+  }
+  return false;
+}
+
+void Feeds::part(const MailboxId& mailbox, FeedSubscriber& subscriber) {
+  Feed* feed = find(mailbox);
+  if (feed == nullptr) return;
+  for (auto& listener : feed->listeners) {
+    if (listener.subscriber == &subscriber) listener.joined = false;
+  }
+  feed->has_joined = std::any_of(feed->listeners.begin(), feed->listeners.end(),
+                                 [](const Listener& l) { return l.joined; });
+}
+
+// Ourselves where we are an owner: no hop. Otherwise by rendezvous hash among those caught up, so that
+// the gateways of a partition spread over its owners (hazards F25).
+std::optional<NodeId> Feeds::choose_owner(PartitionId partition) const {
+  if (!view_.in_ring()) return std::nullopt;
+  std::optional<NodeId> best;
+  std::tuple<int, bool, std::size_t> best_rank;
+  for (const auto& owner : view_.ring().owners(partition)) {
+    if (!view_.alive(owner)) continue;
+    const auto weight = std::hash<std::string>{}(Bytes(owner.view()) + Bytes(view_.self.view()) +
+                                                 std::to_string(partition.value));
+    const std::tuple<int, bool, std::size_t> rank{view_.behind(owner) ? 0 : 1, owner == view_.self,
+                                                  weight};
+    if (!best || rank > best_rank) {
+      best = owner;
+      best_rank = rank;
+    }
+  }
+  return best;
+}
+
+void Feeds::send(PartitionId partition, Stream& stream, std::vector<FollowRequest::Item> items,
+                 std::function<void(Result<Bytes>)> done) {
+  FollowRequest request{view_.ring().number(), partition, stream.number, std::move(items)};
+  view_.rpc.call(stream.owner, Method::kFollow, pack(request), kFollowDeadline, std::move(done));
+}
+
+// A new stream for everything we follow in the partition.
+void Feeds::follow(PartitionId partition) {
+  auto it = streams_.find(partition);
+  if (it == streams_.end()) return;
+  Stream& stream = it->second;
+  const auto owner = choose_owner(partition);
+  stream.live = false;
+  if (!owner) return;  // watch() comes back to it.
+  stream.owner = *owner;
+  stream.number = ++next_number_;
+  stream.asking = true;
+  stream.to_add.clear();
+  std::vector<FollowRequest::Item> items;
+  for (const auto& mailbox : stream.mailboxes) {
+    Feed& feed = feeds_.at(mailbox);
+    feed.ready = false;
+    feed.pushed = {};
+    items.push_back({mailbox, feed.has_joined, feed.resume_from});
+  }
+  send(partition, stream, std::move(items), [this, partition, number = stream.number](auto reply) {
+    followed(partition, number, std::move(reply));
+  });
+}
+
+void Feeds::followed(PartitionId partition, std::uint64_t number, Result<Bytes> reply) {
+  auto it = streams_.find(partition);
+  if (it == streams_.end() || it->second.number != number) return;
+  Stream& stream = it->second;
+  stream.asking = false;
+  if (!reply) return;  // watch() comes back to it.
+  stream.live = true;
+  const auto to_add = stream.to_add;
+  const auto mailboxes = stream.mailboxes;  // A subscriber may change it.
+  for (const auto& mailbox : mailboxes) {
+    if (!to_add.contains(mailbox)) mark_ready(mailbox);
+  }
+  if (!to_add.empty()) add(partition);
+}
+
+// What was subscribed since the stream began.
+void Feeds::add(PartitionId partition) {
+  auto it = streams_.find(partition);
+  if (it == streams_.end() || it->second.asking) return;  // followed() comes back to it.
+  Stream& stream = it->second;
+  if (!stream.live) return follow(partition);
+  std::vector<MailboxId> added(stream.to_add.begin(), stream.to_add.end());
+  stream.to_add.clear();
+  if (added.empty()) return;
+  std::vector<FollowRequest::Item> items;
+  for (const auto& mailbox : added) items.push_back({mailbox, false, {}});
+  send(partition, stream, std::move(items),
+       [this, partition, number = stream.number, added](Result<Bytes> reply) {
+    auto again = streams_.find(partition);
+    if (again == streams_.end() || again->second.number != number) return;
+    if (!reply) return follow(partition);
+    for (const auto& mailbox : added) mark_ready(mailbox);
+  });
+}
+
+void Feeds::mark_ready(const MailboxId& mailbox) {
+  Feed* feed = find(mailbox);
+  if (feed == nullptr) return;
+  feed->ready = true;
+  std::vector<FeedSubscriber*> waiting;
+  for (const auto& listener : feed->listeners) {
+    if (!listener.joined) waiting.push_back(listener.subscriber);
+  }
+  for (auto* subscriber : waiting) {
+    // An earlier one may have made this one go.
+    Feed* again = find(mailbox);
+    if (again == nullptr) return;
+    for (const auto& listener : again->listeners) {
+      if (listener.subscriber != subscriber) continue;
+      subscriber->on_feed_ready(mailbox);
+      break;
+    }
+  }
+}
+
+void Feeds::refollow_all(const std::function<bool(const Stream&)>& which) {
+  std::vector<PartitionId> affected;
+  for (const auto& [partition, stream] : streams_) {
+    if (stream.number != 0 && !stream.asking && which(stream)) affected.push_back(partition);
+  }
+  for (const auto partition : affected) follow(partition);
+}
+
+void Feeds::receive(const NodeId& from, const Push& push) {
+  for (const auto& pushed : push.streams) {
+    auto stream = streams_.find(pushed.partition);
+    if (stream == streams_.end() || stream->second.number != pushed.stream) continue;
+    if (stream->second.owner != from) continue;
+    for (const auto& item : pushed.changes) {
+      const auto change = storage::decode(item.change.data, item.dot);
+      if (!change) {
+        view_.log.warn("a pushed change does not decode", {{"from", from}, {"cause", change.error()}});
+        continue;
+      }
+      if (Feed* feed = find(change->mailbox)) fan_out(change->mailbox, *feed, item.dot, *change);
+    }
+  }
+}
+
+void Feeds::fan_out(const MailboxId& mailbox, Feed& feed, const Dot& dot,
+                    const storage::ChangeView& change) {
+  feed.pushed.raise(dot.writer, dot.n);
+  if (feed.has_joined) feed.resume_from.raise(dot.writer, dot.n);
+  const std::string address = feed.address;  // The feed may go with its last session.
+  const Delivery delivery(address, dot, change);
+  std::vector<FeedSubscriber*> joined;
+  joined.reserve(feed.listeners.size());
+  for (const auto& listener : feed.listeners) {
+    if (listener.joined) joined.push_back(listener.subscriber);
+  }
+  for (auto* subscriber : joined) subscriber->on_change(mailbox, delivery);
+}
+
+}  // namespace starling::node

@@ -1,0 +1,115 @@
+// Feeds: the live tails of the mailboxes that this gateway's sessions follow.
+//
+// One stream per partition comes from one caught-up owner, ourselves where we are one. When that owner
+// fails, or the ring changes, the gateway follows another from where each feed stands. A feed fans one
+// pushed change out to its sessions; the frame for clients is encoded once and shared.
+// A session joins a feed only after a read that was answered, after we followed, by the followed owner,
+// and that covers what the stream has pushed meanwhile (hazards F9).
+// Invariants: (1) `resume_from` of a feed is under the vector of each live session of it, so whatever a
+// session lacks comes again after a failover; (2) pushes of a replaced stream are ignored.
+// Thread: one loop.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "node/replication/messages.h"
+#include "node/replication/view.h"
+
+namespace starling::node {
+
+// A change on its way to the sessions of a feed.
+class Delivery {
+ public:
+  Delivery(const std::string& mailbox, const Dot& dot, const storage::ChangeView& change)
+      : mailbox(mailbox), dot(dot), change(change) {}
+  const std::string& mailbox;  // Address.
+  const Dot& dot;
+  const storage::ChangeView& change;
+  // The client frame of an entry or void: encoded at the first call, then shared.
+  [[nodiscard]] const Shared& frame() const;
+
+ private:
+  mutable Shared frame_;
+};
+
+class FeedSubscriber {
+ public:
+  // The owner is followed: read now, then try to join.
+  virtual void on_feed_ready(const MailboxId& mailbox) = 0;
+  // Only while joined.
+  virtual void on_change(const MailboxId& mailbox, const Delivery& delivery) = 0;
+
+ protected:
+  ~FeedSubscriber() = default;  // Borrowed.
+};
+
+class Feeds {
+ public:
+  explicit Feeds(ClusterView& view);
+
+  // on_feed_ready comes in a later turn.
+  void subscribe(const MailboxId& mailbox, const std::string& address, FeedSubscriber& subscriber);
+  void unsubscribe(const MailboxId& mailbox, FeedSubscriber& subscriber);
+
+  // From the owner that is followed. kUnavailable: wait for on_feed_ready.
+  using ReadDone = std::function<void(Result<ReadReply>)>;
+  void read(const MailboxId& mailbox, const storage::VersionVector& cursor, ReadDone done);
+  // True when `vector` covers what the stream has pushed: from now on the subscriber gets every change.
+  bool join(const MailboxId& mailbox, FeedSubscriber& subscriber,
+            const storage::VersionVector& vector);
+  // The subscriber fell behind: no more changes until it reads and joins again.
+  void part(const MailboxId& mailbox, FeedSubscriber& subscriber);
+
+  [[nodiscard]] std::size_t feeds() const { return feeds_.size(); }
+
+ private:
+  struct Listener {
+    FeedSubscriber* subscriber;
+    bool joined = false;
+  };
+  struct Feed {
+    std::string address;
+    bool ready = false;                   // The owner confirmed that it pushes us this mailbox.
+    bool has_joined = false;              // resume_from means something.
+    storage::VersionVector pushed;        // By the present stream.
+    storage::VersionVector resume_from;
+    std::vector<Listener> listeners;
+  };
+  struct Stream {
+    std::uint64_t number = 0;
+    NodeId owner;
+    bool live = false;                    // Confirmed.
+    bool asking = false;                  // A full follow request is under way.
+    std::set<MailboxId> mailboxes;
+    std::set<MailboxId> to_add;           // Subscribed in this turn.
+  };
+
+  Feed* find(const MailboxId& mailbox);
+  void follow(PartitionId partition);
+  void followed(PartitionId partition, std::uint64_t number, Result<Bytes> reply);
+  void add(PartitionId partition);
+  void mark_ready(const MailboxId& mailbox);
+  void refollow_all(const std::function<bool(const Stream&)>& which);
+  void watch();
+  [[nodiscard]] std::optional<NodeId> choose_owner(PartitionId partition) const;
+  void receive(const NodeId& from, const Push& push);
+  void fan_out(const MailboxId& mailbox, Feed& feed, const Dot& dot,
+               const storage::ChangeView& change);
+  void send(PartitionId partition, Stream& stream, std::vector<FollowRequest::Item> items,
+            std::function<void(Result<Bytes>)> done);
+
+  ClusterView& view_;
+  std::unordered_map<MailboxId, Feed> feeds_;
+  std::map<PartitionId, Stream> streams_;
+  std::set<PartitionId> adding_;   // Streams with to_add, flushed at the end of the turn.
+  std::uint64_t next_number_;
+  bool flush_queued_ = false;
+  overlay::Timer watch_;
+};
+
+}  // namespace starling::node

@@ -1,0 +1,397 @@
+#include "node/session/session.h"
+
+#include <algorithm>
+
+namespace starling::node {
+
+using overlay::Method;
+using overlay::Task;
+using protocol::Type;
+
+namespace {
+
+constexpr std::size_t kPageSizeMax = 500;
+
+// Advice beside a refusal, in milliseconds; 0: none.
+std::uint32_t retry_after(Errc code) {
+  switch (code) {
+    case Errc::kOverloaded: return 500;
+    case Errc::kUnavailable: return 1000;
+    case Errc::kTimeout: return 100;
+    case Errc::kFull: return 5000;
+    default: return 0;
+  }
+}
+
+}  // namespace
+
+Session::Session(SessionServices services, Door& door)
+    : services_(services),
+      door_(door),
+      opened_(services.view.loop.now()),
+      heard_(opened_),
+      alive_(std::make_shared<bool>(true)) {}
+
+Session::~Session() {
+  *alive_ = false;
+  for (const auto& [mailbox, tail] : tails_) services_.feeds.unsubscribe(mailbox, *this);
+  if (logged_in()) --services_.view.counters.sessions;
+}
+
+void Session::receive(View body) {
+  if (closed_) return;
+  heard_ = services_.view.loop.now();
+  const auto head = unpack<protocol::Head>(body);
+  if (!head) return refuse_and_close(0, head.error());
+  const auto type = static_cast<Type>(head->type);
+  if (type == Type::kLogin) return log_in(body);
+  if (type == Type::kPing) {
+    return answer(protocol::Head{static_cast<std::uint8_t>(Type::kPong), head->request});
+  }
+  if (!logged_in()) {
+    return refuse_and_close(head->request, {Errc::kUnauthenticated, "log in first"});
+  }
+  switch (type) {
+    case Type::kSync: return sync(body);
+    case Type::kSend: return send(body);
+    case Type::kHistory: return history(body);
+    case Type::kLane: return lane(body);
+    case Type::kGroupCreate:
+    case Type::kGroupAdd:
+    case Type::kGroupRemove:
+    case Type::kGroupMembers:
+    case Type::kGroups: return group(type, body);
+    case Type::kPassword: {
+      auto request = unpack<protocol::PasswordChange>(body);
+      if (!request) return refuse_and_close(head->request, request.error());
+      if (begin_request(request->request)) scope_->spawn(change_password(std::move(*request)));
+      return;
+    }
+    case Type::kLogout:
+      closed_ = true;
+      return door_.close();
+    default:
+      return refuse(head->request, {Errc::kUnsupported, "this node does not know message type " +
+                                                            std::to_string(head->type)});
+  }
+}
+
+bool Session::begin_request(std::uint64_t request) {
+  if (in_flight_ >= kRequestsPerSessionMax) {
+    refuse(request, {Errc::kOverloaded, "too many requests in flight on this connection"});
+    return false;
+  }
+  ++in_flight_;
+  if (!scope_) scope_.emplace(services_.view.loop);
+  return true;
+}
+
+void Session::finish_request(std::uint64_t request, const Status& status) {
+  --in_flight_;
+  if (!status) return refuse(request, status.error());
+  answer(protocol::Head{static_cast<std::uint8_t>(Type::kOk), request});
+}
+
+void Session::refuse(std::uint64_t request, const Error& error) {
+  protocol::ErrorMessage message;
+  message.request = request;
+  message.code = static_cast<std::uint8_t>(error.code);
+  message.name = std::string(name(error.code));
+  message.text = error.text;
+  message.retry_after_ms = retry_after(error.code);
+  answer(message);
+}
+
+void Session::refuse_and_close(std::uint64_t request, const Error& error) {
+  refuse(request, error);
+  closed_ = true;
+  door_.close();
+}
+
+void Session::go_away(std::string text, std::vector<std::string> nodes) {
+  if (closed_) return;
+  protocol::GoAway message;
+  message.text = std::move(text);
+  message.nodes = std::move(nodes);
+  answer(message);
+  closed_ = true;
+  door_.close();
+}
+
+void Session::log_in(View body) {
+  auto login = unpack<protocol::Login>(body);
+  if (!login) return refuse_and_close(0, login.error());
+  if (logged_in() || logging_in_) {
+    return refuse_and_close(login->request, {Errc::kInvalid, "logged in already"});
+  }
+  if (login->version_min > protocol::kVersionMax || login->version_max < protocol::kVersionMin) {
+    return refuse_and_close(login->request,
+                            {Errc::kUnsupported, "this node speaks protocol version " +
+                                                     std::to_string(protocol::kVersionMax)});
+  }
+  if (login->device.empty() || login->device.size() > kTokenDeviceSizeMax) {
+    return refuse_and_close(login->request, {Errc::kInvalid, "a device name has 1 to 64 bytes"});
+  }
+  if (!check_address(login->user).ok() || login->user.front() != '@') {
+    return refuse_and_close(login->request, {Errc::kInvalid, "a user's name begins with @"});
+  }
+  logging_in_ = true;
+  if (!scope_) scope_.emplace(services_.view.loop);
+  scope_->spawn(check_login(std::move(*login)));
+}
+
+Task<Done> Session::check_login(protocol::Login login) {
+  Result<Accounts::Login> account = Error{Errc::kUnauthenticated, "a password or a token is needed"};
+  if (!services_.view.in_ring()) {
+    account = Error{Errc::kUnavailable, "this node is still joining the cluster"};
+  } else if (!login.token.empty()) {
+    const auto claims = services_.accounts.check(login.token);
+    if (!claims) {
+      account = claims.error();
+    } else if (claims->user != login.user || claims->device != login.device) {
+      account = Error{Errc::kUnauthenticated, "the token is of another user or device"};
+    } else {
+      account = Accounts::Login{login.token, claims->expires_ms, claims->epoch};
+    }
+  } else if (!login.password.empty()) {
+    auto checking = services_.accounts.log_in(login.user, login.device, login.password);
+    account = co_await checking;
+  }
+  logging_in_ = false;
+  if (closed_) co_return Done{};
+  if (!account) {
+    ++services_.view.counters.login_failures;
+    refuse_and_close(login.request, account.error());
+    co_return Done{};
+  }
+  logged_in(login, *account);
+  co_return Done{};
+}
+
+void Session::logged_in(const protocol::Login& login, const Accounts::Login& account) {
+  ++services_.view.counters.logins;
+  ++services_.view.counters.sessions;
+  user_ = login.user;
+  device_name_ = login.device;
+  mailbox_ = mailbox_of(user_);
+  device_ = device_of(mailbox_, device_name_);
+  epoch_ = account.epoch;
+  protocol::LoggedIn message;
+  message.request = login.request;
+  message.version = protocol::kVersionMax;
+  message.node = short_text(services_.view.self);
+  message.lineage = services_.view.ring().lineage();
+  message.device = device_;
+  message.token = account.token;
+  message.token_expires_wall_ms = account.expires_ms;
+  message.heartbeat_s = kHeartbeatSeconds;
+  message.wall_ms = services_.view.loop.wall_ms();
+  answer(message);
+}
+
+void Session::send(View body) {
+  auto request = unpack<protocol::Send>(body);
+  if (!request) return refuse_and_close(0, request.error());
+  const std::uint64_t number = request->request;
+  if (auto address = check_address(request->to); !address) return refuse(number, address.error());
+  if (request->body.data.size() > storage::kBodySizeMax) {
+    return refuse(number, {Errc::kTooLarge, "a message has at most " +
+                                                std::to_string(storage::kBodySizeMax) + " bytes"});
+  }
+  const bool is_void = (request->flags & protocol::kSendVoid) != 0;
+  if (request->seq == 0 || request->grade > 3 ||
+      (!is_void && (request->content < 1 || request->content > 2))) {
+    return refuse(number, {Errc::kInvalid, "seq begins at 1, grade is 0..3, content is 1 or 2"});
+  }
+  AppendRequest append;
+  if (!request->floor.empty()) {
+    auto floor = parse_entry_id(request->floor);
+    if (!floor) return refuse(number, floor.error());
+    append.floor = *floor;
+  }
+  if (in_flight_ >= kRequestsPerSessionMax) {
+    return refuse(number, {Errc::kOverloaded, "too many requests in flight on this connection"});
+  }
+  ++in_flight_;
+  ++services_.view.counters.sends;
+  append.to = std::move(request->to);
+  append.from = user_;
+  append.device = device_;
+  append.seq = request->seq;
+  append.acked = request->acked;
+  append.grade = request->grade;
+  append.type = is_void ? 1 : request->content;
+  if ((request->flags & protocol::kSendRetry) != 0) append.flags |= kAppendRetry;
+  if (is_void) append.flags |= kAppendVoid;
+  services_.forwarder.append(
+      std::move(append), is_void ? Bytes() : std::move(request->body.data), kForwardDeadline,
+      [this, alive = alive_, number, seq = request->seq](Result<AppendReply> reply) {
+        if (!*alive) return;
+        --in_flight_;
+        if (closed_) return;
+        if (!reply) {
+          ++services_.view.counters.send_errors;
+          return refuse(number, reply.error());
+        }
+        protocol::Ack ack;
+        ack.request = number;
+        ack.seq = seq;
+        ack.id = to_text(reply->id);
+        ack.copies = reply->copies;
+        answer(ack);
+      });
+}
+
+void Session::history(View body) {
+  auto request = unpack<protocol::HistoryRequest>(body);
+  if (!request) return refuse_and_close(0, request.error());
+  const std::uint64_t number = request->request;
+  auto kind = check_address(request->with);
+  if (!kind) return refuse(number, kind.error());
+  HistoryRequest wanted;
+  if (!request->before.empty()) {
+    auto before = parse_entry_id(request->before);
+    if (!before) return refuse(number, before.error());
+    wanted.before = *before;
+  }
+  const bool is_group = *kind == AddressKind::kGroup;
+  wanted.conversation = mailbox_of(request->with);
+  wanted.mailbox = is_group ? wanted.conversation : mailbox_;
+  wanted.limit = static_cast<std::uint32_t>(std::min<std::size_t>(request->limit, kPageSizeMax));
+  // What a device follows is what its user may read.
+  if (is_group && !tails_.contains(wanted.mailbox)) {
+    return refuse(number, {Errc::kDenied, "you are not in " + request->with + ", or not synced yet"});
+  }
+  if (!begin_request(number)) return;
+  const std::string address = is_group ? request->with : user_;
+  services_.forwarder.read(
+      services_.view.store.partition_of(wanted.mailbox), Method::kHistory, pack(wanted),
+      kReadDeadline, [this, alive = alive_, number, address](Result<Bytes> reply) {
+        if (!*alive) return;
+        --in_flight_;
+        if (closed_) return;
+        if (!reply) return refuse(number, reply.error());
+        auto page = unpack<ReadReply>(*reply);
+        if (!page) return refuse(number, page.error());
+        protocol::HistoryPage message;
+        message.request = number;
+        message.more = page->more;
+        for (const auto& item : page->changes) {
+          if (auto change = storage::decode(item.change.data, item.dot)) {
+            message.entries.push_back(entry_message(address, item.dot, *change));
+          }
+        }
+        answer(message);
+      });
+}
+
+// A device that lost its state asks where its lane ends. An owner that is behind may answer too low; the
+// send that follows is then taken for a retry and asked around (hazards F10).
+void Session::lane(View body) {
+  auto request = unpack<protocol::LaneRequest>(body);
+  if (!request) return refuse_and_close(0, request.error());
+  const std::uint64_t number = request->request;
+  if (auto address = check_address(request->to); !address) return refuse(number, address.error());
+  if (!begin_request(number)) return;
+  const MailboxId mailbox = mailbox_of(request->to);
+  services_.forwarder.read(
+      services_.view.store.partition_of(mailbox), Method::kLane,
+      pack(LaneQuery{mailbox, device_, lane_to(mailbox)}), kReadDeadline,
+      [this, alive = alive_, number](Result<Bytes> reply) {
+        if (!*alive) return;
+        --in_flight_;
+        if (closed_) return;
+        if (!reply) return refuse(number, reply.error());
+        auto answered = unpack<LaneAnswer>(*reply);
+        if (!answered) return refuse(number, answered.error());
+        protocol::LaneState message;
+        message.request = number;
+        message.high = answered->high;
+        answer(message);
+      });
+}
+
+void Session::group(Type type, View body) {
+  auto request = unpack<protocol::GroupRequest>(body);
+  if (!request) return refuse_and_close(0, request.error());
+  if (!begin_request(request->request)) return;
+  scope_->spawn(group_request(type, std::move(*request)));
+}
+
+// Owners and moderators manage a roster; everybody may leave.
+Task<Status> Session::may_manage(std::string group, std::string user, bool self_leave) {
+  auto asking = services_.groups.role_of(group, user_);
+  CO_TRY_ASSIGN(const Role role, co_await asking);
+  if (role >= Role::kModerator || (self_leave && user == user_)) co_return ok_status();
+  co_return Error{Errc::kDenied, "only owners and moderators of " + group + " may do that"};
+}
+
+Task<Done> Session::group_request(Type type, protocol::GroupRequest request) {
+  const std::uint64_t number = request.request;
+  if (type == Type::kGroupCreate) {
+    auto creating = services_.groups.create(request.group, user_);
+    finish_request(number, co_await creating);
+    co_return Done{};
+  }
+  if (type == Type::kGroups) {
+    auto reading = services_.groups.of_user(user_);
+    auto groups = co_await reading;
+    if (!groups) {
+      finish_request(number, groups.error());
+      co_return Done{};
+    }
+    --in_flight_;
+    protocol::GroupList message;
+    message.request = number;
+    message.groups = std::move(*groups);
+    answer(message);
+    co_return Done{};
+  }
+  if (type == Type::kGroupMembers) {
+    auto asking = services_.groups.role_of(request.group, user_);
+    const auto role = co_await asking;
+    if (!role) {
+      finish_request(number, role.error());
+      co_return Done{};
+    }
+    const auto limit = static_cast<std::uint32_t>(std::min<std::size_t>(request.limit, kPageSizeMax));
+    auto reading = services_.groups.members(request.group, request.user, limit);
+    auto members = co_await reading;
+    if (!members) {
+      finish_request(number, members.error());
+      co_return Done{};
+    }
+    --in_flight_;
+    protocol::Members message;
+    message.request = number;
+    message.more = members->size() == limit;
+    for (auto& member : *members) message.members.push_back({std::move(member.user), member.role});
+    answer(message);
+    co_return Done{};
+  }
+  const bool removing = type == Type::kGroupRemove;
+  if (request.user.empty()) request.user = user_;
+  auto checking = may_manage(request.group, request.user, removing);
+  const auto may = co_await checking;
+  if (!may) {
+    finish_request(number, may);
+    co_return Done{};
+  }
+  auto setting = services_.groups.set_member(request.group, request.user, request.role, removing);
+  finish_request(number, co_await setting);
+  co_return Done{};
+}
+
+Task<Done> Session::change_password(protocol::PasswordChange request) {
+  auto checking = services_.accounts.log_in(user_, device_name_, request.old_password);
+  const auto login = co_await checking;
+  if (!login) {
+    finish_request(request.request, login.error());
+    co_return Done{};
+  }
+  auto setting = services_.accounts.set_password(user_, request.new_password);
+  finish_request(request.request, co_await setting);
+  co_return Done{};
+}
+
+}  // namespace starling::node

@@ -1,0 +1,146 @@
+// Session: one device on one connection: login, sends, catch-up and live delivery.
+//
+// It touches no socket: a Door carries frames. Catch-up and live delivery are one mechanism: each mailbox
+// that the device follows is a Tail with the session's own vector, built only from what was sent to
+// it (hazards F9); it reads until it covers the feed, joins it, and parts again when the device is
+// too slow or a gap shows. So a slow device, an offline one and a new one are the same case.
+// Invariants: (1) nothing but a login is answered before a login; (2) a change under the vector is not
+// sent again, and the vector is raised only by what was sent; (3) queues are bounded: requests in
+// flight, and bytes on the door.
+// Thread: one loop. The owner destroys a session at the end of a turn, never from inside a call.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "node/mailbox/accounts.h"
+#include "node/mailbox/groups.h"
+#include "node/session/entry_frame.h"
+#include "node/session/feeds.h"
+#include "node/session/protocol.h"
+
+namespace starling::node {
+
+inline constexpr std::size_t kRequestsPerSessionMax = 1024;
+inline constexpr std::size_t kSessionQueueBytesMax = 1 << 20;  // On the door: then it fell behind.
+inline constexpr std::uint32_t kHeartbeatSeconds = 60;
+inline constexpr Duration kSilenceMax = 150s;       // Two heartbeats and some: the device is gone.
+inline constexpr Duration kLoginDeadline = 10s;
+static_assert(kSilenceMax > 2 * std::chrono::seconds(kHeartbeatSeconds));
+
+// What carries the frames of a session.
+class Door {
+ public:
+  virtual void write(Shared frame) = 0;
+  virtual void write(Bytes frame) = 0;
+  [[nodiscard]] virtual std::size_t queued() const = 0;
+  // Sends what is queued and closes. The session is destroyed later.
+  virtual void close() = 0;
+
+ protected:
+  ~Door() = default;  // Borrowed.
+};
+
+// What a session needs of the node.
+struct SessionServices {
+  ClusterView& view;
+  Forwarder& forwarder;
+  Feeds& feeds;
+  Accounts& accounts;
+  Groups& groups;
+};
+
+class Session final : public FeedSubscriber {
+ public:
+  Session(SessionServices services, Door& door);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // One whole frame body from the client.
+  void receive(View body);
+  void on_drained();
+  // Tells the device to go to another node, and closes.
+  void go_away(std::string text, std::vector<std::string> nodes);
+
+  [[nodiscard]] bool logged_in() const { return !user_.empty(); }
+  [[nodiscard]] const std::string& user() const { return user_; }
+  [[nodiscard]] Instant opened() const { return opened_; }
+  [[nodiscard]] Instant heard() const { return heard_; }
+
+  void on_feed_ready(const MailboxId& mailbox) override;
+  void on_change(const MailboxId& mailbox, const Delivery& delivery) override;
+
+ private:
+  enum class TailState : std::uint8_t { kWaiting, kReading, kBehind, kLive };
+  struct Tail {
+    std::string address;
+    storage::VersionVector vector;
+    TailState state = TailState::kWaiting;
+    bool announced = false;   // kSynced was sent.
+    bool again = false;       // The feed became ready anew while a read was under way.
+  };
+
+  // session.cc: requests.
+  void log_in(View body);
+  overlay::Task<Done> check_login(protocol::Login login);
+  void logged_in(const protocol::Login& login, const Accounts::Login& account);
+  void send(View body);
+  void history(View body);
+  void lane(View body);
+  void group(protocol::Type type, View body);
+  overlay::Task<Done> group_request(protocol::Type type, protocol::GroupRequest request);
+  overlay::Task<Status> may_manage(std::string group, std::string user, bool self_leave);
+  overlay::Task<Done> change_password(protocol::PasswordChange request);
+  bool begin_request(std::uint64_t request);
+  void finish_request(std::uint64_t request, const Status& status);
+  void refuse(std::uint64_t request, const Error& error);
+  void refuse_and_close(std::uint64_t request, const Error& error);
+  template <class T>
+  void answer(const T& message) {
+    door_.write(protocol::frame(message));
+  }
+
+  // session_sync.cc: tails.
+  void sync(View body);
+  overlay::Task<Done> start_sync(protocol::Sync request);
+  void add_tail(const std::string& address, storage::VersionVector cursor);
+  void remove_tail(const std::string& address);
+  void read(const MailboxId& mailbox);
+  void have_read(const MailboxId& mailbox, Result<ReadReply> reply);
+  void deliver(Tail& tail, const Delivery& delivery);
+  void apply_register(const storage::RegisterView& reg);
+  overlay::Task<Done> refresh_groups();
+  void follow_groups(const std::set<std::string>& now);
+  void announce_synced(Tail& tail);
+  [[nodiscard]] bool door_full() const { return door_.queued() > kSessionQueueBytesMax; }
+
+  // Set at construction.
+  SessionServices services_;
+  Door& door_;
+  const Instant opened_;
+
+  // State.
+  std::string user_;          // Address; empty before the login.
+  std::string device_name_;
+  MailboxId mailbox_;
+  DeviceId device_;
+  std::uint64_t epoch_ = 0;
+  bool logging_in_ = false;
+  bool closed_ = false;
+  Instant heard_;
+  std::size_t in_flight_ = 0;
+  std::uint64_t sync_request_ = 0;      // Waits for kSyncDone.
+  std::size_t tails_to_sync_ = 0;
+  std::map<MailboxId, Tail> tails_;
+  bool refreshing_ = false;
+  std::map<std::string, bool> expected_groups_;  // From changes: are we in it?
+  std::shared_ptr<bool> alive_;         // For answers that outlive us.
+  std::optional<overlay::Scope> scope_; // Last; made when first needed.
+};
+
+}  // namespace starling::node

@@ -1,0 +1,256 @@
+#include "node/session/session.h"
+
+namespace starling::node {
+
+using overlay::Task;
+using protocol::Type;
+using storage::ChangeKind;
+
+namespace {
+constexpr int kRefreshTries = 5;
+constexpr Duration kRefreshEvery = 200ms;
+constexpr Duration kRereadAfter = 50ms;  // The followed owner had less than it pushed before.
+}
+
+void Session::sync(View body) {
+  auto request = unpack<protocol::Sync>(body);
+  if (!request) return refuse_and_close(0, request.error());
+  if (sync_request_ != 0 || !tails_.empty()) {
+    return refuse(request->request, {Errc::kInvalid, "this connection syncs already"});
+  }
+  const auto& lineage = services_.view.ring().lineage();
+  if (!request->lineage.is_zero() && request->lineage != lineage) {
+    return refuse(request->request,
+                  {Errc::kReset, "the cursors are of another lineage; drop them and sync anew"});
+  }
+  if (!begin_request(request->request)) return;
+  sync_request_ = request->request;
+  scope_->spawn(start_sync(std::move(*request)));
+}
+
+// Our own mailbox names the groups; each is then a tail of its own.
+Task<Done> Session::start_sync(protocol::Sync request) {
+  std::map<std::string, storage::VersionVector> cursors;
+  for (auto& item : request.mailboxes) cursors[item.address] = std::move(item.cursor);
+  auto finding = services_.accounts.find(user_);
+  const auto account = co_await finding;
+  auto listing = services_.groups.of_user(user_);
+  const auto groups = co_await listing;
+  --in_flight_;
+  if (closed_) co_return Done{};
+  if (!account || !groups) {
+    sync_request_ = 0;
+    refuse(request.request, account ? groups.error() : account.error());
+    co_return Done{};
+  }
+  if (account->disabled || account->epoch > epoch_) {
+    refuse_and_close(request.request, {Errc::kUnauthenticated, "the password was changed or the "
+                                                               "account disabled; log in again"});
+    co_return Done{};
+  }
+  std::vector<std::string> addresses{user_};
+  addresses.insert(addresses.end(), groups->begin(), groups->end());
+  tails_to_sync_ = addresses.size();
+  for (const auto& address : addresses) add_tail(address, std::move(cursors[address]));
+  co_return Done{};
+}
+
+void Session::add_tail(const std::string& address, storage::VersionVector cursor) {
+  const MailboxId mailbox = mailbox_of(address);
+  auto [it, fresh] = tails_.try_emplace(mailbox);
+  if (!fresh) return;
+  it->second.address = address;
+  it->second.vector = std::move(cursor);
+  services_.feeds.subscribe(mailbox, address, *this);
+}
+
+void Session::remove_tail(const std::string& address) {
+  const MailboxId mailbox = mailbox_of(address);
+  auto it = tails_.find(mailbox);
+  if (it == tails_.end()) return;
+  if (!it->second.announced) announce_synced(it->second);
+  services_.feeds.unsubscribe(mailbox, *this);
+  tails_.erase(mailbox);
+}
+
+void Session::on_feed_ready(const MailboxId& mailbox) {
+  auto it = tails_.find(mailbox);
+  if (it == tails_.end() || closed_) return;
+  if (it->second.state == TailState::kReading) {
+    it->second.again = true;  // The answer may come from the owner that was left.
+    return;
+  }
+  if (it->second.state == TailState::kLive) return;
+  if (door_full()) {
+    it->second.state = TailState::kBehind;
+    return;
+  }
+  read(mailbox);
+}
+
+void Session::read(const MailboxId& mailbox) {
+  Tail& tail = tails_.at(mailbox);
+  tail.state = TailState::kReading;
+  tail.again = false;
+  services_.feeds.read(mailbox, tail.vector,
+                       [this, alive = alive_, mailbox](Result<ReadReply> reply) {
+                         if (*alive && !closed_) have_read(mailbox, std::move(reply));
+                       });
+}
+
+void Session::have_read(const MailboxId& mailbox, Result<ReadReply> reply) {
+  auto it = tails_.find(mailbox);
+  if (it == tails_.end()) return;
+  it->second.state = TailState::kWaiting;
+  if (!reply) {
+    // The feed is ready again when another owner is followed; if it became so meanwhile, go on now.
+    if (std::exchange(it->second.again, false)) read(mailbox);
+    return;
+  }
+  for (const auto& item : reply->changes) {
+    const auto change = storage::decode(item.change.data, item.dot);
+    if (!change) continue;
+    const std::string address = it->second.address;
+    const Delivery delivery(address, item.dot, *change);
+    deliver(it->second, delivery);
+    if (closed_) return;
+  }
+  Tail& tail = it->second;
+  tail.vector.merge(reply->cursor);
+  if (door_full()) {
+    tail.state = TailState::kBehind;
+    return;
+  }
+  if (reply->more || std::exchange(tail.again, false)) return read(mailbox);
+  if (services_.feeds.join(mailbox, *this, tail.vector)) {
+    tail.state = TailState::kLive;
+    if (!tail.announced) announce_synced(tail);
+    return;
+  }
+  // Not covered yet: read again, a little later.
+  if (!scope_) scope_.emplace(services_.view.loop);
+  tail.state = TailState::kReading;
+  auto later = [](Session* self, MailboxId at) -> Task<Done> {
+    overlay::Timer timer;
+    co_await overlay::sleep(self->services_.view.loop, kRereadAfter, timer);
+    auto found = self->tails_.find(at);
+    if (found != self->tails_.end() && !self->closed_) self->read(at);
+    co_return Done{};
+  };
+  scope_->spawn(later(this, mailbox));
+}
+
+void Session::announce_synced(Tail& tail) {
+  tail.announced = true;
+  protocol::Synced message;
+  message.mailbox = tail.address;
+  message.cursor = tail.vector;
+  answer(message);
+  if (tails_to_sync_ == 0 || --tails_to_sync_ > 0) return;
+  answer(protocol::Head{static_cast<std::uint8_t>(Type::kSyncDone), sync_request_});
+}
+
+void Session::on_change(const MailboxId& mailbox, const Delivery& delivery) {
+  auto it = tails_.find(mailbox);
+  if (it == tails_.end() || it->second.state != TailState::kLive || closed_) return;
+  Tail& tail = it->second;
+  if (tail.vector.covers(delivery.dot)) return;
+  const bool gap = delivery.change.prev > tail.vector.get(delivery.dot.writer);
+  if (gap || door_full()) {
+    // Behind: fall back to reading from our own vector, at nobody else's cost.
+    ++services_.view.counters.fell_behind;
+    services_.feeds.part(mailbox, *this);
+    tail.state = TailState::kBehind;
+    if (gap && !door_full()) read(mailbox);
+    return;
+  }
+  deliver(tail, delivery);
+}
+
+// Raises the vector and sends what is for the device.
+void Session::deliver(Tail& tail, const Delivery& delivery) {
+  if (tail.vector.covers(delivery.dot)) return;
+  tail.vector.raise(delivery.dot.writer, delivery.dot.n);
+  if (delivery.change.kind != ChangeKind::kRegister) {
+    ++services_.view.counters.deliveries;
+    door_.write(delivery.frame());
+  } else if (delivery.change.mailbox == mailbox_) {
+    apply_register(delivery.change.reg);
+  }
+}
+
+void Session::apply_register(const storage::RegisterView& reg) {
+  if (reg.key == kAccountKey) {
+    const auto account = unpack<AccountValue>(reg.value);
+    if (account && (account->disabled || account->epoch > epoch_)) {
+      refuse_and_close(0, {Errc::kUnauthenticated,
+                           "the password was changed or the account disabled; log in again"});
+    }
+    return;
+  }
+  if (!reg.key.starts_with(kGroupPrefix)) return;
+  // An older change may have lost to a newer one: the list as it is now decides.
+  const auto member = unpack<storage::MemberValue>(reg.value);
+  if (!member) return;
+  expected_groups_[std::string(reg.key.substr(kGroupPrefix.size()))] = !member->removed;
+  if (std::exchange(refreshing_, true)) return;
+  if (!scope_) scope_.emplace(services_.view.loop);
+  scope_->spawn(refresh_groups());
+}
+
+// Brings the tails in line with the user's list of groups. The owner that is asked may be a moment behind
+// the one that pushed the change, so what it does not know yet is asked again.
+Task<Done> Session::refresh_groups() {
+  overlay::Timer timer;
+  for (int attempt = 0; attempt < kRefreshTries && !closed_; ++attempt) {
+    co_await overlay::sleep(services_.view.loop, attempt == 0 ? 1ms : kRefreshEvery, timer);
+    const auto expected = expected_groups_;
+    auto listing = services_.groups.of_user(user_);
+    const auto groups = co_await listing;
+    if (!groups) continue;
+    const std::set<std::string> now(groups->begin(), groups->end());
+    follow_groups(now);
+    bool as_expected = expected == expected_groups_;  // Else more came meanwhile.
+    for (const auto& [group, in] : expected) as_expected &= now.contains(group) == in;
+    if (as_expected) break;
+  }
+  refreshing_ = false;
+  expected_groups_.clear();
+  co_return Done{};
+}
+
+void Session::follow_groups(const std::set<std::string>& now) {
+  if (closed_) return;
+  std::vector<std::string> gone;
+  for (const auto& [mailbox, tail] : tails_) {
+    if (tail.address.front() == '#' && !now.contains(tail.address)) gone.push_back(tail.address);
+  }
+  protocol::JoinedOrLeft event;
+  for (const auto& group : gone) {
+    event.type = static_cast<std::uint8_t>(Type::kLeft);
+    event.group = group;
+    answer(event);
+    remove_tail(group);
+  }
+  for (const auto& group : now) {
+    if (tails_.contains(mailbox_of(group))) continue;
+    event.type = static_cast<std::uint8_t>(Type::kJoined);
+    event.group = group;
+    answer(event);
+    add_tail(group, {});
+  }
+}
+
+void Session::on_drained() {
+  if (closed_) return;
+  std::vector<MailboxId> behind;
+  for (const auto& [mailbox, tail] : tails_) {
+    if (tail.state == TailState::kBehind) behind.push_back(mailbox);
+  }
+  for (const auto& mailbox : behind) {
+    auto it = tails_.find(mailbox);
+    if (it != tails_.end() && it->second.state == TailState::kBehind && !door_full()) read(mailbox);
+  }
+}
+
+}  // namespace starling::node

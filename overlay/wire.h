@@ -1,0 +1,83 @@
+// The node wire: what nodes say to each other over a link (the datagrams of SWIM are in swim.h).
+//
+// link    := Noise XXpsk3 handshake, whose payloads carry Hello, then sealed messages
+// message := size:u16le sealed[size]                      (Noise transport message, at most 65,535)
+// plain   := frames laid end to end; a frame may continue in the next message
+// frame   := size:u32le type:u8 flags:u8 method:u16le request:u64le deadline_ms:u32le body[size]
+//
+// `size` counts the body only. A body is one msgpack value: messages.h beside each service. A response
+// repeats the request number; flags bit 0 says that its body is a WireError. Deadlines are relative, in
+// milliseconds, because clocks differ.
+// Numbers are never reused. docs/node-protocol.md says the same in prose.
+#pragma once
+
+#include <cstdint>
+
+#include "storage/ids.h"
+
+namespace starling::overlay {
+
+inline constexpr std::uint16_t kWireVersionMin = 1;  // Oldest peer we can talk to.
+inline constexpr std::uint16_t kWireVersionMax = 1;  // What we speak when the peer can.
+
+enum class FrameType : std::uint8_t { kRequest = 1, kResponse = 2, kNotice = 3, kCancel = 4 };
+inline constexpr std::uint8_t kFrameFlagError = 1;
+inline constexpr std::size_t kFrameHeaderSize = 4 + 1 + 1 + 2 + 8 + 4;
+
+inline constexpr std::size_t kZoneSizeMax = 32;  // Of a member's zone, in bytes.
+
+inline constexpr std::size_t kFrameBodySizeMax = 4 << 20;
+inline constexpr std::size_t kLinkQueueBytesMax = 64 << 20;  // Above: calls fail kOverloaded.
+inline constexpr std::size_t kRequestsInFlightMax = 65536;   // Per link. Above: kOverloaded.
+
+// Sent inside the handshake by both sides, so it is authenticated and encrypted.
+struct Hello {
+  std::uint16_t version_min = kWireVersionMin;
+  std::uint16_t version_max = kWireVersionMax;
+  LineageId lineage;          // Zero for a node that is not in a cluster yet.
+  RingNumber ring;            // Newest ring version known.
+  WriterId writer;            // The run of the process.
+  std::int64_t wall_ms = 0;   // Clock, for the join check and alarms.
+  MSGPACK_DEFINE_ARRAY(version_min, version_max, lineage, ring, writer, wall_ms)
+};
+
+struct WireError {
+  std::uint8_t code = 0;
+  std::string text;
+  MSGPACK_DEFINE_ARRAY(code, text)
+};
+
+enum class Method : std::uint16_t {
+  kPing = 0,  // Asked and answered by the links themselves, with empty bodies.
+  // Membership.
+  kPushPull = 1,
+  kJoin = 2,
+  // Ring versions and Paxos.
+  kPaxos = 10,
+  kRingGet = 11,
+  kRingDecided = 12,  // notice
+  kRingProgress = 13,
+  // Replication.
+  kReplicate = 20,   // notice
+  kReplicated = 21,  // notice
+  kCompare = 22,
+  kFetch = 23,
+  kHold = 24,
+  kFindKey = 25,
+  // Coordination.
+  kAppend = 30,
+  kWriteRegister = 31,
+  kReadRegisters = 32,
+  kCreateName = 33,
+  // Following and reading.
+  kFollow = 40,
+  kUnfollow = 41,  // notice
+  kPush = 42,      // notice
+  kRead = 43,
+  kHistory = 44,
+  kLane = 45,
+  // Operators.
+  kNodeInfo = 50,
+};
+
+}  // namespace starling::overlay

@@ -1,0 +1,237 @@
+// Layout: every key and value that the store persists, and nothing else knows them.
+//
+// Every key begins with a 16-bit slot, so that a partition (a range of slots) is one range of each
+// family. A mailbox id begins with its slot; the log and the vectors use the partition's first
+// slot, so that the run of one writer is one scan.
+//
+// family        key                                            value
+// log           first_slot:u16be writer:u64be n:u64be          encoded change (change.h)
+// entries       mailbox:16 conversation:16 id:16               dot; one row per message
+//                                                              key, none for a voided one
+// mailbox_dots  mailbox:16 writer:u64be n:u64be                kind:u8 id; every change
+// registers     mailbox:16 key                                 merge:u8 id(stamp) dot value
+// keys          mailbox:16 device:16 lane:u64be seq:u64be      dot id conversation:16 void:u8
+//                                                              content:u64le
+// lanes         mailbox:16 device:16 lane:u64be                highest seq:u64le
+// partitions    first_slot:u16be writer:u64be                  highest synced n:u64le
+// paxos, node   free                                           free
+//
+// id (in keys) := time:u64be writer:u64be     id (in values) := time:u64le writer:u64le
+// dot          := writer:u64le n:u64le
+//
+// The log holds the body once; a change is read through the dot that another family names.
+// Thread: any; pure.
+#pragma once
+
+#include <array>
+#include <cassert>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+
+#include "crypto/bytes.h"
+#include "storage/change.h"
+#include "storage/ids.h"
+
+namespace starling::storage {
+
+// The version of this file. A store written by a newer one is refused.
+enum class Format : std::uint32_t { kInitial = 1, kNext };
+inline constexpr auto kFormat =
+    static_cast<std::uint32_t>(Format::kNext) - 1;
+
+enum class ColumnFamily : std::uint8_t {
+  kLog, kEntries, kMailboxDots, kRegisters, kKeys, kLanes, kPartitions, kPaxos, kNode,
+};
+inline constexpr std::array<const char*, 9> kColumnFamilyNames = {
+    "log", "entries", "mailbox_dots", "registers", "keys", "lanes", "partitions", "paxos", "node"};
+
+// The store's own keys in `node`; all others are free for the node.
+inline constexpr View kNodeFormat = "format";            // u64le, as all four.
+inline constexpr View kNodeCleanWriter = "clean_writer"; // Only after a clean shutdown.
+inline constexpr View kNodeHighestTime = "hlc";          // Highest time accepted.
+inline constexpr View kNodePartitions = "partitions";    // The count that the log is keyed by.
+inline bool is_reserved(View node_key) {
+  return node_key == kNodeFormat || node_key == kNodeCleanWriter ||
+         node_key == kNodeHighestTime || node_key == kNodePartitions;
+}
+
+// Exactly N bytes, built without allocation.
+template <std::size_t N>
+class FixedBytes {
+ public:
+  FixedBytes& u8(std::uint8_t v) { return big(v, 1); }
+  FixedBytes& u16be(std::uint16_t v) { return big(v, 2); }
+  FixedBytes& u64be(std::uint64_t v) { return big(v, 8); }
+  FixedBytes& u64le(std::uint64_t v) {
+    assert(at_ + 8 <= N);
+    for (int i = 0; i < 8; ++i) raw_[at_++] = static_cast<char>(v >> (8 * i));
+    return *this;
+  }
+  FixedBytes& raw(View bytes) {
+    assert(at_ + bytes.size() <= N);
+    std::memcpy(raw_.data() + at_, bytes.data(), bytes.size());
+    at_ += bytes.size();
+    return *this;
+  }
+  [[nodiscard]] View view() const {
+    assert(at_ == N);
+    return {raw_.data(), N};
+  }
+
+ private:
+  FixedBytes& big(std::uint64_t v, int bytes) {
+    assert(at_ + static_cast<std::size_t>(bytes) <= N);
+    for (int i = bytes - 1; i >= 0; --i) raw_[at_++] = static_cast<char>(v >> (8 * i));
+    return *this;
+  }
+  std::array<char, N> raw_;
+  std::size_t at_ = 0;
+};
+
+// --- Keys. ---
+
+inline FixedBytes<18> log_key(Slot first_slot, const Dot& dot) {
+  return FixedBytes<18>().u16be(first_slot).u64be(dot.writer.value).u64be(dot.n);
+}
+inline FixedBytes<48> entry_key(const MailboxId& mailbox, const MailboxId& conversation,
+                                const EntryId& id) {
+  return FixedBytes<48>().raw(mailbox.view()).raw(conversation.view()).u64be(id.time)
+      .u64be(id.writer.value);
+}
+inline FixedBytes<32> mailbox_dot_key(const MailboxId& mailbox, const Dot& dot) {
+  return FixedBytes<32>().raw(mailbox.view()).u64be(dot.writer.value).u64be(dot.n);
+}
+inline Bytes register_key(const MailboxId& mailbox, View key) {
+  Bytes out;
+  out.reserve(MailboxId::kSize + key.size());
+  out.append(mailbox.view()).append(key);
+  return out;
+}
+inline FixedBytes<48> message_key(const MailboxId& mailbox, const MessageKey& key) {
+  return FixedBytes<48>().raw(mailbox.view()).raw(key.device.view()).u64be(key.lane)
+      .u64be(key.seq);
+}
+inline FixedBytes<40> lane_key(const MailboxId& mailbox, const DeviceId& device,
+                               std::uint64_t lane) {
+  return FixedBytes<40>().raw(mailbox.view()).raw(device.view()).u64be(lane);
+}
+inline FixedBytes<10> partition_key(Slot first_slot, WriterId writer) {
+  return FixedBytes<10>().u16be(first_slot).u64be(writer.value);
+}
+
+// The dot at the end of a key of `log` or `mailbox_dots`.
+inline std::optional<Dot> parse_dot_key(View key, std::size_t prefix) {
+  if (key.size() != prefix + 16) return std::nullopt;
+  BytesReader in(key.substr(prefix));
+  const WriterId writer{in.u64be()};
+  return Dot{writer, in.u64be()};
+}
+
+struct PartitionRowKey {
+  Slot first_slot = 0;
+  WriterId writer;
+};
+inline std::optional<PartitionRowKey> parse_partition_key(View key) {
+  BytesReader in(key);
+  PartitionRowKey out;
+  out.first_slot = in.u16be();
+  out.writer.value = in.u64be();
+  if (!in.done()) return std::nullopt;
+  return out;
+}
+
+// --- Values. A parser returns nothing for bytes of another shape. ---
+
+inline FixedBytes<8> number_value(std::uint64_t n) { return FixedBytes<8>().u64le(n); }
+inline std::optional<std::uint64_t> parse_number(View value) {
+  BytesReader in(value);
+  const std::uint64_t n = in.u64le();
+  if (!in.done()) return std::nullopt;
+  return n;
+}
+
+inline FixedBytes<16> dot_value(const Dot& dot) {
+  return FixedBytes<16>().u64le(dot.writer.value).u64le(dot.n);
+}
+inline std::optional<Dot> parse_dot(View value) {
+  BytesReader in(value);
+  Dot dot;
+  dot.writer.value = in.u64le();
+  dot.n = in.u64le();
+  if (!in.done()) return std::nullopt;
+  return dot;
+}
+
+inline FixedBytes<17> mailbox_dot_value(ChangeKind kind, const EntryId& at) {
+  return FixedBytes<17>().u8(static_cast<std::uint8_t>(kind)).u64le(at.time)
+      .u64le(at.writer.value);
+}
+// Position of the change: its entry id, or the stamp of a register.
+inline std::optional<EntryId> parse_mailbox_dot(View value) {
+  BytesReader in(value);
+  in.u8();
+  EntryId at;
+  at.time = in.u64le();
+  at.writer.value = in.u64le();
+  if (!in.done()) return std::nullopt;
+  return at;
+}
+
+struct KeyRow {
+  Dot dot;
+  EntryId id;
+  MailboxId conversation;  // With id: the row in `entries`.
+  bool is_void = false;
+  std::uint64_t content = 0;
+};
+inline FixedBytes<57> key_value(const KeyRow& row) {
+  return FixedBytes<57>().raw(dot_value(row.dot).view()).u64le(row.id.time)
+      .u64le(row.id.writer.value).raw(row.conversation.view()).u8(row.is_void ? 1 : 0)
+      .u64le(row.content);
+}
+inline std::optional<KeyRow> parse_key_row(View value) {
+  BytesReader in(value);
+  KeyRow row;
+  row.dot.writer.value = in.u64le();
+  row.dot.n = in.u64le();
+  row.id.time = in.u64le();
+  row.id.writer.value = in.u64le();
+  row.conversation = in.fixed<MailboxTag, 16>();
+  row.is_void = in.u8() != 0;
+  row.content = in.u64le();
+  if (!in.done()) return std::nullopt;
+  return row;
+}
+
+struct RegisterRow {
+  MergeKind merge = MergeKind::kLww;
+  EntryId stamp;
+  Dot dot;
+  Bytes value;
+};
+inline Bytes register_value(const RegisterRow& row) {
+  Bytes bytes;
+  bytes.reserve(33 + row.value.size());
+  BytesWriter out(bytes);
+  out.u8(static_cast<std::uint8_t>(row.merge));
+  out.u64le(row.stamp.time);
+  out.u64le(row.stamp.writer.value);
+  out.raw(dot_value(row.dot).view());
+  out.raw(row.value);
+  return bytes;
+}
+inline std::optional<RegisterRow> parse_register_row(View value) {
+  BytesReader in(value);
+  RegisterRow row;
+  row.merge = static_cast<MergeKind>(in.u8());
+  row.stamp.time = in.u64le();
+  row.stamp.writer.value = in.u64le();
+  row.dot.writer.value = in.u64le();
+  row.dot.n = in.u64le();
+  row.value = Bytes(in.raw(in.left()));
+  if (!in.ok()) return std::nullopt;
+  return row;
+}
+
+}  // namespace starling::storage

@@ -1,0 +1,56 @@
+// PartitionTable: of each partition and writer, how far its run is held and how far it is synced.
+//
+// Invariants: synced <= held; both only grow; a run has no holes.
+// Partitions are known by their first slot. Nothing is kept for an untouched partition.
+// Thread: the store's loop.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "storage/ids.h"
+#include "storage/version_vector.h"
+
+namespace starling::storage {
+
+class PartitionTable {
+ public:
+  struct Row {
+    Slot first_slot = 0;
+    WriterId writer;
+    std::uint64_t n = 0;
+  };
+
+  // From disk: held and synced.
+  void load(const Row& row);
+  // The gathering batch accepts up to n. REQUIRES: n is above held.
+  void hold(Slot first_slot, WriterId writer, std::uint64_t n);
+  // What the gathering batch raised, one row per run in order of first touch; a new one gathers.
+  std::vector<Row> seal();
+  // Those rows are on disk.
+  void settle(const std::vector<Row>& rows);
+
+  [[nodiscard]] std::uint64_t held(Slot first_slot, WriterId writer) const;
+  [[nodiscard]] std::uint64_t synced(Slot first_slot, WriterId writer) const;
+  [[nodiscard]] VersionVector vector(Slot first_slot) const;  // Synced.
+  [[nodiscard]] std::vector<Slot> touched() const;            // With a synced change, ascending.
+  [[nodiscard]] bool knows(WriterId writer) const;
+  [[nodiscard]] bool empty() const { return partitions_.empty(); }
+
+ private:
+  struct Run {
+    WriterId writer;
+    std::uint64_t held = 0;
+    std::uint64_t synced = 0;
+    bool gathered = false;  // Listed in gathered_.
+  };
+  using Runs = std::vector<Run>;  // Ascending writers.
+  Run& run(Slot first_slot, WriterId writer);
+  const Run* find(Slot first_slot, WriterId writer) const;
+
+  std::map<Slot, Runs> partitions_;
+  std::vector<Row> gathered_;
+};
+
+}  // namespace starling::storage

@@ -1,0 +1,192 @@
+// RocksStore: the Store, over one Engine. Contract: store.h. Bytes on disk: layout.h.
+//
+// A change is staged into the gathering batch: its rows go into a WriteBatch, its meaning into the
+// in-flight state (Pending) that later changes are checked against. flush() seals the batch; the
+// committer makes it durable; then vectors move, watchers hear, callbacks run, and the batch that
+// gathered meanwhile follows. Rows that many changes share (lane, vector, highest time) are written
+// once, at the seal.
+// Split by concept: store.cc (open, close, vectors), store_flush.cc (the pipeline), store_write.cc
+// (append, apply, staging), store_read.cc (logs, mailboxes), store_state.cc (keys, lanes,
+// registers, small state).
+// Thread: one loop. Callbacks may call the store, and must not destroy it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "storage/engine.h"
+#include "storage/partition_table.h"
+#include "storage/pending.h"
+#include "storage/store.h"
+
+namespace starling::storage {
+
+// A batch that gathers beyond this refuses to apply more (kOverloaded) until the disk catches up.
+// append() does not refuse: its callers look at stats().pending.
+inline constexpr std::size_t kGatheredBytesMax = 64 << 20;
+inline constexpr std::size_t kLaneCacheMax = 64 << 10;
+inline constexpr std::size_t kPrevCacheMax = 64 << 10;
+// No run gets this long; a larger number is an error of the sender.
+inline constexpr std::uint64_t kRunLengthMax = std::uint64_t{1} << 56;
+
+struct LaneId {
+  MailboxId mailbox;
+  DeviceId device;
+  std::uint64_t lane = 0;
+  friend bool operator==(const LaneId&, const LaneId&) = default;
+};
+struct MailboxKey {
+  MailboxId mailbox;
+  MessageKey key;
+  friend bool operator==(const MailboxKey&, const MailboxKey&) = default;
+};
+// Ids are hashes or random: combining their bits is enough.
+struct StateHash {
+  std::size_t operator()(const LaneId& id) const noexcept {
+    return std::hash<MailboxId>{}(id.mailbox) ^ std::hash<DeviceId>{}(id.device) * 31 ^
+           id.lane * 0x9E3779B97F4A7C15ULL;
+  }
+  std::size_t operator()(const MailboxKey& key) const noexcept {
+    return std::hash<MailboxId>{}(key.mailbox) * 31 ^ std::hash<MessageKey>{}(key.key);
+  }
+};
+
+class RocksStore final : public Store {
+ public:
+  RocksStore(StoreOptions options, std::unique_ptr<Engine> engine);
+  ~RocksStore() override;
+  // Reads the state on disk, draws or keeps the writer, removes the clean marker. Once, first.
+  Status start();
+
+  Status close_cleanly() override;
+  [[nodiscard]] WriterId writer() const override { return writer_; }
+  [[nodiscard]] bool kept_writer() const override { return kept_writer_; }
+  void set_partitions(std::uint32_t partitions) override;
+  [[nodiscard]] PartitionId partition_of(const MailboxId& mailbox) const override;
+
+  void on_synced(std::function<void(std::span<const SyncedChange>)> watcher) override;
+  void on_dirty(std::function<void()> hook) override;
+  void on_fatal(std::function<void(const Error&)> hook) override;
+  void flush() override;
+  void when_durable(std::function<void()> done) override;
+
+  [[nodiscard]] std::uint64_t held(PartitionId partition, WriterId writer) const override;
+  [[nodiscard]] std::uint64_t synced(PartitionId partition, WriterId writer) const override;
+  [[nodiscard]] VersionVector vector(PartitionId partition) const override;
+  [[nodiscard]] std::vector<PartitionId> touched() const override;
+
+  Appended append(ChangeView change) override;
+  Result<Applied> apply(PartitionId partition, const Dot& dot, View change) override;
+  Result<Applied> apply(PartitionId partition, const RangeStatement& range) override;
+
+  Result<RangeStatement> read_writer(PartitionId partition, WriterId writer, std::uint64_t from,
+                                     std::size_t bytes) override;
+  Result<MailboxPage> read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
+                                   std::size_t changes, std::size_t bytes) override;
+  Result<std::vector<StoredChange>> history(const MailboxId& mailbox, const MailboxId& conversation,
+                                            const EntryId& before, std::size_t limit) override;
+  Result<StoredChange> read_change(PartitionId partition, const Dot& dot) override;
+
+  std::optional<KeyState> find_key(const MailboxId& mailbox, const MessageKey& key) override;
+  std::uint64_t lane_high(const MailboxId& mailbox, const DeviceId& device,
+                          std::uint64_t lane) override;
+
+  std::optional<RegisterValue> find_register(const MailboxId& mailbox, View key) override;
+  std::vector<RegisterValue> scan_registers(const MailboxId& mailbox, View prefix, View after,
+                                            std::size_t limit) override;
+
+  std::vector<std::pair<MailboxId, RegisterValue>> find_mailboxes(View key, const MailboxId& after,
+                                                                  std::size_t limit) override;
+
+  std::optional<Bytes> get(Family family, View key) override;
+  void put(Family family, View key, View value) override;
+  std::vector<std::pair<Bytes, Bytes>> scan(Family family, View prefix,
+                                            std::size_t limit) override;
+
+  [[nodiscard]] StoreStats stats() const override;
+  [[nodiscard]] Hlc highest_time() const override { return highest_time_; }
+
+ private:
+  // What reaches the disk together.
+  struct Batch {
+    std::unique_ptr<rocksdb::WriteBatch> writes = std::make_unique<rocksdb::WriteBatch>();
+    std::vector<SyncedChange> changes;           // In apply order.
+    std::vector<PartitionTable::Row> runs;       // Filled at the seal.
+    std::vector<std::function<void()>> durable;  // To call when it is synced.
+    bool has_writes = false;
+  };
+
+  // --- store.cc ---
+  [[nodiscard]] Slot slot_of(PartitionId partition) const;
+  Status load_node_state();
+  Status load_partitions();
+  Status begin_run();
+  // A number of `node`; nothing when absent.
+  Result<std::optional<std::uint64_t>> load_number(View key);
+
+  // --- store_flush.cc ---
+  void mark_dirty();
+  void commit_gathered();
+  void write_shared_rows();
+  void committed(const Status& status);
+  void fail(const Error& error);
+
+  // --- store_write.cc ---
+  [[nodiscard]] Status check_foreign(Slot first_slot, WriterId writer, std::uint64_t n) const;
+  Result<ChangeView> check(PartitionId partition, const Dot& dot, View change);
+  [[nodiscard]] Status check_room() const;
+  void stage(PartitionId partition, const Dot& dot, Shared bytes, const ChangeView& change);
+  void stage_key(const Dot& dot, const ChangeView& change);
+  void stage_register(const Dot& dot, const ChangeView& change);
+  std::uint64_t previous(const MailboxId& mailbox);
+
+  // --- store_read.cc ---
+  // Nothing: no log row.
+  Result<std::optional<StoredChange>> load_change(Slot first_slot, const Dot& dot);
+  // A change that another row names, so it must be there.
+  Result<StoredChange> load_named(Slot first_slot, const Dot& dot);
+  Error damaged(const Dot& dot, const std::string& what);
+
+  // --- store_state.cc: memory first, then disk. A failed read is fatal and reads as absent;
+  // nothing is reported durable after it. ---
+  std::optional<Bytes> load(ColumnFamily family, View key);
+  std::optional<KeyRow> find_key_row(const MailboxId& mailbox, const MessageKey& key);
+  std::optional<RegisterRow> find_register_row(const Bytes& key);
+  Pending<Bytes, Bytes>& small_state(Family family);
+
+  // Set at construction or start.
+  const StoreOptions options_;
+  const std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Committer> committer_;
+  WriterId writer_;
+  bool kept_writer_ = false;
+  std::uint32_t partitions_ = 0;
+  std::vector<std::function<void(std::span<const SyncedChange>)>> watchers_;
+  std::function<void()> dirty_hook_;
+  std::function<void(const Error&)> fatal_hook_;
+
+  // Accepted state: disk plus what is in flight.
+  PartitionTable table_;
+  Pending<MailboxId, std::uint64_t> previous_{kPrevCacheMax};  // Our last n in the mailbox.
+  Pending<LaneId, std::uint64_t, StateHash> lanes_{kLaneCacheMax};
+  Pending<MailboxKey, KeyRow, StateHash> keys_;
+  Pending<Bytes, RegisterRow> registers_;  // By row key.
+  Pending<Bytes, Bytes> paxos_;
+  Pending<Bytes, Bytes> node_;
+  Hlc highest_time_ = 0;
+  Hlc written_time_ = 0;  // The one in the last batch.
+
+  // The pipeline.
+  std::unique_ptr<Batch> gathering_ = std::make_unique<Batch>();
+  std::unique_ptr<Batch> in_flight_;
+  bool reporting_ = false;  // Inside callbacks of a finished batch.
+  bool dirty_ = false;      // The hook was called since the last flush.
+  bool failed_ = false;
+  bool closed_ = false;
+  StoreStats stats_;
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // For callbacks on their way.
+};
+
+}  // namespace starling::storage

@@ -1,0 +1,190 @@
+// Store: the replicated state of one node, as partitions of writer logs in one RocksDB.
+//
+// A change is accepted in memory at once and durable a moment later: `held` counts what is accepted,
+// `synced` what is on disk. Reads of mailboxes, logs and registers show synced state only, plus, where
+// said so, what is in flight.
+// Invariants: (1) (w, n) is accepted only when 1..n-1 of w is held in that partition (hazards F4);
+//             (2) watchers hear of a change after it is synced, in apply order;
+//             (3) replicas that hold the same changes hold the same state, whatever the order;
+//             (4) our own dots are made by append() alone, under a writer id of this run (hazards F3).
+// Thread: one loop.   On disk: layout.h.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <rocksdb/env.h>
+
+#include "crypto/random.h"
+#include "storage/change.h"
+#include "storage/commit.h"
+#include "storage/version_vector.h"
+
+namespace starling::storage {
+
+struct StoreOptions {
+  std::string path;
+  rocksdb::Env* env = nullptr;         // nullptr: the operating system's.
+  CommitterFactory committer;
+  Random* random = nullptr;            // Draws the writer id.
+  std::uint32_t partitions = 4096;     // Power of two. Of the ring version; see set_partitions.
+  bool background_work = true;         // false: no flush or compaction threads (simulation).
+};
+
+// One change that reached the disk.
+struct SyncedChange {
+  PartitionId partition;
+  Dot dot;
+  Shared bytes;       // Encoded.
+  ChangeView view;    // Borrows from *bytes.
+};
+
+// "Of `writer`, from..to, these live; the rest is gone" (hazards F21).
+struct RangeStatement {
+  struct Item {
+    std::uint64_t n = 0;
+    Blob change;
+    MSGPACK_DEFINE_ARRAY(n, change)
+  };
+  WriterId writer;
+  std::uint64_t from = 1;
+  std::uint64_t to = 0;  // to < from: nothing.
+  std::vector<Item> live;  // Ascending n.
+  MSGPACK_DEFINE_ARRAY(writer, from, to, live)
+};
+
+struct StoredChange {
+  Dot dot;
+  Shared bytes;
+};
+
+struct MailboxPage {
+  std::vector<StoredChange> changes;  // Per writer ascending; across writers by entry id.
+  VersionVector cursor;               // Covers what the reader had plus this page.
+  VersionVector covered;              // The partition's synced vector at the time of the read.
+  bool more = false;                  // The page was full.
+};
+
+struct KeyState {
+  Dot dot;              // A change that carries the key (the void if there is one, else the smallest id).
+  EntryId id;           // Position.
+  bool is_void = false;
+  std::uint64_t content = 0;  // content_hash.
+};
+
+struct RegisterValue {
+  MergeKind merge = MergeKind::kLww;
+  EntryId stamp;
+  Bytes key;
+  Bytes value;
+};
+
+// What append() makes into a change: dot and prev are the store's business.
+struct Appended {
+  Dot dot;
+  PartitionId partition;
+  Shared bytes;
+};
+
+enum class Applied { kNew, kAlready, kGap };
+
+struct StoreStats {
+  std::uint64_t commits = 0;
+  std::uint64_t changes = 0;
+  std::uint64_t puts = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t shadows = 0;   // Second copies of a key that met.
+  std::uint64_t corrupt = 0;   // Records refused by their checksum.
+  std::uint64_t pending = 0;   // Changes accepted, not yet synced.
+};
+
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  // kForeign, kUnsupported (a newer format), kCorrupt (refused to open), kIo, kFull.
+  static Result<std::unique_ptr<Store>> open(StoreOptions options);
+
+  // Durable marker: the next run may keep this run's writer. Call last; nothing may follow it.
+  virtual Status close_cleanly() = 0;
+
+  [[nodiscard]] virtual WriterId writer() const = 0;
+  [[nodiscard]] virtual bool kept_writer() const = 0;  // True after a clean shutdown.
+  virtual void set_partitions(std::uint32_t partitions) = 0;
+  [[nodiscard]] virtual PartitionId partition_of(const MailboxId& mailbox) const = 0;
+
+  // --- Watchers. ---
+  // After every sync, with all changes of the batch in apply order.
+  virtual void on_synced(std::function<void(std::span<const SyncedChange>)> watcher) = 0;
+  // Once, when the first change since the last flush was gathered: arrange for flush() soon.
+  virtual void on_dirty(std::function<void()> hook) = 0;
+  // A write or sync failed: stop the process, start again with a new writer.
+  virtual void on_fatal(std::function<void(const Error&)> hook) = 0;
+  // Hands the gathered batch to the committer unless one is in flight (then it follows by itself).
+  virtual void flush() = 0;
+  // Calls back when everything accepted so far is synced (at once, in a later flush, if nothing is).
+  virtual void when_durable(std::function<void()> done) = 0;
+
+  // --- Dots. ---
+  [[nodiscard]] virtual std::uint64_t held(PartitionId partition, WriterId writer) const = 0;
+  [[nodiscard]] virtual std::uint64_t synced(PartitionId partition, WriterId writer) const = 0;
+  [[nodiscard]] virtual VersionVector vector(PartitionId partition) const = 0;  // Synced.
+  // Partitions with a non-empty vector, ascending.
+  [[nodiscard]] virtual std::vector<PartitionId> touched() const = 0;
+
+  // --- Writing. ---
+  // Our next dot in the partition of change.mailbox; `change.prev` is filled in.
+  virtual Appended append(ChangeView change) = 0;
+  // Another writer's change. kGap stores nothing. kCorrupt, kUnsupported: nothing stored.
+  virtual Result<Applied> apply(PartitionId partition, const Dot& dot, View change) = 0;
+  // A run of a writer: what is absent from it counts as seen. Applies what extends the prefix.
+  virtual Result<Applied> apply(PartitionId partition, const RangeStatement& range) = 0;
+
+  // --- Reading logs and mailboxes (synced). ---
+  // At least one change if there is any, then up to `bytes`. `to` may lie before the last synced n.
+  virtual Result<RangeStatement> read_writer(PartitionId partition, WriterId writer,
+                                             std::uint64_t from, std::size_t bytes) = 0;
+  // All kinds of changes after `cursor`.
+  virtual Result<MailboxPage> read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
+                                           std::size_t changes, std::size_t bytes) = 0;
+  // Entries of a conversation older than `before` (zero: newest), newest first.
+  virtual Result<std::vector<StoredChange>> history(const MailboxId& mailbox,
+                                                    const MailboxId& conversation,
+                                                    const EntryId& before, std::size_t limit) = 0;
+  virtual Result<StoredChange> read_change(PartitionId partition, const Dot& dot) = 0;
+
+  // --- Message keys, lanes (including what is in flight). ---
+  virtual std::optional<KeyState> find_key(const MailboxId& mailbox, const MessageKey& key) = 0;
+  // Highest number held of the lane; 0: none.
+  virtual std::uint64_t lane_high(const MailboxId& mailbox, const DeviceId& device,
+                                  std::uint64_t lane) = 0;
+
+  // --- Registers (including what is in flight). ---
+  virtual std::optional<RegisterValue> find_register(const MailboxId& mailbox, View key) = 0;
+  // Registers whose key begins with `prefix` and is after `after` (empty: from the first). Synced only.
+  virtual std::vector<RegisterValue> scan_registers(const MailboxId& mailbox, View prefix, View after,
+                                                    std::size_t limit) = 0;
+
+  // Mailboxes after `after` (zero: from the first) that have the register `key`, in the order of their
+  // ids. Synced only.
+  virtual std::vector<std::pair<MailboxId, RegisterValue>> find_mailboxes(View key,
+                                                                          const MailboxId& after,
+                                                                          std::size_t limit) = 0;
+
+  // --- Small durable state: Paxos acceptors, identity, ring. Written with the next batch. ---
+  enum class Family { kPaxos, kNode };
+  virtual std::optional<Bytes> get(Family family, View key) = 0;  // Including in flight.
+  virtual void put(Family family, View key, View value) = 0;
+  virtual std::vector<std::pair<Bytes, Bytes>> scan(Family family, View prefix,
+                                                    std::size_t limit) = 0;
+
+  [[nodiscard]] virtual StoreStats stats() const = 0;
+  // Highest entry time ever accepted, so that a lone node's clock never mints below it.
+  [[nodiscard]] virtual Hlc highest_time() const = 0;
+};
+
+}  // namespace starling::storage

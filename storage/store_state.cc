@@ -1,0 +1,178 @@
+// Keys, lanes, registers and small state: what is in flight first, then the disk.
+
+#include <algorithm>
+#include <cassert>
+#include <map>
+
+#include "storage/rocks_store.h"
+
+namespace starling::storage {
+
+std::optional<Bytes> RocksStore::load(ColumnFamily family, View key) {
+  rocksdb::PinnableSlice value;
+  const auto found = engine_->get(family, key, value);
+  if (!found) {
+    fail(found.error());
+    return std::nullopt;
+  }
+  if (!*found) return std::nullopt;
+  return Bytes(view(value));
+}
+
+namespace {
+
+Error damaged_row(const char* family) {
+  return {Errc::kCorrupt, std::string("storage: a row of '") + family +
+                              "' is damaged; set the data folder aside and start with an empty "
+                              "one: it is refilled from the other owners"};
+}
+
+}  // namespace
+
+// --- Message keys and lanes. ---
+
+std::optional<KeyRow> RocksStore::find_key_row(const MailboxId& mailbox, const MessageKey& key) {
+  if (const auto* pending = keys_.find({mailbox, key})) return *pending;
+  const auto value = load(ColumnFamily::kKeys, message_key(mailbox, key).view());
+  if (!value) return std::nullopt;
+  auto row = parse_key_row(*value);
+  if (!row) fail(damaged_row("keys"));
+  return row;
+}
+
+std::optional<KeyState> RocksStore::find_key(const MailboxId& mailbox, const MessageKey& key) {
+  const auto row = find_key_row(mailbox, key);
+  if (!row) return std::nullopt;
+  return KeyState{row->dot, row->id, row->is_void, row->content};
+}
+
+std::uint64_t RocksStore::lane_high(const MailboxId& mailbox, const DeviceId& device,
+                                    std::uint64_t lane) {
+  const LaneId id{mailbox, device, lane};
+  if (const auto* known = lanes_.find(id)) return *known;
+  std::uint64_t high = 0;
+  if (const auto value = load(ColumnFamily::kLanes, lane_key(mailbox, device, lane).view())) {
+    const auto number = parse_number(*value);
+    if (!number) fail(damaged_row("lanes"));
+    high = number.value_or(0);
+  }
+  lanes_.remember(id, high);
+  return high;
+}
+
+// --- Registers. ---
+
+std::optional<RegisterRow> RocksStore::find_register_row(const Bytes& key) {
+  if (const auto* pending = registers_.find(key)) return *pending;
+  const auto value = load(ColumnFamily::kRegisters, key);
+  if (!value) return std::nullopt;
+  auto row = parse_register_row(*value);
+  if (!row) fail(damaged_row("registers"));
+  return row;
+}
+
+std::optional<RegisterValue> RocksStore::find_register(const MailboxId& mailbox, View key) {
+  auto row = find_register_row(register_key(mailbox, key));
+  if (!row) return std::nullopt;
+  return RegisterValue{row->merge, row->stamp, Bytes(key), std::move(row->value)};
+}
+
+std::vector<RegisterValue> RocksStore::scan_registers(const MailboxId& mailbox, View prefix,
+                                                      View after, std::size_t limit) {
+  std::vector<RegisterValue> out;
+  const Bytes first = register_key(mailbox, prefix);
+  const Bytes last_seen = register_key(mailbox, after);
+  Engine::Scan rows(*engine_, ColumnFamily::kRegisters, first);
+  rows->Seek(slice(std::max(first, last_seen)));
+  for (; rows.valid() && out.size() < limit; rows->Next()) {
+    const View key = rows.key().substr(MailboxId::kSize);
+    if (!after.empty() && key <= after) continue;
+    auto row = parse_register_row(rows.value());
+    if (!row) {
+      fail(damaged_row("registers"));
+      return {};
+    }
+    out.push_back({row->merge, row->stamp, Bytes(key), std::move(row->value)});
+  }
+  if (const auto status = rows.status(); !status) fail(status.error());
+  return out;
+}
+
+// One seek finds the register of a mailbox, the next one the mailbox behind it.
+std::vector<std::pair<MailboxId, RegisterValue>> RocksStore::find_mailboxes(View key,
+                                                                            const MailboxId& after,
+                                                                            std::size_t limit) {
+  std::vector<std::pair<MailboxId, RegisterValue>> out;
+  Engine::Scan rows(*engine_, ColumnFamily::kRegisters, View());
+  const Bytes behind(kRegisterKeySizeMax + 1, '\xff');  // After every key.
+  rows->Seek(slice(after.is_zero() ? Bytes() : register_key(after, behind)));
+  while (rows.valid() && out.size() < limit) {
+    MailboxId mailbox;
+    if (!MailboxId::from(rows.key().substr(0, MailboxId::kSize), mailbox)) break;
+    const Bytes wanted = register_key(mailbox, key);
+    if (rows.key() < wanted) rows->Seek(slice(wanted));
+    if (rows.valid() && rows.key() == View(wanted)) {
+      auto row = parse_register_row(rows.value());
+      if (!row) {
+        fail(damaged_row("registers"));
+        return {};
+      }
+      out.emplace_back(
+          mailbox, RegisterValue{row->merge, row->stamp, Bytes(key), std::move(row->value)});
+    }
+    if (rows.valid() && rows.key().starts_with(mailbox.view())) {
+      rows->Seek(slice(register_key(mailbox, behind)));
+    }
+  }
+  if (const auto status = rows.status(); !status) fail(status.error());
+  return out;
+}
+
+// --- Small state. ---
+
+namespace {
+
+ColumnFamily family_of(Store::Family family) {
+  return family == Store::Family::kPaxos ? ColumnFamily::kPaxos : ColumnFamily::kNode;
+}
+
+}  // namespace
+
+Pending<Bytes, Bytes>& RocksStore::small_state(Family family) {
+  return family == Family::kPaxos ? paxos_ : node_;
+}
+
+std::optional<Bytes> RocksStore::get(Family family, View key) {
+  if (const auto* pending = small_state(family).find(Bytes(key))) return *pending;
+  return load(family_of(family), key);
+}
+
+void RocksStore::put(Family family, View key, View value) {
+  assert(family != Family::kNode || !is_reserved(key));
+  engine_->put(*gathering_->writes, family_of(family), key, value);
+  small_state(family).put(Bytes(key), Bytes(value));
+  gathering_->has_writes = true;
+  mark_dirty();
+}
+
+std::vector<std::pair<Bytes, Bytes>> RocksStore::scan(Family family, View prefix,
+                                                      std::size_t limit) {
+  std::map<Bytes, Bytes> found;
+  Engine::Scan rows(*engine_, family_of(family), prefix);
+  for (rows->SeekToFirst(); rows.valid() && found.size() < limit; rows->Next()) {
+    if (family == Family::kNode && is_reserved(rows.key())) continue;
+    found.emplace(rows.key(), rows.value());
+  }
+  if (const auto status = rows.status(); !status) fail(status.error());
+  small_state(family).for_each_pending([&](const Bytes& key, const Bytes& value) {
+    if (View(key).starts_with(prefix)) found.insert_or_assign(key, value);
+  });
+  std::vector<std::pair<Bytes, Bytes>> out;
+  for (auto& [key, value] : found) {
+    if (out.size() == limit) break;
+    out.emplace_back(key, std::move(value));
+  }
+  return out;
+}
+
+}  // namespace starling::storage

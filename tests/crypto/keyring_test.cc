@@ -1,0 +1,131 @@
+#include "crypto/keyring.h"
+
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "crypto/msgpack.h"
+#include "tests/crypto/support.h"
+
+namespace starling {
+namespace {
+
+TEST(Keyring, OpensWhatItSealed) {
+  SeededRandom random(1);
+  const Keyring ring(key_of(1));
+  for (View plain : {View(""), View("x"), View("a longer packet of gossip")}) {
+    const Bytes sealed = ring.seal(plain, "header", random);
+    EXPECT_EQ(sealed.size(), plain.size() + kKeyringOverhead);
+    EXPECT_EQ(ring.open(sealed, "header").value(), plain);
+  }
+  EXPECT_NE(ring.seal("x", "", random), ring.seal("x", "", random));
+}
+
+TEST(Keyring, RefusesChangedBytesOtherHeadersAndCuts) {
+  SeededRandom random(2);
+  const Keyring ring(key_of(1));
+  const Bytes sealed = ring.seal("hello", "header", random);
+  EXPECT_EQ(ring.open(sealed, "other").code(), Errc::kCorrupt);
+  for (std::size_t i = 0; i < sealed.size(); ++i) {
+    Bytes changed = sealed;
+    changed[i] = static_cast<char>(changed[i] ^ 1);
+    EXPECT_EQ(ring.open(changed, "header").code(),
+              i < KeyId::kSize ? Errc::kForeign : Errc::kCorrupt);
+    EXPECT_FALSE(ring.open(View(sealed).substr(0, i), "header").ok());
+  }
+  EXPECT_EQ(Keyring(key_of(2)).open(sealed, "header").code(), Errc::kForeign);
+}
+
+TEST(Keyring, UnderstandsEveryNodeAtEveryStepOfARotation) {
+  SeededRandom random(3);
+  const KeyId fresh = key_id(key_of(2));
+  const KeyId old = key_id(key_of(1));
+  Keyring steps[4] = {Keyring(key_of(1)), Keyring(key_of(1)), Keyring(key_of(1)),
+                      Keyring(key_of(1))};
+  for (int i = 1; i < 4; ++i) ASSERT_TRUE(steps[i].add(key_of(2)).ok());
+  for (int i = 2; i < 4; ++i) ASSERT_TRUE(steps[i].promote(fresh).ok());
+  ASSERT_TRUE(steps[3].remove(old).ok());
+  for (int step = 0; step < 3; ++step) {
+    const Keyring& behind = steps[step];
+    const Keyring& ahead = steps[step + 1];
+    EXPECT_TRUE(behind.open(ahead.seal("x", "", random), "").ok()) << step;
+    EXPECT_TRUE(ahead.open(behind.seal("x", "", random), "").ok()) << step;
+    EXPECT_EQ(behind.link_psk(), ahead.link_psk(behind.ids()[0]).value());
+    EXPECT_EQ(ahead.link_psk(), behind.link_psk(ahead.ids()[0]).value());
+  }
+  EXPECT_EQ(steps[3].open(steps[0].seal("x", "", random), "").code(), Errc::kForeign);
+  EXPECT_EQ(steps[2].ids(), (std::vector<KeyId>{fresh, old}));
+  EXPECT_EQ(steps[3].primary(), key_of(2));
+}
+
+TEST(Keyring, PromotionKeepsTheOrderOfTheOthers) {
+  Keyring ring(key_of(1));
+  for (std::uint8_t i : {2, 3}) ASSERT_TRUE(ring.add(key_of(i)).ok());
+  ASSERT_TRUE(ring.promote(key_id(key_of(3))).ok());
+  EXPECT_EQ(ring.ids(),
+            (std::vector<KeyId>{key_id(key_of(3)), key_id(key_of(1)), key_id(key_of(2))}));
+  ASSERT_TRUE(ring.promote(key_id(key_of(3))).ok());
+  EXPECT_EQ(ring.primary(), key_of(3));
+}
+
+TEST(Keyring, RefusesWrongSteps) {
+  Keyring ring(key_of(1));
+  EXPECT_EQ(ring.add(key_of(1)).code(), Errc::kExists);
+  EXPECT_EQ(ring.promote(key_id(key_of(9))).code(), Errc::kNotFound);
+  EXPECT_EQ(ring.remove(key_id(key_of(9))).code(), Errc::kNotFound);
+  EXPECT_EQ(ring.remove(key_id(key_of(1))).code(), Errc::kInvalid);
+  for (std::uint8_t i = 2; i <= kKeyringKeysMax; ++i) ASSERT_TRUE(ring.add(key_of(i)).ok());
+  EXPECT_EQ(ring.add(key_of(100)).code(), Errc::kTooLarge);
+  EXPECT_EQ(ring.derive(key_id(key_of(100)), "x").code(), Errc::kForeign);
+  EXPECT_EQ(ring.link_psk(key_id(key_of(100))).code(), Errc::kForeign);
+}
+
+TEST(Keyring, GivesEachPurposeAndEachKeyItsOwnKey) {
+  const Keyring one(key_of(1));
+  const Keyring two(key_of(2));
+  std::set<Bytes> keys;
+  for (const Keyring* ring : {&one, &two}) {
+    keys.emplace(ring->primary().view());
+    keys.emplace(ring->link_psk().view());
+    keys.emplace(ring->derive("a").view());
+    keys.emplace(ring->derive("b").view());
+  }
+  EXPECT_EQ(keys.size(), 8u);
+  EXPECT_EQ(one.derive("a"), Keyring(key_of(1)).derive("a"));
+}
+
+TEST(Keyring, ReadsBackItsFile) {
+  Keyring ring(key_of(1));
+  ASSERT_TRUE(ring.add(key_of(2)).ok());
+  ASSERT_TRUE(ring.promote(key_id(key_of(2))).ok());
+  const auto again = Keyring::parse(ring.serialise());
+  ASSERT_TRUE(again.ok()) << again.error().text;
+  EXPECT_EQ(again->ids(), ring.ids());
+  EXPECT_EQ(again->primary(), key_of(2));
+  EXPECT_EQ(again->serialise(), ring.serialise());
+}
+
+struct RawFile {
+  std::uint32_t version;
+  std::vector<Blob> keys;
+  MSGPACK_DEFINE_ARRAY(version, keys)
+};
+
+TEST(Keyring, RefusesFilesItDidNotWrite) {
+  const Bytes whole = Keyring(key_of(1)).serialise();
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    EXPECT_FALSE(Keyring::parse(View(whole).substr(0, i)).ok()) << i;
+  }
+  EXPECT_EQ(Keyring::parse(whole + "x").code(), Errc::kCorrupt);
+  EXPECT_EQ(Keyring::parse(pack(RawFile{2, {{Bytes(32, 'x')}}})).code(), Errc::kUnsupported);
+  EXPECT_EQ(Keyring::parse(pack(RawFile{1, {}})).code(), Errc::kCorrupt);
+  EXPECT_EQ(Keyring::parse(pack(RawFile{1, {{Bytes(31, 'x')}}})).code(), Errc::kCorrupt);
+  EXPECT_EQ(Keyring::parse(pack(RawFile{1, {{Bytes(32, 'x')}, {Bytes(32, 'x')}}})).code(),
+            Errc::kCorrupt);
+  RawFile many{1, {}};
+  for (char i = 0; i < 9; ++i) many.keys.push_back({Bytes(32, i)});
+  EXPECT_EQ(Keyring::parse(pack(many)).code(), Errc::kCorrupt);
+}
+
+}  // namespace
+}  // namespace starling

@@ -1,0 +1,208 @@
+// The operator's commands against a node that answers from a script, over a real socket.
+#include <unistd.h>
+
+#include <filesystem>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "node/admin/admin_door.h"
+#include "node/cli/commands.h"
+#include "overlay/uv_transport.h"
+
+namespace starling::node::cli {
+namespace {
+
+using testing::HasSubstr;
+
+class AdminCliTest : public testing::Test {
+ protected:
+  struct Output {
+    int code;
+    std::string out;
+    std::string err;
+  };
+
+  void SetUp() override {
+    std::string name = testing::TempDir() + "starling-admin-XXXXXX";
+    folder_ = mkdtemp(name.data());
+    thread_ = std::thread([this] { serve(); });
+    while (!std::filesystem::exists(folder_ + "/ready")) std::this_thread::yield();
+  }
+  void TearDown() override {
+    loop_->stop();
+    thread_.join();
+    std::filesystem::remove_all(folder_);
+  }
+
+  void serve() {
+    overlay::UvLoop loop;
+    overlay::UvTransport transport(loop);
+    loop_ = &loop;
+    AdminHooks hooks;
+    hooks.metrics = [] { return std::string(); };
+    hooks.ready = [] { return true; };
+    hooks.call = [this](const std::string& method, const Json& arguments, AdminDone done) {
+      calls_.push_back(method + " " + arguments.dump());
+      auto answer = answers_.find(method);
+      if (answer == answers_.end()) return done(Error{Errc::kUnsupported, "no method " + method});
+      if (answer->second.empty()) return;  // Never answers.
+      if (answer->second.size() == 1) return done(answer->second[0]);
+      const Result<Json> next = answer->second.front();
+      answer->second.erase(answer->second.begin());
+      done(next);
+    };
+    auto door = AdminDoor::open(loop, transport, {"127.0.0.1", 0},
+                                {"unix:" + folder_ + "/admin.sock", 0}, std::move(hooks));
+    EXPECT_TRUE(door.ok()) << door.error().text;
+    auto ready = loop.after(0ms, [this] { std::filesystem::create_directory(folder_ + "/ready"); });
+    loop.run();
+  }
+
+  Output run(std::vector<std::string> words) {
+    testing::internal::CaptureStdout();
+    testing::internal::CaptureStderr();
+    Output output{};
+    output.code = run_command_line(all_commands(), words, [this](const std::string& name) {
+      return name == "STARLING_DATA" ? folder_.c_str() : nullptr;
+    });
+    output.out = testing::internal::GetCapturedStdout();
+    output.err = testing::internal::GetCapturedStderr();
+    return output;
+  }
+
+  std::string folder_;
+  std::thread thread_;
+  // Set before the loop's thread uses them: a command is over when its answer has come.
+  overlay::UvLoop* loop_ = nullptr;
+  std::map<std::string, std::vector<Result<Json>>> answers_;
+  std::vector<std::string> calls_;
+};
+
+TEST_F(AdminCliTest, StatusIsATableForPeopleAndJsonForPrograms) {
+  const Json status = Json::parse(R"({
+    "cluster": {"lineage": "k3vd", "ring": 5, "copies": 3, "synced": 2, "partitions": 4096, "nodes": 3,
+                "serving": 2, "change": "none"},
+    "node": {"short": "aaaa", "version": "0.1.0", "uptime_s": 61, "state": "serving", "sessions": 1200,
+             "data": "/d"},
+    "members": [
+      {"short": "aaaa", "self": true, "state": "alive", "zone": "z", "weight": 100, "share": 0.333,
+       "sessions": 1200, "ring": 5, "version": "0.1.0", "client": "127.0.0.1:1", "link": "127.0.0.1:2"},
+      {"short": "bbbb", "state": "dead", "zone": "z", "weight": 100, "share": 0.333, "clock_ms": -12}],
+    "rates": {"appends_s": 1500.4}})");
+  answers_["status"] = {status};
+  const Output table = run({"status"});
+  EXPECT_EQ(table.code, kExitOk);
+  EXPECT_THAT(table.out, HasSubstr("2 of 3 nodes serving"));
+  EXPECT_THAT(table.out, HasSubstr("1,200 sessions, up 1 min 1 s"));
+  EXPECT_THAT(table.out, HasSubstr("aaaa *  alive"));
+  EXPECT_THAT(table.out, HasSubstr("-12 ms"));
+  EXPECT_THAT(table.out, HasSubstr("1,500 appends/s"));
+  EXPECT_EQ(table.out.find('\x1b'), std::string::npos) << "no colours in a pipe";
+  EXPECT_EQ(Json::parse(run({"status", "--json"}).out), status);
+}
+
+TEST_F(AdminCliTest, ErrorsOfTheNodeDecideTheExitCode) {
+  const std::pair<Errc, int> cases[] = {{Errc::kInvalid, kExitFailed},
+                                        {Errc::kNotFound, kExitFailed},
+                                        {Errc::kDenied, kExitDenied},
+                                        {Errc::kUnauthenticated, kExitDenied},
+                                        {Errc::kUnavailable, kExitUnavailable},
+                                        {Errc::kTimeout, kExitUnavailable},
+                                        {Errc::kIo, kExitFailed}};
+  for (const auto& [code, exit] : cases) {
+    answers_["where"] = {Error{code, "because"}};
+    const Output output = run({"where", "alice"});
+    EXPECT_EQ(output.code, exit) << name(code);
+    EXPECT_EQ(output.err, "starling: because\n");
+  }
+  EXPECT_EQ(calls_[0], R"(where {"address":"@alice"})");
+}
+
+TEST_F(AdminCliTest, NoNodeIsAnExitCodeOfItsOwn) {
+  const Output output = run({"status", "--data", folder_ + "/elsewhere"});
+  EXPECT_EQ(output.code, kExitUnreachable);
+  EXPECT_THAT(output.err, HasSubstr("starling run"));
+}
+
+TEST_F(AdminCliTest, ANodeThatHangsIsGivenUp) {
+  answers_["status"] = {};
+  const Output output = run({"status", "--timeout", "1"});
+  EXPECT_EQ(output.code, kExitUnavailable);
+  EXPECT_THAT(output.err, HasSubstr("did not answer in time"));
+}
+
+TEST_F(AdminCliTest, UsersAreCreatedInBatchesAndFailuresDoNotHideTheRest) {
+  std::vector<std::string> words = {"user", "add", "--password", "secret"};
+  for (int i = 0; i < 60; ++i) words.push_back("u" + std::to_string(i));
+  answers_["user.add"] = {
+      Json{{"results", {{{"name", "@u0"}, {"created", true}}}}},
+      Json{{"results",
+            {{{"name", "@u50"}, {"created", false}, {"error", {{"code", 3}, {"text", "it is taken"}}}},
+             {{"name", "@u51"}, {"created", true}}}}}};
+  const Output output = run(words);
+  EXPECT_EQ(output.code, kExitFailed);
+  EXPECT_EQ(output.out, "@u0 created\n@u51 created\n");
+  EXPECT_EQ(output.err, "starling: @u50: it is taken\n");
+  ASSERT_EQ(calls_.size(), 2U);
+  EXPECT_THAT(calls_[0], HasSubstr(R"({"name":"@u49","password":"secret"})"));
+  EXPECT_THAT(calls_[1], HasSubstr(R"({"name":"@u50","password":"secret"})"));
+}
+
+TEST_F(AdminCliTest, GeneratedPasswordsArePrintedOnceEach) {
+  answers_["user.add"] = {Json{{"results", {{{"name", "@a"}, {"created", true}},
+                                            {{"name", "@b"}, {"created", true}}}}}};
+  const Output output = run({"user", "add", "a", "@b", "--generate", "--json"});
+  EXPECT_EQ(output.code, kExitOk);
+  const Json results = Json::parse(output.out)["results"];
+  const std::string first = results[0]["password"];
+  EXPECT_EQ(first.size(), 20U);
+  EXPECT_NE(first, results[1]["password"]);
+  EXPECT_THAT(calls_[0], HasSubstr(first));
+}
+
+TEST_F(AdminCliTest, ListsArePagedToTheirEnd) {
+  answers_["user.list"] = {Json{{"users", {{{"name", "@a"}}, {{"name", "@b"}}}}, {"more", true}},
+                           Json{{"users", {{{"name", "@c"}, {"disabled", true}}}}, {"more", false}}};
+  const Output output = run({"user", "list"});
+  EXPECT_EQ(output.code, kExitOk);
+  EXPECT_THAT(output.out, HasSubstr("@c    disabled"));
+  ASSERT_EQ(calls_.size(), 2U);
+  EXPECT_THAT(calls_[1], HasSubstr(R"("after":"@b")"));
+}
+
+TEST_F(AdminCliTest, AnInviteIsAloneOnStandardOutput) {
+  answers_["invite"] = {Json{{"token", "starling1-xyz"}, {"expires_ms", 1'790'000'000'000}}};
+  const Output output = run({"invite", "--expires", "5"});
+  EXPECT_EQ(output.out, "starling1-xyz\n");
+  EXPECT_THAT(output.err, HasSubstr("starling join TOKEN"));
+  EXPECT_EQ(calls_[0], R"(invite {"expires_s":300})");
+}
+
+TEST_F(AdminCliTest, GroupsAreCalledByNameWithOrWithoutTheirSign) {
+  answers_["group.create"] = {Json{{"created", true}}};
+  EXPECT_EQ(run({"group", "create", "ops", "alice", "@bob", "--owner", "alice"}).out, "#ops created\n");
+  EXPECT_EQ(calls_[0], R"(group.create {"group":"#ops","members":["@alice","@bob"],"owner":"@alice"})");
+  EXPECT_EQ(run({"group", "add", "ops", "carol", "--role", "king"}).code, kExitUsage);
+}
+
+TEST_F(AdminCliTest, InitWritesSettingsIntoAnEmptyFolderOnly) {
+  const std::string fresh = folder_ + "/fresh";
+  EXPECT_EQ(run({"init", "--data", fresh, "--zone", "cellar"}).code, kExitOk);
+  EXPECT_TRUE(std::filesystem::exists(fresh + "/starling.conf"));
+  const Output again = run({"init", "--data", fresh});
+  EXPECT_EQ(again.code, kExitFailed);
+  EXPECT_THAT(again.err, HasSubstr("not empty"));
+  EXPECT_EQ(run({"init", "--data", folder_ + "/other", "--copies", "0"}).code, kExitUsage);
+}
+
+TEST_F(AdminCliTest, JoinRefusesATokenThatIsNone) {
+  const Output output = run({"join", "starling1-nonsense", "--data", folder_ + "/joiner"});
+  EXPECT_EQ(output.code, kExitFailed);
+  EXPECT_THAT(output.err, HasSubstr("starling invite"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/joiner"));
+}
+
+}  // namespace
+}  // namespace starling::node::cli

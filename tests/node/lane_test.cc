@@ -1,0 +1,206 @@
+// Lane and KeyIndex: the rules that keep a device's messages in order and single.
+#include <gtest/gtest.h>
+
+#include "node/client/key_index.h"
+#include "node/client/lane.h"
+#include "node/session/protocol.h"
+
+namespace starling::node {
+namespace {
+
+constexpr Instant kStart{};
+
+struct Reports {
+  std::vector<std::string> lines;
+  void take(std::optional<Lane::Report> report) {
+    if (report) report->done(std::move(report->result));
+  }
+  SendDone done(std::string what) {
+    return [this, what](Result<Sent> result) {
+      lines.push_back(what + (result ? " acked" : " " + std::string(name(result.code()))));
+    };
+  }
+};
+
+class LaneTest : public testing::Test {
+ protected:
+  void push(const std::string& body) {
+    Lane::Item item;
+    item.body = body;
+    item.done = reports_.done(body);
+    lane_.push(std::move(item));
+  }
+  // What leaves now: "1:a 2:b!" where ! marks a retry and ? a void.
+  std::string written(Instant now = kStart, std::size_t window = 64) {
+    std::string out;
+    while (auto write = lane_.next(window, now)) {
+      if (!out.empty()) out += ' ';
+      out += std::to_string(write->seq) + ":" + write->item->body;
+      if (write->item->flags & protocol::kSendVoid) out += '?';
+      if (write->item->flags & protocol::kSendRetry) out += '!';
+    }
+    return out;
+  }
+  void ack(std::uint64_t seq) { reports_.take(lane_.on_ack(seq, id(seq), 2, kStart)); }
+  void error(std::uint64_t seq, Errc code, Duration advice = {}) {
+    reports_.take(lane_.on_error(seq, {code, ""}, advice, kStart, random_));
+  }
+  static std::string id(std::uint64_t n) { return to_text(EntryId{n, WriterId{1}}); }
+
+  Lane lane_{"@b", true};
+  Reports reports_;
+  SeededRandom random_{1};
+};
+
+TEST_F(LaneTest, WritesNumbersInOrderUpToTheWindow) {
+  for (const char* body : {"a", "b", "c"}) push(body);
+  EXPECT_EQ(written(kStart, 2), "1:a 2:b");
+  ack(1);
+  EXPECT_EQ(written(kStart, 2), "3:c");
+}
+
+TEST_F(LaneTest, AnAckAheadOfAnOpenNumberDoesNotCountAsAcked) {
+  for (const char* body : {"a", "b", "c"}) push(body);
+  written();
+  ack(2);
+  EXPECT_EQ(lane_.acked(), 0u);
+  ack(1);
+  EXPECT_EQ(lane_.acked(), 2u);
+  EXPECT_EQ(lane_.floor(), id(2));
+  EXPECT_EQ(reports_.lines, (std::vector<std::string>{"b acked", "a acked"}));
+}
+
+TEST_F(LaneTest, AfterAGapItGoesBackToTheFirstOpenNumberOnceAllAnswersAreIn) {
+  for (const char* body : {"a", "b", "c"}) push(body);
+  written();
+  error(1, Errc::kUnavailable, 20ms);
+  error(2, Errc::kLaneGap);
+  EXPECT_EQ(written(kStart + 10s), "") << "number 3 is still under way";
+  EXPECT_EQ(lane_.wake_at(), kNever);
+  error(3, Errc::kLaneGap);
+  EXPECT_EQ(written(), "") << "the refusal asks for a pause";
+  EXPECT_GE(lane_.wake_at(), kStart + 20ms);
+  EXPECT_EQ(written(lane_.wake_at()), "1:a! 2:b! 3:c!");
+  EXPECT_TRUE(reports_.lines.empty());
+}
+
+TEST_F(LaneTest, WhatWasAcknowledgedAheadIsNotSentAgain) {
+  for (const char* body : {"a", "b", "c"}) push(body);
+  written();
+  error(1, Errc::kTimeout);
+  ack(2);
+  error(3, Errc::kLaneGap);
+  EXPECT_EQ(written(kStart + 10s), "1:a! 3:c!");
+}
+
+TEST_F(LaneTest, AFinalRefusalIsReportedOnceAndItsNumberClosedByAVoid) {
+  for (const char* body : {"a", "b"}) push(body);
+  written();
+  error(1, Errc::kDenied);
+  error(2, Errc::kLaneGap);
+  EXPECT_EQ(written(), "1:?! 2:b!");
+  ack(1);
+  ack(2);
+  EXPECT_EQ(lane_.acked(), 2u);
+  EXPECT_EQ(lane_.open(), 0u);
+  EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a denied", "b acked"}));
+}
+
+TEST_F(LaneTest, ARefusedVoidClosesItsNumber) {
+  push("a");
+  written();
+  error(1, Errc::kNotFound);
+  EXPECT_EQ(written(), "1:?!");
+  error(1, Errc::kNotFound);
+  EXPECT_EQ(lane_.open(), 0u);
+  EXPECT_EQ(lane_.acked(), 1u);
+  EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a not_found"}));
+}
+
+TEST_F(LaneTest, ANumberThatBelongsToAnotherMessageIsNeverVoided) {
+  push("a");
+  push("b");
+  written();
+  error(1, Errc::kSequenceReused);
+  ack(2);
+  EXPECT_EQ(written(kStart + 10s), "");
+  EXPECT_EQ(lane_.acked(), 2u);
+  EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a sequence_reused", "b acked"}));
+}
+
+TEST_F(LaneTest, ALostConnectionMarksEverythingUnderWayAsRetry) {
+  for (const char* body : {"a", "b", "c"}) push(body);
+  EXPECT_EQ(written(kStart, 2), "1:a 2:b");
+  lane_.on_disconnect();
+  EXPECT_EQ(written(), "1:a! 2:b! 3:c") << "number 3 was never sent";
+}
+
+TEST_F(LaneTest, RefusalsInARowAreSpacedFurtherAndFurtherApart) {
+  push("a");
+  Instant now = kStart;
+  Duration last{};
+  for (int i = 0; i < 6; ++i) {
+    ASSERT_NE(written(now), "");
+    reports_.take(lane_.on_error(1, {Errc::kOverloaded, ""}, {}, now, random_));
+    const Duration wait = lane_.wake_at() - now;
+    if (i == 5) {
+      EXPECT_GT(wait, 800ms);
+    }
+    EXPECT_LE(wait, 2s);
+    last = wait;
+    now = lane_.wake_at();
+  }
+  EXPECT_GT(last, 0ns);
+}
+
+TEST_F(LaneTest, IsTheSameAfterASaveAndALoad) {
+  for (const char* body : {"a", "b", "c"}) push(body);
+  written(kStart, 2);
+  ack(1);
+  Lane restored(*unpack<SavedLane>(pack(lane_.save())));
+  lane_ = std::move(restored);
+  EXPECT_EQ(lane_.acked(), 1u);
+  EXPECT_EQ(lane_.floor(), id(1));
+  EXPECT_EQ(written(), "2:b! 3:c!");
+}
+
+TEST(LaneOfALostState, WaitsForTheNumberToGoOnFrom) {
+  Lane lane("@b", false);
+  Lane::Item item;
+  item.body = "a";
+  lane.push(std::move(item));
+  EXPECT_FALSE(lane.next(64, kStart));
+  lane.start_after(41);
+  EXPECT_EQ(lane.next(64, kStart)->seq, 42u);
+}
+
+TEST(KeyIndex, KnowsEveryKeyOnceInAnyOrderOfArrival) {
+  KeyIndex index;
+  SeededRandom random(3);
+  std::vector<std::uint64_t> numbers;
+  for (std::uint64_t n = 1; n <= 200; ++n) numbers.push_back(n);
+  for (std::size_t i = numbers.size(); i > 1; --i) std::swap(numbers[i - 1], numbers[random.below(i)]);
+  const DeviceId device = device_of(mailbox_of("@a"), "phone");
+  for (const auto n : numbers) {
+    EXPECT_FALSE(index.contains({device, 1, n}));
+    EXPECT_TRUE(index.insert({device, 1, n}));
+    EXPECT_TRUE(index.contains({device, 1, n}));
+    EXPECT_FALSE(index.insert({device, 1, n}));
+  }
+  EXPECT_EQ(index.intervals(), 1u) << "neighbours join";
+  EXPECT_FALSE(index.contains({device, 2, 5})) << "another lane";
+  EXPECT_FALSE(index.contains({device, 1, 201}));
+}
+
+TEST(KeyIndex, IsTheSameAfterASaveAndALoad) {
+  KeyIndex index;
+  const DeviceId device = device_of(mailbox_of("@a"), "phone");
+  for (const std::uint64_t n : {1, 2, 5, 6, 9}) index.insert({device, 1, n});
+  auto copy = KeyIndex::from(*unpack<std::vector<KeyIndex::Row>>(pack(index.rows())));
+  EXPECT_EQ(copy.intervals(), 3u);
+  EXPECT_FALSE(copy.insert({device, 1, 5}));
+  EXPECT_TRUE(copy.insert({device, 1, 7}));
+}
+
+}  // namespace
+}  // namespace starling::node

@@ -1,0 +1,48 @@
+#include "node/admin/metrics.h"
+
+#include <gtest/gtest.h>
+
+namespace starling::node {
+namespace {
+
+TEST(Metrics, AreInPrometheusTextFormatInOrderOfNames) {
+  MetricsRegistry registry;
+  std::uint64_t sent = 41;
+  registry.add([&](MetricSink& sink) {
+    sink.counter("starling_sends_total", "Messages accepted.", static_cast<double>(sent));
+  });
+  registry.add([](MetricSink& sink) {
+    sink.gauge("starling_links", "Open links.", 2, {{"state", "up"}});
+    sink.gauge("starling_links", "Open links.", 1, {{"state", "a\"b\nc"}});
+  });
+  sent = 42;  // Read at the scrape, not before.
+  EXPECT_EQ(registry.scrape(),
+            "# HELP starling_links Open links.\n"
+            "# TYPE starling_links gauge\n"
+            "starling_links{state=\"up\"} 2\n"
+            "starling_links{state=\"a\\\"b\\nc\"} 1\n"
+            "# HELP starling_sends_total Messages accepted.\n"
+            "# TYPE starling_sends_total counter\n"
+            "starling_sends_total 42\n");
+}
+
+TEST(Metrics, LatencyBucketsAreCumulativeAndTheirBoundsInclusive) {
+  LatencyBuckets buckets;
+  buckets.record(50us);
+  buckets.record(51us);
+  buckets.record(1ms);
+  buckets.record(11s);
+  MetricSink sink;
+  sink.latency("starling_ack_seconds", "Send to ack.", buckets);
+  const std::string text = sink.text();
+  const auto has = [&](const std::string& line) { return text.find(line + "\n") != std::string::npos; };
+  EXPECT_TRUE(has("starling_ack_seconds_count 4")) << text;
+  EXPECT_TRUE(has("starling_ack_seconds_bucket{le=\"0.0001\"} 2")) << text;
+  EXPECT_TRUE(has("starling_ack_seconds_bucket{le=\"0.001\"} 3")) << text;
+  EXPECT_TRUE(has("starling_ack_seconds_bucket{le=\"10\"} 3")) << text;
+  EXPECT_TRUE(has("starling_ack_seconds_bucket{le=\"+Inf\"} 4")) << text;
+  EXPECT_NE(text.find("_sum 11.00110"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace starling::node

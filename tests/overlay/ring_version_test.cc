@@ -1,0 +1,323 @@
+#include "overlay/ring_version.h"
+
+#include <algorithm>
+#include <functional>
+
+#include <gtest/gtest.h>
+
+#include "tests/overlay/golden.h"
+#include "tests/overlay/ring_fixture.h"
+
+namespace starling::overlay {
+namespace {
+
+std::vector<NodeId> ids(std::initializer_list<std::uint32_t> list) {
+  std::vector<NodeId> out;
+  for (const auto i : list) out.push_back(test_id(i));
+  return out;
+}
+RingMember& member(RingVersion& version, std::uint32_t i) {
+  return *std::find_if(version.members.begin(), version.members.end(),
+                       [&](const RingMember& m) { return m.id == test_id(i); });
+}
+RingVersion joined(const RingVersion& before, std::vector<NewMember> nodes) {
+  return must(next_intent_join(before, nodes));
+}
+RingVersion leaving(const RingVersion& before, std::initializer_list<std::uint32_t> nodes) {
+  return must(next_intent_leave(before, ids(nodes), true));
+}
+RingVersion removing(const RingVersion& before, std::initializer_list<std::uint32_t> nodes) {
+  return must(next_intent_remove(before, ids(nodes)));
+}
+
+TEST(RingVersion, StartsWithTheFirstNodeAlone) {
+  const auto version = test_ring(1);
+  EXPECT_EQ(version.number.value, 1u);
+  EXPECT_EQ(voters(version), ids({0}));
+  EXPECT_EQ(version.owner_count(), 1u);
+  EXPECT_EQ(version.needed(), 1u);
+  EXPECT_FALSE(first_version(test_lineage(), test_member(0), {.copies = 8}).ok());
+  EXPECT_FALSE(first_version(test_lineage(), test_member(0), {.copies = 3, .synced = 4}).ok());
+  EXPECT_FALSE(first_version(test_lineage(), test_member(0), {.partitions = 100}).ok());
+  EXPECT_FALSE(first_version(LineageId{}, test_member(0), {}).ok());
+}
+
+TEST(RingVersion, SyncedCopiesAreTheMajorityOfTheOwnersUnlessSet) {
+  struct Row {
+    std::uint32_t nodes;
+    std::uint8_t copies, set;
+    std::size_t owners, needed;
+  };
+  for (const auto& row : {Row{1, 3, 0, 1, 1},
+                          {2, 3, 0, 2, 2},
+                          {3, 3, 0, 3, 2},
+                          {9, 3, 0, 3, 2},
+                          {9, 5, 0, 5, 3},
+                          {9, 4, 0, 4, 3},
+                          {3, 3, 3, 3, 3},
+                          {2, 3, 3, 2, 2},
+                          {3, 3, 1, 3, 1}}) {
+    const auto version = test_ring(row.nodes, {.copies = row.copies, .synced = row.set});
+    EXPECT_EQ(version.owner_count(), row.owners);
+    EXPECT_EQ(version.needed(), row.needed) << row.nodes << " nodes, N=" << int(row.copies);
+  }
+}
+
+TEST(RingVersion, AJoinTakesTwoVersionsAndJoinersDoNotVote) {
+  const auto before = test_ring(2);
+  const auto intent = joined(before, {test_member(5, "z"), test_member(4)});
+  EXPECT_EQ(intent.number.value, before.number.value + 1);
+  EXPECT_EQ(intent.find(test_id(5))->state, RingMemberState::kJoining);
+  EXPECT_EQ(voters(intent), voters(before));
+  EXPECT_EQ(intent.owner_count(), 2u);
+  EXPECT_EQ(intent.needed(), 2u);
+  const auto after = must(next_complete(intent));
+  EXPECT_EQ(voters(after).size(), 4u);
+  EXPECT_EQ(after.owner_count(), 3u);
+  EXPECT_EQ(after.find(test_id(5))->zone, "z");
+  EXPECT_EQ(after.find(test_id(5))->since, after.number);
+}
+
+TEST(RingVersion, ALeaverOwnsAndVotesUntilTheChangeIsComplete) {
+  const auto intent = leaving(test_ring(4), {1});
+  EXPECT_TRUE(intent.find(test_id(1))->owns());
+  EXPECT_FALSE(intent.find(test_id(1))->will_own());
+  EXPECT_EQ(voters(intent).size(), 4u);
+  const auto after = must(next_complete(intent));
+  EXPECT_EQ(after.find(test_id(1))->state, RingMemberState::kLeft);
+  EXPECT_EQ(voters(after).size(), 3u);
+}
+
+TEST(RingVersion, ARemovedNodeStopsVotingAtOnceAndOwningAtTheEnd) {
+  const auto intent = removing(test_ring(4), {1});
+  EXPECT_TRUE(intent.find(test_id(1))->owns());
+  EXPECT_EQ(voters(intent).size(), 3u);
+  const auto after = must(next_complete(intent));
+  EXPECT_EQ(after.find(test_id(1))->state, RingMemberState::kRemoved);
+  EXPECT_EQ(after.serving(), 3u);
+}
+
+TEST(RingVersion, AnAbortChangesNothingButTheNumber) {
+  const auto before = test_ring(4);
+  const std::vector<NewWeight> heavier = {{test_id(2), 500}};
+  for (const auto& intent : {joined(before, {test_member(8)}), leaving(before, {1}),
+                             removing(before, {1}), must(next_intent_weight(before, heavier))}) {
+    auto after = must(next_abort(intent));
+    EXPECT_EQ(after.number.value, before.number.value + 2);
+    after.number = before.number;
+    for (auto& member : after.members) member.since = before.find(member.id)->since;
+    EXPECT_EQ(after, before);
+  }
+}
+
+TEST(RingVersion, AWeightChangesWhenTheChangeIsComplete) {
+  const std::vector<NewWeight> heavier = {{test_id(2), 500}};
+  const auto intent = must(next_intent_weight(test_ring(3), heavier));
+  EXPECT_EQ(intent.find(test_id(2))->weight, kWeightDefault);
+  const auto after = must(next_complete(intent));
+  EXPECT_EQ(after.find(test_id(2))->weight, 500u);
+  EXPECT_EQ(after.find(test_id(2))->next_weight, 0u);
+}
+
+TEST(RingVersion, OneChangeAtATime) {
+  const auto before = test_ring(4);
+  const auto intent = joined(before, {test_member(8)});
+  const std::vector<NewMember> joiner = {test_member(9)};
+  EXPECT_EQ(next_intent_join(intent, joiner).code(), Errc::kInvalid);
+  EXPECT_EQ(next_intent_leave(intent, ids({1}), true).code(), Errc::kInvalid);
+  EXPECT_EQ(next_intent_remove(intent, ids({1})).code(), Errc::kInvalid);
+  EXPECT_EQ(next_complete(before).code(), Errc::kInvalid);
+  EXPECT_EQ(next_abort(before).code(), Errc::kInvalid);
+}
+
+TEST(RingVersion, RefusesIllegalChangesWithTheReason) {
+  const auto before = test_ring(3);
+  const std::vector<NewMember> known = {test_member(1)};
+  EXPECT_EQ(next_intent_join(before, known).code(), Errc::kExists);
+  const std::vector<NewMember> twice = {test_member(8), test_member(8)};
+  EXPECT_EQ(next_intent_join(before, twice).code(), Errc::kExists);
+  const std::vector<NewMember> bad_zone = {test_member(8, "a b")};
+  EXPECT_EQ(next_intent_join(before, bad_zone).code(), Errc::kInvalid);
+  const std::vector<NewMember> weightless = {test_member(8, "", 0)};
+  EXPECT_EQ(next_intent_join(before, weightless).code(), Errc::kInvalid);
+  EXPECT_EQ(next_intent_join(before, {}).code(), Errc::kInvalid);
+  EXPECT_EQ(next_intent_leave(before, ids({9}), true).code(), Errc::kNotFound);
+  EXPECT_EQ(next_intent_leave(test_ring(5), ids({1, 1}), true).code(), Errc::kInvalid);
+  EXPECT_EQ(next_intent_leave(before, ids({0, 1, 2}), true).code(), Errc::kInvalid);
+  EXPECT_EQ(next_intent_remove(before, ids({0, 1, 2})).code(), Errc::kInvalid);
+  for (const std::uint32_t weight : {0u, kWeightDefault, kWeightMax + 1}) {
+    const std::vector<NewWeight> wrong = {{test_id(1), weight}};
+    EXPECT_EQ(next_intent_weight(before, wrong).code(), Errc::kInvalid) << weight;
+  }
+  const std::vector<NewMember> crowd(kRingBatchMax + 1, test_member(8));
+  EXPECT_EQ(next_intent_join(before, crowd).code(), Errc::kInvalid);
+}
+
+TEST(RingVersion, ALeaveBelowTheCopiesTakesForce) {
+  EXPECT_EQ(next_intent_leave(test_ring(3), ids({1}), false).code(), Errc::kInvalid);
+  EXPECT_TRUE(next_intent_leave(test_ring(3), ids({1}), true).ok());
+  EXPECT_TRUE(next_intent_leave(test_ring(4), ids({1}), false).ok());
+}
+
+TEST(RingVersion, AnIdThatIsGoneDoesNotComeBack) {
+  const std::vector<NewMember> again = {test_member(1)};
+  EXPECT_EQ(next_intent_join(must(next_complete(leaving(test_ring(4), {1}))), again).code(),
+            Errc::kExists);
+  EXPECT_EQ(next_intent_join(must(next_complete(removing(test_ring(4), {1}))), again).code(),
+            Errc::kExists);
+}
+
+TEST(RingVersion, ForgetsTheOldestOfThoseThatAreGone) {
+  auto version = test_ring(2);
+  for (std::uint32_t i = 0; i < kRingGoneMembersMax + 2; ++i) {
+    version = must(next_complete(joined(version, {test_member(100 + i)})));
+    version = must(next_complete(leaving(version, {100 + i})));
+  }
+  EXPECT_EQ(version.members.size(), kRingGoneMembersMax + 2);
+  EXPECT_EQ(version.find(test_id(100)), nullptr);
+  EXPECT_EQ(version.find(test_id(101)), nullptr);
+  EXPECT_NE(version.find(test_id(102)), nullptr);
+}
+
+TEST(RingVersion, AForcedRemovalStartsALineage) {
+  const auto before = joined(test_ring(2), {test_member(7)});
+  const auto after = must(forced_remove(before, ids({1}), test_lineage(9)));
+  EXPECT_EQ(after.lineage, test_lineage(9));
+  EXPECT_EQ(after.previous_lineage, before.lineage);
+  EXPECT_EQ(after.find(test_id(1))->state, RingMemberState::kRemoved);
+  EXPECT_EQ(after.find(test_id(7)), nullptr);
+  EXPECT_EQ(after.needed(), 1u);
+  EXPECT_FALSE(follows(before, after).ok());
+  EXPECT_FALSE(forced_remove(before, ids({1}), before.lineage).ok());
+  EXPECT_FALSE(forced_remove(before, ids({0, 1}), test_lineage(9)).ok());
+}
+
+TEST(RingVersion, OnlyALegalStepFollows) {
+  const auto before = test_ring(4);
+  const auto intent = joined(before, {test_member(8)});
+  const std::vector<NewWeight> heavier = {{test_id(2), 500}};
+  for (const auto& after : {intent, leaving(before, {1, 2, 3}), removing(before, {1}),
+                            must(next_intent_weight(before, heavier))}) {
+    EXPECT_TRUE(follows(before, after).ok());
+    EXPECT_TRUE(follows(after, must(next_complete(after))).ok());
+    EXPECT_TRUE(follows(after, must(next_abort(after))).ok());
+    EXPECT_FALSE(follows(before, must(next_complete(after))).ok());
+    EXPECT_FALSE(follows(after, after).ok());
+  }
+  EXPECT_FALSE(follows(before, before).ok());
+  EXPECT_FALSE(follows(intent, joined(before, {test_member(9)})).ok());
+
+  // A join that slips in another change.
+  const std::vector<std::function<void(RingVersion&)>> extras = {
+      [](auto& v) { v.lineage = test_lineage(3); },
+      [](auto& v) { v.previous_lineage = test_lineage(3); },
+      [](auto& v) { ++v.number.value; },
+      [](auto& v) { v.partitions = 1024; },
+      [](auto& v) { v.synced = 3, v.synced_set = true; },
+      [](auto& v) { std::erase_if(v.members, [](auto& m) { return m.id == test_id(1); }); },
+      [](auto& v) { member(v, 1).weight = 7; },
+      [](auto& v) { member(v, 1).zone = "elsewhere"; },
+      [](auto& v) { member(v, 1).since.value = 1; },
+  };
+  for (std::size_t i = 0; i < extras.size(); ++i) {
+    auto after = intent;
+    extras[i](after);
+    EXPECT_FALSE(follows(before, after).ok()) << i;
+  }
+}
+
+TEST(RingVersion, InstancesDifferByLineageAndNumber) {
+  const auto before = test_ring(2);
+  const auto intent = joined(before, {test_member(8)});
+  EXPECT_NE(next_instance(before), next_instance(intent));
+  EXPECT_NE(next_instance(before),
+            next_instance(must(forced_remove(before, ids({1}), test_lineage(9)))));
+  EXPECT_LE(next_instance(before).size(), kPaxosInstanceSizeMax);
+}
+
+// --- Bytes ---
+
+RingVersion golden_version() {
+  auto version = test_ring(3);
+  version = must(next_complete(leaving(version, {2})));
+  return joined(version, {test_member(5, "rack-1", 250)});
+}
+
+TEST(RingVersion, FrozenBytesStayTheSame) {
+  EXPECT_EQ(hex(encode(golden_version())), hex(golden("ring_version.v1")));
+  EXPECT_EQ(must(decode_ring_version(golden("ring_version.v1"))), golden_version());
+}
+
+TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
+  const std::vector<std::function<void(RingVersion&)>> breaks = {
+      [](auto& v) { v.format = 0; },
+      [](auto& v) { v.number.value = 0; },
+      [](auto& v) { v.number.value = kRingNumberMax + 1; },
+      [](auto& v) { v.lineage = {}; },
+      [](auto& v) { v.previous_lineage = {}; },
+      [](auto& v) { v.copies = 0; },
+      [](auto& v) { v.copies = 8; },
+      [](auto& v) { v.synced = 0; },
+      [](auto& v) { v.synced = 1; },
+      [](auto& v) { v.synced = 4, v.synced_set = true; },
+      [](auto& v) { v.partitions = 0; },
+      [](auto& v) { v.partitions = 3; },
+      [](auto& v) { v.partitions = 131072; },
+      [](auto& v) { v.change = RingChange::kNone; },
+      [](auto& v) { v.change = RingChange::kLeave; },
+      [](auto& v) { v.change = static_cast<RingChange>(5); },
+      [](auto& v) { v.members.clear(); },
+      [](auto& v) { std::swap(v.members[0], v.members[1]); },
+      [](auto& v) { v.members.push_back(v.members.back()); },
+      [](auto& v) { v.members[0].key.raw[5] ^= 1; },
+      [](auto& v) { v.members[0].weight = 0; },
+      [](auto& v) { v.members[0].weight = 1001; },
+      [](auto& v) { v.members[0].next_weight = 5; },
+      [](auto& v) { v.members[0].zone = "a\n"; },
+      [](auto& v) { v.members[0].zone = std::string(33, 'a'); },
+      [](auto& v) { v.members[0].state = static_cast<RingMemberState>(0); },
+      [](auto& v) { v.members[0].state = static_cast<RingMemberState>(7); },
+      [](auto& v) { v.members[0].since.value = 0; },
+      [](auto& v) { v.members[0].since.value = v.number.value + 1; },
+      [](auto& v) {
+        for (auto& member : v.members) member.since.value = 1;
+      },
+  };
+  for (std::size_t i = 0; i < breaks.size(); ++i) {
+    auto version = golden_version();
+    breaks[i](version);
+    const auto decoded = decode_ring_version(encode(version));
+    ASSERT_FALSE(decoded.ok()) << i;
+    EXPECT_EQ(decoded.code(), Errc::kCorrupt) << i;
+  }
+  auto future = golden_version();
+  future.format = 2;
+  EXPECT_EQ(decode_ring_version(encode(future)).code(), Errc::kUnsupported);
+  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{2})).code(), Errc::kUnsupported);
+  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{1})).code(), Errc::kCorrupt);
+  EXPECT_EQ(decode_ring_version(pack(std::string("2"))).code(), Errc::kCorrupt);
+}
+
+TEST(RingVersion, RefusesEveryCutAndSurvivesEveryFlippedByte) {
+  const auto bytes = encode(golden_version());
+  for (std::size_t n = 0; n < bytes.size(); ++n) {
+    EXPECT_FALSE(decode_ring_version(View(bytes).substr(0, n)).ok());
+    for (int bit = 0; bit < 8; ++bit) {
+      auto flipped = bytes;
+      flipped[n] = static_cast<char>(flipped[n] ^ (1 << bit));
+      if (auto decoded = decode_ring_version(flipped)) {
+        EXPECT_TRUE(validate(*decoded).ok());
+      }
+    }
+  }
+}
+
+TEST(RingVersion, TheLargestVersionFitsAPaxosValue) {
+  RingMember member{test_id(0),      test_member(0).key, std::string(kZoneSizeMax, 'z'),
+                    kWeightMax,      kWeightMax - 1,     RingMemberState::kRemoved,
+                    {kRingNumberMax}};
+  EXPECT_LE(pack(member).size(), kRingMemberSizeMax);
+}
+
+}  // namespace
+}  // namespace starling::overlay

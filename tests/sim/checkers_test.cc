@@ -1,0 +1,234 @@
+// Each checker passes a good history and fails one that breaks its invariant.
+#include <gtest/gtest.h>
+
+#include "tests/sim/checkers.h"
+
+namespace starling::sim {
+namespace {
+
+// Alice and Bob with two devices each, Carol with one, a group of Alice and Bob.
+class Checkers : public ::testing::Test {
+ protected:
+  Checkers() {
+    for (const char* name : {"phone", "laptop"}) a.push_back(history.add_device("@alice", name));
+    for (const char* name : {"phone", "laptop"}) b.push_back(history.add_device("@bob", name));
+    c = history.add_device("@carol", "phone");
+    history.add_group("#ops", {"@alice", "@bob"});
+  }
+
+  SendIndex send(DeviceIndex from, const std::string& to, const std::string& body) {
+    return history.invoke(from, to, body, now += 1ms);
+  }
+  // Sent and acknowledged as number `seq` at position `id`.
+  SendIndex acked(DeviceIndex from, const std::string& to, const std::string& body,
+                  std::uint64_t seq, const std::string& id) {
+    const auto index = send(from, to, body);
+    history.acked(index, seq, id, 2, now += 1ms);
+    return index;
+  }
+  Delivery delivery(SendIndex index, DeviceIndex device, std::uint64_t seq, const std::string& id) {
+    const auto& s = history.sends()[index];
+    const auto& sender = history.devices()[s.device];
+    Delivery d;
+    d.device = device;
+    d.at = now += 1ms;
+    d.mailbox = s.to.starts_with("#") ? s.to : history.devices()[device].user;
+    // One dot for each mailbox and position.
+    d.dot = {WriterId{7}, dots.try_emplace(d.mailbox + id, dots.size() + 1).first->second};
+    d.id = id;
+    d.key = {sender.id, lane_to(mailbox_of(s.to)), seq};
+    d.from = sender.user;
+    d.to = s.to;
+    d.hash = s.hash;
+    d.size = s.size;
+    return d;
+  }
+  void deliver(SendIndex index, DeviceIndex device, std::uint64_t seq, const std::string& id) {
+    history.delivered(delivery(index, device, seq, id));
+  }
+  // To every device of both users.
+  void deliver_all(SendIndex index, std::uint64_t seq, const std::string& id) {
+    for (const auto device : {a[0], a[1], b[0], b[1]}) deliver(index, device, seq, id);
+  }
+  static void expect_only(const Violations& found, int invariant) {
+    ASSERT_FALSE(found.empty());
+    for (const auto& v : found) EXPECT_EQ(v.invariant, invariant) << v.text;
+  }
+
+  History history;
+  std::vector<DeviceIndex> a, b;
+  DeviceIndex c = 0;
+  Instant now = Instant{} + 1s;
+  std::map<std::string, std::uint64_t> dots;
+};
+
+TEST_F(Checkers, AGoodHistoryPassesAll) {
+  deliver_all(acked(a[0], "@bob", "one", 1, "id1"), 1, "id1");
+  deliver_all(acked(a[0], "@bob", "two", 2, "id2"), 2, "id2");
+  deliver_all(acked(b[0], "@alice", "three", 1, "id3"), 1, "id3");
+  deliver_all(acked(a[1], "#ops", "four", 1, "id4"), 1, "id4");
+  send(a[0], "@carol", "never answered");
+  const auto found = check_all(history, nullptr);
+  EXPECT_TRUE(found.empty()) << text(found);
+}
+
+TEST_F(Checkers, AnAckedMessageThatADeviceLacksIsFound) {
+  const auto m = acked(a[0], "@bob", "one", 1, "id1");
+  deliver(m, a[1], 1, "id1");
+  deliver(m, b[0], 1, "id1");
+  const auto found = check_delivered(history);
+  ASSERT_EQ(found.size(), 1u) << text(found);
+  EXPECT_NE(found[0].text.find("@bob/laptop"), std::string::npos);
+}
+
+TEST_F(Checkers, AVoidThatEatsAnAckedMessageIsFound) {
+  const auto m = acked(a[0], "#ops", "one", 1, "id1");
+  deliver_all(m, 1, "id1");
+  auto closed = delivery(m, b[0], 1, "id1");
+  closed.is_void = true;
+  history.delivered(closed);
+  expect_only(check_delivered(history), 1);
+}
+
+TEST_F(Checkers, AMessageThatOnlySomeDevicesShowIsFound) {
+  const auto m = send(a[0], "@bob", "unknown");
+  history.failed(m, Outcome::kUnknown, Errc::kTimeout, now);
+  deliver(m, b[0], 1, "id1");
+  expect_only(check_delivered(history), 1);
+}
+
+TEST_F(Checkers, OneKeyTwiceOnADeviceIsFound) {
+  const auto m = acked(a[0], "@bob", "one", 1, "id1");
+  deliver_all(m, 1, "id1");
+  EXPECT_TRUE(check_once(history).empty());
+  deliver(m, b[1], 1, "id0");
+  expect_only(check_once(history), 2);
+}
+
+TEST_F(Checkers, ASecondKeyForOneSendIsFound) {
+  const auto m = acked(a[0], "@bob", "one", 1, "id1");
+  deliver(m, b[0], 1, "id1");
+  deliver(m, b[1], 2, "id2");
+  expect_only(check_once(history), 2);
+}
+
+TEST_F(Checkers, NumbersOfASenderOutOfOrderAreFound) {
+  const auto one = acked(a[0], "#ops", "one", 1, "id5");
+  const auto two = acked(a[0], "#ops", "two", 2, "id4");
+  deliver_all(one, 1, "id5");
+  deliver_all(two, 2, "id4");
+  expect_only(check_sender_order(history), 3);
+}
+
+TEST_F(Checkers, ArrivalOrderDoesNotMatterButTheOrderOfIdsDoes) {
+  const auto one = acked(a[0], "#ops", "one", 1, "id1");
+  const auto two = acked(b[0], "#ops", "two", 1, "id2");
+  deliver(two, b[1], 1, "id2");
+  deliver(one, b[1], 1, "id1");
+  deliver(one, a[1], 1, "id1");
+  deliver(two, a[1], 1, "id2");
+  EXPECT_TRUE(check_total_order(history).empty());
+}
+
+TEST_F(Checkers, TwoDevicesWithDifferentOrdersAreFound) {
+  const auto one = acked(a[0], "#ops", "one", 1, "id1");
+  const auto two = acked(b[0], "#ops", "two", 1, "id2");
+  deliver(one, a[1], 1, "id1");
+  deliver(two, a[1], 1, "id2");
+  deliver(one, b[1], 1, "id3");
+  deliver(two, b[1], 1, "id2");
+  expect_only(check_total_order(history), 4);
+}
+
+TEST_F(Checkers, ABodyNobodySentIsFound) {
+  const auto m = acked(a[0], "@bob", "one", 1, "id1");
+  auto d = delivery(m, b[0], 1, "id1");
+  d.hash = 4711;
+  history.delivered(d);
+  expect_only(check_genuine(history), 7);
+}
+
+TEST_F(Checkers, AWrongSenderLaneNumberOrReaderIsFound) {
+  const auto m = acked(a[0], "@bob", "one", 1, "id1");
+  const auto good = delivery(m, b[0], 1, "id1");
+  for (int what = 0; what < 4; ++what) {
+    History copy = history;
+    auto d = good;
+    if (what == 0) d.from = "@carol";
+    if (what == 1) d.key.lane ^= 1;
+    if (what == 2) d.key.seq = 2;
+    if (what == 3) d.device = c;
+    copy.delivered(d);
+    expect_only(check_genuine(copy), 7);
+  }
+}
+
+TEST_F(Checkers, ARefusedMessageMayOnlyBeShownUntilItsVoidComes) {
+  const auto m = send(a[0], "#ops", "refused");
+  history.failed(m, Outcome::kRefused, Errc::kDenied, now);
+  deliver(m, b[0], 1, "id1");
+  expect_only(check_genuine(history), 7);
+  auto closed = delivery(m, b[0], 1, "id1");
+  closed.is_void = true;
+  history.delivered(closed);
+  EXPECT_TRUE(check_genuine(history).empty());
+}
+
+TEST_F(Checkers, ADotThatIsTwoChangesIsFound) {
+  const auto one = acked(a[0], "#ops", "one", 1, "id1");
+  const auto two = acked(a[0], "#ops", "two", 2, "id2");
+  auto first = delivery(one, b[0], 1, "id1");
+  auto second = delivery(two, b[1], 2, "id2");
+  history.delivered(first);
+  second.dot = first.dot;
+  history.delivered(second);
+  expect_only(check_dots(history), 8);
+}
+
+// Two nodes that own everything.
+class StoreCheckers : public Checkers {
+ protected:
+  StoreCheckers() {
+    stores.partition_count = 1;
+    stores.nodes = {{"n1", {}}, {"n2", {}}};
+    stores.owners[PartitionId{0}] = {0, 1};
+  }
+  void store(std::size_t node, const std::string& mailbox, SendIndex index) {
+    const auto& s = history.sends()[index];
+    auto& partition = stores.nodes[node].partitions[PartitionId{0}];
+    partition.entries.push_back(
+        {mailbox_of(mailbox), history.key_of(s), EntryId{}, false, s.hash});
+    partition.vector.raise(WriterId{1}, partition.entries.size());
+    partition.canonical += std::to_string(s.hash);
+  }
+  ClusterExport stores;
+};
+
+TEST_F(StoreCheckers, EveryOwnerMustHoldAnAckedMessageInBothMailboxes) {
+  const auto m = acked(a[0], "@bob", "one", 1, "id1");
+  for (std::size_t n : {0, 1}) store(n, "@bob", m);
+  store(0, "@alice", m);
+  const auto found = check_stored(history, stores);
+  ASSERT_EQ(found.size(), 1u) << text(found);
+  EXPECT_NE(found[0].text.find("n2 in @alice"), std::string::npos);
+  store(1, "@alice", m);
+  EXPECT_TRUE(check_stored(history, stores).empty());
+}
+
+TEST_F(StoreCheckers, OwnersWithDifferentVectorsAreFound) {
+  const auto m = acked(a[0], "#ops", "one", 1, "id1");
+  store(0, "#ops", m);
+  expect_only(check_converged(stores), 5);
+  store(1, "#ops", m);
+  EXPECT_TRUE(check_converged(stores).empty());
+}
+
+TEST_F(StoreCheckers, EqualVectorsWithDifferentBytesAreFound) {
+  const auto m = acked(a[0], "#ops", "one", 1, "id1");
+  for (std::size_t n : {0, 1}) store(n, "#ops", m);
+  stores.nodes[1].partitions[PartitionId{0}].canonical += "x";
+  expect_only(check_converged(stores), 5);
+}
+
+}  // namespace
+}  // namespace starling::sim

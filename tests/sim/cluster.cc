@@ -1,0 +1,287 @@
+#include "tests/sim/cluster.h"
+
+#include <cassert>
+
+#include "tests/sim/store_export.h"
+
+namespace starling::sim {
+
+using node::Node;
+
+SimCluster::SimCluster(World& world, ClusterOptions options)
+    : world_(world), options_(options), network_(world, options.network) {
+  for (std::size_t i = 0; i < options_.nodes; ++i) add_host();
+}
+
+SimCluster::~SimCluster() {
+  *alive_ = false;
+  for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    if (up(i)) crash(i, Crash::kProcess);
+  }
+}
+
+void SimCluster::add_host() {
+  auto host = std::make_unique<Host>();
+  const std::size_t i = hosts_.size();
+  host->name = "n" + std::to_string(i);
+  host->ip = "10.0.0." + std::to_string(i + 1);
+  host->config.data = "/" + host->name;
+  host->config.client = {host->ip, 7400};
+  host->config.link = {host->ip, 7401};
+  host->config.admin = {host->ip, 7402};
+  host->config.copies = options_.copies;
+  host->config.synced = options_.synced;
+  host->config.partitions = options_.partitions;
+  host->config.password_cost = kCheapest;
+  host->disk = std::make_unique<SimDisk>(world_, host->name, options_.disk);
+  hosts_.push_back(std::move(host));
+}
+
+Status SimCluster::form() {
+  for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    if (i > 0) {
+      TRY_ASSIGN(const Json invite, admin(0, "invite", Json::object()));
+      hosts_[i]->config.join_token = invite.at("token").get<std::string>();
+    }
+    TRY(start(i));
+    if (!run_until([&] { return up(i) && node(i).serving(); }, options_.form_limit)) {
+      return Error{Errc::kTimeout, hosts_[i]->name + " does not come to serve"};
+    }
+  }
+  return ok_status();
+}
+
+Result<std::size_t> SimCluster::add_node(Duration limit) {
+  const auto inviter = any_up();
+  if (!inviter) return Error{Errc::kUnavailable, "no node is up to invite"};
+  TRY_ASSIGN(const Json invite, admin(*inviter, "invite", Json::object()));
+  add_host();
+  const std::size_t i = hosts_.size() - 1;
+  hosts_[i]->config.join_token = invite.at("token").get<std::string>();
+  TRY(start(i));
+  if (!run_until([&] { return up(i) && node(i).serving(); }, limit)) {
+    return Error{Errc::kTimeout, hosts_[i]->name + " does not come to serve"};
+  }
+  return i;
+}
+
+Status SimCluster::start(std::size_t i) {
+  Host& host = *hosts_[i];
+  assert(!host.node);
+  world_.note(host.name, "start");
+  network_.set_power(host.ip, true);
+  host.loop = std::make_unique<SimLoop>(world_, host.name);
+  host.loop->step_clock(host.clock_offset);
+  host.loop->set_drift(host.drift_ppm);
+  host.transport = network_.attach(*host.loop, host.ip);
+  host.random = std::make_unique<SeededRandom>(world_.fork());
+  host.log = std::make_unique<overlay::Log>(
+      log_level_, [this, name = host.name](overlay::LogLevel, View line) {
+        world_.note(name, std::string(line));
+      });
+  Status status = ok_status();
+  host.loop->enter([&] {
+    auto opened = Node::open(
+        host.config,
+        node::Leaves{*host.loop, *host.transport, *host.random, *host.log, host.disk->env(),
+                     host.disk->committer(*host.loop),
+                     [disk = host.disk.get()] { return disk->free_bytes(); }, false});
+    if (!opened) {
+      status = opened.error();
+      return;
+    }
+    host.node = std::move(*opened);
+    host.node->start([this, i](const Error& error) { on_fatal(i, error); });
+  });
+  if (!status) {
+    clear(host);
+    return Error{status.code(), "starting " + host.name + ": " + status.error().text};
+  }
+  return ok_status();
+}
+
+// From inside a turn of the node: the process ends right after it.
+void SimCluster::on_fatal(std::size_t i, const Error& error) {
+  ++fatal_errors_;
+  world_.note(hosts_[i]->name, "fatal: " + error.text);
+  const auto* which = hosts_[i]->node.get();
+  world_.after(Duration(0), [this, i, which, alive = alive_] {
+    if (*alive && hosts_[i]->node.get() == which && up(i)) crash(i, Crash::kProcess);
+  });
+  world_.after(options_.supervisor_delay, [this, i, alive = alive_] {
+    if (*alive && !up(i)) (void)start(i);
+  });
+}
+
+void SimCluster::clear(Host& host) {
+  host.node.reset();
+  host.transport.reset();
+  host.log.reset();
+  host.random.reset();
+  host.loop.reset();
+}
+
+void SimCluster::crash(std::size_t i, Crash kind) {
+  Host& host = *hosts_[i];
+  if (!host.node) return;
+  const bool power = kind == Crash::kPower;
+  world_.note(host.name, power ? "power lost" : "killed");
+  host.loop->kill();
+  network_.drop_process(host.ip, power);
+  if (power) network_.set_power(host.ip, false);
+  host.disk->crash();
+  clear(host);
+  host.disk->after_crash(power);
+}
+
+Status SimCluster::restart(std::size_t i) { return up(i) ? ok_status() : start(i); }
+
+Status SimCluster::stop(std::size_t i, Duration limit) {
+  Host& host = *hosts_[i];
+  if (!host.node) return ok_status();
+  if (host.loop->paused()) resume(i);
+  auto done = std::make_shared<bool>(false);
+  host.loop->enter([&] { host.node->stop([done] { *done = true; }); });
+  const bool ended = run_until([&] { return *done || !up(i); }, limit);
+  if (!up(i)) return Error{Errc::kIo, host.name + " crashed while it stopped"};
+  world_.note(host.name, ended ? "stopped" : "did not stop in time");
+  network_.drop_process(host.ip, false);
+  host.loop->enter([&] { host.node.reset(); });
+  host.loop->kill();
+  clear(host);
+  if (!ended) return Error{Errc::kTimeout, host.name + " did not stop in time"};
+  return ok_status();
+}
+
+void SimCluster::pause(std::size_t i) {
+  if (!up(i)) return;
+  world_.note(hosts_[i]->name, "paused");
+  hosts_[i]->loop->pause();
+}
+
+void SimCluster::resume(std::size_t i) {
+  if (!up(i)) return;
+  world_.note(hosts_[i]->name, "resumed");
+  hosts_[i]->loop->resume();
+}
+
+void SimCluster::clock_step(std::size_t i, std::chrono::milliseconds by) {
+  world_.note(hosts_[i]->name, "clock stepped by " + std::to_string(by.count()) + " ms");
+  hosts_[i]->clock_offset += by;
+  if (up(i)) hosts_[i]->loop->step_clock(by);
+}
+
+void SimCluster::partition(const std::vector<std::vector<std::size_t>>& sides) {
+  std::vector<std::vector<std::string>> sets;
+  std::string what = "partition";
+  for (const auto& side : sides) {
+    auto& set = sets.emplace_back();
+    what += " {";
+    for (const auto i : side) {
+      set.push_back(ip(i));
+      what += " " + hosts_[i]->name;
+    }
+    what += " }";
+  }
+  world_.note("network", what);
+  network_.partition(sets);
+}
+
+void SimCluster::heal() {
+  world_.note("network", "healed");
+  network_.heal_all();
+}
+
+Status SimCluster::end_faults() {
+  heal();
+  network_.options().loss = 0;
+  network_.options().duplicate = 0;
+  network_.options().straggle = 0;
+  for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    network_.set_extra_latency(ip(i), Duration(0));
+    disk(i).hold(false);
+    disk(i).set_speed(options_.disk.sync_min, options_.disk.sync_max);
+    if (up(i) && hosts_[i]->loop->paused()) resume(i);
+    TRY(restart(i));
+  }
+  return ok_status();
+}
+
+Result<Json> SimCluster::admin(std::size_t i, const std::string& method, const Json& arguments,
+                               Duration limit) {
+  if (!up(i)) return Error{Errc::kUnavailable, hosts_[i]->name + " is down"};
+  auto answer = std::make_shared<std::optional<Result<Json>>>();
+  hosts_[i]->loop->enter([&] {
+    node(i).admin(method, arguments, [answer](Result<Json> r) { answer->emplace(std::move(r)); });
+  });
+  if (!run_until([&] { return answer->has_value(); }, limit)) {
+    return Error{Errc::kTimeout, hosts_[i]->name + " does not answer " + method};
+  }
+  return std::move(**answer);
+}
+
+bool SimCluster::all_serving() const {
+  for (const auto& host : hosts_) {
+    if (!host->node || !host->node->serving()) return false;
+  }
+  return true;
+}
+
+overlay::Endpoint SimCluster::client_address(std::size_t i) const {
+  return hosts_[i]->config.client;
+}
+
+std::optional<std::size_t> SimCluster::any_up() const {
+  for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    if (up(i) && !hosts_[i]->loop->paused()) return i;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::size_t> SimCluster::index_of(const std::string& id) {
+  for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    auto& known = hosts_[i]->id;
+    if (known.empty() && up(i)) {
+      const auto status = admin(i, "status", Json::object());
+      if (status) known = status->at("node").at("short").get<std::string>();
+    }
+    if (!known.empty() && id.starts_with(known)) return i;
+  }
+  return std::nullopt;
+}
+
+std::vector<std::size_t> SimCluster::owners_of(const std::string& address) {
+  std::vector<std::size_t> out;
+  const auto asked = any_up();
+  if (!asked) return out;
+  const auto where = admin(*asked, "where", {{"address", address}});
+  if (!where) return out;
+  for (const auto& owner : where->at("owners")) {
+    if (auto i = index_of(owner.at("short").get<std::string>())) out.push_back(*i);
+  }
+  return out;
+}
+
+Result<ClusterExport> SimCluster::stop_and_export() {
+  ClusterExport out;
+  const auto asked = any_up();
+  if (!asked) return Error{Errc::kUnavailable, "no node is up"};
+  TRY_ASSIGN(const Json ring, admin(*asked, "ring", {{"partitions", true}}));
+  out.partition_count = ring.at("partitions").get<std::uint32_t>();
+  std::uint16_t number = 0;
+  for (const auto& row : ring.at("table")) {
+    auto& owners = out.owners[PartitionId{number++}];
+    for (const auto& id : row) {
+      if (auto i = index_of(id.get<std::string>())) owners.push_back(*i);
+    }
+  }
+  for (std::size_t i = 0; i < hosts_.size(); ++i) TRY(stop(i));
+  for (auto& host : hosts_) {
+    TRY_ASSIGN(auto exported, export_store(*host->disk, host->config.data, out.partition_count));
+    exported.name = host->name;
+    out.nodes.push_back(std::move(exported));
+  }
+  return out;
+}
+
+}  // namespace starling::sim

@@ -1,0 +1,126 @@
+// SimCluster: real nodes on simulated leaves, one process on each host.
+//
+// Host 0 founds the cluster; the others join by invitation, one after the other. A crash destroys the
+// node at once: as a killed process (its writes are in the page cache, its streams are reset) or as a
+// machine without power (unsynced bytes are gone, nobody is told). A node that reports a fatal error is
+// killed and started again, as a supervisor would.
+// Thread: the world's; call it from outside of all loops.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node/node.h"
+#include "tests/sim/history.h"
+#include "tests/sim/sim_disk.h"
+#include "tests/sim/sim_loop.h"
+#include "tests/sim/sim_network.h"
+#include "tests/sim/world.h"
+
+namespace starling::sim {
+
+using node::Json;
+
+struct ClusterOptions {
+  std::size_t nodes = 3;
+  std::uint8_t copies = 3;
+  std::uint8_t synced = 0;         // 0: majority.
+  std::uint32_t partitions = 16;
+  NetworkOptions network;
+  DiskOptions disk;
+  Duration supervisor_delay = 1s;  // From a fatal error to the next start.
+  Duration form_limit = 120s;
+};
+
+enum class Crash { kProcess, kPower };
+
+class SimCluster {
+ public:
+  SimCluster(World& world, ClusterOptions options);
+  ~SimCluster();
+  SimCluster(const SimCluster&) = delete;
+  SimCluster& operator=(const SimCluster&) = delete;
+
+  // Starts all nodes and waits until each serves.
+  Status form();
+  // One more host, invited by a node that is up; waits until it serves. Its index.
+  Result<std::size_t> add_node(Duration limit);
+
+  void crash(std::size_t i, Crash kind);
+  Status restart(std::size_t i);
+  // In order: tells the others, marks the store clean. Kills after `limit`.
+  Status stop(std::size_t i, Duration limit = 60s);
+  void pause(std::size_t i);
+  void resume(std::size_t i);
+  void clock_step(std::size_t i, std::chrono::milliseconds by);
+  // Between nodes by index; each client host counts to the side of the node given in sides_of_clients
+  // of the workload, and is cut from none here.
+  void partition(const std::vector<std::vector<std::size_t>>& sides);
+  void heal();
+  // Ends every fault: cuts, pauses, slow disks, loss; starts what is down.
+  Status end_faults();
+
+  void run_for(Duration duration) { world_.run_for(duration); }
+  bool run_until(const std::function<bool()>& done, Duration limit) {
+    return world_.run_until(done, limit);
+  }
+  // One operator request, run to its answer.
+  Result<Json> admin(std::size_t i, const std::string& method, const Json& arguments,
+                     Duration limit = 30s);
+
+  [[nodiscard]] std::size_t size() const { return hosts_.size(); }
+  [[nodiscard]] bool up(std::size_t i) const { return hosts_[i]->node != nullptr; }
+  [[nodiscard]] bool all_serving() const;
+  [[nodiscard]] node::Node& node(std::size_t i) { return *hosts_[i]->node; }
+  [[nodiscard]] SimDisk& disk(std::size_t i) { return *hosts_[i]->disk; }
+  [[nodiscard]] const std::string& ip(std::size_t i) const { return hosts_[i]->ip; }
+  [[nodiscard]] overlay::Endpoint client_address(std::size_t i) const;
+  // Index of the node with this id, short or long. nullopt for a stranger.
+  std::optional<std::size_t> index_of(const std::string& id);
+  // Owners of the partition of `address`, in preference order, asked from the first node that is up.
+  std::vector<std::size_t> owners_of(const std::string& address);
+
+  SimNetwork& network() { return network_; }
+  World& world() { return world_; }
+  [[nodiscard]] std::size_t fatal_errors() const { return fatal_errors_; }
+  // Log lines of the nodes go into the trace.
+  void trace_logs(overlay::LogLevel level) { log_level_ = level; }
+
+  // Stops all nodes in order and reads their stores. Nothing can be started afterwards.
+  Result<ClusterExport> stop_and_export();
+
+ private:
+  struct Host {
+    std::string name;
+    std::string ip;
+    node::Config config;
+    std::string id;  // Short id, once known.
+    double drift_ppm = 0;
+    std::chrono::milliseconds clock_offset{0};
+    std::unique_ptr<SimDisk> disk;
+    // Of the running process; destroyed from the bottom up.
+    std::unique_ptr<SimLoop> loop;
+    std::unique_ptr<overlay::Transport> transport;
+    std::unique_ptr<SeededRandom> random;
+    std::unique_ptr<overlay::Log> log;
+    std::unique_ptr<node::Node> node;
+  };
+
+  void add_host();
+  Status start(std::size_t i);
+  void clear(Host& host);
+  void on_fatal(std::size_t i, const Error& error);
+  std::optional<std::size_t> any_up() const;
+
+  World& world_;
+  const ClusterOptions options_;
+  SimNetwork network_;
+  std::vector<std::unique_ptr<Host>> hosts_;
+  std::size_t fatal_errors_ = 0;
+  overlay::LogLevel log_level_ = overlay::LogLevel::kInfo;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace starling::sim

@@ -1,0 +1,124 @@
+// History: what the clients of a run did and saw, and what the nodes hold in the end. Checkers read it.
+//
+// Every body in a simulation is unique, so its hash names the send that it belongs to, whatever key,
+// id or dot the cluster gave it.
+// Thread: value types.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "crypto/result.h"
+#include "overlay/clock.h"
+#include "storage/ids.h"
+#include "storage/version_vector.h"
+
+namespace starling::sim {
+
+using DeviceIndex = std::size_t;
+using SendIndex = std::size_t;
+
+enum class Outcome {
+  kPending,  // No answer yet.
+  kAcked,
+  kRefused,  // The cluster said for good that it will not.
+  kUnknown,  // Given up: may or may not have happened.
+};
+
+struct DeviceInfo {
+  std::string user;  // "@alice"
+  std::string name;
+  DeviceId id;
+};
+
+struct SendRecord {
+  DeviceIndex device = 0;
+  std::string to;
+  std::uint64_t hash = 0;  // Of the body.
+  std::size_t size = 0;
+  Instant invoked;
+  Instant ended;
+  Outcome outcome = Outcome::kPending;
+  Errc error{};            // kRefused, kUnknown.
+  std::uint64_t seq = 0;   // kAcked: the number in the lane.
+  std::string id;          // kAcked: the position.
+  std::uint8_t copies = 0;
+};
+
+// One event that a device handed to its application.
+struct Delivery {
+  DeviceIndex device = 0;
+  Instant at;
+  std::string mailbox;
+  Dot dot;
+  std::string id;
+  MessageKey key;
+  std::string from;
+  std::string to;
+  bool is_void = false;
+  std::uint64_t hash = 0;
+  std::size_t size = 0;
+};
+
+class History {
+ public:
+  DeviceIndex add_device(const std::string& user, const std::string& name);
+  // Members for the whole run: workloads make their groups before they send.
+  void add_group(const std::string& group, std::set<std::string> members);
+
+  SendIndex invoke(DeviceIndex device, const std::string& to, View body, Instant now);
+  void acked(SendIndex send, std::uint64_t seq, const std::string& id, std::uint8_t copies,
+             Instant now);
+  void failed(SendIndex send, Outcome outcome, Errc error, Instant now);
+  void delivered(Delivery delivery) { deliveries_.push_back(std::move(delivery)); }
+
+  [[nodiscard]] const std::vector<DeviceInfo>& devices() const { return devices_; }
+  [[nodiscard]] const std::vector<SendRecord>& sends() const { return sends_; }
+  [[nodiscard]] const std::vector<Delivery>& deliveries() const { return deliveries_; }
+  [[nodiscard]] const SendRecord* send_of(std::uint64_t hash) const;
+  [[nodiscard]] MessageKey key_of(const SendRecord& send) const;  // REQUIRES: acked.
+  // Users that get what `send` says: the members of the group, or both ends.
+  [[nodiscard]] std::set<std::string> readers(const SendRecord& send) const;
+  [[nodiscard]] std::size_t count(Outcome outcome) const;
+  [[nodiscard]] std::string text(const SendRecord& send) const;
+  [[nodiscard]] std::string text(DeviceIndex device) const;
+
+ private:
+  std::vector<DeviceInfo> devices_;
+  std::map<std::string, std::set<std::string>> groups_;
+  std::vector<SendRecord> sends_;
+  std::unordered_map<std::uint64_t, SendIndex> by_hash_;
+  std::vector<Delivery> deliveries_;
+};
+
+std::uint64_t body_hash(View body);
+
+// What one node holds of one partition.
+struct StoredEntry {
+  MailboxId mailbox;
+  MessageKey key;
+  EntryId id;
+  bool is_void = false;
+  std::uint64_t hash = 0;
+};
+struct PartitionExport {
+  storage::VersionVector vector;
+  Bytes canonical;  // Equal states have equal bytes.
+  std::vector<StoredEntry> entries;
+};
+struct NodeExport {
+  std::string name;
+  std::map<PartitionId, PartitionExport> partitions;
+};
+struct ClusterExport {
+  std::uint32_t partition_count = 0;
+  std::vector<NodeExport> nodes;
+  std::map<PartitionId, std::vector<std::size_t>> owners;  // Indexes into nodes.
+};
+
+}  // namespace starling::sim

@@ -1,0 +1,119 @@
+// Whole clusters under random faults, one seed after the other.
+//
+// STARLING_SEEDS=from..to chooses the seeds (default 1..6); a failing one says how to run it again.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "crypto/init.h"
+#include "tests/sim/run.h"
+
+namespace starling::sim {
+namespace {
+
+struct Seeds {
+  std::uint64_t from = 1;
+  std::uint64_t to = 6;
+};
+
+Seeds seeds() {
+  Seeds out;
+  const char* text = std::getenv("STARLING_SEEDS");
+  if (text == nullptr) return out;
+  const std::string range = text;
+  const auto dots = range.find("..");
+  out.from = std::stoull(range);
+  out.to = dots == std::string::npos ? out.from : std::stoull(range.substr(dots + 2));
+  return out;
+}
+
+RunOptions base(std::uint64_t seed) {
+  RunOptions options;
+  options.seed = seed;
+  options.length = 20s;
+  return options;
+}
+
+class Scenarios : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { ASSERT_TRUE(crypto_init()); }
+  // Runs `options` for each seed.
+  static void for_seeds(RunOptions (*make)(std::uint64_t seed)) {
+    double virtual_seconds = 0;
+    double real_seconds = 0;
+    const auto range = seeds();
+    for (auto seed = range.from; seed <= range.to; ++seed) {
+      const auto report = run(make(seed));
+      EXPECT_TRUE(report.passed()) << report.text();
+      EXPECT_GT(report.acked, 0u) << report.text();
+      virtual_seconds += report.virtual_seconds;
+      real_seconds += report.real_seconds;
+    }
+    std::printf("%.0f virtual cluster-seconds in %.1f s: %.0f per second\n", virtual_seconds,
+                real_seconds, virtual_seconds / real_seconds);
+  }
+};
+
+TEST_F(Scenarios, CalmClusterKeepsItsPromises) {
+  auto options = base(1);
+  options.faults = {false, false, false, false, false, false, 1s, 6s, 500ms, 8s};
+  options.workload.reconnect = 0;
+  options.workload.restart = 0;
+  const auto report = run(options);
+  EXPECT_TRUE(report.passed()) << report.text();
+  EXPECT_EQ(report.acked, report.sends) << report.text();
+}
+
+TEST_F(Scenarios, SameSeedGivesTheSameRun) {
+  auto options = base(3);
+  options.cluster.network = rough_network();
+  options.length = 8s;
+  const auto first = run(options);
+  const auto second = run(options);
+  EXPECT_EQ(first.digest, second.digest) << first.text() << second.text();
+  EXPECT_EQ(first.events, second.events);
+  options.seed = 4;
+  EXPECT_NE(run(options).digest, first.digest);
+}
+
+TEST_F(Scenarios, LossyDatagramsChangeNothing) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.cluster.network = rough_network();
+    options.cluster.network.loss = 0.15;
+    options.faults.crashes = options.faults.partitions = options.faults.pauses = false;
+    return options;
+  });
+}
+
+TEST_F(Scenarios, CrashesAndPowerLossLoseNothingAcknowledged) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.cluster.network = rough_network();
+    options.faults.partitions = false;
+    return options;
+  });
+}
+
+TEST_F(Scenarios, PartitionsHealIntoOneOrder) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.cluster.network = rough_network();
+    options.faults.crashes = false;
+    return options;
+  });
+}
+
+TEST_F(Scenarios, EverythingAtOnceOnFiveNodes) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.cluster.nodes = 5;
+    options.cluster.network = rough_network();
+    options.faults.both = true;
+    return options;
+  });
+}
+
+}  // namespace
+}  // namespace starling::sim

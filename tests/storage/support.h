@@ -1,0 +1,169 @@
+// What the tests of the store share: a committer that the test drives, a store on a disk in memory,
+// and changes in one line.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "crypto/random.h"
+#include "storage/engine.h"
+#include "storage/store.h"
+#include "tests/storage/crash_env.h"
+
+namespace starling::testing {
+
+// Holds every batch until the test says how it ends.
+class ManualCommits {
+ public:
+  bool sync = true;  // false: a committer that forgets its promise.
+
+  storage::CommitterFactory factory() {
+    return [this](rocksdb::DB& db) -> std::unique_ptr<storage::Committer> {
+      return std::make_unique<Committer>(*this, db);
+    };
+  }
+  [[nodiscard]] std::size_t waiting() const { return jobs_.size(); }
+
+  void finish_one() {
+    Job job = take();
+    rocksdb::WriteOptions options;
+    options.sync = sync;
+    ASSERT_TRUE(job.db->Write(options, job.batch.get()).ok());
+    job.done(ok_status());
+  }
+  void finish_all() {
+    while (!jobs_.empty()) finish_one();
+  }
+  void fail_one() { take().done(Error{Errc::kIo, "the disk said no"}); }
+
+ private:
+  struct Job {
+    rocksdb::DB* db;
+    std::unique_ptr<rocksdb::WriteBatch> batch;
+    storage::Committer::Done done;
+  };
+  class Committer final : public storage::Committer {
+   public:
+    Committer(ManualCommits& owner, rocksdb::DB& db) : owner_(owner), db_(db) {}
+    ~Committer() override { owner_.jobs_.clear(); }
+    void commit(std::unique_ptr<rocksdb::WriteBatch> batch, Done done) override {
+      owner_.jobs_.push_back({&db_, std::move(batch), std::move(done)});
+    }
+
+   private:
+    ManualCommits& owner_;
+    rocksdb::DB& db_;
+  };
+  Job take() {
+    Job job = std::move(jobs_.front());
+    jobs_.pop_front();
+    return job;
+  }
+  std::deque<Job> jobs_;
+};
+
+inline constexpr std::uint32_t kTestPartitions = 16;
+
+// One store, its disk and its committer.
+struct StoreBox {
+  CrashEnv disk;
+  ManualCommits commits;
+  SeededRandom random{7};
+  std::unique_ptr<storage::Store> store;
+
+  storage::StoreOptions options() {
+    return {"/store", disk.env(), commits.factory(), &random, kTestPartitions, false};
+  }
+  void open() {
+    auto opened = storage::Store::open(options());
+    ASSERT_TRUE(opened.ok()) << opened.error().text;
+    store = std::move(*opened);
+  }
+  void sync() {
+    store->flush();
+    commits.finish_all();
+  }
+  void close_cleanly() {
+    sync();
+    const auto status = store->close_cleanly();
+    ASSERT_TRUE(status.ok()) << status.error().text;
+    store.reset();
+  }
+  void lose_power() {
+    disk.freeze();
+    store.reset();
+    disk.drop_unsynced();
+    disk.thaw();
+  }
+  using Rows = std::vector<std::pair<Bytes, Bytes>>;
+  // All rows of each family as they are on disk. REQUIRES: the store is closed.
+  std::vector<Rows> rows(std::initializer_list<storage::ColumnFamily> families) {
+    auto engine = storage::Engine::open({"/store", disk.env(), false});
+    std::vector<Rows> out;
+    for (const auto family : families) {
+      out.emplace_back();
+      storage::Engine::Scan scan(**engine, family, {});
+      for (scan->SeekToFirst(); scan.valid(); scan->Next()) {
+        out.back().emplace_back(scan.key(), scan.value());
+      }
+    }
+    return out;
+  }
+};
+
+inline const MailboxId kAlice = [] {
+  MailboxId id;
+  id.raw = {0x12, 0x34, 'a', 'l', 'i', 'c', 'e'};
+  return id;
+}();
+inline const MailboxId kBob = [] {  // In the same partition as kAlice.
+  MailboxId id;
+  id.raw = {0x12, 0x99, 'b', 'o', 'b'};
+  return id;
+}();
+inline const MailboxId kCarol = [] {
+  MailboxId id;
+  id.raw = {0xf0, 0x01, 'c', 'a', 'r', 'o', 'l'};
+  return id;
+}();
+
+inline DeviceId device(std::uint8_t number) {
+  DeviceId id;
+  id.raw[15] = number;
+  return id;
+}
+
+// What the views of a change borrow from must be a literal or outlive it.
+inline storage::ChangeView entry(const MailboxId& mailbox, std::uint64_t seq, Hlc time,
+                                 View body = "hello", WriterId minted_by = WriterId{77}) {
+  storage::ChangeView change;
+  change.kind = storage::ChangeKind::kEntry;
+  change.mailbox = mailbox;
+  change.entry.id = {time, minted_by};
+  change.entry.key = {device(1), 5, seq};
+  change.entry.conversation = kBob;
+  change.entry.from = "@bob";
+  change.entry.to = "@alice";
+  change.entry.body = body;
+  return change;
+}
+inline storage::ChangeView closing(const MailboxId& mailbox, std::uint64_t seq, Hlc time) {
+  auto change = entry(mailbox, seq, time, "");
+  change.kind = storage::ChangeKind::kVoid;
+  return change;
+}
+inline storage::ChangeView reg(const MailboxId& mailbox, View key, View value, Hlc time,
+                               storage::MergeKind merge = storage::MergeKind::kLww,
+                               WriterId writer = WriterId{77}) {
+  storage::ChangeView change;
+  change.kind = storage::ChangeKind::kRegister;
+  change.mailbox = mailbox;
+  change.reg = {merge, {time, writer}, key, value};
+  return change;
+}
+
+}  // namespace starling::testing
