@@ -98,6 +98,7 @@ NodeImpl::~NodeImpl() = default;
 Status NodeImpl::begin() {
   wire();
   TRY(load_ring());
+  store_->flush();  // What was put before there was a hook to ask for it.
   TRY(bind_ports());
   return open_membership();
 }

@@ -11,7 +11,10 @@ void RocksStore::on_synced(std::function<void(std::span<const SyncedChange>)> wa
   watchers_.push_back(std::move(watcher));
 }
 
-void RocksStore::on_dirty(std::function<void()> hook) { dirty_hook_ = std::move(hook); }
+void RocksStore::on_dirty(std::function<void()> hook) {
+  dirty_hook_ = std::move(hook);
+  if (dirty_ && dirty_hook_) dirty_hook_();  // Something was gathered before anybody listened.
+}
 
 void RocksStore::on_fatal(std::function<void(const Error&)> hook) {
   fatal_hook_ = std::move(hook);

@@ -1,4 +1,5 @@
 // starling user ... and group ...: accounts and groups, over the admin socket.
+#include <algorithm>
 #include <iostream>
 
 #include "crypto/init.h"
@@ -143,11 +144,16 @@ Json user_names(const Arguments& arguments, const std::string& option) {
 
 int group_create(const Arguments& arguments) {
   const std::string group = group_name(arguments.text("group"));
-  Json question = {{"group", group}, {"members", user_names(arguments, "member")}};
-  if (arguments.has("owner")) question["owner"] = user_name(arguments.text("owner"));
+  Json members = user_names(arguments, "member");
+  if (!arguments.has("owner") && members.empty()) {
+    return complain(kExitUsage, "a group needs an owner: name its first member, or give --owner USER");
+  }
+  const Json owner = arguments.has("owner") ? Json(user_name(arguments.text("owner"))) : members.front();
+  members.erase(std::remove(members.begin(), members.end(), owner), members.end());
   Json answer;
+  const Json question = {{"group", group}, {"members", members}, {"owner", owner}};
   if (const int code = admin_call(arguments, "group.create", question, answer); code != kExitOk) return code;
-  std::cout << group << " created\n";
+  std::cout << group << " created, owned by " << owner.get<std::string>() << "\n";
   return kExitOk;
 }
 
@@ -298,8 +304,8 @@ Command group_create_command() {
       .name = "group create",
       .summary = "create a group",
       .usage = "group create GROUP [USER...] [--owner USER]",
-      .about = "Creates a group with these members. Group names begin with #, which a shell takes for a\n"
-               "comment unless quoted; it may be left out here.\n\n"
+      .about = "Creates a group with these members; the first one owns it, unless --owner says who. Group\n"
+               "names begin with #, which a shell takes for a comment unless quoted; here it may be left out.\n\n"
                "Examples:\n"
                "  starling group create ops alice bob --owner alice\n",
       .options =

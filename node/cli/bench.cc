@@ -1,4 +1,5 @@
-// starling bench: the command, its measuring and its report. The scenarios are in bench_scenarios.cc.
+// starling bench: the command, its measuring and its report. The scenarios are in
+// bench_scenarios.cc.
 #include "node/cli/bench.h"
 
 #include <csignal>

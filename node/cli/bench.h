@@ -1,8 +1,8 @@
 // Bench: measures a cluster from outside, with real clients over the real protocol.
 //
-// Every scenario counts what it sent and what arrived, so a fast run that lost something is a failed
-// run. With a rate, latency counts from the moment a message was due, not from when we got around to
-// it (no coordinated omission). A body carries its due time and its sender.
+// Every scenario counts what it sent and what arrived, so a fast run that lost something is a
+// failed run. With a rate, latency counts from the moment a message was due, not from when we got
+// around to it (no coordinated omission). A body carries its due time and its sender.
 // Thread: the main thread; it runs the loop.
 #pragma once
 

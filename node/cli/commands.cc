@@ -19,6 +19,11 @@ std::vector<Command> all_commands() {
       group_add_command(),
       group_list_command(),
       group_members_command(),
+      send_command(),
+      tail_command(),
+      chat_command(),
+      replay_command(),
+      bench_command(),
   };
 }
 

@@ -113,6 +113,7 @@ void NodeProcess::announce() const {
 void NodeProcess::watch() {
   if (stopping_) return;
   if (node_->serving()) {
+    served_ = true;
     drop_join_token(config_);
     std::cout << "serving" << std::endl;
     return;
@@ -155,10 +156,14 @@ void NodeProcess::on_signal() {
 
 // Nothing more may be written, so nothing is destroyed in order either.
 void NodeProcess::on_fatal(const Error& error) {
-  log_.error("stopping: the disk cannot be trusted", {{"cause", error}});
+  remove_addresses();
+  if (!served_ && !config_.join_token.empty()) {
+    complain(kExitFailed, "cannot join: " + error.text + next_step(error.code) +
+                              "\n  A member gives a new token with: starling invite");
+    std::_Exit(kExitFailed);
+  }
   complain(kExitFatal, error.text + "\n  The node stopped so that nothing is acknowledged that may be lost. "
                                     "Check the disk, then start it again.");
-  remove_addresses();
   std::_Exit(kExitFatal);
 }
 

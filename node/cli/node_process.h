@@ -44,6 +44,7 @@ class NodeProcess {
   std::unique_ptr<Node> node_;
   std::string last_state_;
   bool asking_ = false;
+  bool served_ = false;
   bool stopping_ = false;
   int exit_code_ = kExitOk;
   overlay::Timer watch_;

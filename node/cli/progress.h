@@ -1,7 +1,7 @@
 // Progress: one line that says how far a long command is.
 //
-// On a terminal the line is redrawn in place, at most every 100 ms; otherwise a plain line is printed
-// every few seconds, so that logs stay readable. It goes to standard error.
+// On a terminal the line is redrawn in place, at most every 100 ms; otherwise a plain line is
+// printed every few seconds, so that logs stay readable. It goes to standard error.
 // Thread: one.
 #pragma once
 

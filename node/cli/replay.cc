@@ -1,4 +1,6 @@
-// starling replay: plays a conversation of many people through the cluster, and proves what arrived.
+// starling replay: plays a conversation of many people through the cluster, and proves what
+// arrived.
+#include <cassert>
 #include <csignal>
 #include <iostream>
 #include <map>
@@ -145,7 +147,6 @@ class Replay {
   void play() {
     const double seconds = std::max(script_.seconds(), 0.001);
     speed_ = arguments_.has("speed") ? arguments_.real("speed") : seconds / kDemoSeconds;
-    for (const auto& line : script_.lines) total_ += line.direct == Line::kNobody ? 1 : 2;
     start_ = progressed_ = steady_now();
     tick();
     loop_.run();
@@ -376,7 +377,6 @@ class Replay {
   bool half_said_ = false;    // Its room has heard it, the addressee not yet.
   bool verifying_ = false;
   bool interrupted_ = false;
-  std::size_t total_ = 0;
   std::size_t open_ = 0;
   std::uint64_t acked_ = 0;
   std::uint64_t retried_ = 0;

@@ -1,10 +1,11 @@
 // ReplayProof: compares what every device has with what was sent and acknowledged.
 //
-// The expectation comes from the senders alone: a device that follows a conversation must have every
-// acknowledged message of it, exactly once, with the same bytes, in the order of the positions (entry
-// ids); that order must keep each sender's own order and be the same on every device. Messages of
-// devices that are not part of this run are counted and left alone. A message that came later than one
-// that stands behind it (a late insert after a failover) is counted, not a fault.
+// The expectation comes from the senders alone: a device that follows a conversation must have
+// every acknowledged message of it, exactly once, with the same bytes, in the order of the
+// positions (entry ids); that order must keep each sender's own order and be the same on every
+// device. Messages of devices that are not part of this run are counted and left alone. A message
+// that came later than one that stands behind it (a late insert after a failover) is counted, not a
+// fault.
 // Thread: value type, pure.
 #pragma once
 
@@ -48,8 +49,8 @@ class ReplayProof {
   };
 
   Conversation add_conversation(std::string name);
-  // A device that must get what is said in the conversations it follows. `id` is the zero id for one
-  // that never sends.
+  // A device that must get what is said in the conversations it follows. `id` is the zero id for
+  // one that never sends.
   Device add_device(std::string name, const DeviceId& id);
   void follow(Device device, Conversation conversation);
 

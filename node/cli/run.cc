@@ -13,9 +13,26 @@
 namespace starling::node::cli {
 namespace {
 
+// Something is in the folder, and none of it is a node's.
+bool has_other_files(const std::string& data) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  for (const char* ours : {"store", "starling.conf", "join-token"}) {
+    if (fs::exists(data + "/" + ours, error)) return false;
+  }
+  for (const auto& entry : fs::directory_iterator(data, error)) {
+    if (entry.path().extension() != ".log") return true;
+  }
+  return false;
+}
+
 int run(const Arguments& arguments) {
   auto config = make_config(arguments);
   if (!config) return complain(kExitUsage, config.error().text);
+  if (has_other_files(config->data)) {
+    return complain(kExitFailed, "the folder " + config->data +
+                                     " is in use for something else: give an empty or a new one with --data");
+  }
   return run_node(*config);
 }
 
@@ -64,6 +81,7 @@ int join(const Arguments& arguments) {
   auto config = make_config(arguments);
   if (!config) return complain(kExitUsage, config.error().text);
   config->join_token = arguments.text("token");
+  if (config->join_token == "-") std::cin >> config->join_token;
   if (auto good = check_token(config->join_token); !good) {
     return complain(kExitFailed, "this token cannot be used: " + good.error().text +
                                      "\n  A member gives a new one with: starling invite");
@@ -128,12 +146,14 @@ Command join_command() {
   return {
       .name = "join",
       .summary = "start a node that joins a cluster, with a token from `starling invite`",
-      .usage = "join TOKEN [--data FOLDER] [options]",
+      .usage = "join TOKEN|- [--data FOLDER] [options]",
       .about = "Starts a new node in an empty data folder and asks the cluster that gave the token to take\n"
                "it in. It copies its share of the data, says when it serves, and keeps running. Later, and\n"
-               "also when it was stopped before it served, start it with `starling run`.\n\n"
+               "also when it was stopped before it served, start it with `starling run`. The token holds the\n"
+               "secret of the cluster, and others on the machine can see command lines: - reads it from\n"
+               "standard input.\n\n"
                "Examples:\n"
-               "  starling join \"$(ssh first-node starling invite)\" --link 192.0.2.8:7401\n",
+               "  ssh first-node starling invite | starling join - --link 192.0.2.8:7401\n",
       .options =
           [](po::options_description& options) {
             add_node_options(options);

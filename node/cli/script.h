@@ -1,8 +1,8 @@
 // Script: who says what, where and when; what `replay` plays.
 //
 // It comes from a file of JSON lines {"t": seconds, "room", "from", "text"} or from the generator.
-// Rooms become groups and speakers become users. A line that begins with the nick of somebody who has
-// spoken in the room ("nick: " or "nick, ") is also said to that user directly.
+// Rooms become groups and speakers become users. A line that begins with the nick of somebody who
+// has spoken in the room ("nick: " or "nick, ") is also said to that user directly.
 // Thread: value type; pure but for reading the file.
 #pragma once
 
@@ -48,13 +48,13 @@ struct GeneratorOptions {
   std::size_t speakers = 200;
   double seconds = 600;
 };
-// A made-up conversation shaped like a real one: few rooms and speakers say most of it (Zipf), sizes
-// are log-normal (median 47 bytes, 99 % under 308, at most 4 KB), people answer each other in bursts,
-// and some write in other scripts.
+// A made-up conversation shaped like a real one: few rooms and speakers say most of it (Zipf),
+// sizes are log-normal (median 47 bytes, 99 % under 308, at most 4 KB), people answer each other in
+// bursts, and some write in other scripts.
 Script generate_script(const GeneratorOptions& options);
 
-// A name with the characters that addresses do not allow written as "~hh", and "~" itself as well, so
-// that different names stay different. `unescape_name` is the way back.
+// A name with the characters that addresses do not allow written as "~hh", and "~" itself as well,
+// so that different names stay different. `unescape_name` is the way back.
 std::string escape_name(View name);
 std::string unescape_name(View name);
 

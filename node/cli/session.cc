@@ -2,12 +2,11 @@
 
 #include <csignal>
 #include <filesystem>
-#include <fstream>
 
 #include "crypto/init.h"
 #include "crypto/text.h"
 #include "node/cli/admin_client.h"
-#include "node/cli/terminal.h"
+#include "node/cli/prompt.h"
 #include "node/version.h"
 
 namespace starling::node::cli {
@@ -15,15 +14,6 @@ namespace {
 
 constexpr unsigned kSlotsMax = 16;  // Runs of one user at a time, each a device of its own.
 constexpr Duration kMintTimeout = 10s;
-
-Result<std::string> read_password_file(const std::string& path) {
-  std::ifstream in(path);
-  std::string line;
-  if (!in || !std::getline(in, line)) {
-    return Error{Errc::kNotFound, "no password in " + path + "; its first line should be one"};
-  }
-  return line;
-}
 
 Result<StateFile> open_state(const Arguments& arguments, const std::string& user) {
   if (arguments.given("state")) return StateFile::open(arguments.text("state"));
@@ -73,12 +63,9 @@ Status find_credentials(const Arguments& arguments, ClientState& state, std::str
     state.token = arguments.text("token");
     return ok_status();
   }
-  if (arguments.given("password")) {
-    password = arguments.text("password");
-    return ok_status();
-  }
-  if (arguments.given("password-file")) {
-    TRY_ASSIGN(password, read_password_file(arguments.text("password-file")));
+  const std::string what = "Password of " + state.user;
+  if (arguments.given("password") || arguments.given("password-file")) {
+    TRY_ASSIGN(password, read_password(arguments, what, false));
     return ok_status();
   }
   if (const std::string token = mint(arguments, state); !token.empty()) {
@@ -86,7 +73,7 @@ Status find_credentials(const Arguments& arguments, ClientState& state, std::str
     return ok_status();
   }
   if (!state.token.empty()) return ok_status();
-  TRY_ASSIGN(password, ask_password("Password of " + state.user + ": "));
+  TRY_ASSIGN(password, read_password(arguments, what, false));
   return ok_status();
 }
 
@@ -96,12 +83,11 @@ void add_session_options(po::options_description& options) {
   add_client_options(options);
   const auto text = [](const char* what) { return po::value<std::string>()->value_name(what); };
   options.add_options()("user", text("@NAME"), "who you are; required")(
-      "password", text("TEXT"), "better given as STARLING_PASSWORD: others can see command lines")(
-      "password-file", text("FILE"), "file whose first line is the password")(
       "token", text("TOKEN"), "log in with this instead of a password")(
       "device", text("NAME"), "name of this device; default: one of its own per state file")(
       "state", text("FILE"), "where this device remembers what it has seen; default: "
                              "~/.local/state/starling/<user>.msgpack");
+  add_password_options(options);
   add_json_option(options);
 }
 

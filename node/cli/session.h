@@ -1,8 +1,9 @@
-// UserSession: what `send`, `tail` and `chat` share: the options that say who and where, the state file,
-// a loop and one Client on it.
+// UserSession: what `send`, `tail` and `chat` share: the options that say who and where, the state
+// file, a loop and one Client on it.
 //
-// Credentials, first that is there: --token, --password, --password-file, a token minted over the admin
-// socket of --data (the operator's way), the token of the state file, a question on the terminal.
+// Credentials, first that is there: --token, --password, --password-file, a token minted over the
+// admin socket of --data (the operator's way), the token of the state file, a question on the
+// terminal.
 // Thread: the main thread; it runs the loop.
 #pragma once
 

@@ -1,7 +1,8 @@
 // StateFile: the ClientState of one device on disk, owned by one process at a time.
 //
-// A lock file beside it keeps a second run off: two runs with one device would use its numbers twice.
-// A save replaces the file whole (write, sync, rename), so a crash leaves the old one or the new one.
+// A lock file beside it keeps a second run off: two runs with one device would use its numbers
+// twice. A save replaces the file whole (write, sync, rename), so a crash leaves the old one or the
+// new one.
 // Thread: one.
 #pragma once
 

@@ -1,4 +1,5 @@
 // starling status, ring, where and invite: looking at a cluster, and letting nodes in.
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 
@@ -12,6 +13,8 @@ namespace {
 
 Cell state_cell(const Json& member) {
   const std::string state = text_of(member, "state");
+  const std::string in_ring = text_of(member, "ring_state");
+  if (state == "alive" && !in_ring.empty() && in_ring != "serving") return {in_ring, Tone::kBad};
   if (state == "alive" || state == "serving") {
     if (flag_of(member, "read_only")) return {"read-only", Tone::kBad};
     if (flag_of(member, "catching_up")) return {"catching up", Tone::kBad};
@@ -23,13 +26,6 @@ Cell state_cell(const Json& member) {
 std::string percent(double share) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f %%", share * 100);
-  return text;
-}
-
-std::string clock_text(const Json& member) {
-  if (flag_of(member, "self") || !member.contains("clock_ms") || !member["clock_ms"].is_number()) return "-";
-  char text[32];
-  std::snprintf(text, sizeof text, "%+.0f ms", real_of(member, "clock_ms"));
   return text;
 }
 
@@ -48,16 +44,18 @@ void print_heading(const Json& cluster, const Json& node, bool colour) {
             << ", " << text_of(node, "data") << "\n";
 }
 
-void print_rates(const Json& rates) {
+// Totals since the start, and rates where the name ends in _s.
+void print_counts(const Json& counts) {
   std::string line;
-  for (const auto& [name, value] : rates.items()) {
-    if (!value.is_number()) continue;
-    const std::string what = name.ends_with("_s") ? name.substr(0, name.size() - 2) : name;
-    line += (line.empty() ? "" : ", ") +
-            thousands(static_cast<std::uint64_t>(std::max(0.0, std::round(value.get<double>())))) + " " + what +
-            (name.ends_with("_s") ? "/s" : "");
+  for (const auto& [name, value] : counts.items()) {
+    const double count = value.is_number() ? std::round(value.get<double>()) : 0;
+    if (count <= 0) continue;
+    const bool rate = name.ends_with("_s");
+    std::string what = rate ? name.substr(0, name.size() - 2) + "/s" : name;
+    std::replace(what.begin(), what.end(), '_', ' ');
+    line += (line.empty() ? "" : ", ") + what + " " + thousands(static_cast<std::uint64_t>(count));
   }
-  if (!line.empty()) std::cout << "\nThis node: " << line << "\n";
+  if (!line.empty()) std::cout << "\nCounted here: " << line << "\n";
 }
 
 int status(const Arguments& arguments) {
@@ -69,18 +67,18 @@ int status(const Arguments& arguments) {
   }
   const bool colour = stdout_has_colour();
   print_heading(answer.value("cluster", Json::object()), answer.value("node", Json::object()), colour);
-  Table table({"Node", "State", "Zone", ">Weight", ">Share", ">Sessions", ">Ring", ">Clock", "Version",
-               "Clients", "Links"});
+  Table table({"Node", "State", "Zone", ">Weight", ">Share", ">Sessions", ">Ring", "Version", "Clients",
+               "Links"});
   for (const Json& member : list_of(answer, "members")) {
     table.row({text_of(member, "short") + (flag_of(member, "self") ? " *" : ""), state_cell(member),
                text_of(member, "zone"), std::to_string(number_of(member, "weight")),
                percent(real_of(member, "share")), thousands(number_of(member, "sessions")),
-               std::to_string(number_of(member, "ring")), clock_text(member), text_of(member, "version"),
+               std::to_string(number_of(member, "ring")), text_of(member, "version"),
                text_of(member, "client"), text_of(member, "link")});
   }
   std::cout << "\n";
   table.print(std::cout, colour);
-  print_rates(answer.value("rates", Json::object()));
+  print_counts(answer.value("rates", Json::object()));
   return kExitOk;
 }
 
@@ -164,8 +162,7 @@ Command status_command() {
       .name = "status",
       .summary = "the cluster, as one node sees it",
       .usage = "status [--data FOLDER] [--json]",
-      .about = "Asks the node of the data folder about the cluster and itself. * marks the node that answers;\n"
-               "clocks are compared with its own.\n\n"
+      .about = "Asks the node of the data folder about the cluster and itself. * marks the node that answers.\n\n"
                "Examples:\n"
                "  starling status\n"
                "  starling status --data .cluster/node2 --json | jq .cluster.serving\n",

@@ -146,7 +146,8 @@ Status Swarm::add_users(const std::vector<std::string>& users, const Step& step)
 Status Swarm::add_group(const std::string& group, const std::vector<std::string>& members) {
   auto created = call("group.create", {{"group", group}, {"owner", members.front()}});
   if (!created && created.code() != Errc::kExists) return created.error();
-  for (std::size_t at = 0; at < members.size(); at += kAdminBatch) {
+  // The owner is a member already.
+  for (std::size_t at = created ? 1 : 0; at < members.size(); at += kAdminBatch) {
     const std::size_t end = std::min(members.size(), at + kAdminBatch);
     const std::vector<std::string> batch(members.begin() + static_cast<std::ptrdiff_t>(at),
                                          members.begin() + static_cast<std::ptrdiff_t>(end));

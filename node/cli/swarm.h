@@ -1,6 +1,6 @@
-// Swarm: what `replay` and `bench` share to bring up thousands of users on a cluster: its nodes, its
-// operator's door (users, groups and tokens in bulk, so that no password is ever hashed), and how much
-// processor time and memory the nodes and we ourselves use.
+// Swarm: what `replay` and `bench` share to bring up thousands of users on a cluster: its nodes,
+// its operator's door (users, groups and tokens in bulk, so that no password is ever hashed), and
+// how much processor time and memory the nodes and we ourselves use.
 //
 // Thread: the main thread; calls to the admin door block.
 #pragma once
@@ -74,7 +74,8 @@ class Launcher {
  public:
   Launcher(overlay::Loop& loop, std::vector<Client*> clients)
       : loop_(loop), clients_(std::move(clients)) {}
-  // Calls `on_step` as it goes on; `done` when all are ready. One that is refused counts as settled.
+  // Calls `on_step` as it goes on; `done` when all are ready. One that is refused counts as
+  // settled.
   void start(std::function<void(std::size_t ready, std::size_t all)> on_step,
              std::function<void()> done);
 

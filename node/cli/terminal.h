@@ -10,8 +10,9 @@
 
 namespace starling::node::cli {
 
-// Valid UTF-8 without control characters (also C1 and those that turn the direction of text): nobody
-// can move our cursor or fake our lines. Line breaks become "\n  " when `lines`, else spaces.
+// Valid UTF-8 without control characters (also C1 and those that turn the direction of text):
+// nobody can move our cursor or fake our lines. Line breaks become "\n  " when `lines`, else
+// spaces.
 std::string printable(View text, bool lines);
 
 // The name in a colour of its own, the same in every run; plain without `colour`.

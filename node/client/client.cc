@@ -65,6 +65,7 @@ void Client::start() {
   loop_.assert_current();
   if (phase_ != ClientPhase::kIdle && phase_ != ClientPhase::kStopped) return;
   failures_ = 0;
+  retry_timer_.cancel();
   connect();
 }
 
@@ -109,7 +110,8 @@ void Client::connected(Result<std::unique_ptr<overlay::Stream>> stream) {
   login();
 }
 
-// Ends the connection. Answers under way will not come: sends go back to their lanes, questions fail.
+// Ends the connection. Answers under way will not come: sends go back to their lanes, questions
+// fail.
 void Client::hang_up() {
   connecting_.reset();
   stream_.reset();

@@ -1,9 +1,10 @@
 // Client: one device of one user, on one connection at a time, to any node of the cluster.
 //
-// It connects, logs in, catches up from its cursors, follows, sends, and does all of it again at the
-// next endpoint when a connection fails, falls silent or is asked to go away. Sends keep their numbers
-// over all of that, so nothing is lost or doubled; every message is given to the handler once per key.
-// Invariants: (1) every accepted send is reported exactly once, unless the Client is destroyed first;
+// It connects, logs in, catches up from its cursors, follows, sends, and does all of it again at
+// the next endpoint when a connection fails, falls silent or is asked to go away. Sends keep their
+// numbers over all of that, so nothing is lost or doubled; every message is given to the handler
+// once per key.
+// Invariants: (1) every accepted send is reported exactly once, unless the Client dies first;
 //             (2) nothing waits on a silent connection longer than `request_timeout`;
 //             (3) the cursor of a mailbox is raised in the step that hands out the message.
 // Thread: the loop's. A handler or `done` may call the Client, but not destroy it.
@@ -108,8 +109,8 @@ class Client {
   // Forgets the connection and comes back at once, at the next endpoint.
   void reconnect();
 
-  // Queues a message; `done` comes once, later. kInvalid, kTooLarge and kOverloaded come at once, and
-  // then no number was used and `done` does not come.
+  // Queues a message; `done` comes once, later. kInvalid, kTooLarge and kOverloaded come at once,
+  // and then no number was used and `done` does not come.
   Status send(const std::string& to, Bytes body, SendOptions options, SendDone done);
 
   // Questions; answered with kUnavailable when there is no session or it ends.

@@ -71,7 +71,8 @@ std::optional<Lane::Write> Lane::next(std::size_t window, Instant now) {
     next_ = 0;
   }
   while (next_ < sends_.size() && sends_[next_].closed) ++next_;
-  // The window is counted from the first open number, so that what is acknowledged ahead stays bounded.
+  // The window is counted from the first open number, so that what is acknowledged ahead stays
+  // bounded.
   if (next_ >= std::min(window, sends_.size())) return std::nullopt;
   Item& item = sends_[next_];
   assert(!item.on_wire);
@@ -132,8 +133,8 @@ std::optional<Lane::Report> Lane::on_error(std::uint64_t seq, const Error& error
     go_back(now + std::max(wait, retry_after));
     return std::nullopt;
   }
-  // The number belongs to another message already, or even a void of it is refused: it is closed, and
-  // a void could only harm.
+  // The number belongs to another message already, or even a void of it is refused: it is closed,
+  // and a void could only harm.
   const bool taken = error.code == Errc::kSequenceReused;
   const bool refused_void = (item->flags & protocol::kSendVoid) != 0;
   std::optional<Report> report;

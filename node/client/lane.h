@@ -1,10 +1,10 @@
 // Lane: the numbered stream of sends of this device to one address, seen from the device.
 //
 // A number is a place: the i-th open send is number acked + 1 + i, so none can be skipped. Up to
-// `window` numbers are on the wire at once. Any refusal makes the lane go back: it writes nothing until
-// every answer under way has come, waits, then writes again from the first open number, marked as
-// retry. A send that is refused for good is told to the caller once and its number is closed by a void
-// of the same number (hazards F5, F6).
+// `window` numbers are on the wire at once. Any refusal makes the lane go back: it writes nothing
+// until every answer under way has come, waits, then writes again from the first open number,
+// marked as retry. A send that is refused for good is told to the caller once and its number is
+// closed by a void of the same number (hazards F5, F6).
 // Invariants: (1) sends_[0] is open; (2) numbers leave in order between two refusals;
 //             (3) each send is reported exactly once.
 // Pure: time and chance come in. Thread: value-like, one loop.
@@ -62,8 +62,8 @@ class Lane {
   [[nodiscard]] SavedLane save() const;
 
   void push(Item item) { sends_.push_back(std::move(item)); }
-  // The next send to write, marked as on the wire; nothing while the window is full, while going back
-  // and while the number to start from is unknown.
+  // The next send to write, marked as on the wire; nothing while the window is full, while going
+  // back and while the number to start from is unknown.
   std::optional<Write> next(std::size_t window, Instant now);
   std::optional<Report> on_ack(std::uint64_t seq, const std::string& id, std::uint8_t copies,
                                Instant now);

@@ -2,8 +2,8 @@
 //
 // Cursors are stored together with the keys of the messages they cover, and a send is stored before
 // its number is used for the first time: an owner that persists the state inside the callbacks of
-// Client keeps both promises over a crash. One that loses it says so by `lanes_known = false`, and the
-// client asks the cluster for its numbers.
+// Client keeps both promises over a crash. One that loses it says so by `lanes_known = false`, and
+// the client asks the cluster for its numbers.
 // Thread: value type.
 #pragma once
 

@@ -89,16 +89,16 @@ TEST_F(AdminCliTest, StatusIsATableForPeopleAndJsonForPrograms) {
     "members": [
       {"short": "aaaa", "self": true, "state": "alive", "zone": "z", "weight": 100, "share": 0.333,
        "sessions": 1200, "ring": 5, "version": "0.1.0", "client": "127.0.0.1:1", "link": "127.0.0.1:2"},
-      {"short": "bbbb", "state": "dead", "zone": "z", "weight": 100, "share": 0.333, "clock_ms": -12}],
-    "rates": {"appends_s": 1500.4}})");
+      {"short": "bbbb", "state": "dead", "zone": "z", "weight": 100, "share": 0.333}],
+    "rates": {"appends_s": 1500.4, "send_errors": 7}})");
   answers_["status"] = {status};
   const Output table = run({"status"});
   EXPECT_EQ(table.code, kExitOk);
   EXPECT_THAT(table.out, HasSubstr("2 of 3 nodes serving"));
   EXPECT_THAT(table.out, HasSubstr("1,200 sessions, up 1 min 1 s"));
   EXPECT_THAT(table.out, HasSubstr("aaaa *  alive"));
-  EXPECT_THAT(table.out, HasSubstr("-12 ms"));
-  EXPECT_THAT(table.out, HasSubstr("1,500 appends/s"));
+  EXPECT_THAT(table.out, HasSubstr("bbbb    dead"));
+  EXPECT_THAT(table.out, HasSubstr("appends/s 1,500, send errors 7"));
   EXPECT_EQ(table.out.find('\x1b'), std::string::npos) << "no colours in a pipe";
   EXPECT_EQ(Json::parse(run({"status", "--json"}).out), status);
 }
@@ -182,8 +182,12 @@ TEST_F(AdminCliTest, AnInviteIsAloneOnStandardOutput) {
 
 TEST_F(AdminCliTest, GroupsAreCalledByNameWithOrWithoutTheirSign) {
   answers_["group.create"] = {Json{{"created", true}}};
-  EXPECT_EQ(run({"group", "create", "ops", "alice", "@bob", "--owner", "alice"}).out, "#ops created\n");
-  EXPECT_EQ(calls_[0], R"(group.create {"group":"#ops","members":["@alice","@bob"],"owner":"@alice"})");
+  EXPECT_EQ(run({"group", "create", "ops", "alice", "@bob", "--owner", "bob"}).out,
+            "#ops created, owned by @bob\n");
+  EXPECT_EQ(calls_[0], R"(group.create {"group":"#ops","members":["@alice"],"owner":"@bob"})");
+  run({"group", "create", "ops", "alice", "@bob"});
+  EXPECT_EQ(calls_[1], R"(group.create {"group":"#ops","members":["@bob"],"owner":"@alice"})");
+  EXPECT_EQ(run({"group", "create", "ops"}).code, kExitUsage);
   EXPECT_EQ(run({"group", "add", "ops", "carol", "--role", "king"}).code, kExitUsage);
 }
 

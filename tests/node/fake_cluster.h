@@ -1,8 +1,8 @@
 // FakeCluster: what a client sees of a cluster, in one process and without any of its machinery.
 //
-// Doors at several endpoints share users, groups and mailboxes. A mailbox is one list of entries with
-// positions; the lane rule, dedup by key and the floor are those of protocol.h. Faults are named and
-// scripted: a test says what happens to which send, or breaks a door.
+// Doors at several endpoints share users, groups and mailboxes. A mailbox is one list of entries
+// with positions; the lane rule, dedup by key and the floor are those of protocol.h. Faults are
+// named and scripted: a test says what happens to which send, or breaks a door.
 // Thread: one loop.
 #pragma once
 
@@ -59,7 +59,8 @@ class FakeCluster {
   std::uint32_t heartbeat_s = 30;
   LineageId lineage{};
   std::set<std::string> revoked_tokens;
-  // Delivers the last entry of `mailbox` once more, as another writer's copy with a smaller position.
+  // Delivers the last entry of `mailbox` once more, as another writer's copy with a smaller
+  // position.
   void deliver_again(const std::string& mailbox);
   // A void for the last entry of `mailbox`.
   void deliver_void(const std::string& mailbox);

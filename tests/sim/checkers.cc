@@ -178,6 +178,34 @@ Violations check_sender_order(const History& history) {
   return out;
 }
 
+Violations check_stored_order(const ClusterExport& stores) {
+  Violations out;
+  for (const auto& node : stores.nodes) {
+    std::map<std::pair<MailboxId, MessageKey>, EntryId> position;
+    for (const auto& [id, partition] : node.partitions) {
+      for (const auto& e : partition.entries) {
+        auto& smallest = position.try_emplace({e.mailbox, e.key}, e.id).first->second;
+        smallest = std::min(smallest, e.id);
+      }
+    }
+    // Keys sort by device, lane, number: neighbours of one lane must have rising positions.
+    for (auto it = position.begin(); it != position.end(); ++it) {
+      const auto next = std::next(it);
+      if (next == position.end()) break;
+      const auto& [mailbox, key] = it->first;
+      const auto& [next_mailbox, next_key] = next->first;
+      if (mailbox != next_mailbox || key.device != next_key.device || key.lane != next_key.lane ||
+          it->second < next->second) {
+        continue;
+      }
+      out.push_back({3, "at " + node.name + " " + text_of(next_key) + " stands before " +
+                            text_of(key),
+                     to_text(next->second)});
+    }
+  }
+  return out;
+}
+
 Violations check_total_order(const History& history) {
   Violations out;
   const auto views = views_of(history);
@@ -187,6 +215,9 @@ Violations check_total_order(const History& history) {
       if (left == views[*a].end()) continue;
       std::map<MessageKey, std::size_t> place;
       for (std::size_t n = 0; n < left->second.size(); ++n) place[left->second[n].key] = n;
+      const auto moved = [&](const Shown& item) {
+        return left->second[place[item.key]].id != item.id;
+      };
       for (auto b = std::next(a); b != devices.end(); ++b) {
         const auto right = views[*b].find(conversation);
         if (right == views[*b].end()) continue;
@@ -198,7 +229,8 @@ Violations check_total_order(const History& history) {
             out.push_back({4, text_of(before->key) + " and " + text_of(item.key) +
                                   " stand in one order on " + history.text(*b) +
                                   " and in the other on " + history.text(*a) + " in " +
-                                  conversation,
+                                  conversation +
+                                  (moved(*before) || moved(item) ? " (one has two positions)" : ""),
                            needle_of(item.hash)});
             break;
           }
@@ -279,7 +311,8 @@ Violations check_dots(const History& history) {
       change_of;
   for (const auto& d : history.deliveries()) {
     const std::pair change{d.key, d.hash};
-    const auto [it, fresh] = change_of.emplace(std::tuple(d.mailbox, d.dot.writer, d.dot.n), change);
+    const std::tuple dot{d.mailbox, d.dot.writer, d.dot.n};
+    const auto [it, fresh] = change_of.emplace(dot, change);
     if (!fresh && it->second != change) {
       out.push_back({8, "dot " + std::to_string(d.dot.n) + " of writer " +
                             std::to_string(d.dot.writer.value) + " in " + d.mailbox + " is both " +
@@ -304,6 +337,7 @@ Violations check_all(const History& history, const ClusterExport* stores) {
   add(check_dots(history));
   if (stores) {
     add(check_stored(history, *stores));
+    add(check_stored_order(*stores));
     add(check_converged(*stores));
   }
   return out;
@@ -312,7 +346,8 @@ Violations check_all(const History& history, const ClusterExport* stores) {
 std::string text(const Violations& violations, std::size_t limit) {
   std::string out;
   for (std::size_t i = 0; i < violations.size() && i < limit; ++i) {
-    out += "invariant " + std::to_string(violations[i].invariant) + ": " + violations[i].text + "\n";
+    out += "invariant " + std::to_string(violations[i].invariant) + ": " + violations[i].text;
+    out += "\n";
   }
   if (violations.size() > limit) {
     out += "... and " + std::to_string(violations.size() - limit) + " more\n";

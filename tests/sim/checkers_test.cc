@@ -215,6 +215,21 @@ TEST_F(StoreCheckers, EveryOwnerMustHoldAnAckedMessageInBothMailboxes) {
   EXPECT_TRUE(check_stored(history, stores).empty());
 }
 
+TEST_F(StoreCheckers, PositionsOfALaneOutOfOrderAreFound) {
+  for (const std::uint64_t seq : {1, 2}) {
+    store(0, "#ops", acked(a[0], "#ops", std::to_string(seq), seq, ""));
+  }
+  auto& entries = stores.nodes[0].partitions[PartitionId{0}].entries;
+  entries[0].id = {5, WriterId{1}};
+  entries[1].id = {6, WriterId{1}};
+  EXPECT_TRUE(check_stored_order(stores).empty());
+  entries[1].id = {4, WriterId{1}};
+  expect_only(check_stored_order(stores), 3);
+  entries.push_back(entries[0]);  // A second copy of number 1 with a smaller id is its position.
+  entries.back().id = {3, WriterId{2}};
+  EXPECT_TRUE(check_stored_order(stores).empty());
+}
+
 TEST_F(StoreCheckers, OwnersWithDifferentVectorsAreFound) {
   const auto m = acked(a[0], "#ops", "one", 1, "id1");
   store(0, "#ops", m);

@@ -1,9 +1,9 @@
 // SimCluster: real nodes on simulated leaves, one process on each host.
 //
-// Host 0 founds the cluster; the others join by invitation, one after the other. A crash destroys the
-// node at once: as a killed process (its writes are in the page cache, its streams are reset) or as a
-// machine without power (unsynced bytes are gone, nobody is told). A node that reports a fatal error is
-// killed and started again, as a supervisor would.
+// Host 0 founds the cluster; the others join by invitation, one after the other. A crash destroys
+// the node at once: as a killed process (its writes are in the page cache, its streams are reset)
+// or as a machine without power (unsynced bytes are gone, nobody is told). A node that reports a
+// fatal error is killed and started again, as a supervisor would.
 // Thread: the world's; call it from outside of all loops.
 #pragma once
 
@@ -55,8 +55,7 @@ class SimCluster {
   void pause(std::size_t i);
   void resume(std::size_t i);
   void clock_step(std::size_t i, std::chrono::milliseconds by);
-  // Between nodes by index; each client host counts to the side of the node given in sides_of_clients
-  // of the workload, and is cut from none here.
+  // Between nodes, by index; the hosts of clients are cut from none.
   void partition(const std::vector<std::vector<std::size_t>>& sides);
   void heal();
   // Ends every fault: cuts, pauses, slow disks, loss; starts what is down.
@@ -79,7 +78,8 @@ class SimCluster {
   [[nodiscard]] overlay::Endpoint client_address(std::size_t i) const;
   // Index of the node with this id, short or long. nullopt for a stranger.
   std::optional<std::size_t> index_of(const std::string& id);
-  // Owners of the partition of `address`, in preference order, asked from the first node that is up.
+  // Owners of the partition of `address`, in preference order, asked from the first node that is
+  // up.
   std::vector<std::size_t> owners_of(const std::string& address);
 
   SimNetwork& network() { return network_; }

@@ -17,6 +17,7 @@ class Export : public ::testing::Test {
  protected:
   Export() {
     writer.open();
+    replica.random = SeededRandom(8);  // A writer of its own.
     replica.open();
   }
   void add(storage::ChangeView change) { made.push_back(writer.store->append(std::move(change))); }
@@ -54,7 +55,6 @@ TEST_F(Export, ListsEntriesByPartitionWithTheirVector) {
 }
 
 TEST_F(Export, ReplicasWithTheSameChangesHaveEqualBytes) {
-  replica.random = SeededRandom(8);
   add(entry(kAlice, 1, 100, "one"));
   add(reg(kAlice, "name", "old", 101));
   add(reg(kAlice, "name", "new", 102));

@@ -1,7 +1,8 @@
-// History: what the clients of a run did and saw, and what the nodes hold in the end. Checkers read it.
+// History: what the clients of a run did and saw, and what the nodes hold in the end. Checkers read
+// it.
 //
-// Every body in a simulation is unique, so its hash names the send that it belongs to, whatever key,
-// id or dot the cluster gave it.
+// Every body in a simulation is unique, so its hash names the send that it belongs to, whatever
+// key, id or dot the cluster gave it.
 // Thread: value types.
 #pragma once
 

@@ -1,7 +1,8 @@
-// A run: one cluster, one workload, faults by chance, then peace, then judgement. All from one seed.
+// A run: one cluster, one workload, faults by chance, then peace, then judgement. All from one
+// seed.
 //
-// Phases: form the cluster; write while faults come and go; end all faults; wait until every send has
-// its answer and the copies are home; stop the nodes and check the invariants.
+// Phases: form the cluster; write while faults come and go; end all faults; wait until every send
+// has its answer and the copies are home; stop the nodes and check the invariants.
 // Thread: one; nothing outlives the call.
 #pragma once
 

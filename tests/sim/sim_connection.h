@@ -1,7 +1,8 @@
 // Connection: both kernels' view of one simulated stream. Internal to sim_network.
 //
 // dirs[i] carries bytes from ends[i] to ends[1 - i]:
-//   queue  written, not yet taken by the link;   wire  sent, in order, one delivery event at a time;
+//   queue  written, not yet taken by the link;   wire  sent, in order, one delivery event at a
+// time;
 //   unread at the receiver, while it is paused or not started.
 // Invariant: `window_used` is the size of wire + unread, at most kWindow + kSegment.
 // Thread: the world's.

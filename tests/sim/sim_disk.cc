@@ -35,7 +35,8 @@ class SimCommitter final : public storage::Committer {
   }
   ~SimCommitter() override {
     disk_.committers_.erase({age_, this});
-    // As the real one: what was queued is finished, nobody is told. After a crash the queue is empty.
+    // As the real one: what was queued is finished, nobody is told. After a crash the queue is
+    // empty.
     for (auto& item : queue_) (void)write(db_, *item.batch, true);
   }
 

@@ -1,8 +1,8 @@
 // SimDisk: the disk of one host, in memory, and the committers that write to it on virtual time.
 //
-// A commit takes a random while, then is written with sync; a crash before that loses it. What the disk
-// has of the commit under way at the crash is chosen by chance: nothing, a torn record, or all of it
-// (then it was synced and nobody was told).
+// A commit takes a random while, then is written with sync; a crash before that loses it. What the
+// disk has of the commit under way at the crash is chosen by chance: nothing, a torn record, or all
+// of it (then it was synced and nobody was told).
 // Invariants: (1) what was acknowledged survives every crash; (2) commits are written in order.
 // Thread: the world's.
 #pragma once

@@ -2,8 +2,8 @@
 //
 // A turn is one event of the world and what it deferred. A killed loop never runs anything again; a
 // paused one (SIGSTOP) keeps what falls due and runs it, in order, when it is resumed.
-// The steady clock is the world's; the wall clock is the world's plus an offset and a drift, and may
-// be stepped.
+// The steady clock is the world's; the wall clock is the world's plus an offset and a drift, and
+// may be stepped.
 // Invariant: while a turn runs, current() is its loop, so code that runs on the wrong loop aborts.
 // Thread: the world's.
 #pragma once
@@ -35,8 +35,8 @@ class SimLoop final : public overlay::Loop {
 
   // From the world or another loop: `fn` becomes a turn of this loop at `when`, if it still lives.
   World::EventId turn_at(Instant when, std::function<void()> fn);
-  // From outside of all loops (an event of the world, a test): runs `fn` as a turn of this loop now;
-  // keeps it while paused, drops it when killed.
+  // From outside of all loops (an event of the world, a test): runs `fn` as a turn of this loop
+  // now; keeps it while paused, drops it when killed.
   void enter(std::function<void()> fn);
 
   void kill();

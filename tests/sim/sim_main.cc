@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   std::uint64_t seed = 1;
   std::size_t nodes = 3;
   double seconds = 30;
+  double quiet = 30;
   std::string seeds;
   options::options_description all("sim");
   all.add_options()("help", "this text")(
@@ -25,6 +26,7 @@ int main(int argc, char** argv) {
       "seeds", options::value(&seeds), "a range of seeds, from..to")(
       "nodes", options::value(&nodes), "nodes of the cluster (3)")(
       "seconds", options::value(&seconds), "virtual seconds with faults (30)")(
+      "quiet", options::value(&quiet), "virtual seconds of peace at the end (30)")(
       "no-faults", "a calm run")("both", "let two nodes be down at once")(
       "trace", "print everything that happens");
   options::variables_map given;
@@ -56,6 +58,7 @@ int main(int argc, char** argv) {
     run.cluster.nodes = nodes;
     run.cluster.network = sim::rough_network();
     run.length = Duration(static_cast<Duration::rep>(seconds * 1e9));
+    run.quiet = Duration(static_cast<Duration::rep>(quiet * 1e9));
     run.echo = given.contains("trace");
     run.faults.both = given.contains("both");
     if (given.contains("no-faults")) {

@@ -1,13 +1,13 @@
 // SimNetwork: hosts with numeric addresses, packets between them, streams like TCP's, and faults.
 //
 // Datagrams are lost, doubled, delayed and reordered by chance. Streams keep order and lose nothing
-// until they are reset. A cut is one-way (from, to): datagrams are dropped; a stream across it hangs
-// (no data in the cut direction, no acknowledgements for the other) and is reset for the side that
-// has something unacknowledged after kStreamTimeout. When a cut heals, what hung is delivered.
-// A process that ends sends a reset on each of its streams; a host that loses power says nothing: its
-// peers find out by the reset that answers their next bytes once it is up again, or by the timeout.
-// Connecting: refused after one round trip when nobody listens, a timeout across a cut or to a host
-// without power.
+// until they are reset. A cut is one-way (from, to): datagrams are dropped; a stream across it
+// hangs (no data in the cut direction, no acknowledgements for the other) and is reset for the side
+// that has something unacknowledged after kStreamTimeout. When a cut heals, what hung is delivered.
+// A process that ends sends a reset on each of its streams; a host that loses power says nothing:
+// its peers find out by the reset that answers their next bytes once it is up again, or by the
+// timeout. Connecting: refused after one round trip when nobody listens, a timeout across a cut or
+// to a host without power.
 // Invariants: (1) nothing is delivered inside the call that sent it;
 //             (2) callbacks run in turns of the loop of the process that owns the object.
 // Thread: the world's.
@@ -30,7 +30,7 @@ struct NetworkOptions {
   Duration latency_max = 600us;
   double loss = 0;                // Of datagrams.
   double duplicate = 0;           // Of datagrams.
-  double straggle = 0;            // Of datagrams: arrives up to straggle_max later, so out of order.
+  double straggle = 0;            // Of datagrams: arrives up to straggle_max later.
   Duration straggle_max = 50ms;
   std::uint64_t bytes_per_second = 0;  // Per stream and direction; 0: no bound.
 };
@@ -62,8 +62,8 @@ class SimNetwork {
   // address that 127.0.0.1 and 0.0.0.0 stand for on this host.
   std::unique_ptr<overlay::Transport> attach(SimLoop& loop, const std::string& ip);
 
-  // Ends all streams and closes all ports of a host's process, in one stroke: `silent` for a loss of
-  // power, otherwise as the kernel does for a killed process.
+  // Ends all streams and closes all ports of a host's process, in one stroke: `silent` for a loss
+  // of power, otherwise as the kernel does for a killed process.
   void drop_process(const std::string& ip, bool silent);
   void set_power(const std::string& ip, bool on);
 

@@ -146,14 +146,17 @@ Status Workload::ask(const std::string& method, const Json& arguments, const cha
 }
 
 Status Workload::add_user(const std::string& user) {
-  TRY(ask("user.add", {{"users", {{{"name", user}, {"password", "secret of " + user}}}}}, "results"));
+  const Json account{{"name", user}, {"password", "secret of " + user}};
+  TRY(ask("user.add", {{"users", Json::array({account})}}, "results"));
   users_.push_back(user);
   return ok_status();
 }
 
 Status Workload::add_group(const std::string& group, const std::set<std::string>& members) {
   TRY(ask("group.create", {{"group", group}, {"owner", *members.begin()}}, nullptr));
-  TRY(ask("group.add", {{"group", group}, {"members", members}}, "results"));
+  std::set<std::string> others = members;
+  others.erase(*members.begin());  // Adding the owner again would give it the role of a member.
+  TRY(ask("group.add", {{"group", group}, {"members", others}}, "results"));
   history_.add_group(group, members);
   groups_.emplace_back(group, members);
   return ok_status();

@@ -1,8 +1,9 @@
-// Workload: people with devices on the real client library, writing to each other while things break.
+// Workload: people with devices on the real client library, writing to each other while things
+// break.
 //
 // Every device is a process on a host of its own. It sends to users and groups at random times,
-// reconnects at random through other nodes, and now and then is closed and started again from what it
-// had saved. Everything it does and sees goes into a History.
+// reconnects at random through other nodes, and now and then is closed and started again from what
+// it had saved. Everything it does and sees goes into a History.
 // Thread: the world's; call it from outside of all loops.
 #pragma once
 

@@ -1,8 +1,9 @@
-// World: virtual time, one queue of events, one seed. A run of the simulator is a function of its seed.
+// World: virtual time, one queue of events, one seed. A run of the simulator is a function of its
+// seed.
 //
-// Everything that happens in a simulation is an event in this queue: a packet arrives, a timer fires,
-// a disk finishes. Events run in the order (time, number of creation), so equal seeds give equal runs.
-// Time stands still inside an event and jumps to the next one after it.
+// Everything that happens in a simulation is an event in this queue: a packet arrives, a timer
+// fires, a disk finishes. Events run in the order (time, number of creation), so equal seeds give
+// equal runs. Time stands still inside an event and jumps to the next one after it.
 // Invariants: (1) an event never runs inside the code that scheduled it;
 //             (2) the trace digest covers every note ever made, also those the ring buffer forgot.
 // Thread: one; nothing here is shared.
@@ -72,7 +73,9 @@ class World {
   bool chance(double probability);
 
   EventId at(Instant when, std::function<void()> fn);
-  EventId after(Duration delay, std::function<void()> fn) { return at(now_ + delay, std::move(fn)); }
+  EventId after(Duration delay, std::function<void()> fn) {
+    return at(now_ + delay, std::move(fn));
+  }
   void cancel(const EventId& id) { events_.erase(id); }
 
   // Runs the next event; false when there is none.

@@ -1,0 +1,289 @@
+// starling chat: a terminal to talk in.
+#include <csignal>
+#include <map>
+
+#include "node/cli/commands.h"
+#include "node/cli/screen.h"
+#include "node/cli/session.h"
+#include "node/cli/table.h"
+#include "node/cli/terminal.h"
+
+namespace starling::node::cli {
+namespace {
+
+constexpr Duration kSaveEvery = 1s;
+constexpr Duration kPendingNotice = 2s;  // Then we say that a message still waits.
+constexpr std::uint32_t kHistoryLines = 20;
+constexpr Duration kLastWords = 3s;      // At the end of a piped input, for acknowledgements.
+
+constexpr const char* kHelp =
+    "/to ADDRESS          talk to @somebody or #a-group; a bare line goes there\n"
+    "/history [COUNT]     older messages of this conversation\n"
+    "/groups              the groups you are in\n"
+    "/who [#GROUP]        who is in the group\n"
+    "/create #GROUP       make a group\n"
+    "/add @USER [#GROUP]  add somebody to it\n"
+    "/quit                leave; //text sends a line that begins with a slash";
+
+class Chat : public ClientHandler {
+ public:
+  explicit Chat(const Arguments& arguments) : to_(arguments.text("address")) {}
+
+  std::optional<Error> failure;
+
+  void run(UserSession& session) {
+    session_ = &session;
+    Screen screen;
+    screen_ = &screen;
+    say(dim("Starling. You are ", colour()) + name_of(session.client().user()) +
+        dim(". /help lists the commands, Ctrl-C leaves.", colour()));
+    prompt();
+    session.loop().on_signal(SIGWINCH, [this] { screen_->redraw(); });
+    session.client().start();
+    tick();
+    {
+      StdinLines input(session.loop(), [this](std::string line) { on_line(std::move(line)); },
+                       [this] { leave(); });
+      session.run();
+    }
+    save_timer_.cancel();
+    leave_timer_.cancel();
+    screen_ = nullptr;
+  }
+
+  void on_entry(const protocol::EntryMessage& entry, bool) override {
+    dirty_ = true;
+    // What this device sent itself is shown when it is acknowledged.
+    if (entry.device == session_->client().device()) return;
+    show(entry);
+    if (to_.empty()) talk_to(peer_of(entry));
+  }
+  void on_void(const protocol::EntryMessage& entry) override {
+    note("a message of " + printable(entry.from, false) + " was withdrawn by its sender's device");
+  }
+  void on_joined(const std::string& group) override { note("you are now in " + printable(group, false)); }
+  void on_left(const std::string& group) override {
+    note("you are no longer in " + printable(group, false));
+  }
+  void on_phase(ClientPhase phase, const Error* why) override {
+    if (phase == ClientPhase::kFailed) {
+      failure = *why;
+      session_->stop();
+    } else if (phase == ClientPhase::kReady) {
+      note((was_ready_ ? "connected again, to " : "connected to ") +
+           session_->client().endpoint().text() + " (node " + session_->client().node() + ")");
+      lost_ = false;
+      if (!std::exchange(was_ready_, true) && !to_.empty()) history(kHistoryLines);
+      dirty_ = true;
+    } else if (why != nullptr && !std::exchange(lost_, true)) {
+      note("connection lost: " + why->text + "; what you write is kept and sent later");
+    }
+  }
+
+ private:
+  [[nodiscard]] bool colour() const { return screen_ != nullptr && screen_->colour(); }
+  [[nodiscard]] std::string name_of(const std::string& address) const {
+    return coloured_name(printable(address, false), colour());
+  }
+  void say(const std::string& line) {
+    if (screen_ != nullptr) screen_->print(line);
+  }
+  void note(const std::string& line) { say(dim("* " + line, colour())); }
+  void prompt() {
+    if (screen_ != nullptr) screen_->set_prompt(to_.empty() ? "> " : to_ + "> ");
+  }
+  [[nodiscard]] std::string peer_of(const protocol::EntryMessage& entry) const {
+    return entry.to == session_->client().user() ? entry.from : entry.to;
+  }
+
+  void show(const protocol::EntryMessage& entry, const std::string& mark = "") {
+    const auto id = parse_entry_id(entry.id);
+    const std::int64_t at = id ? static_cast<std::int64_t>(hlc_ms(id->time)) : 0;
+    const bool here = peer_of(entry) == to_;
+    const std::string where =
+        here ? "" : dim(" > " + printable(entry.to, false), colour());
+    const bool text = entry.content == static_cast<std::uint8_t>(storage::EntryType::kText);
+    say(dim(clock_text(at), colour()) + " " + name_of(entry.from) + where + "  " +
+        (text ? printable(entry.body.data, true)
+              : "(" + std::to_string(entry.body.data.size()) + " bytes)") +
+        mark);
+  }
+
+  void on_line(std::string line) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.starts_with("//")) {
+      send(line.substr(1));
+    } else if (line.starts_with('/')) {
+      command(line.substr(1));
+    } else if (!line.empty()) {
+      send(line);
+    }
+    prompt();
+  }
+
+  void send(const std::string& text) {
+    if (to_.empty()) return note("to whom? /to @somebody or /to #a-group");
+    const std::uint64_t number = ++sent_;
+    const std::string to = to_;
+    const auto accepted = session_->client().send(
+        to, text, {},
+        [this, number, to, text](Result<Sent> result) { on_sent(number, to, text, result); });
+    if (!accepted) return note("not sent: " + accepted.error().text);
+    session_->save();
+    pending_[number] = session_->loop().after(kPendingNotice, [this, text] {
+      note("waiting for an acknowledgement: " + printable(text, false));
+    });
+  }
+
+  void on_sent(std::uint64_t number, const std::string& to, const std::string& text,
+               const Result<Sent>& result) {
+    pending_.erase(number);
+    dirty_ = true;
+    if (!result) {
+      note("refused by the node (" + result.error().text + "): " + printable(text, false));
+    } else {
+      protocol::EntryMessage own;
+      own.id = result->id;
+      own.from = session_->client().user();
+      own.to = to;
+      own.content = static_cast<std::uint8_t>(storage::EntryType::kText);
+      own.body.data = text;
+      show(own, dim(" \u2713" + std::to_string(result->copies), colour()));
+    }
+    if (leaving_ && session_->client().open_sends() == 0) session_->stop();
+  }
+
+  void talk_to(const std::string& address) {
+    if (const auto kind = check_address(address); !kind) return note(kind.error().text);
+    to_ = address;
+    note("talking to " + printable(to_, false));
+    prompt();
+  }
+
+  void command(const std::string& line) {
+    const std::size_t space = line.find(' ');
+    const std::string verb = line.substr(0, space);
+    std::string rest = space == std::string::npos ? "" : line.substr(space + 1);
+    while (rest.ends_with(' ')) rest.pop_back();
+    if (verb == "quit" || verb == "exit") return session_->stop();
+    if (verb == "help") return say(kHelp);
+    if (verb == "to") {
+      talk_to(rest);
+      if (to_ == rest && session_->client().phase() == ClientPhase::kReady) history(kHistoryLines);
+    } else if (verb == "history") {
+      const int count = std::atoi(rest.c_str());
+      history(count > 0 ? static_cast<std::uint32_t>(std::min(count, 500)) : kHistoryLines);
+    } else if (verb == "groups") {
+      groups();
+    } else if (verb == "who") {
+      who(rest.empty() ? to_ : rest);
+    } else if (verb == "create") {
+      session_->client().create_group(rest, [this, rest](Status status) {
+        if (!status) return note(status.error().text);
+        note("made " + rest);
+        talk_to(rest);
+      });
+    } else if (verb == "add") {
+      add(rest);
+    } else {
+      note("there is no /" + printable(verb, false) + "; /help lists the commands");
+    }
+  }
+
+  void history(std::uint32_t count) {
+    if (to_.empty()) return note("of whom? /to ADDRESS first");
+    session_->client().history(to_, oldest_[to_], count,
+                               [this, to = to_](Result<protocol::HistoryPage> page) {
+      if (!page) return note("no history: " + page.error().text);
+      if (page->entries.empty()) return note("nothing older here");
+      oldest_[to] = page->entries.back().id;
+      note(page->more ? "earlier (more with /history):" : "from the beginning:");
+      for (auto it = page->entries.rbegin(); it != page->entries.rend(); ++it) show(*it);
+    });
+  }
+
+  void groups() {
+    session_->client().groups([this](Result<std::vector<std::string>> groups) {
+      if (!groups) return note(groups.error().text);
+      std::string line = groups->empty() ? "you are in no group; /create #NAME makes one" : "groups:";
+      for (const auto& group : *groups) line += " " + printable(group, false);
+      note(line);
+    });
+  }
+
+  void who(const std::string& group) {
+    session_->client().members(group, "", [this, group](Result<protocol::Members> members) {
+      if (!members) return note(members.error().text);
+      std::string line = "in " + printable(group, false) + ":";
+      static constexpr const char* kRoles[] = {"", " (moderator)", " (owner)"};
+      for (const auto& member : members->members) {
+        line += " " + printable(member.user, false) + kRoles[std::min<int>(member.role, 2)];
+      }
+      note(line + (members->more ? " and more" : ""));
+    });
+  }
+
+  void add(const std::string& rest) {
+    const std::size_t space = rest.find(' ');
+    const std::string user = rest.substr(0, space);
+    const std::string group = space == std::string::npos ? to_ : rest.substr(space + 1);
+    session_->client().add_member(group, user, 0, [this, user, group](Status status) {
+      note(status ? user + " is now in " + group : status.error().text);
+    });
+  }
+
+  // The input ended: wait a little for what is under way, then go.
+  void leave() {
+    leaving_ = true;
+    if (session_->client().open_sends() == 0) return session_->stop();
+    leave_timer_ = session_->loop().after(kLastWords, [this] { session_->stop(); });
+  }
+
+  void tick() {
+    if (std::exchange(dirty_, false)) session_->save();
+    save_timer_ = session_->loop().after(kSaveEvery, [this] { tick(); });
+  }
+
+  UserSession* session_ = nullptr;
+  Screen* screen_ = nullptr;
+  std::string to_;
+  std::map<std::string, std::string> oldest_;  // Conversation -> oldest id shown by /history.
+  std::map<std::uint64_t, overlay::Timer> pending_;
+  std::uint64_t sent_ = 0;
+  bool was_ready_ = false;
+  bool lost_ = false;
+  bool leaving_ = false;
+  bool dirty_ = false;
+  overlay::Timer save_timer_;
+  overlay::Timer leave_timer_;
+};
+
+int chat(const Arguments& arguments) {
+  Chat chat(arguments);
+  if (const std::string to = arguments.text("address"); !to.empty()) {
+    if (const auto kind = check_address(to); !kind) return complain(kExitUsage, kind.error().text);
+  }
+  auto session = UserSession::open(arguments, chat, true);
+  if (!session) return complain(session.error());
+  chat.run(**session);
+  return chat.failure ? complain(*chat.failure) : kExitOk;
+}
+
+}  // namespace
+
+Command chat_command() {
+  return {"chat",
+          "talk, in a terminal",
+          "chat [ADDRESS] --user @NAME [options]",
+          "A chat in the terminal: messages scroll above, your line stays below. A mark such as \u27132 behind\n"
+          "your message says on how many nodes it is stored. Also reads lines from a pipe.\n\n"
+          "  starling chat '#ops' --user @alice --client 127.0.0.1:7400\n",
+          [](po::options_description& options) {
+            options.add_options()("address", po::value<std::string>(), "whom to talk to first");
+            add_session_options(options);
+          },
+          chat,
+          {"[address]"}};
+}
+
+}  // namespace starling::node::cli

@@ -1,0 +1,111 @@
+// What the user's commands rest on: the state file, safe text, the progress line, bench stamps.
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "node/cli/bench.h"
+#include "node/cli/progress.h"
+#include "node/cli/state_file.h"
+#include "node/cli/terminal.h"
+
+namespace starling::node::cli {
+namespace {
+
+class StateFileTest : public testing::Test {
+ protected:
+  StateFileTest() {
+    char name[] = "/tmp/starling-state-XXXXXX";
+    folder_ = ::mkdtemp(name);
+    path_ = folder_ + "/deep/alice.msgpack";
+  }
+  ~StateFileTest() override { std::filesystem::remove_all(folder_); }
+  std::string folder_;
+  std::string path_;
+};
+
+TEST_F(StateFileTest, GivesBackWhatWasSaved) {
+  auto file = StateFile::open(path_);
+  ASSERT_TRUE(file.ok()) << file.error().text;
+  EXPECT_EQ(file->load().code(), Errc::kNotFound);
+  ClientState state;
+  state.user = "@alice";
+  state.device = "cli-1";
+  state.lanes.push_back({"@bob", 4, true, "floor", {{Blob{"open"}, 1, 0, 1}}});
+  state.cursors.push_back({"@alice", {}});
+  state.cursors[0].cursor.raise(WriterId{3}, 9);
+  ASSERT_TRUE(file->save(state).ok());
+  const auto loaded = file->load();
+  ASSERT_TRUE(loaded.ok());
+  EXPECT_EQ(pack(*loaded), pack(state));
+}
+
+TEST_F(StateFileTest, HasOneOwnerAtATime) {
+  auto first = StateFile::open(path_);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(StateFile::open(path_).code(), Errc::kOverloaded);
+  { const StateFile moved = std::move(*first); }
+  EXPECT_TRUE(StateFile::open(path_).ok()) << "the lock goes with its owner";
+}
+
+TEST_F(StateFileTest, IsPrivateAndSaysWhenItIsDamaged) {
+  auto file = StateFile::open(path_);
+  ASSERT_TRUE(file->save(ClientState{}).ok());
+  const auto mode = std::filesystem::status(path_).permissions();
+  EXPECT_EQ(mode & std::filesystem::perms::others_all, std::filesystem::perms::none);
+  EXPECT_EQ(mode & std::filesystem::perms::group_all, std::filesystem::perms::none);
+  std::ofstream(path_) << "not msgpack";
+  EXPECT_EQ(file->load().code(), Errc::kCorrupt);
+}
+
+TEST(Printable, TakesEverythingThatCouldMoveTheCursor) {
+  EXPECT_EQ(printable("a\033[2Jb", false), "a\uFFFD[2Jb");
+  EXPECT_EQ(printable("\x9b", false), "\uFFFD");
+  EXPECT_EQ(printable("x\xC2\x9by", false), "x\uFFFDy") << "C1 as UTF-8";
+  EXPECT_EQ(printable("a\u202Eb\u2066c", false), "a\uFFFDb\uFFFDc");
+  EXPECT_EQ(printable("a\r\nb\tc", false), "a b c");
+  EXPECT_EQ(printable("a\nb", true), "a\n  b");
+  EXPECT_EQ(printable("grüße 你好 👩‍👩‍👧", false), "grüße 你好 👩‍👩‍👧");
+  EXPECT_EQ(printable("\xff\xfe", false), "\uFFFD\uFFFD");
+}
+
+TEST(ColouredName, IsTheSameForTheSameNameAndPlainWhenAsked) {
+  EXPECT_EQ(coloured_name("@a", true), coloured_name("@a", true));
+  EXPECT_EQ(coloured_name("@a", false), "@a");
+  EXPECT_TRUE(coloured_name("@a", true).ends_with("\033[0m"));
+}
+
+TEST(ProgressLine, SaysHowFarAndHowLongStill) {
+  const std::string half = progress_line(0.5, "sent 10", 10s, 200);
+  EXPECT_TRUE(half.starts_with("[############------------]  50 %  sent 10")) << half;
+  EXPECT_NE(half.find("10 s left"), std::string::npos) << half;
+  EXPECT_EQ(progress_line(0, "x", 10s, 200).find("left"), std::string::npos);
+  EXPECT_EQ(progress_line(2.0, "x", 10s, 200).find("101"), std::string::npos);
+  EXPECT_EQ(progress_line(0.5, "long text", 10s, 20).size(), 20u);
+}
+
+TEST(BenchBody, CarriesItsStampAndShowsAlteredBytes) {
+  const Instant due{Duration(123'456'789)};
+  for (const std::size_t size : {16u, 17u, 100u, 4096u}) {
+    Bytes body = bench_body(due, 7, size);
+    EXPECT_EQ(body.size(), size);
+    const auto stamp = read_bench_body(body);
+    ASSERT_TRUE(stamp);
+    EXPECT_EQ(stamp->due, due);
+    EXPECT_EQ(stamp->sender, 7u);
+    body[size - 1] ^= 1;
+    EXPECT_FALSE(read_bench_body(body)) << size;
+  }
+  EXPECT_FALSE(read_bench_body("short"));
+}
+
+TEST(ProcessUse, OfThisProcessIsNotNothing) {
+  EXPECT_GT(own_use().rss, 1u << 20);
+  EXPECT_FALSE(use_of(0));
+  EXPECT_FALSE(use_of(-1));
+}
+
+}  // namespace
+}  // namespace starling::node::cli
