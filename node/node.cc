@@ -74,8 +74,8 @@ Result<std::unique_ptr<Node>> Node::open(Config config, Leaves leaves) {
   if (auto stored = store->get(Store::Family::kNode, kKeyringKey)) {
     TRY_ASSIGN(keyring, Keyring::parse(*stored));
   } else {
+    // Written down once we are in a cluster: a join that failed leaves nothing behind.
     keyring.emplace(invite ? invite->secret : SecretKey::random(leaves.random));
-    store->put(Store::Family::kNode, kKeyringKey, keyring->serialise());
   }
   auto node = std::make_unique<NodeImpl>(std::move(config), leaves, std::move(store),
                                          std::move(*identity), std::move(*keyring));
@@ -98,9 +98,12 @@ NodeImpl::~NodeImpl() = default;
 Status NodeImpl::begin() {
   wire();
   TRY(load_ring());
-  store_->flush();  // What was put before there was a hook to ask for it.
   TRY(bind_ports());
-  return open_membership();
+  TRY(open_membership());
+  // Last, so that a start that failed founds nothing.
+  if (view_->in_ring() || invite_) return ok_status();
+  founded_ = true;
+  return found();
 }
 
 // Every service with what it needs, in dependency order.
@@ -158,6 +161,7 @@ void NodeImpl::wire() {
     leaves_.log.error("the disk can no longer be trusted; stopping", {{"cause", error}});
     if (on_fatal_) on_fatal_(error);
   });
+  view_->on_ring([this] { cut_off_the_gone(); });
   links_->on_link([this](const NodeId& peer, const overlay::Hello* hello) {
     if (hello == nullptr) return publisher_->forget(peer);
     (void)hlc_.observe(hlc_at(static_cast<std::uint64_t>(hello->wall_ms)), leaves_.loop.wall_ms());
@@ -214,7 +218,11 @@ Status NodeImpl::load_ring() {
     return check_not_expired(*invite_, leaves_.loop.wall_ms());
   }
   leaves_.random.fill(lineage_.raw);
-  founded_ = true;
+  return ok_status();
+}
+
+Status NodeImpl::found() {
+  store_->put(Store::Family::kNode, kKeyringKey, keyring_.serialise());
   overlay::RingSettings settings;
   settings.copies = config_.copies;
   settings.synced = config_.synced;
@@ -254,11 +262,21 @@ Status NodeImpl::open_membership() {
   self.zone = config_.zone;
   self.weight = config_.weight;
   self.writer = store_->writer();
-  self.version = std::string(kProgramVersion);
+  self.version = std::string(kVersion);
   TRY_ASSIGN(membership_, overlay::Membership::open(leaves_.loop, leaves_.transport, *links_,
                                                     keyring_, identity_, leaves_.random, options));
   membership_->on_event([this](const MemberEvent& event) { on_member(event); });
   return ok_status();
+}
+
+// Who is no member any more is not heard, and its link ends at once (invariant 12).
+void NodeImpl::cut_off_the_gone() {
+  std::set<NodeId> gone;
+  for (const auto& member : view_->ring().version().members) {
+    if (member.gone() && member.id != view_->self) gone.insert(member.id);
+  }
+  for (const auto& node : gone) links_->drop(node);
+  if (membership_ != nullptr) membership_->set_blocked(std::move(gone));
 }
 
 void NodeImpl::start(std::function<void(const Error&)> on_fatal) {
@@ -271,6 +289,9 @@ void NodeImpl::start(std::function<void(const Error&)> on_fatal) {
 
 // From the first packet to serving: a joiner is admitted and installs; then everybody catches up.
 Task<Done> NodeImpl::enter() {
+  auto [durable, synced] = overlay::Completer<bool>::make(leaves_.loop);
+  store_->when_durable([durable = durable]() mutable { durable.set(true); });
+  co_await synced;  // Who we are, and a ring that we founded, before anybody hears of it.
   if (view_->in_ring()) {
     membership_->start(known_peers());
   } else {
@@ -329,6 +350,7 @@ Task<Status> NodeImpl::ask_seed(Endpoint seed) {
   auto asking = ring_->ask_to_join(peer, std::move(request));
   CO_TRY_ASSIGN(const JoinReply answer, co_await asking);
   CO_TRY_ASSIGN(const auto version, overlay::decode_ring_version(answer.ring.data));
+  store_->put(Store::Family::kNode, kKeyringKey, keyring_.serialise());
   CO_TRY(ring_->adopt(version));
   std::vector<Endpoint> seeds{seed};
   for (const auto& text : answer.seeds) {

@@ -28,12 +28,11 @@
 #include "node/ring/paxos_service.h"
 #include "node/ring/ring_service.h"
 #include "node/session/feeds.h"
+#include "node/version.h"
 #include "overlay/links.h"
 #include "overlay/membership.h"
 
 namespace starling::node {
-
-inline constexpr std::string_view kProgramVersion = "0.1.0";
 
 class NodeImpl final : public Node {
  public:
@@ -59,7 +58,9 @@ class NodeImpl final : public Node {
   Status load_ring();
   Status bind_ports();
   Status open_membership();
+  Status found();
   void wire();
+  void cut_off_the_gone();
   [[nodiscard]] overlay::LinksHooks link_hooks();
   void on_member(const overlay::MemberEvent& event);
   void tick();

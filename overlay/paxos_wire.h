@@ -4,11 +4,11 @@
 // response := [kind:uint, ballot, verdict:uint, promised:[round, node], accepted:[round, node],
 //              value:bin|nil]
 //
-// kind      request carries       response carries
-// prepare   ballot                verdict, promised, accepted + value when granted, value if
-// decided accept    ballot, value         verdict, promised, value if decided decided   value
-// verdict kDecided, without the value query     -                     verdict kDecided with the
-// value, or kUndecided
+//   kind      request carries   response carries
+//   prepare   ballot            verdict, promised; accepted and value when granted; value if decided
+//   accept    ballot, value     verdict, promised; value if decided
+//   decided   value             verdict kDecided, without the value
+//   query     -                 verdict kDecided with the value, or kUndecided
 //
 // `ring` is the ring version whose members vote; the receiver refuses another one before it comes
 // here (kStaleRing). Numbers are never reused.

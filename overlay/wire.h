@@ -68,7 +68,6 @@ enum class Method : std::uint16_t {
   kAppend = 30,
   kWriteRegister = 31,
   kReadRegisters = 32,
-  kCreateName = 33,
   // Following and reading.
   kFollow = 40,
   kUnfollow = 41,  // notice

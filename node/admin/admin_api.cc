@@ -133,7 +133,6 @@ Json AdminApi::member_json(const NodeId& id) const {
   if (!member) return out;
   out["sessions"] = member->heartbeat.sessions;
   out["ring"] = member->heartbeat.ring.value;
-  out["clock_ms"] = member->heartbeat.wall_ms;
   out["catching_up"] = view.behind(id);
   out["version"] = member->record.version;
   out["client"] = member->record.client;
@@ -158,10 +157,11 @@ Task<Result<Json>> AdminApi::status(Json) {
   const double uptime = std::chrono::duration<double>(view.loop.now() - node_.born_).count();
   Json self{{"id", to_text(view.self)},
             {"short", short_text(view.self)},
-            {"version", kProgramVersion},
+            {"version", kVersion},
             {"writer", writer_text(node_.store_->writer())},
             {"uptime_s", uptime},
             {"state", state()},
+            {"clock_offset_ms", node_.membership_->median_clock_offset().value_or(0)},
             {"sessions", view.counters.sessions},
             {"connections", node_.gateway_->connections()},
             {"data", node_.config_.data},

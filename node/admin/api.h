@@ -6,11 +6,13 @@
 // method          arguments                                  answer
 // status          {}                                         {cluster:{lineage, ring, copies, synced, partitions, nodes,
 //                                                              serving, change}, node:{id, short, version, writer,
-//                                                              uptime_s, state, sessions, data, addresses:{client,link,admin}},
-//                                                             members:[{id, short, self, state, zone, weight, share,
-//                                                              sessions, ring, clock_ms, catching_up, read_only,
-//                                                              version, client, link}],
-//                                                             rates:{appends_s, deliveries_s, commits_s, ...}}
+//                                                              uptime_s, state, clock_offset_ms, sessions, connections,
+//                                                              data, pid, rss, addresses:{client,link,admin}},
+//                                                             members:[{id, short, self, state, ring_state, zone,
+//                                                              weight, share, sessions, ring, catching_up, version,
+//                                                              client, link, admin}],
+//                                                             rates:{appends, deliveries, commits, ...} (counted
+//                                                              since the start)}
 // ring            {partitions?: bool}                        {number, lineage, copies, synced, partitions, change,
 //                                                             members:[{id, short, zone, weight, state, partitions,
 //                                                              first, share}], table?: [[short,...], ...]}

@@ -16,13 +16,13 @@ class TcpGateway::Connection final : public Door {
       : gateway_(gateway),
         id_(id),
         stream_(std::move(stream)),
-        reader_(protocol::kFrameSizeMax),
+        reader_(protocol::kLoginFrameSizeMax),
         session_(gateway.services_, *this) {}
 
   void start() {
     stream_->start({[this](View bytes) { received(bytes); },
                     [this](const Error&) { gateway_.retire(id_); },
-                    [this] { session_.on_drained(); }});
+                    [this] { drained(); }});
   }
 
   void write(Shared frame) override {
@@ -42,11 +42,15 @@ class TcpGateway::Connection final : public Door {
 
  private:
   void received(View bytes) {
+    if (session_.logged_in()) reader_.set_size_max(protocol::kFrameSizeMax);
     const auto read = reader_.feed(bytes, [this](View body) {
       session_.receive(body);
       return !closed_;
     });
-    if (read || closed_) return;
+    if (closed_) return;
+    // Whoever does not read our answers is not read either.
+    if (queued() > kSessionQueueBytesMax && !std::exchange(paused_, true)) stream_->pause();
+    if (read) return;
     protocol::ErrorMessage message;
     message.code = static_cast<std::uint8_t>(read.code());
     message.name = std::string(name(read.code()));
@@ -55,9 +59,16 @@ class TcpGateway::Connection final : public Door {
     close();
   }
 
+  void drained() {
+    if (closed_) return;
+    if (std::exchange(paused_, false)) stream_->resume();
+    session_.on_drained();
+  }
+
   TcpGateway& gateway_;
   const std::uint64_t id_;
   bool closed_ = false;
+  bool paused_ = false;
   std::unique_ptr<Stream> stream_;
   protocol::FrameReader reader_;
   Session session_;

@@ -14,7 +14,7 @@
 namespace starling::node {
 
 inline constexpr std::int64_t kTokenLifeMs = 30ll * 24 * 3600 * 1000;
-inline constexpr std::size_t kHashesAtOnceMax = 8;  // More logins by password wait: kOverloaded.
+inline constexpr std::size_t kHashesAtOnceMax = 8;  // More logins by password: kOverloaded.
 
 class Accounts {
  public:

@@ -6,6 +6,10 @@ using overlay::Completer;
 using overlay::Task;
 using storage::MemberValue;
 
+namespace {
+constexpr std::uint32_t kPage = 1000;
+}
+
 Groups::Groups(ClusterView& view, Names& names, Forwarder& forwarder)
     : view_(view), names_(names), forwarder_(forwarder) {}
 
@@ -90,13 +94,17 @@ Task<Result<Role>> Groups::role_of(std::string group, std::string user) {
 }
 
 Task<Result<std::vector<std::string>>> Groups::of_user(std::string user) {
-  auto reading = read_registers(view_, forwarder_, mailbox_of(user), kGroupPrefix, "",
-                                static_cast<std::uint32_t>(kGroupsPerUserMax));
-  CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
   std::vector<std::string> groups;
-  for (const auto& item : found.items) {
-    auto value = unpack<MemberValue>(item.value.data);
-    if (value && !value->removed) groups.push_back(item.key.substr(kGroupPrefix.size()));
+  std::string after;
+  for (bool more = true; more && groups.size() < kGroupsPerUserMax;) {
+    auto reading = read_registers(view_, forwarder_, mailbox_of(user), kGroupPrefix, after, kPage);
+    CO_TRY_ASSIGN(const ReadRegistersReply page, co_await reading);
+    more = page.items.size() == kPage;
+    for (const auto& item : page.items) {
+      after = item.key;
+      auto value = unpack<MemberValue>(item.value.data);
+      if (value && !value->removed) groups.push_back(item.key.substr(kGroupPrefix.size()));
+    }
   }
   co_return groups;
 }

@@ -13,6 +13,7 @@ namespace {
 constexpr Duration kFetchDeadline = 5s;
 constexpr Duration kSettleAfterStart = 1500ms;  // Gossip has told us who is there by then.
 constexpr Duration kRetryEvery = 200ms;
+constexpr std::size_t kCompareDotsMax = 64 << 10;  // In one answer.
 constexpr int kInstallTurnsMin = 5;
 constexpr int kInstallTurnsMax = 1000;
 constexpr std::size_t kInstallMissingMax = 64;  // Runs.
@@ -29,6 +30,7 @@ void CatchUp::serve() {
     view_.heard_of_ring(from, request->ring);
     CompareReply answer;
     answer.ring = view_.in_ring() ? view_.ring().number() : RingNumber{};
+    std::size_t dots = 0;
     auto theirs = request->items.begin();
     for (const auto partition : view_.store.touched()) {
       if (partition < request->from || partition > request->to) continue;
@@ -38,7 +40,11 @@ void CatchUp::serve() {
           theirs->digest == vector.digest()) {
         continue;
       }
+      dots += vector.dots().size();
       answer.items.push_back({partition, std::move(vector)});
+      // The rest when these agree: the asker compares until there is no more.
+      answer.more = dots >= kCompareDotsMax;
+      if (answer.more) break;
     }
     reply(pack(answer));
   });
@@ -154,15 +160,19 @@ Task<Result<std::size_t>> CatchUp::round(NodeId peer) {
     const auto end = std::min(at + kComparePartitionsMax, shared.size());
     std::vector<PartitionId> chunk(shared.begin() + static_cast<std::ptrdiff_t>(at),
                                    shared.begin() + static_cast<std::ptrdiff_t>(end));
-    auto comparing = compare(peer, std::move(chunk));
-    CO_TRY_ASSIGN(const std::size_t runs, co_await comparing);
-    missing += runs;
+    for (bool more = true; more;) {
+      auto comparing = compare(peer, chunk);
+      CO_TRY_ASSIGN(const Compared compared, co_await comparing);
+      missing += compared.missing;
+      // A page without progress would repeat itself: what it names is here, so the rest can wait.
+      more = compared.more && compared.missing > 0;
+    }
   }
   missing_runs_ = missing;
   co_return missing;
 }
 
-Task<Result<std::size_t>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions) {
+Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions) {
   CompareRequest request;
   request.ring = view_.ring().number();
   request.from = partitions.front();
@@ -186,7 +196,7 @@ Task<Result<std::size_t>> CatchUp::compare(NodeId peer, std::vector<PartitionId>
       CO_TRY(co_await fetching);
     }
   }
-  co_return missing;
+  co_return Compared{missing, answer.more};
 }
 
 void CatchUp::fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer) {

@@ -50,7 +50,11 @@ class CatchUp {
  private:
   overlay::Task<Done> run();
   overlay::Task<Done> gap(NodeId peer, PartitionId partition, WriterId writer);
-  overlay::Task<Result<std::size_t>> compare(NodeId peer, std::vector<PartitionId> partitions);
+  struct Compared {
+    std::size_t missing = 0;
+    bool more = false;  // The answer was cut.
+  };
+  overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions);
   overlay::Task<Done> answer_hold(NodeId from, HoldRequest request, overlay::Reply reply);
   void serve();
   [[nodiscard]] std::vector<PartitionId> shared_with(const NodeId& peer) const;

@@ -87,6 +87,9 @@ void Coordinator::serve() {
                   [this](const NodeId&, View body, Reply reply) {
     auto request = unpack<FindKeyRequest>(body);
     if (!request) return reply(request.error());
+    if (!view_.is_owner(view_.store.partition_of(request->mailbox))) {
+      return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
+    }
     const auto state = view_.store.find_key(request->mailbox, request->key);
     reply(pack(FindKeyReply{state.has_value(), state ? state->dot : Dot{}}));
   });
@@ -94,6 +97,9 @@ void Coordinator::serve() {
                   [this](const NodeId&, View body, Reply reply) {
     auto query = unpack<LaneQuery>(body);
     if (!query) return reply(query.error());
+    if (!view_.is_owner(view_.store.partition_of(query->mailbox))) {
+      return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
+    }
     reply(pack(LaneAnswer{view_.store.lane_high(query->mailbox, query->device, query->lane)}));
   });
 }
@@ -154,7 +160,10 @@ void Coordinator::admit(Pending send) {
   }
   const KeyIn key{send.mailbox, send.key};
   if (auto it = in_flight_.find(key); it != in_flight_.end()) {
-    if (it->second.content != send.content) {
+    if (supersedes(send.request, it->second.is_void, it->second.id)) {
+      return refuse(send, {Errc::kOverloaded, "this number is in flight; send it again in a moment"});
+    }
+    if (!it->second.is_void && it->second.content != send.content) {
       return refuse(send, {Errc::kSequenceReused, "this number is in flight with other content"});
     }
     ++view_.counters.dedup_hits;
@@ -190,10 +199,18 @@ void Coordinator::admit(Pending send) {
   mint(std::move(send));
 }
 
+// A void beats a content, and the smaller of two ids is the position of a message (invariants 3 and 4):
+// either is stored beside what is there. Whatever is closed by a void stays closed.
+bool Coordinator::supersedes(const AppendRequest& request, bool stored_is_void,
+                             const EntryId& stored_id) {
+  if (is_void(request) != stored_is_void) return is_void(request);
+  return is_copy(request) && request.id < stored_id;
+}
+
 // The key is held here already: same content, so drive it to its copies once more and say the same.
 void Coordinator::known(Pending send, const storage::KeyState& state) {
-  if (is_void(send.request) && !state.is_void) return mint(std::move(send));  // A void beats it.
-  if (state.is_void != is_void(send.request)) {
+  if (supersedes(send.request, state.is_void, state.id)) return mint(std::move(send));
+  if (state.is_void && !is_void(send.request) && !is_copy(send.request)) {
     return refuse(send, {Errc::kSequenceReused, "this number was closed by a void"});
   }
   if (!state.is_void && state.content != send.content) {
@@ -202,9 +219,10 @@ void Coordinator::known(Pending send, const storage::KeyState& state) {
   ++view_.counters.dedup_hits;
   const KeyIn key{send.mailbox, send.key};
   auto& flight = in_flight_[key];
-  flight = {state.dot, state.id, send.content, state.is_void, {}};
+  const auto grade = static_cast<Grade>(send.request.grade);
+  flight = {state.dot, state.id, send.content, state.is_void, grade, {}};
   flight.waiters.push_back(std::move(send.done));
-  scope_.spawn(redrive(key, send.partition, state.dot));
+  scope_.spawn(redrive(key, send.partition, state.dot, grade));
 }
 
 void Coordinator::mint(Pending send) {
@@ -236,6 +254,7 @@ void Coordinator::mint(Pending send) {
   flight.id = change.entry.id;
   flight.content = send.content;
   flight.is_void = is_void(request);
+  flight.grade = static_cast<Grade>(request.grade);
   flight.waiters.push_back(std::move(send.done));
   replicate(key, appended.partition, appended.dot, static_cast<Grade>(request.grade),
             appended.bytes);
@@ -264,7 +283,11 @@ void Coordinator::drive_implied(PartitionId partition, const Dot& dot, Shared ch
                                 const std::shared_ptr<Both>& both) {
   ++both->left;
   drive_copy_(partition, dot, std::move(change), [both](Status done) {
-    if (!done) return both->part(done.error());
+    // Stored here, so the sender may not take it for refused: it retries, and that completes the rest.
+    if (!done) {
+      return both->part(Error{Errc::kTimeout, "stored, but what it implies is not acknowledged yet: " +
+                                                  done.error().text});
+    }
     both->part(std::uint8_t{0});
   });
 }
@@ -322,7 +345,7 @@ void Coordinator::resume_lane(const LaneId& lane) {
   }
 }
 
-Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot dot) {
+Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot dot, Grade grade) {
   auto [durable, synced] = overlay::Completer<bool>::make(view_.loop);
   view_.store.when_durable([durable = durable]() mutable { durable.set(true); });
   co_await synced;
@@ -332,14 +355,15 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
     co_return starling::Done{};
   }
   if (dot.writer == view_.store.writer()) {
-    replicate(key, partition, dot, Grade::kQuorum, stored->bytes);
+    replicate(key, partition, dot, grade == Grade::kAll ? grade : Grade::kQuorum, stored->bytes);
     co_return starling::Done{};
   }
   std::uint8_t copies = 1;
   const auto owners = view_.candidates(partition);
+  const std::size_t needed = grade == Grade::kAll ? owners.size() : view_.ring().w();
   for (const auto& owner : owners) {
     if (owner == view_.self || !view_.alive(owner)) continue;
-    if (copies >= view_.ring().w()) break;
+    if (copies >= needed) break;
     Bytes body = pack(HoldRequest{partition, dot.writer, dot.n});
     auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold, std::move(body),
                                 kAppendDeadline / 2);
@@ -348,14 +372,14 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
     const auto reply = unpack<HoldReply>(*answer);
     if (reply && reply->synced >= dot.n) ++copies;
   }
-  if (copies < view_.ring().w()) {
+  if (copies < needed) {
     finish(key, Error{Errc::kTimeout, "too few owners hold the message yet; retry with the same key"});
     co_return starling::Done{};
   }
   const auto change = storage::decode(*stored->bytes, dot);
   if (change && implies_(*change)) {
     drive_copy_(partition, dot, stored->bytes, [this, key, copies](Status done) {
-      if (!done) return finish(key, done.error());
+      if (!done) return finish(key, Error{Errc::kTimeout, done.error().text});
       finish(key, copies);
     });
     co_return starling::Done{};
@@ -387,6 +411,8 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
       if (auto present = unpack<storage::MemberValue>(now->value)) {
         // Only a re-add raises the generation (invariant 5).
         wanted->generation = present->generation + (present->removed && !wanted->removed ? 1 : 0);
+        // To add a member again does not take its role away.
+        if (!present->removed) wanted->role = std::max(wanted->role, present->role);
       }
     }
     value = pack(*wanted);

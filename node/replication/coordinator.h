@@ -71,6 +71,7 @@ class Coordinator {
     EntryId id;
     std::uint64_t content;
     bool is_void;
+    protocol::Grade grade;
     std::vector<Done> waiters;
   };
 
@@ -79,6 +80,8 @@ class Coordinator {
   void admit(Pending send);
   void known(Pending send, const storage::KeyState& state);
   void mint(Pending send);
+  // The same key, said otherwise: a void for a content, or a copy with a smaller id.
+  static bool supersedes(const AppendRequest& request, bool stored_is_void, const EntryId& stored_id);
   void replicate(const KeyIn& key, PartitionId partition, const Dot& dot, protocol::Grade grade,
                  Shared change);
   struct Both;
@@ -86,7 +89,8 @@ class Coordinator {
                      const std::shared_ptr<Both>& both);
   void finish(const KeyIn& key, Result<std::uint8_t> copies);
   overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
-  overlay::Task<starling::Done> redrive(KeyIn key, PartitionId partition, Dot dot);
+  overlay::Task<starling::Done> redrive(KeyIn key, PartitionId partition, Dot dot,
+                                        protocol::Grade grade);
   void resume_lane(const LaneId& lane);
   void refuse(const Pending& send, Error error);
 

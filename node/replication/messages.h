@@ -69,7 +69,8 @@ struct CompareReply {
   };
   RingNumber ring;
   std::vector<Item> items;
-  MSGPACK_DEFINE_ARRAY(ring, items)
+  bool more = false;  // Cut at a limit: fetch these, then compare again.
+  MSGPACK_DEFINE_ARRAY(ring, items, more)
 };
 
 // kFetch: "send me writer w from n". The answer is a storage::RangeStatement.

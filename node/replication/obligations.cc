@@ -104,6 +104,7 @@ void Obligations::finished(const At& at, Status done) {
     }
     duties_.erase(it);
     settle(at.first, at.second.writer);
+    done = ok_status();  // Nothing is owed any more.
   }
   for (auto& waiter : waiters) waiter(done);
 }

@@ -54,12 +54,23 @@ void Publisher::serve_reads() {
   view_.rpc.serve(Method::kHistory, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
     auto request = unpack<HistoryRequest>(body);
     if (!request) return reply(request.error());
-    auto found = view_.store.history(request->mailbox, request->conversation, request->before,
-                                     std::min<std::size_t>(request->limit, kReadChangesMax));
+    if (!view_.is_owner(view_.store.partition_of(request->mailbox))) {
+      return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
+    }
+    const std::size_t limit = std::min<std::size_t>(request->limit, kReadChangesMax);
+    auto found = view_.store.history(request->mailbox, request->conversation, request->before, limit);
     if (!found) return reply(found.error());
     storage::MailboxPage page;
-    page.more = found->size() == request->limit;
-    page.changes = std::move(*found);
+    page.more = found->size() == limit;
+    std::size_t bytes = 0;
+    for (auto& change : *found) {
+      bytes += change.bytes->size();
+      if (bytes > kReadBytesMax && !page.changes.empty()) {
+        page.more = true;
+        break;
+      }
+      page.changes.push_back(std::move(change));
+    }
     reply(page_reply(std::move(page)));
   });
   view_.rpc.serve(Method::kReadRegisters, Access::kMembers,

@@ -3,7 +3,8 @@
 // Version number+1 is decided by Paxos among the voters of version number; gossip and notices only spread
 // what was decided. A change takes two versions: the intent, during which the owners-to-be install what
 // they will own, and its completion (or abort).
-// Invariants: (1) the version is durable before anybody acts on it; (2) a node never goes back to an older
+// Invariants: (1) a version is durable at a majority of its voters before anybody acts on it; a node that
+// loses its own copy learns it again; (2) a node never goes back to an older
 // version or to another lineage; (3) one change at a time: the Paxos instance of the next number.
 // Thread: one loop.   The rules of versions: overlay/ring_version.h.
 #pragma once

@@ -252,7 +252,7 @@ void Feeds::mark_ready(const MailboxId& mailbox) {
 void Feeds::refollow_all(const std::function<bool(const Stream&)>& which) {
   std::vector<PartitionId> affected;
   for (const auto& [partition, stream] : streams_) {
-    if (stream.number != 0 && !stream.asking && which(stream)) affected.push_back(partition);
+    if (!stream.asking && which(stream)) affected.push_back(partition);
   }
   for (const auto partition : affected) follow(partition);
 }

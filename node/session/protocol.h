@@ -23,7 +23,8 @@ namespace starling::node::protocol {
 inline constexpr std::uint16_t kVersionMin = 1;
 inline constexpr std::uint16_t kVersionMax = 1;
 inline constexpr std::size_t kFrameHeaderSize = 4;
-inline constexpr std::size_t kFrameSizeMax = 128 << 10;  // To the server. Above: kTooLarge, closed.
+inline constexpr std::size_t kFrameSizeMax = 1 << 20;     // To the server. Above: kTooLarge, closed.
+inline constexpr std::size_t kLoginFrameSizeMax = 8 << 10;  // The same, before the login.
 inline constexpr std::size_t kFrameSizeToClientMax = 4 << 20;
 static_assert(storage::kBodySizeMax + 1024 < kFrameSizeMax, "the largest send fits one frame");
 
@@ -202,7 +203,8 @@ struct LaneState {
   MSGPACK_DEFINE_ARRAY(type, request, high)
 };
 
-// kGroupCreate: group. kGroupAdd, kGroupRemove: group, user. kGroupMembers: group, after.
+// kGroupCreate: group. kGroupAdd, kGroupRemove: group, user. kGroupMembers: group, and the user after
+// whom the page begins.
 struct GroupRequest {
   std::uint8_t type = 0;
   std::uint64_t request = 0;
@@ -268,6 +270,7 @@ Bytes frame(const T& message) {
 class FrameReader {
  public:
   explicit FrameReader(std::size_t size_max) : size_max_(size_max) {}
+  void set_size_max(std::size_t size_max) { size_max_ = size_max; }
   // Calls `on_body(View) -> bool` for every whole frame; false stops (the object may be gone then).
   // kTooLarge as soon as a header announces more than size_max.
   template <class OnBody>

@@ -187,6 +187,23 @@ void Session::logged_in(const protocol::Login& login, const Accounts::Login& acc
   message.heartbeat_s = kHeartbeatSeconds;
   message.wall_ms = services_.view.loop.wall_ms();
   answer(message);
+  if (!login.token.empty()) scope_->spawn(check_epoch());
+}
+
+// A token is believed at once and its epoch checked behind it, so that a login costs no look-up. Later
+// changes arrive through the mailbox (apply_register).
+Task<Done> Session::check_epoch() {
+  auto finding = services_.accounts.find(user_);
+  const auto account = co_await finding;
+  const bool gone = !account && account.code() == Errc::kNotFound;
+  if (gone || (account && (account->disabled || account->epoch > epoch_))) revoke();
+  co_return Done{};
+}
+
+void Session::revoke() {
+  if (closed_) return;
+  refuse_and_close(0, {Errc::kUnauthenticated,
+                       "the password was changed or the account disabled; log in again"});
 }
 
 void Session::send(View body) {
@@ -262,13 +279,18 @@ void Session::history(View body) {
   if (is_group && !tails_.contains(wanted.mailbox)) {
     return refuse(number, {Errc::kDenied, "you are not in " + request->with + ", or not synced yet"});
   }
+  if (histories_ >= kHistoryInFlightMax || door_full()) {
+    return refuse(number, {Errc::kOverloaded, "read the pages asked for before asking for more"});
+  }
   if (!begin_request(number)) return;
+  ++histories_;
   const std::string address = is_group ? request->with : user_;
   services_.forwarder.read(
       services_.view.store.partition_of(wanted.mailbox), Method::kHistory, pack(wanted),
       kReadDeadline, [this, alive = alive_, number, address](Result<Bytes> reply) {
         if (!*alive) return;
         --in_flight_;
+        --histories_;
         if (closed_) return;
         if (!reply) return refuse(number, reply.error());
         auto page = unpack<ReadReply>(*reply);
@@ -318,12 +340,19 @@ void Session::group(Type type, View body) {
   scope_->spawn(group_request(type, std::move(*request)));
 }
 
-// Owners and moderators manage a roster; everybody may leave.
-Task<Status> Session::may_manage(std::string group, std::string user, bool self_leave) {
-  auto asking = services_.groups.role_of(group, user_);
-  CO_TRY_ASSIGN(const Role role, co_await asking);
-  if (role >= Role::kModerator || (self_leave && user == user_)) co_return ok_status();
-  co_return Error{Errc::kDenied, "only owners and moderators of " + group + " may do that"};
+// Everybody may leave. Moderators add members and remove them; owners may do everything.
+Task<Status> Session::may_manage(protocol::GroupRequest request, bool removing) {
+  if (request.role > static_cast<std::uint8_t>(Role::kOwner)) {
+    co_return Error{Errc::kInvalid, "a role is 0 (member), 1 (moderator) or 2 (owner)"};
+  }
+  auto asking = services_.groups.role_of(request.group, user_);
+  CO_TRY_ASSIGN(const Role ours, co_await asking);
+  if (ours == Role::kOwner || (removing && request.user == user_)) co_return ok_status();
+  auto asking_theirs = services_.groups.role_of(request.group, request.user);
+  const auto theirs = co_await asking_theirs;
+  const bool plain = request.role == 0 && (!theirs || *theirs == Role::kMember);
+  if (ours == Role::kModerator && plain) co_return ok_status();
+  co_return Error{Errc::kDenied, "your role in " + request.group + " does not allow that"};
 }
 
 Task<Done> Session::group_request(Type type, protocol::GroupRequest request) {
@@ -371,7 +400,7 @@ Task<Done> Session::group_request(Type type, protocol::GroupRequest request) {
   }
   const bool removing = type == Type::kGroupRemove;
   if (request.user.empty()) request.user = user_;
-  auto checking = may_manage(request.group, request.user, removing);
+  auto checking = may_manage(request, removing);
   const auto may = co_await checking;
   if (!may) {
     finish_request(number, may);

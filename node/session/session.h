@@ -4,7 +4,7 @@
 // that the device follows is a Tail with the session's own vector, built only from what was sent to
 // it (hazards F9); it reads until it covers the feed, joins it, and parts again when the device is
 // too slow or a gap shows. So a slow device, an offline one and a new one are the same case.
-// Invariants: (1) nothing but a login is answered before a login; (2) a change under the vector is not
+// Invariants: (1) nothing but a login (and a ping) is answered before a login; (2) a change under the vector is not
 // sent again, and the vector is raised only by what was sent; (3) queues are bounded: requests in
 // flight, and bytes on the door.
 // Thread: one loop. The owner destroys a session at the end of a turn, never from inside a call.
@@ -26,6 +26,7 @@
 namespace starling::node {
 
 inline constexpr std::size_t kRequestsPerSessionMax = 1024;
+inline constexpr std::size_t kHistoryInFlightMax = 4;          // Pages asked for and not answered.
 inline constexpr std::size_t kSessionQueueBytesMax = 1 << 20;  // On the door: then it fell behind.
 inline constexpr std::uint32_t kHeartbeatSeconds = 60;
 inline constexpr Duration kSilenceMax = 150s;       // Two heartbeats and some: the device is gone.
@@ -81,6 +82,7 @@ class Session final : public FeedSubscriber {
     std::string address;
     storage::VersionVector vector;
     TailState state = TailState::kWaiting;
+    bool initial = false;     // One of those that kSyncDone waits for.
     bool announced = false;   // kSynced was sent.
     bool again = false;       // The feed became ready anew while a read was under way.
   };
@@ -88,13 +90,15 @@ class Session final : public FeedSubscriber {
   // session.cc: requests.
   void log_in(View body);
   overlay::Task<Done> check_login(protocol::Login login);
+  overlay::Task<Done> check_epoch();
+  void revoke();
   void logged_in(const protocol::Login& login, const Accounts::Login& account);
   void send(View body);
   void history(View body);
   void lane(View body);
   void group(protocol::Type type, View body);
   overlay::Task<Done> group_request(protocol::Type type, protocol::GroupRequest request);
-  overlay::Task<Status> may_manage(std::string group, std::string user, bool self_leave);
+  overlay::Task<Status> may_manage(protocol::GroupRequest request, bool removing);
   overlay::Task<Done> change_password(protocol::PasswordChange request);
   bool begin_request(std::uint64_t request);
   void finish_request(std::uint64_t request, const Status& status);
@@ -108,7 +112,8 @@ class Session final : public FeedSubscriber {
   // session_sync.cc: tails.
   void sync(View body);
   overlay::Task<Done> start_sync(protocol::Sync request);
-  void add_tail(const std::string& address, storage::VersionVector cursor);
+  void add_tail(const std::string& address, storage::VersionVector cursor, bool initial);
+  void synced_one();
   void remove_tail(const std::string& address);
   void read(const MailboxId& mailbox);
   void have_read(const MailboxId& mailbox, Result<ReadReply> reply);
@@ -134,6 +139,7 @@ class Session final : public FeedSubscriber {
   bool closed_ = false;
   Instant heard_;
   std::size_t in_flight_ = 0;
+  std::size_t histories_ = 0;
   std::uint64_t sync_request_ = 0;      // Waits for kSyncDone.
   std::size_t tails_to_sync_ = 0;
   std::map<MailboxId, Tail> tails_;

@@ -44,21 +44,24 @@ Task<Done> Session::start_sync(protocol::Sync request) {
     co_return Done{};
   }
   if (account->disabled || account->epoch > epoch_) {
-    refuse_and_close(request.request, {Errc::kUnauthenticated, "the password was changed or the "
-                                                               "account disabled; log in again"});
+    revoke();
     co_return Done{};
   }
   std::vector<std::string> addresses{user_};
   addresses.insert(addresses.end(), groups->begin(), groups->end());
   tails_to_sync_ = addresses.size();
-  for (const auto& address : addresses) add_tail(address, std::move(cursors[address]));
+  for (const auto& address : addresses) add_tail(address, std::move(cursors[address]), true);
   co_return Done{};
 }
 
-void Session::add_tail(const std::string& address, storage::VersionVector cursor) {
+void Session::add_tail(const std::string& address, storage::VersionVector cursor, bool initial) {
   const MailboxId mailbox = mailbox_of(address);
   auto [it, fresh] = tails_.try_emplace(mailbox);
-  if (!fresh) return;
+  if (!fresh) {
+    if (initial) synced_one();
+    return;
+  }
+  it->second.initial = initial;
   it->second.address = address;
   it->second.vector = std::move(cursor);
   services_.feeds.subscribe(mailbox, address, *this);
@@ -68,7 +71,7 @@ void Session::remove_tail(const std::string& address) {
   const MailboxId mailbox = mailbox_of(address);
   auto it = tails_.find(mailbox);
   if (it == tails_.end()) return;
-  if (!it->second.announced) announce_synced(it->second);
+  if (it->second.initial && !it->second.announced) synced_one();
   services_.feeds.unsubscribe(mailbox, *this);
   tails_.erase(mailbox);
 }
@@ -146,7 +149,11 @@ void Session::announce_synced(Tail& tail) {
   message.mailbox = tail.address;
   message.cursor = tail.vector;
   answer(message);
-  if (tails_to_sync_ == 0 || --tails_to_sync_ > 0) return;
+  if (tail.initial) synced_one();
+}
+
+void Session::synced_one() {
+  if (--tails_to_sync_ > 0) return;
   answer(protocol::Head{static_cast<std::uint8_t>(Type::kSyncDone), sync_request_});
 }
 
@@ -182,10 +189,7 @@ void Session::deliver(Tail& tail, const Delivery& delivery) {
 void Session::apply_register(const storage::RegisterView& reg) {
   if (reg.key == kAccountKey) {
     const auto account = unpack<AccountValue>(reg.value);
-    if (account && (account->disabled || account->epoch > epoch_)) {
-      refuse_and_close(0, {Errc::kUnauthenticated,
-                           "the password was changed or the account disabled; log in again"});
-    }
+    if (account && (account->disabled || account->epoch > epoch_)) revoke();
     return;
   }
   if (!reg.key.starts_with(kGroupPrefix)) return;
@@ -237,7 +241,7 @@ void Session::follow_groups(const std::set<std::string>& now) {
     event.type = static_cast<std::uint8_t>(Type::kJoined);
     event.group = group;
     answer(event);
-    add_tail(group, {});
+    add_tail(group, {}, false);
   }
 }
 
