@@ -152,7 +152,12 @@ void NodeImpl::wire() {
       SessionServices{*view_, *forwarder_, *feeds_, *accounts_, *groups_}, leaves_.transport);
   admin_api_ = std::make_unique<AdminApi>(*this);
 
-  store_->on_dirty([this] { leaves_.loop.defer([this] { store_->flush(); }); });
+  // The store owns the token: a start that failed may destroy us before the end of its turn.
+  store_->on_dirty([this, alive = std::make_shared<bool>(true)] {
+    leaves_.loop.defer([this, here = std::weak_ptr<bool>(alive)] {
+      if (!here.expired()) store_->flush();
+    });
+  });
   store_->on_synced([this](std::span<const storage::SyncedChange> changes) {
     replicator_->on_synced(changes);
     publisher_->on_synced(changes);

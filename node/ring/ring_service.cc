@@ -1,7 +1,6 @@
 #include "node/ring/ring_service.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 namespace starling::node {
 
@@ -176,10 +175,12 @@ Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request)
   if (invite.lineage != view_.ring().version().lineage) {
     co_return Error{Errc::kForeign, "the token is of another cluster"};
   }
-  if (std::abs(request.wall_ms - view_.loop.wall_ms()) > kClockOffsetMaxMs) {
-    co_return Error{Errc::kClock, "the joiner's clock is " +
-                                      std::to_string(request.wall_ms - view_.loop.wall_ms()) +
-                                      " ms ahead of ours; set it right (NTP) and join again"};
+  // Compared, not subtracted: the joiner may send any number.
+  const std::int64_t now = view_.loop.wall_ms();
+  if (request.wall_ms < now - kClockOffsetMaxMs || request.wall_ms > now + kClockOffsetMaxMs) {
+    co_return Error{Errc::kClock, "the joiner's clock is at " + std::to_string(request.wall_ms) +
+                                      " ms and ours at " + std::to_string(now) +
+                                      " ms; set it right (NTP) and join again"};
   }
   if (view_.ring().version().find(from) == nullptr) {
     const Bytes used = Bytes(kUsedInvites) + Bytes(invite.id.view());

@@ -37,22 +37,38 @@ std::string text_of(const MessageKey& key) {
 std::vector<DeviceView> views_of(const History& history) {
   const std::size_t count = history.devices().size();
   std::vector<std::set<MessageKey>> voids(count), have(count);
+  std::vector<std::map<MessageKey, std::string>> position(count);  // The smallest id heard.
   std::vector<DeviceView> views(count);
+  const auto hear = [&](DeviceIndex device, const MessageKey& key, const std::string& id) {
+    auto& smallest = position[device].try_emplace(key, id).first->second;
+    smallest = std::min(smallest, id);
+  };
   for (const auto& d : history.deliveries()) {
-    if (d.is_void) voids[d.device].insert(d.key);
+    if (d.is_void) {
+      voids[d.device].insert(d.key);
+    } else {
+      hear(d.device, d.key, d.id);
+    }
+  }
+  for (const auto& send : history.sends()) {
+    if (send.outcome == Outcome::kAcked) hear(send.device, history.key_of(send), send.id);
   }
   for (const auto& d : history.deliveries()) {
-    if (d.is_void || voids[d.device].contains(d.key) || !have[d.device].insert(d.key).second) {
+    // A second position alone shows nothing.
+    if (d.is_void || d.again) continue;
+    if (voids[d.device].contains(d.key) || !have[d.device].insert(d.key).second) {
       continue;
     }
-    views[d.device][conversation_of(d.from, d.to)].push_back({d.id, d.key, d.hash});
+    views[d.device][conversation_of(d.from, d.to)].push_back(
+        {position[d.device].at(d.key), d.key, d.hash});
   }
   for (const auto& send : history.sends()) {
     if (send.outcome != Outcome::kAcked) continue;
     const auto key = history.key_of(send);
     if (voids[send.device].contains(key) || !have[send.device].insert(key).second) continue;
     const auto& user = history.devices()[send.device].user;
-    views[send.device][conversation_of(user, send.to)].push_back({send.id, key, send.hash});
+    views[send.device][conversation_of(user, send.to)].push_back(
+        {position[send.device].at(key), key, send.hash});
   }
   for (auto& view : views) {
     for (auto& [conversation, shown] : view) std::sort(shown.begin(), shown.end());
@@ -143,7 +159,7 @@ Violations check_once(const History& history) {
   std::map<std::uint64_t, MessageKey> key_of_body;
   for (const auto& d : history.deliveries()) {
     if (d.is_void) continue;
-    if (!seen.emplace(d.device, d.key).second) {
+    if (!d.again && !seen.emplace(d.device, d.key).second) {
       out.push_back({2, "key " + text_of(d.key) + " came twice to " + history.text(d.device),
                      needle_of(d.hash)});
     }

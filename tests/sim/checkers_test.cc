@@ -140,6 +140,35 @@ TEST_F(Checkers, TwoDevicesWithDifferentOrdersAreFound) {
   expect_only(check_total_order(history), 4);
 }
 
+TEST_F(Checkers, TheSmallestIdThatADeviceHeardIsThePosition) {
+  const auto one = acked(a[0], "#ops", "one", 1, "id3");
+  const auto two = acked(b[0], "#ops", "two", 1, "id2");
+  deliver_all(two, 1, "id2");
+  deliver_all(one, 1, "id3");
+  // Two devices heard the second copy, the others did not: they disagree.
+  const auto hear_again = [&](DeviceIndex device) {
+    auto d = delivery(one, device, 1, "id1");
+    d.again = true;
+    history.delivered(d);
+  };
+  hear_again(a[0]);
+  hear_again(a[1]);
+  expect_only(check_total_order(history), 4);
+  hear_again(b[0]);
+  hear_again(b[1]);
+  EXPECT_TRUE(check_total_order(history).empty());
+  EXPECT_TRUE(check_once(history).empty());
+}
+
+TEST_F(Checkers, ASecondPositionAloneShowsNothing) {
+  const auto m = acked(a[0], "#ops", "one", 1, "id2");
+  for (const auto device : {a[0], a[1], b[0]}) deliver(m, device, 1, "id2");
+  auto d = delivery(m, b[1], 1, "id1");
+  d.again = true;
+  history.delivered(d);
+  expect_only(check_delivered(history), 1);
+}
+
 TEST_F(Checkers, ABodyNobodySentIsFound) {
   const auto m = acked(a[0], "@bob", "one", 1, "id1");
   auto d = delivery(m, b[0], 1, "id1");

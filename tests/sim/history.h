@@ -64,6 +64,7 @@ struct Delivery {
   bool is_void = false;
   std::uint64_t hash = 0;
   std::size_t size = 0;
+  bool again = false;  // Not a new message: another position of one that the device has.
 };
 
 class History {

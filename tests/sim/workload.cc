@@ -86,13 +86,14 @@ SendIndex SimDevice::send(const std::string& to, Bytes body, node::SendOptions o
 bool SimDevice::ready() const { return client_ && client_->phase() == ClientPhase::kReady; }
 
 void SimDevice::on_entry(const EntryMessage& entry, bool) { record(entry, false); }
+void SimDevice::on_again(const EntryMessage& entry) { record(entry, false, true); }
 void SimDevice::on_void(const EntryMessage& entry) { record(entry, true); }
 
 void SimDevice::on_phase(ClientPhase phase, const Error* why) {
   world_.note(history_.text(index_), std::string(name(phase)) + (why ? ": " + why->text : ""));
 }
 
-void SimDevice::record(const EntryMessage& entry, bool is_void) {
+void SimDevice::record(const EntryMessage& entry, bool is_void, bool again) {
   Delivery d;
   d.device = index_;
   d.at = world_.now();
@@ -103,12 +104,13 @@ void SimDevice::record(const EntryMessage& entry, bool is_void) {
   d.from = entry.from;
   d.to = entry.to;
   d.is_void = is_void;
+  d.again = again;
   d.hash = body_hash(entry.body.data);
   d.size = entry.body.data.size();
-  shown_ += !is_void;
+  shown_ += !is_void && !again;
   world_.note(history_.text(index_),
-              std::string(is_void ? "void" : "shown") + " #" + std::to_string(d.key.seq) + " of " +
-                  d.from + " to " + d.to + " id " + d.id + " dot " +
+              std::string(is_void ? "void" : again ? "again" : "shown") + " #" +
+                  std::to_string(d.key.seq) + " of " + d.from + " to " + d.to + " id " + d.id + " dot " +
                   std::to_string(d.dot.writer.value) + ":" + std::to_string(d.dot.n) + " body " +
                   hex({reinterpret_cast<const char*>(&d.hash), sizeof d.hash}));
   history_.delivered(std::move(d));
