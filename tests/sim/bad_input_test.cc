@@ -380,7 +380,8 @@ TEST_F(BadInput, SendsAreRefusedAndStoreNothing) {
   }
   for (const char* floor : {"x", "!!!!!!!!!!!!!!!!!!!!!!!!!!", "ZZZZZZZZZZZZZZZZZZZZZZZZZZ",
                             "00000000000000000000000000000"}) {
-    EXPECT_TRUE(refused(ask("@bob", 2, [&](Send& s) { s.floor = floor; }), Errc::kInvalid)) << floor;
+    const auto with_floor = [&](Send& s) { s.floor = floor; };
+    EXPECT_TRUE(refused(ask("@bob", 2, with_floor), Errc::kInvalid)) << floor;
   }
   const auto minutes_ahead = [&](Send& s) {
     s.floor = to_text(EntryId{hlc_at(static_cast<std::uint64_t>(world.wall_ms()) + 60'000),

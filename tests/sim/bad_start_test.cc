@@ -17,7 +17,8 @@ namespace {
 using node::Node;
 
 template <class T>
-::testing::AssertionResult refused(const Result<T>& result, Errc code, const std::string& named = "") {
+::testing::AssertionResult refused(const Result<T>& result, Errc code,
+                                   const std::string& named = "") {
   if (result.ok()) return ::testing::AssertionFailure() << "was accepted";
   const auto& error = result.error();
   if (error.code == code && error.text.find(named) != std::string::npos && !error.text.empty()) {
@@ -180,7 +181,8 @@ TEST_F(BadStart, ANewerDiskFormatIsUnsupportedAndNamed) {
     delete db;
   }
   const auto started = a.restart(0);
-  EXPECT_TRUE(refused(started, Errc::kUnsupported, "format " + std::to_string(storage::kFormat + 7)));
+  EXPECT_TRUE(refused(started, Errc::kUnsupported,
+                      "format " + std::to_string(storage::kFormat + 7)));
   EXPECT_TRUE(refused(started, Errc::kUnsupported, "up to " + std::to_string(storage::kFormat)));
 }
 

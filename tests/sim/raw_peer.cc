@@ -3,7 +3,6 @@
 namespace starling::sim {
 
 using node::protocol::Type;
-using overlay::Frame;
 using overlay::FrameType;
 using overlay::FrameView;
 
@@ -13,8 +12,8 @@ namespace {
 std::string fresh_ip() {
   static std::size_t n = 0;
   ++n;
-  return "10." + std::to_string(100 + n / 62'500 % 100) + "." + std::to_string(n / 250 % 250) + "." +
-         std::to_string(n % 250 + 1);
+  return "10." + std::to_string(100 + n / 62'500 % 100) + "." + std::to_string(n / 250 % 250) +
+         "." + std::to_string(n % 250 + 1);
 }
 
 Error read_error(View body) {
@@ -220,9 +219,9 @@ Result<Bytes> RawNode::call(std::uint16_t method, View body, Duration limit) {
   const auto request = next_request_++;
   const Instant end = stream_.world().now() + limit;
   Bytes out;
-  overlay::append_frame(out,
-                        {FrameType::kRequest, 0, overlay::Method{method}, request, end, Bytes(body)},
-                        stream_.world().now());
+  overlay::append_frame(
+      out, {FrameType::kRequest, 0, overlay::Method{method}, request, end, Bytes(body)},
+      stream_.world().now());
   send_plain(out);
   while (stream_.world().now() < end) {
     auto sealed = message(end - stream_.world().now());

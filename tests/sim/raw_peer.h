@@ -75,7 +75,8 @@ class RawClient {
   Result<node::protocol::LoggedIn> log_in(const std::string& user, const std::string& device,
                                           const std::string& password,
                                           const std::string& token = "");
-  Result<node::protocol::Ack> say(const std::string& to, std::uint64_t seq, const std::string& body);
+  Result<node::protocol::Ack> say(const std::string& to, std::uint64_t seq,
+                                  const std::string& body);
   // Every frame so far, in order.
   [[nodiscard]] const std::vector<Bytes>& bodies() const { return bodies_; }
   [[nodiscard]] std::size_t count(node::protocol::Type type) const;
