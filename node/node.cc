@@ -421,7 +421,9 @@ void NodeImpl::check_disk() {
 
 void NodeImpl::check_clock() {
   const auto offset = membership_->median_clock_offset();
-  const bool off = offset && std::abs(*offset) > kClockOffsetMaxMs;
+  // Values come from peers: compared, not subtracted.
+  const bool off = offset && (*offset > kClockOffsetMaxMs || *offset < -kClockOffsetMaxMs);
+  if (!off) view_->good_clock_ms = view_->wall_minus_steady_ms();
   if (off != view_->clock_off) {
     view_->clock_off = off;
     if (off) {

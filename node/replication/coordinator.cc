@@ -112,7 +112,7 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
   if (view_.catching_up && (flags & kAppendForce) == 0) {
     return Error{Errc::kCatchingUp, "this owner is behind the others; ask the next one"};
   }
-  if (view_.clock_off) {
+  if (!view_.clock_trusted()) {
     return Error{Errc::kUnavailable, "this node's clock is off, so it does not coordinate"};
   }
   if (view_.read_only) return Error{Errc::kFull, "no disk space left on this node; it is read-only"};

@@ -30,6 +30,8 @@ inline constexpr Duration kReadDeadline = 3s;
 inline constexpr Duration kCompareEvery = 2s;        // Anti-entropy, one peer after the other.
 static_assert(kRetransmitAfter * 8 < kAppendDeadline && kAppendDeadline < kForwardDeadline);
 
+inline constexpr std::int64_t kClockStepMaxMs = 2000;  // Under overlay::kHlcAheadMax.
+
 struct NodeCounters {
   std::uint64_t appends = 0;         // Accepted as coordinator.
   std::uint64_t append_errors = 0;
@@ -79,9 +81,19 @@ class ClusterView {
   bool catching_up = false;  // Ours; true from a return until covered (replication/catch_up).
   bool read_only = false;    // No disk space: we store nothing.
   bool clock_off = false;    // Our clock disagrees with the members' median: we coordinate nothing.
+  // Wall minus steady time when the clock was last found good. A step since then is not trusted, so no id
+  // is minted between a step and the next look at the members' clocks.
+  std::int64_t good_clock_ms = 0;
   // Called when a peer speaks of a newer ring version than ours.
   std::function<void(const NodeId& peer, RingNumber newer)> on_newer_ring;
 
+  [[nodiscard]] std::int64_t wall_minus_steady_ms() const {
+    return loop.wall_ms() - to_ms(loop.now().time_since_epoch());
+  }
+  [[nodiscard]] bool clock_trusted() const {
+    const std::int64_t step = wall_minus_steady_ms() - good_clock_ms;
+    return !clock_off && step < kClockStepMaxMs && step > -kClockStepMaxMs;
+  }
   [[nodiscard]] bool in_ring() const { return ring_ != nullptr; }
   [[nodiscard]] const overlay::Ring& ring() const { return *ring_; }
   [[nodiscard]] RingPtr ring_ptr() const { return ring_; }

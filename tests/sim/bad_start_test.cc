@@ -267,7 +267,9 @@ TEST_F(BadStart, AJoinerWithAClockFarOffIsRefused) {
     host.config.join_token = token(a);
     EXPECT_TRUE(refused(host.start(), Errc::kClock, "clock")) << seconds;
     host.clock_offset = std::chrono::seconds(0);  // Set right, the same token is good.
-    if (seconds < 0) EXPECT_TRUE(host.start());
+    if (seconds < 0) {
+      EXPECT_TRUE(host.start());
+    }
   }
 }
 

@@ -192,7 +192,7 @@ std::string RunReport::text() const {
                 static_cast<unsigned long long>(digest));
   std::string out = head;
   if (passed()) return out;
-  out += "again: sim --seed " + std::to_string(seed) + "\n";
+  out += "again, with the same options: sim --seed " + std::to_string(seed) + "\n";
   if (!status) out += "stopped: " + status.error().text + "\n";
   out += sim::text(violations);
   if (!trace.empty()) {
