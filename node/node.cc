@@ -166,7 +166,10 @@ void NodeImpl::wire() {
     leaves_.log.error("the disk can no longer be trusted; stopping", {{"cause", error}});
     if (on_fatal_) on_fatal_(error);
   });
-  view_->on_ring([this] { cut_off_the_gone(); });
+  view_->on_ring([this] {
+    cut_off_the_gone();
+    if (gained_partitions()) catch_up_->fall_behind();
+  });
   links_->on_link([this](const NodeId& peer, const overlay::Hello* hello) {
     if (hello == nullptr) return publisher_->forget(peer);
     (void)hlc_.observe(hlc_at(static_cast<std::uint64_t>(hello->wall_ms)), leaves_.loop.wall_ms());
@@ -274,6 +277,19 @@ Status NodeImpl::open_membership() {
   return ok_status();
 }
 
+// A new owner serves only after it has compared with the others.
+bool NodeImpl::gained_partitions() const {
+  const auto& ring = view_->ring();
+  const auto previous = view_->previous_ring();
+  if (previous == nullptr) return false;
+  for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
+    const PartitionId partition{static_cast<std::uint16_t>(i)};
+    if (!ring.is_owner(partition, view_->self)) continue;
+    if (i >= previous->partitions() || !previous->is_owner(partition, view_->self)) return true;
+  }
+  return false;
+}
+
 // Who is no member any more is not heard, and its link ends at once (invariant 12).
 void NodeImpl::cut_off_the_gone() {
   std::set<NodeId> gone;
@@ -288,6 +304,7 @@ void NodeImpl::start(std::function<void(const Error&)> on_fatal) {
   on_fatal_ = std::move(on_fatal);
   catch_up_->on_catching_up = [this](bool) { tick(); };
   scope_.emplace(leaves_.loop);
+  view_->catching_up = true;  // Until compared: also while we join, and when the ring makes us an owner.
   tick();
   scope_->spawn(enter());
 }
@@ -310,8 +327,10 @@ Task<Done> NodeImpl::enter() {
   }
   const auto* self = view_->ring().version().find(view_->self);
   if (self != nullptr && self->state == overlay::RingMemberState::kJoining) {
-    auto installing = catch_up_->install();
-    (void)co_await installing;
+    for (;;) {
+      auto installing = catch_up_->install();
+      if (auto installed = co_await installing) break;
+    }
     auto reporting = ring_->report_installed();
     if (auto reported = co_await reporting; !reported) {
       if (on_fatal_) on_fatal_(reported.error());

@@ -61,6 +61,7 @@ class NodeImpl final : public Node {
   Status found();
   void wire();
   void cut_off_the_gone();
+  [[nodiscard]] bool gained_partitions() const;
   [[nodiscard]] overlay::LinksHooks link_hooks();
   void on_member(const overlay::MemberEvent& event);
   void tick();

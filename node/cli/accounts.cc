@@ -207,8 +207,7 @@ int group_members(const Arguments& arguments) {
   }
   Table table({"User", "Role"});
   for (const Json& member : members) {
-    const std::uint64_t role = number_of(member, "role");
-    table.row({text_of(member, "name"), role == 0 ? "member" : role == 1 ? "moderator" : "owner"});
+    table.row({text_of(member, "name"), text_of(member, "role")});
   }
   table.print(std::cout, stdout_has_colour());
   return kExitOk;
@@ -284,7 +283,7 @@ Command user_disable_command() {
       .name = "user disable",
       .summary = "lock a user out, or let one in again",
       .usage = "user disable NAME [--undo]",
-      .about = "Ends the user's sessions and refuses new ones. Messages stay, and others can go on sending.\n\n"
+      .about = "Ends the user's sessions and refuses new ones. Messages stay; others are told that the user is disabled.\n\n"
                "Examples:\n"
                "  starling user disable mallory\n"
                "  starling user disable mallory --undo\n",

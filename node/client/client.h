@@ -169,6 +169,7 @@ class Client {
   // Frames.
   void on_data(View bytes);
   bool on_frame(View body);
+  void session_ended(const Error& why);
   void on_answer(std::uint8_t type, std::uint64_t id, View body);
   void on_send_answer(Request request, std::uint8_t type, View body);
   void on_session_error(Request request, const protocol::ErrorMessage& error);

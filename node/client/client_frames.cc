@@ -136,13 +136,21 @@ void Client::on_entry(View body) {
   }
 }
 
+// A token that was cut off stays cut off: only a password helps.
+void Client::session_ended(const Error& why) {
+  if (why.code != Errc::kUnauthenticated) return lost(why);
+  if (options_.password.empty()) return fail(why);
+  state_.token.clear();
+  lost(why);
+}
+
 void Client::on_answer(std::uint8_t type, std::uint64_t id, View body) {
   const bool is_error = type == static_cast<std::uint8_t>(Type::kError);
   const auto it = requests_.find(id);
   if (it == requests_.end()) {
     // An error without a request ends the session; other frames may be news from a newer node.
     if (!is_error || id != 0) return;
-    if (auto error = decode<protocol::ErrorMessage>(body)) lost(to_error(*error));
+    if (auto error = decode<protocol::ErrorMessage>(body)) session_ended(to_error(*error));
     return;
   }
   Request request = std::move(it->second);

@@ -112,7 +112,8 @@ void TcpGateway::sweep() {
   sweep_ = services_.view.loop.after(kSweepEvery, [this] { sweep(); });
   const Instant now = services_.view.loop.now();
   for (auto& [id, connection] : connections_) {
-    const Session& session = connection->session();
+    Session& session = connection->session();
+    session.recheck_account();
     const bool late = !session.logged_in() && now - session.opened() > kLoginDeadline;
     if (late || now - session.heard() > kSilenceMax) connection->close();
   }

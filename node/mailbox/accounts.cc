@@ -42,9 +42,6 @@ Task<Result<AccountValue>> Accounts::find(std::string user) {
 
 Task<Result<Accounts::Login>> Accounts::log_in(std::string user, std::string device,
                                                std::string password) {
-  if (hashing_ >= kHashesAtOnceMax) {
-    co_return Error{Errc::kOverloaded, "too many logins by password at once; try again in a second"};
-  }
   auto finding = find(user);
   auto account = co_await finding;
   if (!account && account.code() != Errc::kNotFound && account.code() != Errc::kInvalid) {
@@ -53,6 +50,7 @@ Task<Result<Accounts::Login>> Accounts::log_in(std::string user, std::string dev
   const bool has_password = account && !account->password_hash.empty();
   auto verifying = verify(std::move(password), has_password ? account->password_hash : decoy_);
   const auto fits = co_await verifying;
+  if (!fits && fits.code() == Errc::kOverloaded) co_return fits.error();
   if (!has_password || !fits) co_return Error{Errc::kUnauthenticated, std::string(kRefused)};
   if (account->disabled) co_return Error{Errc::kDenied, user + " is disabled"};
   co_return make_token(user, device, account->epoch, kTokenLifeMs);
@@ -89,10 +87,12 @@ Result<Accounts::Login> Accounts::make_token(const std::string& user, const std:
 }
 
 Task<Status> Accounts::set_password(std::string user, std::string password) {
+  auto hashing = hash(std::move(password));
+  CO_TRY_ASSIGN(std::string hashed, co_await hashing);
+  // Read after the slow part, so that what an operator changed meanwhile is not undone.
   auto finding = find(user);
   CO_TRY_ASSIGN(AccountValue account, co_await finding);
-  auto hashing = hash(std::move(password));
-  CO_TRY_ASSIGN(account.password_hash, co_await hashing);
+  account.password_hash = std::move(hashed);
   ++account.epoch;
   auto writing = write(std::move(user), std::move(account));
   auto written = co_await writing;
@@ -125,32 +125,43 @@ Task<Status> Accounts::write(std::string user, AccountValue value) {
   co_return written;
 }
 
+Status Accounts::may_hash() const {
+  if (*hashing_ < kHashesAtOnceMax) return ok_status();
+  return Error{Errc::kOverloaded, "too many logins by password at once; try again in a second"};
+}
+
 Task<Result<std::string>> Accounts::hash(std::string password) {
   CO_TRY(check_password(password));
+  CO_TRY(may_hash());
   auto result = std::make_shared<Result<std::string>>(Error{Errc::kInvalid, ""});
   auto [done, future] = Completer<bool>::make(view_.loop);
-  ++hashing_;
+  ++*hashing_;
   view_.loop.work(
       [result, password = std::move(password), salt = password_salt(view_.random), cost = cost_] {
         *result = hash_password(password, salt, cost);
       },
-      [done = std::move(done)]() mutable { done.set(true); });
+      [done = std::move(done), hashing = hashing_]() mutable {
+        --*hashing;
+        done.set(true);
+      });
   co_await future;
-  --hashing_;
   co_return std::move(*result);
 }
 
 Task<Status> Accounts::verify(std::string password, std::string hash) {
+  CO_TRY(may_hash());
   auto result = std::make_shared<Status>(Error{Errc::kUnauthenticated, ""});
   auto [done, future] = Completer<bool>::make(view_.loop);
-  ++hashing_;
+  ++*hashing_;
   view_.loop.work(
       [result, password = std::move(password), hash = std::move(hash)] {
         *result = verify_password(password, hash);
       },
-      [done = std::move(done)]() mutable { done.set(true); });
+      [done = std::move(done), hashing = hashing_]() mutable {
+        --*hashing;
+        done.set(true);
+      });
   co_await future;
-  --hashing_;
   co_return *result;
 }
 

@@ -40,6 +40,7 @@ class Accounts {
   overlay::Task<Result<AccountValue>> find(std::string user);
 
  private:
+  [[nodiscard]] Status may_hash() const;
   overlay::Task<Result<std::string>> hash(std::string password);
   overlay::Task<Status> verify(std::string password, std::string hash);
   overlay::Task<Status> write(std::string user, AccountValue value);
@@ -52,7 +53,8 @@ class Accounts {
   const Identity& identity_;
   const PasswordCost cost_;
   std::string decoy_;         // A hash that no password fits, for unknown users.
-  std::size_t hashing_ = 0;
+  // Jobs under way. Shared with them: a client that goes away does not end its job.
+  std::shared_ptr<std::size_t> hashing_ = std::make_shared<std::size_t>(0);
 };
 
 }  // namespace starling::node

@@ -31,20 +31,13 @@ void CatchUp::serve() {
     CompareReply answer;
     answer.ring = view_.in_ring() ? view_.ring().number() : RingNumber{};
     std::size_t dots = 0;
-    auto theirs = request->items.begin();
-    for (const auto partition : view_.store.touched()) {
-      if (partition < request->from || partition > request->to) continue;
-      while (theirs != request->items.end() && theirs->partition < partition) ++theirs;
-      auto vector = view_.store.vector(partition);
-      if (theirs != request->items.end() && theirs->partition == partition &&
-          theirs->digest == vector.digest()) {
-        continue;
-      }
+    for (const auto& theirs : request->items) {
+      auto vector = view_.store.vector(theirs.partition);
+      if (vector.empty() || theirs.digest == vector.digest()) continue;
       dots += vector.dots().size();
-      answer.items.push_back({partition, std::move(vector)});
-      // The rest when these agree: the asker compares until there is no more.
+      answer.items.push_back({theirs.partition, std::move(vector)});
       answer.more = dots >= kCompareDotsMax;
-      if (answer.more) break;
+      if (answer.more) break;  // The asker goes on behind the last one.
     }
     reply(pack(answer));
   });
@@ -52,6 +45,9 @@ void CatchUp::serve() {
                   [this](const NodeId&, View body, Reply reply) {
     auto request = unpack<FetchRequest>(body);
     if (!request) return reply(request.error());
+    if (!view_.in_ring() || request->partition.value >= view_.ring().partitions()) {
+      return reply(Error{Errc::kInvalid, "no such partition"});
+    }
     auto range = view_.store.read_writer(request->partition, request->writer, request->from,
                                          kFetchBytesMax);
     if (!range) return reply(range.error());
@@ -61,6 +57,9 @@ void CatchUp::serve() {
                   [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<HoldRequest>(body);
     if (!request) return reply(request.error());
+    if (!view_.is_owner(request->partition)) {
+      return reply(Error{Errc::kNotOwner, "this node does not own the partition"});
+    }
     scope_.spawn(answer_hold(from, *request, std::move(reply)));
   });
 }
@@ -101,17 +100,16 @@ std::vector<NodeId> CatchUp::peers() const {
   return nodes;
 }
 
-std::vector<PartitionId> CatchUp::shared_with(const NodeId& peer) const {
+std::vector<PartitionId> CatchUp::ours() const {
   std::vector<PartitionId> shared;
   const auto& ring = view_.ring();
-  const auto previous = view_.previous_ring();
   for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
     const PartitionId p{static_cast<std::uint16_t>(i)};
     const auto to_be = ring.owners_to_be(p);
     const bool ours = ring.is_owner(p, view_.self) ||
                       std::find(to_be.begin(), to_be.end(), view_.self) != to_be.end();
-    const bool theirs = ring.is_owner(p, peer) || (previous && previous->is_owner(p, peer));
-    if (ours && theirs) shared.push_back(p);
+    // Whatever the peer is now: a former owner may hold what nobody else has.
+    if (ours) shared.push_back(p);
   }
   return shared;
 }
@@ -132,7 +130,9 @@ Task<Done> CatchUp::run() {
         auto missing = co_await comparing;
         if (!missing && view_.alive(peer)) covered = false;
       }
-      if (covered && seen_returns == returns_) {
+      // Alone we cannot know what we missed; and alone, below W, nothing can be acknowledged either.
+      const bool enough = peers().size() + 1 >= view_.ring().w();
+      if (covered && enough && seen_returns == returns_) {
         view_.catching_up = false;
         if (on_catching_up) on_catching_up(false);
         view_.log.info("caught up", {{"peers", peers().size()}});
@@ -154,18 +154,17 @@ Task<Done> CatchUp::run() {
 
 Task<Result<std::size_t>> CatchUp::round(NodeId peer) {
   std::vector<PartitionId> shared;
-  if (view_.in_ring()) shared = shared_with(peer);
+  if (view_.in_ring()) shared = ours();
   std::size_t missing = 0;
   for (std::size_t at = 0; at < shared.size(); at += kComparePartitionsMax) {
     const auto end = std::min(at + kComparePartitionsMax, shared.size());
     std::vector<PartitionId> chunk(shared.begin() + static_cast<std::ptrdiff_t>(at),
                                    shared.begin() + static_cast<std::ptrdiff_t>(end));
-    for (bool more = true; more;) {
+    while (!chunk.empty()) {
       auto comparing = compare(peer, chunk);
       CO_TRY_ASSIGN(const Compared compared, co_await comparing);
       missing += compared.missing;
-      // A page without progress would repeat itself: what it names is here, so the rest can wait.
-      more = compared.more && compared.missing > 0;
+      std::erase_if(chunk, [&](PartitionId p) { return !compared.cut || p <= *compared.cut; });
     }
   }
   missing_runs_ = missing;
@@ -175,11 +174,8 @@ Task<Result<std::size_t>> CatchUp::round(NodeId peer) {
 Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions) {
   CompareRequest request;
   request.ring = view_.ring().number();
-  request.from = partitions.front();
-  request.to = partitions.back();
   for (const auto partition : partitions) {
-    const auto vector = view_.store.vector(partition);
-    if (!vector.empty()) request.items.push_back({partition, vector.digest()});
+    request.items.push_back({partition, view_.store.vector(partition).digest()});
   }
   auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kCompare, pack(request),
                               kFetchDeadline);
@@ -193,10 +189,19 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
       if (view_.store.held(item.partition, dot.writer) >= dot.n) continue;
       ++missing;
       auto fetching = fetch_until(peer, item.partition, dot.writer, dot.n);
-      CO_TRY(co_await fetching);
+      const auto fetched = co_await fetching;
+      if (fetched) continue;
+      view_.log.warn("a run could not be fetched", {{"peer", peer}, {"cause", fetched.error()}});
+      // One damaged or refused run must not keep the others from coming home.
+      const Errc code = fetched.code();
+      if (code != Errc::kCorrupt && code != Errc::kUnsupported && code != Errc::kOverloaded) {
+        co_return fetched.error();
+      }
     }
   }
-  co_return Compared{missing, answer.more};
+  std::optional<PartitionId> cut;
+  if (answer.more && !answer.items.empty()) cut = answer.items.back().partition;
+  co_return Compared{missing, cut};
 }
 
 void CatchUp::fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer) {
@@ -256,7 +261,7 @@ Task<Status> CatchUp::install() {
     }
     // A round ends when we cover what the peer had at its beginning. Under constant writing a little is
     // always on its way; who turns owner catches up once more before it serves.
-    if (all_answered && (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
+    if (all_answered && !peers().empty() && (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
       co_return ok_status();
     }
     co_await overlay::sleep(view_.loop, kRetryEvery, timer);

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <set>
 
 #include "node/replication/messages.h"
@@ -38,8 +39,8 @@ class CatchUp {
   overlay::Task<Status> fetch_until(NodeId peer, PartitionId partition, WriterId writer,
                                     std::uint64_t n);
 
-  // One comparison with a peer over all partitions that we share (or shall share) with it, and the
-  // fetching that follows. The value: how many runs were missing.
+  // One comparison with a peer over all partitions that we own or shall own, and the fetching that
+  // follows. The value: how many runs were missing.
   overlay::Task<Result<std::size_t>> round(NodeId peer);
 
   // A joiner: rounds with every current owner until it follows all of them closely.
@@ -52,12 +53,12 @@ class CatchUp {
   overlay::Task<Done> gap(NodeId peer, PartitionId partition, WriterId writer);
   struct Compared {
     std::size_t missing = 0;
-    bool more = false;  // The answer was cut.
+    std::optional<PartitionId> cut;  // The answer ends here: compare those behind it.
   };
   overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions);
   overlay::Task<Done> answer_hold(NodeId from, HoldRequest request, overlay::Reply reply);
   void serve();
-  [[nodiscard]] std::vector<PartitionId> shared_with(const NodeId& peer) const;
+  [[nodiscard]] std::vector<PartitionId> ours() const;  // Owned, or to be.
   [[nodiscard]] std::vector<NodeId> peers() const;
 
   ClusterView& view_;

@@ -20,6 +20,36 @@ ChangeKind kind_of(const AppendRequest& request) {
   return is_void(request) ? ChangeKind::kVoid : ChangeKind::kEntry;
 }
 
+int strength(Grade grade) {
+  switch (grade) {
+    case Grade::kMemory: return 0;
+    case Grade::kLocal: return 1;
+    case Grade::kQuorum: return 2;
+    case Grade::kAll: return 3;
+  }
+  return 3;
+}
+
+// What peers send is checked like what clients send: it goes to disk.
+Status check(const AppendRequest& request, View body) {
+  TRY(check_address(request.to));
+  TRY(check_address(request.from));
+  const bool type_known = request.type >= 1 && request.type <= 2;
+  if (!type_known || request.grade > 3 || request.seq == 0 || body.size() > storage::kBodySizeMax) {
+    return Error{Errc::kInvalid, "a send with a type, grade, number or size that cannot be"};
+  }
+  return ok_status();
+}
+
+Status check(const WriteRegisterRequest& request) {
+  if (request.merge < 1 || request.merge > 3 || request.key.empty() ||
+      request.key.size() > storage::kRegisterKeySizeMax ||
+      request.value.data.size() > storage::kRegisterValueSizeMax) {
+    return Error{Errc::kInvalid, "a register with a merge kind or size that cannot be"};
+  }
+  return ok_status();
+}
+
 storage::EntryView entry_of(const AppendRequest& request, View body) {
   storage::EntryView entry;
   entry.type = static_cast<storage::EntryType>(request.type);
@@ -120,12 +150,16 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
     return Error{Errc::kUnavailable, "fewer owners reachable than copies needed; kept pending by you, "
                                      "accepted again when they return"};
   }
+  if (view_.store.stats().pending > kPendingChangesMax) {
+    return Error{Errc::kOverloaded, "the disk does not keep up; try again in a moment"};
+  }
   if (replicator_.overloaded()) return Error{Errc::kOverloaded, "too many sends wait for their copies"};
   return ok_status();
 }
 
 void Coordinator::append(AppendRequest request, Bytes body, Done done) {
   if (!view_.in_ring()) return done(Error{Errc::kNotOwner, "this node is not in a ring yet"});
+  if (auto valid = check(request, body); !valid) return done(valid.error());
   const MailboxId target = mailbox_of(request.to);
   Pending send{std::move(request), std::move(body), std::move(done), target, {}, {}};
   if (is_copy(send.request)) send.mailbox = mailbox_of(send.request.from);
@@ -166,6 +200,9 @@ void Coordinator::admit(Pending send) {
     if (!it->second.is_void && it->second.content != send.content) {
       return refuse(send, {Errc::kSequenceReused, "this number is in flight with other content"});
     }
+    if (strength(static_cast<Grade>(send.request.grade)) > strength(it->second.grade)) {
+      return refuse(send, {Errc::kOverloaded, "in flight at a weaker grade; send it again in a moment"});
+    }
     ++view_.counters.dedup_hits;
     it->second.waiters.push_back(std::move(send.done));
     return;
@@ -188,10 +225,14 @@ void Coordinator::admit(Pending send) {
     held_lanes_[lane];
     return scope_.spawn(ask_owners(std::move(send), lane));
   }
+  if (seq <= high && !is_copy(send.request) && !send.all_answered) {
+    return refuse(send, {Errc::kUnavailable, "the owner that holds this number did not answer"});
+  }
   if (seq <= high && !is_copy(send.request)) {
     return refuse(send, {Errc::kSequenceReused, "this number of the lane was used and is gone"});
   }
-  if (!is_copy(send.request) && !is_void(send.request)) {
+  // A void closes a number of a lane that exists, whatever the sender may by now; it opens none.
+  if (!is_copy(send.request) && !(is_void(send.request) && high > 0)) {
     if (auto may = may_send_(send.mailbox, send.request.to, send.request.from); !may) {
       return refuse(send, may.error());
     }
@@ -317,11 +358,15 @@ Task<starling::Done> Coordinator::ask_owners(Pending send, LaneId lane) {
     auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kFindKey, std::move(body),
                                 kAskDeadline);
     const auto answer = co_await asking;
-    if (!answer) continue;
+    if (!answer) {
+      send.all_answered = false;
+      continue;
+    }
     const auto reply = unpack<FindKeyReply>(*answer);
     if (!reply || !reply->found) continue;
     auto fetching = catch_up_.fetch_until(owner, send.partition, reply->dot.writer, reply->dot.n);
-    (void)co_await fetching;
+    const auto fetched = co_await fetching;
+    send.all_answered = fetched.ok();
     break;
   }
   admit(std::move(send));
@@ -359,6 +404,7 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
     co_return starling::Done{};
   }
   std::uint8_t copies = 1;
+  const RingNumber ring = view_.ring().number();
   const auto owners = view_.candidates(partition);
   const std::size_t needed = grade == Grade::kAll ? owners.size() : view_.ring().w();
   for (const auto& owner : owners) {
@@ -372,6 +418,7 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
     const auto reply = unpack<HoldReply>(*answer);
     if (reply && reply->synced >= dot.n) ++copies;
   }
+  if (!view_.is_owner(partition) || view_.ring().number() != ring) copies = 0;  // Count again.
   if (copies < needed) {
     finish(key, Error{Errc::kTimeout, "too few owners hold the message yet; retry with the same key"});
     co_return starling::Done{};
@@ -391,6 +438,7 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
 void Coordinator::write_register(const WriteRegisterRequest& request,
                                  std::function<void(Status)> done) {
   if (!view_.in_ring()) return done(Error{Errc::kNotOwner, "this node is not in a ring yet"});
+  if (auto valid = check(request); !valid) return done(valid);
   const PartitionId partition = view_.store.partition_of(request.mailbox);
   if (auto may = may_store(partition, request.flags, true); !may) return done(may);
   storage::ChangeView change;

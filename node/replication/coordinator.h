@@ -25,6 +25,7 @@
 
 namespace starling::node {
 
+inline constexpr std::uint64_t kPendingChangesMax = 200'000;  // Accepted, not yet synced.
 inline constexpr std::size_t kLaneQueueMax = 1024;  // Requests of a lane held back by a look-up.
 
 // May `from` send to `mailbox`? Answered from the mailbox's own registers (node/mailbox).
@@ -53,7 +54,8 @@ class Coordinator {
     MessageKey key;
     PartitionId partition;
     std::uint64_t content = 0;
-    bool asked = false;     // The other owners were asked for the key.
+    bool asked = false;     // The other owners were asked for the key,
+    bool all_answered = true;  // and all of them answered.
   };
   struct LaneId {
     MailboxId mailbox;

@@ -56,10 +56,8 @@ struct CompareRequest {
     MSGPACK_DEFINE_ARRAY(partition, digest)
   };
   RingNumber ring;
-  std::vector<Item> items;  // Every partition in from..to that is absent has an empty vector.
-  PartitionId from;
-  PartitionId to;
-  MSGPACK_DEFINE_ARRAY(ring, items, from, to)
+  std::vector<Item> items;  // Ascending. An empty vector has a digest, too.
+  MSGPACK_DEFINE_ARRAY(ring, items)
 };
 struct CompareReply {
   struct Item {
@@ -69,7 +67,7 @@ struct CompareReply {
   };
   RingNumber ring;
   std::vector<Item> items;
-  bool more = false;  // Cut at a limit: fetch these, then compare again.
+  bool more = false;  // Cut at a limit: ask again for the partitions behind the last one here.
   MSGPACK_DEFINE_ARRAY(ring, items, more)
 };
 

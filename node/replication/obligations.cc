@@ -18,7 +18,7 @@ constexpr View kSettledPrefix = "settled/";
 // No retry will change these answers: the duty is void.
 bool pointless(Errc code) {
   return code == Errc::kInvalid || code == Errc::kNotFound || code == Errc::kTooLarge ||
-         code == Errc::kSequenceReused || code == Errc::kDenied;
+         code == Errc::kSequenceReused;
 }
 
 Bytes settled_key(PartitionId partition, WriterId writer) {
@@ -118,6 +118,9 @@ void Obligations::settle(PartitionId partition, WriterId writer) {
       lowest->first.second.writer == writer) {
     n = std::min(n, lowest->first.second.n - 1);
   }
+  if (writer == view_.store.writer() && kept_.contains(partition)) {
+    n = std::min(n, scanned_[{partition, writer}]);
+  }
   heard(partition, writer, n);
   if (writer == view_.store.writer()) replicator_.set_settled(partition, n);
 }
@@ -135,6 +138,7 @@ void Obligations::tick() {
   persist();
   std::vector<At> due;
   for (const auto& [at, duty] : duties_) {
+    if (due.size() >= kRedriveAtOnceMax) break;
     if (!duty.under_way && duty.retry_at <= view_.loop.now()) due.push_back(at);
   }
   for (const auto& at : due) {
@@ -148,10 +152,14 @@ void Obligations::take_up_closed_writers() {
     if (!view_.coordinates(partition)) continue;
     const auto vector = view_.store.vector(partition);
     for (const auto& dot : vector.dots()) {
-      if (dot.writer == view_.store.writer() || running_(dot.writer)) continue;
+      const bool own = dot.writer == view_.store.writer();
+      const auto kept = kept_.find(partition);
+      if (own ? kept == kept_.end() : running_(dot.writer)) continue;
+      const std::uint64_t end = own ? kept->second : dot.n;
       auto& scanned = scanned_[{partition, dot.writer}];
       scanned = std::max(scanned, settled_[{partition, dot.writer}]);
-      if (scanned >= dot.n || duties_.size() >= kRedriveAtOnceMax) continue;
+      if (own && scanned >= end) kept_.erase(kept);
+      if (scanned >= end || duties_.size() >= kRedriveAtOnceMax) continue;
       const auto range = view_.store.read_writer(partition, dot.writer, scanned + 1, kScanBytes);
       if (!range || range->to < range->from) continue;
       for (const auto& item : range->live) {
@@ -185,6 +193,14 @@ void Obligations::load() {
     if (writer == view_.store.writer()) {
       replicator_.set_settled(partition, settled_[{partition, writer}]);
     }
+  }
+  // A clean stop keeps the writer but not the duties that were open: they are read again from its log.
+  if (!view_.store.kept_writer()) return;
+  for (const auto partition : view_.store.touched()) {
+    const std::uint64_t end = view_.store.synced(partition, view_.store.writer());
+    auto& scanned = scanned_[{partition, view_.store.writer()}];
+    scanned = settled_[{partition, view_.store.writer()}];
+    if (scanned < end) kept_[partition] = end;
   }
 }
 

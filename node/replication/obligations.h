@@ -59,6 +59,7 @@ class Obligations {
   std::map<At, Duty> duties_;
   std::map<std::pair<PartitionId, WriterId>, std::uint64_t> settled_;
   std::map<std::pair<PartitionId, WriterId>, std::uint64_t> scanned_;  // Of closed writers: duties found.
+  std::map<PartitionId, std::uint64_t> kept_;  // Of a kept writer: where its former run ended.
   std::set<std::pair<PartitionId, WriterId>> dirty_;  // Settled numbers to write down.
   overlay::Timer tick_;
 };

@@ -108,7 +108,7 @@ class ClusterView {
     return node == self || liveness.alive(node);
   }
   [[nodiscard]] bool behind(const NodeId& node) const {
-    return node == self ? catching_up : liveness.catching_up(node);
+    return node == self ? catching_up || read_only : liveness.catching_up(node);
   }
   [[nodiscard]] bool is_owner(PartitionId partition) const {
     return in_ring() && partition.value < ring_->partitions() && ring_->is_owner(partition, self);

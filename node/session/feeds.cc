@@ -48,8 +48,16 @@ void Feeds::watch() {
   watch_ = view_.loop.after(kWatchEvery, [this] { watch(); });
   refollow_all([this](const Stream& stream) {
     if (stream.asking) return false;
-    return !stream.live || !view_.alive(stream.owner);
+    return !stream.live || !view_.alive(stream.owner) || !useful(stream);
   });
+}
+
+// A follower of an owner that stores nothing hears nothing: another is better, if there is one.
+bool Feeds::useful(const Stream& stream) const {
+  if (stream.mailboxes.empty()) return true;
+  const PartitionId partition = view_.store.partition_of(*stream.mailboxes.begin());
+  if (!view_.ring().is_owner(partition, stream.owner)) return false;
+  return !view_.behind(stream.owner) || choose_owner(partition) == stream.owner;
 }
 
 Feeds::Feed* Feeds::find(const MailboxId& mailbox) {
@@ -252,7 +260,7 @@ void Feeds::mark_ready(const MailboxId& mailbox) {
 void Feeds::refollow_all(const std::function<bool(const Stream&)>& which) {
   std::vector<PartitionId> affected;
   for (const auto& [partition, stream] : streams_) {
-    if (!stream.asking && which(stream)) affected.push_back(partition);
+    if (which(stream)) affected.push_back(partition);
   }
   for (const auto partition : affected) follow(partition);
 }

@@ -96,6 +96,7 @@ class Feeds {
   void mark_ready(const MailboxId& mailbox);
   void refollow_all(const std::function<bool(const Stream&)>& which);
   void watch();
+  [[nodiscard]] bool useful(const Stream& stream) const;
   [[nodiscard]] std::optional<NodeId> choose_owner(PartitionId partition) const;
   void receive(const NodeId& from, const Push& push);
   void fan_out(const MailboxId& mailbox, Feed& feed, const Dot& dot,

@@ -10,7 +10,7 @@ using protocol::Type;
 
 namespace {
 
-constexpr std::size_t kPageSizeMax = 500;
+constexpr std::uint32_t kPageSizeMax = 500;
 
 // Advice beside a refusal, in milliseconds; 0: none.
 std::uint32_t retry_after(Errc code) {
@@ -187,7 +187,16 @@ void Session::logged_in(const protocol::Login& login, const Accounts::Login& acc
   message.heartbeat_s = kHeartbeatSeconds;
   message.wall_ms = services_.view.loop.wall_ms();
   answer(message);
+  checked_ = services_.view.loop.now();
   if (!login.token.empty()) scope_->spawn(check_epoch());
+}
+
+void Session::recheck_account() {
+  const Instant now = services_.view.loop.now();
+  if (!logged_in() || closed_ || now - checked_ < kRecheckEvery) return;
+  checked_ = now;
+  if (!scope_) scope_.emplace(services_.view.loop);
+  scope_->spawn(check_epoch());
 }
 
 // A token is believed at once and its epoch checked behind it, so that a login costs no look-up. Later
@@ -216,9 +225,9 @@ void Session::send(View body) {
                                                 std::to_string(storage::kBodySizeMax) + " bytes"});
   }
   const bool is_void = (request->flags & protocol::kSendVoid) != 0;
-  if (request->seq == 0 || request->grade > 3 ||
+  if (request->seq == 0 || request->acked >= request->seq || request->grade > 3 ||
       (!is_void && (request->content < 1 || request->content > 2))) {
-    return refuse(number, {Errc::kInvalid, "seq begins at 1, grade is 0..3, content is 1 or 2"});
+    return refuse(number, {Errc::kInvalid, "seq begins at 1, acked is below it, grade is 0..3, content is 1 or 2"});
   }
   AppendRequest append;
   if (!request->floor.empty()) {
@@ -274,7 +283,7 @@ void Session::history(View body) {
   const bool is_group = *kind == AddressKind::kGroup;
   wanted.conversation = mailbox_of(request->with);
   wanted.mailbox = is_group ? wanted.conversation : mailbox_;
-  wanted.limit = static_cast<std::uint32_t>(std::min<std::size_t>(request->limit, kPageSizeMax));
+  wanted.limit = std::clamp<std::uint32_t>(request->limit, 1, kPageSizeMax);
   // What a device follows is what its user may read.
   if (is_group && !tails_.contains(wanted.mailbox)) {
     return refuse(number, {Errc::kDenied, "you are not in " + request->with + ", or not synced yet"});
@@ -383,7 +392,7 @@ Task<Done> Session::group_request(Type type, protocol::GroupRequest request) {
       finish_request(number, role.error());
       co_return Done{};
     }
-    const auto limit = static_cast<std::uint32_t>(std::min<std::size_t>(request.limit, kPageSizeMax));
+    const auto limit = std::clamp<std::uint32_t>(request.limit, 1, kPageSizeMax);
     auto reading = services_.groups.members(request.group, request.user, limit);
     auto members = co_await reading;
     if (!members) {

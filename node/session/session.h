@@ -30,6 +30,7 @@ inline constexpr std::size_t kHistoryInFlightMax = 4;          // Pages asked fo
 inline constexpr std::size_t kSessionQueueBytesMax = 1 << 20;  // On the door: then it fell behind.
 inline constexpr std::uint32_t kHeartbeatSeconds = 60;
 inline constexpr Duration kSilenceMax = 150s;       // Two heartbeats and some: the device is gone.
+inline constexpr Duration kRecheckEvery = 60s;
 inline constexpr Duration kLoginDeadline = 10s;
 static_assert(kSilenceMax > 2 * std::chrono::seconds(kHeartbeatSeconds));
 
@@ -68,6 +69,8 @@ class Session final : public FeedSubscriber {
   // Tells the device to go to another node, and closes.
   void go_away(std::string text, std::vector<std::string> nodes);
 
+  // Now and then, for the sessions that no mailbox tells: is the account still as it was at the login?
+  void recheck_account();
   [[nodiscard]] bool logged_in() const { return !user_.empty(); }
   [[nodiscard]] const std::string& user() const { return user_; }
   [[nodiscard]] Instant opened() const { return opened_; }
@@ -116,6 +119,8 @@ class Session final : public FeedSubscriber {
   void synced_one();
   void remove_tail(const std::string& address);
   void read(const MailboxId& mailbox);
+  void read_later(const MailboxId& mailbox, Duration delay);
+  overlay::Task<Done> read_after(MailboxId mailbox, Duration delay);
   void have_read(const MailboxId& mailbox, Result<ReadReply> reply);
   void deliver(Tail& tail, const Delivery& delivery);
   void apply_register(const storage::RegisterView& reg);
@@ -138,6 +143,7 @@ class Session final : public FeedSubscriber {
   bool logging_in_ = false;
   bool closed_ = false;
   Instant heard_;
+  Instant checked_{};         // The account.
   std::size_t in_flight_ = 0;
   std::size_t histories_ = 0;
   std::uint64_t sync_request_ = 0;      // Waits for kSyncDone.

@@ -9,6 +9,7 @@ using storage::ChangeKind;
 namespace {
 constexpr int kRefreshTries = 5;
 constexpr Duration kRefreshEvery = 200ms;
+constexpr Duration kRetryReadAfter = 500ms;
 constexpr Duration kRereadAfter = 50ms;  // The followed owner had less than it pushed before.
 }
 
@@ -107,8 +108,8 @@ void Session::have_read(const MailboxId& mailbox, Result<ReadReply> reply) {
   it->second.state = TailState::kWaiting;
   if (!reply) {
     // The feed is ready again when another owner is followed; if it became so meanwhile, go on now.
-    if (std::exchange(it->second.again, false)) read(mailbox);
-    return;
+    if (std::exchange(it->second.again, false)) return read(mailbox);
+    return read_later(mailbox, kRetryReadAfter);
   }
   for (const auto& item : reply->changes) {
     const auto change = storage::decode(item.change.data, item.dot);
@@ -130,17 +131,20 @@ void Session::have_read(const MailboxId& mailbox, Result<ReadReply> reply) {
     if (!tail.announced) announce_synced(tail);
     return;
   }
-  // Not covered yet: read again, a little later.
+  read_later(mailbox, kRereadAfter);  // Not covered yet.
+}
+
+void Session::read_later(const MailboxId& mailbox, Duration delay) {
   if (!scope_) scope_.emplace(services_.view.loop);
-  tail.state = TailState::kReading;
-  auto later = [](Session* self, MailboxId at) -> Task<Done> {
-    overlay::Timer timer;
-    co_await overlay::sleep(self->services_.view.loop, kRereadAfter, timer);
-    auto found = self->tails_.find(at);
-    if (found != self->tails_.end() && !self->closed_) self->read(at);
-    co_return Done{};
-  };
-  scope_->spawn(later(this, mailbox));
+  tails_.at(mailbox).state = TailState::kReading;
+  scope_->spawn(read_after(mailbox, delay));
+}
+
+Task<Done> Session::read_after(MailboxId mailbox, Duration delay) {
+  overlay::Timer timer;
+  co_await overlay::sleep(services_.view.loop, delay, timer);
+  if (tails_.contains(mailbox) && !closed_) read(mailbox);
+  co_return Done{};
 }
 
 void Session::announce_synced(Tail& tail) {
@@ -189,7 +193,8 @@ void Session::deliver(Tail& tail, const Delivery& delivery) {
 void Session::apply_register(const storage::RegisterView& reg) {
   if (reg.key == kAccountKey) {
     const auto account = unpack<AccountValue>(reg.value);
-    if (account && (account->disabled || account->epoch > epoch_)) revoke();
+    // Disabling raises the epoch too, and an older change, met while catching up, must not count.
+    if (account && account->epoch > epoch_) revoke();
     return;
   }
   if (!reg.key.starts_with(kGroupPrefix)) return;

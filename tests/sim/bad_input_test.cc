@@ -415,6 +415,8 @@ TEST_F(BadInput, AcknowledgementsThatCannotBeTrueOpenNoGap) {
   send.seq = ~0ull;
   send.acked = ~0ull;
   send.body.data = "text";
+  EXPECT_TRUE(refused(one->ask(send), Errc::kInvalid));
+  send.acked = 0;
   EXPECT_TRUE(refused(one->ask(send), Errc::kLaneGap));
   expect_untouched_and_served();
 }
