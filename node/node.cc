@@ -141,7 +141,7 @@ void NodeImpl::wire() {
       });
   publisher_ = std::make_unique<Publisher>(*view_);
   paxos_ = std::make_unique<PaxosService>(*view_);
-  ring_ = std::make_unique<RingService>(*view_, *paxos_, identity_, keyring_);
+  ring_ = std::make_unique<RingService>(*view_, *paxos_, identity_);
   ring_->seeds = [this] { return member_endpoints(); };
   names_ = std::make_unique<Names>(*view_, *paxos_, *forwarder_);
   accounts_ = std::make_unique<Accounts>(*view_, *names_, *forwarder_, identity_,

@@ -167,7 +167,6 @@ Task<Result<std::size_t>> CatchUp::round(NodeId peer) {
       std::erase_if(chunk, [&](PartitionId p) { return !compared.cut || p <= *compared.cut; });
     }
   }
-  missing_runs_ = missing;
   co_return missing;
 }
 

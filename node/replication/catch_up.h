@@ -46,7 +46,6 @@ class CatchUp {
   // A joiner: rounds with every current owner until it follows all of them closely.
   overlay::Task<Status> install();
 
-  [[nodiscard]] std::size_t missing_runs() const { return missing_runs_; }  // Of the last rounds.
 
  private:
   overlay::Task<Done> run();
@@ -63,7 +62,6 @@ class CatchUp {
 
   ClusterView& view_;
   std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
-  std::size_t missing_runs_ = 0;
   std::uint64_t returns_ = 0;     // How often we fell behind.
   overlay::Scope scope_;          // Last: its tasks use everything above.
 };

@@ -23,9 +23,8 @@ constexpr int kChangeTriesMax = 10;
 
 }  // namespace
 
-RingService::RingService(ClusterView& view, PaxosService& paxos, const Identity& identity,
-                         const Keyring& keyring)
-    : view_(view), paxos_(paxos), identity_(identity), keyring_(keyring), scope_(view.loop) {
+RingService::RingService(ClusterView& view, PaxosService& paxos, const Identity& identity)
+    : view_(view), paxos_(paxos), identity_(identity), scope_(view.loop) {
   view_.on_newer_ring = [this](const NodeId& peer, RingNumber) { fetch(peer); };
   PaxosService::Kind kind;
   kind.may_vote = [this](const NodeId&, const overlay::PaxosRequest& request) -> Status {

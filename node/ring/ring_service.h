@@ -15,7 +15,6 @@
 #include <string>
 
 #include "crypto/invite.h"
-#include "crypto/keyring.h"
 #include "node/config.h"
 #include "node/replication/view.h"
 #include "node/ring/messages.h"
@@ -29,8 +28,7 @@ inline constexpr Duration kProposeDeadline = 10s;
 
 class RingService {
  public:
-  RingService(ClusterView& view, PaxosService& paxos, const Identity& identity,
-              const Keyring& keyring);
+  RingService(ClusterView& view, PaxosService& paxos, const Identity& identity);
 
   // The version on disk, if there is one. kCorrupt, kUnsupported.
   static Result<std::optional<overlay::RingVersion>> load(storage::Store& store);
@@ -68,7 +66,6 @@ class RingService {
   ClusterView& view_;
   PaxosService& paxos_;
   const Identity& identity_;
-  const Keyring& keyring_;
   std::set<NodeId> fetching_;
   overlay::Scope scope_;
 };
