@@ -34,6 +34,10 @@
 
 namespace starling::node {
 
+// Kept in the store beside the messages (storage::Store::Family::kNode).
+inline constexpr View kKeyringKey = "keyring";
+inline constexpr View kPeersKey = "peers";
+
 class NodeImpl final : public Node {
  public:
   NodeImpl(Config config, Leaves leaves, std::unique_ptr<storage::Store> store, Identity identity,
@@ -55,24 +59,29 @@ class NodeImpl final : public Node {
  private:
   friend class AdminApi;
 
-  Status load_ring();
+  // node_wire.cc
+  void wire();
+  [[nodiscard]] overlay::LinksHooks link_hooks();
   Status bind_ports();
   Status open_membership();
+
+  // node_join.cc
+  Status load_ring();
   Status found();
-  void wire();
+  overlay::Task<Done> enter();
+  overlay::Task<Status> join();
+  overlay::Task<Status> ask_seed(overlay::Endpoint seed);
+  [[nodiscard]] std::vector<overlay::Endpoint> known_peers() const;
+
+  // node_watch.cc
+  void on_member(const overlay::MemberEvent& event);
   void cut_off_the_gone();
   [[nodiscard]] bool gained_partitions() const;
-  [[nodiscard]] overlay::LinksHooks link_hooks();
-  void on_member(const overlay::MemberEvent& event);
   void tick();
   void check_disk();
   void check_clock();
   void remember_peers();
-  [[nodiscard]] std::vector<overlay::Endpoint> known_peers() const;
   [[nodiscard]] std::vector<std::string> member_endpoints() const;
-  overlay::Task<Done> enter();
-  overlay::Task<Status> join();
-  overlay::Task<Status> ask_seed(overlay::Endpoint seed);
 
   // Set at construction.
   const Config config_;

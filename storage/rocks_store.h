@@ -69,6 +69,7 @@ class RocksStore final : public Store {
   void on_synced(std::function<void(std::span<const SyncedChange>)> watcher) override;
   void on_dirty(std::function<void()> hook) override;
   void on_fatal(std::function<void(const Error&)> hook) override;
+  void fail(const Error& error) override;
   void flush() override;
   void when_durable(std::function<void()> done) override;
 
@@ -131,7 +132,6 @@ class RocksStore final : public Store {
   void commit_gathered();
   void write_shared_rows();
   void committed(const Status& status);
-  void fail(const Error& error);
 
   // --- store_write.cc ---
   [[nodiscard]] Status check_foreign(Slot first_slot, WriterId writer, std::uint64_t n) const;

@@ -124,6 +124,8 @@ class Store {
   virtual void on_dirty(std::function<void()> hook) = 0;
   // A write or sync failed: stop the process, start again with a new writer.
   virtual void on_fatal(std::function<void(const Error&)> hook) = 0;
+  // The caller learnt that the disk does not hold what it held: as after a failed write.
+  virtual void fail(const Error& error) = 0;
   // Hands the gathered batch to the committer unless one is in flight (then it follows by itself).
   virtual void flush() = 0;
   // Calls back when everything accepted so far is synced (at once, in a later flush, if nothing is).

@@ -186,6 +186,10 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
     if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
     for (const auto& dot : item.vector.dots()) {
       if (view_.store.held(item.partition, dot.writer) >= dot.n) continue;
+      if (dot.writer == view_.store.writer()) {
+        (void)view_.own_dots_hold(item.partition, dot.n);
+        continue;
+      }
       ++missing;
       auto fetching = fetch_until(peer, item.partition, dot.writer, dot.n);
       const auto fetched = co_await fetching;

@@ -184,7 +184,8 @@ struct FollowRequest {
 };
 struct FollowReply {
   storage::VersionVector vector;  // What is synced; later syncs are pushed.
-  MSGPACK_DEFINE_ARRAY(vector)
+  std::vector<MailboxId> behind;  // To resume here is more than is pushed at once: read instead.
+  MSGPACK_DEFINE_ARRAY(vector, behind)
 };
 // kUnfollow (notice).
 struct Unfollow {

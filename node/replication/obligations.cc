@@ -49,10 +49,26 @@ bool Obligations::implies(const storage::ChangeView& change) {
 void Obligations::drive(PartitionId partition, const Dot& dot, Shared change,
                         std::function<void(Status)> done) {
   const At at{partition, dot};
-  auto& duty = duties_[at];
-  duty.change = std::move(change);
-  if (done) duty.waiters.push_back(std::move(done));
+  if (!duties_.contains(at) && duties_.size() >= kDutiesMax) {
+    leave_to_log(at);
+    return done(Error{Errc::kTimeout, "too many copies wait for mailboxes that cannot be reached"});
+  }
+  add(at, std::move(change));
+  auto& duty = duties_.at(at);
+  duty.waiters.push_back(std::move(done));
   if (!duty.under_way) attempt(at);
+}
+
+void Obligations::add(const At& at, Shared change) { duties_[at].change = std::move(change); }
+
+// All below it are met or in memory, unless the log was left to before.
+void Obligations::leave_to_log(const At& at) {
+  const auto& [partition, dot] = at;
+  if (dot.writer != view_.store.writer()) return;  // A closed writer's: taken up from its log anyway.
+  const auto [end, fresh] = in_log_.try_emplace(partition, dot.n);
+  end->second = std::max(end->second, dot.n);
+  auto& scanned = scanned_[{partition, dot.writer}];
+  scanned = fresh ? dot.n - 1 : std::min(scanned, dot.n - 1);
 }
 
 void Obligations::attempt(const At& at) {
@@ -94,9 +110,10 @@ void Obligations::finished(const At& at, Status done) {
   auto it = duties_.find(at);
   if (it == duties_.end()) return;
   auto waiters = std::exchange(it->second.waiters, {});
+  if (std::exchange(it->second.redriven, false)) --redriving_;
   if (!done && !pointless(done.code())) {
     it->second.under_way = false;
-    it->second.retry_at = view_.loop.now() + kRetryEvery;
+    retries_.emplace_back(view_.loop.now() + kRetryEvery, at);
   } else {
     if (!done) {
       view_.log.warn("a copy that a change implies was refused",
@@ -107,6 +124,21 @@ void Obligations::finished(const At& at, Status done) {
     done = ok_status();  // Nothing is owed any more.
   }
   for (auto& waiter : waiters) waiter(done);
+  redrive();
+}
+
+// What failed is tried again, a bounded number at once.
+void Obligations::redrive() {
+  while (redriving_ < kRedriveAtOnceMax && !retries_.empty() &&
+         retries_.front().first <= view_.loop.now()) {
+    const At at = retries_.front().second;
+    retries_.pop_front();
+    auto it = duties_.find(at);
+    if (it == duties_.end() || it->second.under_way) continue;
+    it->second.redriven = true;
+    ++redriving_;
+    attempt(at);
+  }
 }
 
 // Everything below the lowest duty left is met.
@@ -118,7 +150,7 @@ void Obligations::settle(PartitionId partition, WriterId writer) {
       lowest->first.second.writer == writer) {
     n = std::min(n, lowest->first.second.n - 1);
   }
-  if (writer == view_.store.writer() && kept_.contains(partition)) {
+  if (writer == view_.store.writer() && in_log_.contains(partition)) {
     n = std::min(n, scanned_[{partition, writer}]);
   }
   heard(partition, writer, n);
@@ -136,42 +168,42 @@ void Obligations::tick() {
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
   if (!view_.in_ring() || view_.read_only) return;
   persist();
-  std::vector<At> due;
-  for (const auto& [at, duty] : duties_) {
-    if (due.size() >= kRedriveAtOnceMax) break;
-    if (!duty.under_way && duty.retry_at <= view_.loop.now()) due.push_back(at);
-  }
-  for (const auto& at : due) {
-    if (duties_.contains(at)) attempt(at);
-  }
-  if (!view_.catching_up) take_up_closed_writers();
+  redrive();
+  if (!view_.catching_up) take_up_logs();
 }
 
-void Obligations::take_up_closed_writers() {
+// Of writers whose run is over, and of our own where memory does not hold them.
+void Obligations::take_up_logs() {
   for (const auto partition : view_.store.touched()) {
     if (!view_.coordinates(partition)) continue;
     const auto vector = view_.store.vector(partition);
     for (const auto& dot : vector.dots()) {
       const bool own = dot.writer == view_.store.writer();
-      const auto kept = kept_.find(partition);
-      if (own ? kept == kept_.end() : running_(dot.writer)) continue;
-      const std::uint64_t end = own ? kept->second : dot.n;
+      const auto ours = in_log_.find(partition);
+      if (own ? ours == in_log_.end() : running_(dot.writer)) continue;
+      const std::uint64_t end = own ? ours->second : dot.n;
       auto& scanned = scanned_[{partition, dot.writer}];
       scanned = std::max(scanned, settled_[{partition, dot.writer}]);
-      if (own && scanned >= end) kept_.erase(kept);
-      if (scanned >= end || duties_.size() >= kRedriveAtOnceMax) continue;
+      if (own && scanned >= end) {
+        in_log_.erase(ours);
+        settle(partition, dot.writer);
+        continue;
+      }
+      if (scanned >= end || duties_.size() >= kDutiesMax / 2) continue;
       const auto range = view_.store.read_writer(partition, dot.writer, scanned + 1, kScanBytes);
       if (!range || range->to < range->from) continue;
       for (const auto& item : range->live) {
-        const Dot at{dot.writer, item.n};
-        const auto change = storage::decode(item.change.data, at);
-        if (!change || !implies(*change)) continue;
-        drive(partition, at, std::make_shared<const Bytes>(item.change.data), nullptr);
+        const At at{partition, Dot{dot.writer, item.n}};
+        const auto change = storage::decode(item.change.data, at.second);
+        if (!change || !implies(*change) || duties_.contains(at)) continue;
+        add(at, std::make_shared<const Bytes>(item.change.data));
+        retries_.emplace_back(view_.loop.now(), at);
       }
       scanned = range->to;
       settle(partition, dot.writer);
     }
   }
+  redrive();
 }
 
 void Obligations::persist() {
@@ -200,7 +232,7 @@ void Obligations::load() {
     const std::uint64_t end = view_.store.synced(partition, view_.store.writer());
     auto& scanned = scanned_[{partition, view_.store.writer()}];
     scanned = settled_[{partition, view_.store.writer()}];
-    if (scanned < end) kept_[partition] = end;
+    if (scanned < end) in_log_[partition] = end;
   }
 }
 

@@ -5,9 +5,11 @@
 // duty; progress is one number per writer and partition: `settled`, below which all is met. It travels
 // with replication, so that when a writer's run is over, whoever coordinates the partition takes up
 // what is left (hazards F24). Everything implied is idempotent: by key, or by stamp.
+// Bounded: what does not fit in memory, and what a clean restart left open, is found again in our log.
 // Thread: one loop.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <set>
@@ -19,7 +21,8 @@
 
 namespace starling::node {
 
-inline constexpr std::size_t kRedriveAtOnceMax = 256;  // Changes read per partition and turn.
+inline constexpr std::size_t kRedriveAtOnceMax = 256;  // Duties tried again, under way at once.
+inline constexpr std::size_t kDutiesMax = 100'000;     // In memory; the rest is read from the log later.
 
 class Obligations {
  public:
@@ -40,15 +43,18 @@ class Obligations {
     Shared change;
     std::vector<std::function<void(Status)>> waiters;
     bool under_way = false;
-    Instant retry_at{};
+    bool redriven = false;  // Counts in redriving_.
   };
 
+  void add(const At& at, Shared change);
   void attempt(const At& at);
+  void redrive();
   void finished(const At& at, Status done);
   void settle(PartitionId partition, WriterId writer);
   void heard(PartitionId partition, WriterId writer, std::uint64_t n);
   void tick();
-  void take_up_closed_writers();
+  void take_up_logs();
+  void leave_to_log(const At& at);
   void persist();
   void load();
 
@@ -57,9 +63,11 @@ class Obligations {
   Replicator& replicator_;
   std::function<bool(WriterId)> running_;
   std::map<At, Duty> duties_;
+  std::deque<std::pair<Instant, At>> retries_;  // From then on.
+  std::size_t redriving_ = 0;
   std::map<std::pair<PartitionId, WriterId>, std::uint64_t> settled_;
-  std::map<std::pair<PartitionId, WriterId>, std::uint64_t> scanned_;  // Of closed writers: duties found.
-  std::map<PartitionId, std::uint64_t> kept_;  // Of a kept writer: where its former run ended.
+  std::map<std::pair<PartitionId, WriterId>, std::uint64_t> scanned_;  // Of logs to take up: duties found.
+  std::map<PartitionId, std::uint64_t> in_log_;  // Of our own writer: duties up to here are only in the log.
   std::set<std::pair<PartitionId, WriterId>> dirty_;  // Settled numbers to write down.
   overlay::Timer tick_;
 };

@@ -109,24 +109,39 @@ Result<Bytes> Publisher::follow(const NodeId& gateway, const FollowRequest& requ
     }
     if (it->second.mailboxes.insert(item.mailbox).second) followers_[item.mailbox].push_back(at);
   }
-  TRY(send_backlog(gateway, request));
-  return pack(FollowReply{view_.store.vector(request.partition)});
+  FollowReply answer{view_.store.vector(request.partition), {}};
+  for (const auto& item : request.items) {
+    if (!item.resume) continue;
+    TRY_ASSIGN(const bool sent, send_backlog(gateway, request, item));
+    if (!sent) answer.behind.push_back(item.mailbox);
+  }
+  return pack(answer);
 }
 
 // Reads see exactly what is synced, and what syncs later is pushed: nothing falls between.
-Status Publisher::send_backlog(const NodeId& gateway, const FollowRequest& request) {
-  for (const auto& item : request.items) {
-    storage::VersionVector cursor = item.vector;
-    for (bool more = item.resume; more;) {
-      TRY_ASSIGN(auto page, view_.store.read_mailbox(item.mailbox, cursor, kReadChangesMax, kReadBytesMax));
-      for (auto& change : page.changes) {
-        queue(gateway, {request.partition, request.stream, change.dot, std::move(change.bytes)});
-      }
-      cursor = std::move(page.cursor);
-      more = page.more;
+Result<bool> Publisher::send_backlog(const NodeId& gateway, const FollowRequest& request,
+                                     const FollowRequest::Item& item) {
+  auto& backlog = backlogs_[gateway];
+  if (const Instant now = view_.loop.now(); now - backlog.since >= 1s) backlog = {now, 0};
+  std::vector<storage::StoredChange> changes;
+  std::size_t bytes = 0;
+  storage::VersionVector cursor = item.vector;
+  for (bool more = true; more;) {
+    TRY_ASSIGN(auto page,
+               view_.store.read_mailbox(item.mailbox, cursor, kReadChangesMax, kReadBytesMax));
+    for (auto& change : page.changes) {
+      bytes += change.bytes->size();
+      changes.push_back(std::move(change));
     }
+    if (backlog.bytes + bytes > kBacklogBytesMax) return false;
+    cursor = std::move(page.cursor);
+    more = page.more;
   }
-  return ok_status();
+  backlog.bytes += bytes;
+  for (auto& change : changes) {
+    queue(gateway, {request.partition, request.stream, change.dot, std::move(change.bytes)});
+  }
+  return true;
 }
 
 void Publisher::unfollow(const NodeId& gateway, const Unfollow& request) {
@@ -152,6 +167,7 @@ void Publisher::remove(const MailboxId& mailbox, const StreamAt& at) {
 }
 
 void Publisher::forget(const NodeId& gateway) {
+  backlogs_.erase(gateway);
   auto it = streams_.lower_bound({gateway, PartitionId{}});
   while (it != streams_.end() && it->first.first == gateway) drop(it++);
 }

@@ -2,8 +2,9 @@
 //
 // A gateway follows (partition, set of mailboxes) as one stream. After the answer to its request
 // every later synced change of those mailboxes is pushed, in apply order, whatever way it came here; with
-// `resume`, first what the gateway's vector of the mailbox does not cover. A gap cannot go unseen: pushes travel in
-// order on one link, and a link that fails (or overflows) makes the gateway follow anew.
+// `resume`, first what the gateway's vector of the mailbox does not cover, unless that is too much: then
+// the answer says so and the gateway reads pages at its own pace. A gap cannot go unseen: pushes travel
+// in order on one link, and a link that fails (or overflows) makes the gateway follow anew.
 // Invariants: (1) nothing is pushed before it is synced; (2) no allocation per follower on the append
 // path: a change's bytes are shared by all streams of a turn.
 // Thread: one loop.
@@ -21,6 +22,9 @@
 namespace starling::node {
 
 inline constexpr std::size_t kFollowedMailboxesMax = 2'000'000;
+// Of backlog pushed to one gateway in one second: far below what its link may queue, however many
+// streams it resumes at once.
+inline constexpr std::size_t kBacklogBytesMax = 8 << 20;
 
 class Publisher {
  public:
@@ -43,12 +47,18 @@ class Publisher {
     Dot dot;
     Shared bytes;
   };
+  struct Backlog {
+    Instant since;
+    std::size_t bytes = 0;
+  };
 
   Result<Bytes> follow(const NodeId& gateway, const FollowRequest& request);
   void unfollow(const NodeId& gateway, const Unfollow& request);
   void drop(std::map<StreamAt, Stream>::iterator stream);
   void remove(const MailboxId& mailbox, const StreamAt& at);
-  Status send_backlog(const NodeId& gateway, const FollowRequest& request);
+  // False: it is more than the gateway's budget; nothing of it was sent.
+  Result<bool> send_backlog(const NodeId& gateway, const FollowRequest& request,
+                            const FollowRequest::Item& item);
   void queue(const NodeId& gateway, Outgoing change);
   void flush();
   void serve_reads();
@@ -57,6 +67,7 @@ class Publisher {
   std::map<StreamAt, Stream> streams_;
   std::unordered_map<MailboxId, std::vector<StreamAt>> followers_;
   std::map<NodeId, std::vector<Outgoing>> outgoing_;
+  std::map<NodeId, Backlog> backlogs_;
   bool flush_queued_ = false;
 };
 

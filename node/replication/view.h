@@ -113,6 +113,11 @@ class ClusterView {
   [[nodiscard]] bool is_owner(PartitionId partition) const {
     return in_ring() && partition.value < ring_->partitions() && ring_->is_owner(partition, self);
   }
+  // "Our own writer has come as far as n": false, and this run is over, when it has not. A folder that
+  // was copied after a clean stop and put back keeps its writer; going on would reuse dots (hazards F3).
+  // A writer drawn in this run was never anywhere else, so for that one n is a peer's error.
+  [[nodiscard]] bool own_dots_hold(PartitionId partition, std::uint64_t n);
+
   // Owners in the order a request should try them: reachable and caught up, reachable, the rest.
   [[nodiscard]] std::vector<NodeId> candidates(PartitionId partition) const;
   [[nodiscard]] std::size_t reachable_owners(PartitionId partition) const;

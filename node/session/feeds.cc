@@ -120,12 +120,32 @@ void Feeds::read(const MailboxId& mailbox, const storage::VersionVector& cursor,
   if (feed == nullptr || !feed->ready || stream == streams_.end() || !stream->second.live) {
     return done(Error{Errc::kUnavailable, "no owner is followed yet"});
   }
-  view_.rpc.call(stream->second.owner, Method::kRead,
+  const NodeId owner = stream->second.owner;
+  auto& reads = reads_[owner];
+  if (reads.in_flight >= kReadsAtOnceMax) {
+    reads.waiting.push_back({mailbox, cursor, std::move(done)});
+    return;
+  }
+  ++reads.in_flight;
+  view_.rpc.call(owner, Method::kRead,
                  pack(ReadRequest{view_.ring().number(), mailbox, cursor}), kReadDeadline,
-                 [done = std::move(done)](Result<Bytes> body) {
+                 [this, owner, done = std::move(done)](Result<Bytes> body) {
+                   --reads_[owner].in_flight;
+                   read_next(owner);
                    if (!body) return done(body.error());
                    done(unpack<ReadReply>(*body));
                  });
+}
+
+// Whoever waited may be followed elsewhere by now, or not at all.
+void Feeds::read_next(const NodeId& owner) {
+  auto& reads = reads_[owner];
+  while (!reads.waiting.empty() && reads.in_flight < kReadsAtOnceMax) {
+    auto next = std::move(reads.waiting.front());
+    reads.waiting.pop_front();
+    read(next.mailbox, next.cursor, std::move(next.done));
+  }
+  if (reads.in_flight == 0 && reads.waiting.empty()) reads_.erase(owner);
 }
 
 bool Feeds::join(const MailboxId& mailbox, FeedSubscriber& subscriber,
@@ -208,13 +228,28 @@ void Feeds::followed(PartitionId partition, std::uint64_t number, Result<Bytes> 
   Stream& stream = it->second;
   stream.asking = false;
   if (!reply) return;  // watch() comes back to it.
+  const auto answer = unpack<FollowReply>(*reply);
+  if (!answer) return;
   stream.live = true;
+  for (const auto& mailbox : answer->behind) lose(mailbox);
   const auto to_add = stream.to_add;
   const auto mailboxes = stream.mailboxes;  // A subscriber may change it.
   for (const auto& mailbox : mailboxes) {
     if (!to_add.contains(mailbox)) mark_ready(mailbox);
   }
   if (!to_add.empty()) add(partition);
+}
+
+// The stream begins after a hole: nobody may go on from where the feed stood.
+void Feeds::lose(const MailboxId& mailbox) {
+  Feed* feed = find(mailbox);
+  if (feed == nullptr) return;
+  feed->has_joined = false;
+  std::vector<FeedSubscriber*> lost;
+  for (auto& listener : feed->listeners) {
+    if (std::exchange(listener.joined, false)) lost.push_back(listener.subscriber);
+  }
+  for (auto* subscriber : lost) subscriber->on_feed_lost(mailbox);
 }
 
 // What was subscribed since the stream began.

@@ -10,6 +10,7 @@
 // Thread: one loop.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <set>
@@ -21,6 +22,9 @@
 #include "node/replication/view.h"
 
 namespace starling::node {
+
+// Pages on their way from one owner: together well under what a link may queue.
+inline constexpr std::size_t kReadsAtOnceMax = 32;
 
 // A change on its way to the sessions of a feed.
 class Delivery {
@@ -41,6 +45,8 @@ class FeedSubscriber {
  public:
   // The owner is followed: read now, then try to join.
   virtual void on_feed_ready(const MailboxId& mailbox) = 0;
+  // Joined no longer: more was missed than an owner pushes. on_feed_ready follows.
+  virtual void on_feed_lost(const MailboxId& mailbox) = 0;
   // Only while joined.
   virtual void on_change(const MailboxId& mailbox, const Delivery& delivery) = 0;
 
@@ -103,10 +109,23 @@ class Feeds {
                const storage::ChangeView& change);
   void send(PartitionId partition, Stream& stream, std::vector<FollowRequest::Item> items,
             std::function<void(Result<Bytes>)> done);
+  void lose(const MailboxId& mailbox);
+  void read_next(const NodeId& owner);
+
+  struct WaitingRead {
+    MailboxId mailbox;
+    storage::VersionVector cursor;
+    ReadDone done;
+  };
+  struct Reads {
+    std::size_t in_flight = 0;
+    std::deque<WaitingRead> waiting;  // At most one per tail of a session.
+  };
 
   ClusterView& view_;
   std::unordered_map<MailboxId, Feed> feeds_;
   std::map<PartitionId, Stream> streams_;
+  std::map<NodeId, Reads> reads_;  // By the owner asked.
   std::set<PartitionId> adding_;   // Streams with to_add, flushed at the end of the turn.
   std::uint64_t next_number_;
   bool flush_queued_ = false;

@@ -10,8 +10,6 @@ using protocol::Type;
 
 namespace {
 
-constexpr std::uint32_t kPageSizeMax = 500;
-
 // Advice beside a refusal, in milliseconds; 0: none.
 std::uint32_t retry_after(Errc code) {
   switch (code) {
@@ -44,7 +42,7 @@ void Session::receive(View body) {
   const auto head = unpack<protocol::Head>(body);
   if (!head) return refuse_and_close(0, head.error());
   const auto type = static_cast<Type>(head->type);
-  if (type == Type::kLogin) return log_in(body);
+  if (type == Type::kLogin) return log_in(head->request, body);
   if (type == Type::kPing) {
     return answer(protocol::Head{static_cast<std::uint8_t>(Type::kPong), head->request});
   }
@@ -52,21 +50,16 @@ void Session::receive(View body) {
     return refuse_and_close(head->request, {Errc::kUnauthenticated, "log in first"});
   }
   switch (type) {
-    case Type::kSync: return sync(body);
-    case Type::kSend: return send(body);
-    case Type::kHistory: return history(body);
-    case Type::kLane: return lane(body);
+    case Type::kSync: return sync(head->request, body);
+    case Type::kSend: return send(head->request, body);
+    case Type::kHistory: return history(head->request, body);
+    case Type::kLane: return lane(head->request, body);
     case Type::kGroupCreate:
     case Type::kGroupAdd:
     case Type::kGroupRemove:
     case Type::kGroupMembers:
-    case Type::kGroups: return group(type, body);
-    case Type::kPassword: {
-      auto request = unpack<protocol::PasswordChange>(body);
-      if (!request) return refuse_and_close(head->request, request.error());
-      if (begin_request(request->request)) scope_->spawn(change_password(std::move(*request)));
-      return;
-    }
+    case Type::kGroups: return group(type, head->request, body);
+    case Type::kPassword: return password(head->request, body);
     case Type::kLogout:
       closed_ = true;
       return door_.close();
@@ -118,22 +111,22 @@ void Session::go_away(std::string text, std::vector<std::string> nodes) {
   door_.close();
 }
 
-void Session::log_in(View body) {
+void Session::log_in(std::uint64_t number, View body) {
   auto login = unpack<protocol::Login>(body);
-  if (!login) return refuse_and_close(0, login.error());
+  if (!login) return refuse_and_close(number, login.error());
   if (logged_in() || logging_in_) {
-    return refuse_and_close(login->request, {Errc::kInvalid, "logged in already"});
+    return refuse_and_close(number, {Errc::kInvalid, "logged in already"});
   }
   if (login->version_min > protocol::kVersionMax || login->version_max < protocol::kVersionMin) {
-    return refuse_and_close(login->request,
+    return refuse_and_close(number,
                             {Errc::kUnsupported, "this node speaks protocol version " +
                                                      std::to_string(protocol::kVersionMax)});
   }
   if (login->device.empty() || login->device.size() > kTokenDeviceSizeMax) {
-    return refuse_and_close(login->request, {Errc::kInvalid, "a device name has 1 to 64 bytes"});
+    return refuse_and_close(number, {Errc::kInvalid, "a device name has 1 to 64 bytes"});
   }
   if (!check_address(login->user).ok() || login->user.front() != '@') {
-    return refuse_and_close(login->request, {Errc::kInvalid, "a user's name begins with @"});
+    return refuse_and_close(number, {Errc::kInvalid, "a user's name begins with @"});
   }
   logging_in_ = true;
   if (!scope_) scope_.emplace(services_.view.loop);
@@ -215,10 +208,9 @@ void Session::revoke() {
                        "the password was changed or the account disabled; log in again"});
 }
 
-void Session::send(View body) {
+void Session::send(std::uint64_t number, View body) {
   auto request = unpack<protocol::Send>(body);
-  if (!request) return refuse_and_close(0, request.error());
-  const std::uint64_t number = request->request;
+  if (!request) return refuse_and_close(number, request.error());
   if (auto address = check_address(request->to); !address) return refuse(number, address.error());
   if (request->body.data.size() > storage::kBodySizeMax) {
     return refuse(number, {Errc::kTooLarge, "a message has at most " +
@@ -268,10 +260,9 @@ void Session::send(View body) {
       });
 }
 
-void Session::history(View body) {
+void Session::history(std::uint64_t number, View body) {
   auto request = unpack<protocol::HistoryRequest>(body);
-  if (!request) return refuse_and_close(0, request.error());
-  const std::uint64_t number = request->request;
+  if (!request) return refuse_and_close(number, request.error());
   auto kind = check_address(request->with);
   if (!kind) return refuse(number, kind.error());
   HistoryRequest wanted;
@@ -318,10 +309,9 @@ void Session::history(View body) {
 
 // A device that lost its state asks where its lane ends. An owner that is behind may answer too low; the
 // send that follows is then taken for a retry and asked around (hazards F10).
-void Session::lane(View body) {
+void Session::lane(std::uint64_t number, View body) {
   auto request = unpack<protocol::LaneRequest>(body);
-  if (!request) return refuse_and_close(0, request.error());
-  const std::uint64_t number = request->request;
+  if (!request) return refuse_and_close(number, request.error());
   if (auto address = check_address(request->to); !address) return refuse(number, address.error());
   if (!begin_request(number)) return;
   const MailboxId mailbox = mailbox_of(request->to);
@@ -340,96 +330,6 @@ void Session::lane(View body) {
         message.high = answered->high;
         answer(message);
       });
-}
-
-void Session::group(Type type, View body) {
-  auto request = unpack<protocol::GroupRequest>(body);
-  if (!request) return refuse_and_close(0, request.error());
-  if (!begin_request(request->request)) return;
-  scope_->spawn(group_request(type, std::move(*request)));
-}
-
-// Everybody may leave. Moderators add members and remove them; owners may do everything.
-Task<Status> Session::may_manage(protocol::GroupRequest request, bool removing) {
-  if (request.role > static_cast<std::uint8_t>(Role::kOwner)) {
-    co_return Error{Errc::kInvalid, "a role is 0 (member), 1 (moderator) or 2 (owner)"};
-  }
-  auto asking = services_.groups.role_of(request.group, user_);
-  CO_TRY_ASSIGN(const Role ours, co_await asking);
-  if (ours == Role::kOwner || (removing && request.user == user_)) co_return ok_status();
-  auto asking_theirs = services_.groups.role_of(request.group, request.user);
-  const auto theirs = co_await asking_theirs;
-  const bool plain = request.role == 0 && (!theirs || *theirs == Role::kMember);
-  if (ours == Role::kModerator && plain) co_return ok_status();
-  co_return Error{Errc::kDenied, "your role in " + request.group + " does not allow that"};
-}
-
-Task<Done> Session::group_request(Type type, protocol::GroupRequest request) {
-  const std::uint64_t number = request.request;
-  if (type == Type::kGroupCreate) {
-    auto creating = services_.groups.create(request.group, user_);
-    finish_request(number, co_await creating);
-    co_return Done{};
-  }
-  if (type == Type::kGroups) {
-    auto reading = services_.groups.of_user(user_);
-    auto groups = co_await reading;
-    if (!groups) {
-      finish_request(number, groups.error());
-      co_return Done{};
-    }
-    --in_flight_;
-    protocol::GroupList message;
-    message.request = number;
-    message.groups = std::move(*groups);
-    answer(message);
-    co_return Done{};
-  }
-  if (type == Type::kGroupMembers) {
-    auto asking = services_.groups.role_of(request.group, user_);
-    const auto role = co_await asking;
-    if (!role) {
-      finish_request(number, role.error());
-      co_return Done{};
-    }
-    const auto limit = std::clamp<std::uint32_t>(request.limit, 1, kPageSizeMax);
-    auto reading = services_.groups.members(request.group, request.user, limit);
-    auto members = co_await reading;
-    if (!members) {
-      finish_request(number, members.error());
-      co_return Done{};
-    }
-    --in_flight_;
-    protocol::Members message;
-    message.request = number;
-    message.more = members->size() == limit;
-    for (auto& member : *members) message.members.push_back({std::move(member.user), member.role});
-    answer(message);
-    co_return Done{};
-  }
-  const bool removing = type == Type::kGroupRemove;
-  if (request.user.empty()) request.user = user_;
-  auto checking = may_manage(request, removing);
-  const auto may = co_await checking;
-  if (!may) {
-    finish_request(number, may);
-    co_return Done{};
-  }
-  auto setting = services_.groups.set_member(request.group, request.user, request.role, removing);
-  finish_request(number, co_await setting);
-  co_return Done{};
-}
-
-Task<Done> Session::change_password(protocol::PasswordChange request) {
-  auto checking = services_.accounts.log_in(user_, device_name_, request.old_password);
-  const auto login = co_await checking;
-  if (!login) {
-    finish_request(request.request, login.error());
-    co_return Done{};
-  }
-  auto setting = services_.accounts.set_password(user_, request.new_password);
-  finish_request(request.request, co_await setting);
-  co_return Done{};
 }
 
 }  // namespace starling::node

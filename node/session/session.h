@@ -26,6 +26,7 @@
 namespace starling::node {
 
 inline constexpr std::size_t kRequestsPerSessionMax = 1024;
+inline constexpr std::uint32_t kPageSizeMax = 500;             // Entries or members in one answer.
 inline constexpr std::size_t kHistoryInFlightMax = 4;          // Pages asked for and not answered.
 inline constexpr std::size_t kSessionQueueBytesMax = 1 << 20;  // On the door: then it fell behind.
 inline constexpr std::uint32_t kHeartbeatSeconds = 60;
@@ -77,6 +78,7 @@ class Session final : public FeedSubscriber {
   [[nodiscard]] Instant heard() const { return heard_; }
 
   void on_feed_ready(const MailboxId& mailbox) override;
+  void on_feed_lost(const MailboxId& mailbox) override;
   void on_change(const MailboxId& mailbox, const Delivery& delivery) override;
 
  private:
@@ -91,18 +93,15 @@ class Session final : public FeedSubscriber {
   };
 
   // session.cc: requests.
-  void log_in(View body);
+  // A body that does not decode is refused under the number in its head.
+  void log_in(std::uint64_t number, View body);
   overlay::Task<Done> check_login(protocol::Login login);
   overlay::Task<Done> check_epoch();
   void revoke();
   void logged_in(const protocol::Login& login, const Accounts::Login& account);
-  void send(View body);
-  void history(View body);
-  void lane(View body);
-  void group(protocol::Type type, View body);
-  overlay::Task<Done> group_request(protocol::Type type, protocol::GroupRequest request);
-  overlay::Task<Status> may_manage(protocol::GroupRequest request, bool removing);
-  overlay::Task<Done> change_password(protocol::PasswordChange request);
+  void send(std::uint64_t number, View body);
+  void history(std::uint64_t number, View body);
+  void lane(std::uint64_t number, View body);
   bool begin_request(std::uint64_t request);
   void finish_request(std::uint64_t request, const Status& status);
   void refuse(std::uint64_t request, const Error& error);
@@ -112,8 +111,17 @@ class Session final : public FeedSubscriber {
     door_.write(protocol::frame(message));
   }
 
+  // session_groups.cc: groups and passwords.
+  void group(protocol::Type type, std::uint64_t number, View body);
+  overlay::Task<Done> list_groups(std::uint64_t number);
+  overlay::Task<Done> list_members(protocol::GroupRequest request);
+  overlay::Task<Done> change_group(protocol::Type type, protocol::GroupRequest request);
+  overlay::Task<Status> may_manage(protocol::GroupRequest request, bool removing);
+  void password(std::uint64_t number, View body);
+  overlay::Task<Done> change_password(protocol::PasswordChange request);
+
   // session_sync.cc: tails.
-  void sync(View body);
+  void sync(std::uint64_t number, View body);
   overlay::Task<Done> start_sync(protocol::Sync request);
   void add_tail(const std::string& address, storage::VersionVector cursor, bool initial);
   void synced_one();

@@ -13,19 +13,19 @@ constexpr Duration kRetryReadAfter = 500ms;
 constexpr Duration kRereadAfter = 50ms;  // The followed owner had less than it pushed before.
 }
 
-void Session::sync(View body) {
+void Session::sync(std::uint64_t number, View body) {
   auto request = unpack<protocol::Sync>(body);
-  if (!request) return refuse_and_close(0, request.error());
+  if (!request) return refuse_and_close(number, request.error());
   if (sync_request_ != 0 || !tails_.empty()) {
-    return refuse(request->request, {Errc::kInvalid, "this connection syncs already"});
+    return refuse(number, {Errc::kInvalid, "this connection syncs already"});
   }
   const auto& lineage = services_.view.ring().lineage();
   if (!request->lineage.is_zero() && request->lineage != lineage) {
-    return refuse(request->request,
+    return refuse(number,
                   {Errc::kReset, "the cursors are of another lineage; drop them and sync anew"});
   }
-  if (!begin_request(request->request)) return;
-  sync_request_ = request->request;
+  if (!begin_request(number)) return;
+  sync_request_ = number;
   scope_->spawn(start_sync(std::move(*request)));
 }
 
@@ -90,6 +90,13 @@ void Session::on_feed_ready(const MailboxId& mailbox) {
     return;
   }
   read(mailbox);
+}
+
+void Session::on_feed_lost(const MailboxId& mailbox) {
+  auto it = tails_.find(mailbox);
+  if (it == tails_.end() || it->second.state != TailState::kLive) return;
+  ++services_.view.counters.fell_behind;
+  it->second.state = TailState::kWaiting;
 }
 
 void Session::read(const MailboxId& mailbox) {

@@ -74,6 +74,7 @@ class SimCluster {
   [[nodiscard]] bool all_serving() const;
   [[nodiscard]] node::Node& node(std::size_t i) { return *hosts_[i]->node; }
   [[nodiscard]] SimDisk& disk(std::size_t i) { return *hosts_[i]->disk; }
+  [[nodiscard]] const std::string& folder(std::size_t i) const { return hosts_[i]->config.data; }
   [[nodiscard]] const std::string& ip(std::size_t i) const { return hosts_[i]->ip; }
   [[nodiscard]] overlay::Endpoint client_address(std::size_t i) const;
   // Index of the node with this id, short or long. nullopt for a stranger.

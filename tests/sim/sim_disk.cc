@@ -139,6 +139,27 @@ void SimDisk::hold(bool on) {
   for (const auto& [age, committer] : committers_) committer->begin();
 }
 
+SimDisk::Folder SimDisk::copy(const std::string& path) {
+  // This file system has folders only as far as there are files in them.
+  Folder folder;
+  std::vector<std::string> names;
+  (void)env()->GetChildren(path, &names);
+  for (const auto& name : names) folder.merge(copy(path + "/" + name));
+  std::string bytes;
+  if (names.empty() && rocksdb::ReadFileToString(env(), path, &bytes).ok()) {
+    folder[path] = std::move(bytes);
+  }
+  return folder;
+}
+
+void SimDisk::put_back(const std::string& path, const Folder& folder) {
+  for (const auto& [name, bytes] : copy(path)) (void)env()->DeleteFile(name);
+  for (const auto& [name, bytes] : folder) {
+    const auto written = rocksdb::WriteStringToFile(env(), bytes, name, true);
+    if (!written.ok()) world_.note(host_, "not put back: " + written.ToString());
+  }
+}
+
 storage::CommitterFactory direct_committer() {
   return [](rocksdb::DB& db) -> std::unique_ptr<storage::Committer> {
     return std::make_unique<DirectCommitter>(db);

@@ -9,7 +9,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <set>
+#include <string>
 
 #include "storage/commit.h"
 #include "tests/sim/sim_loop.h"
@@ -45,6 +47,11 @@ class SimDisk {
   void fail_next_sync() { fail_next_ = true; }
   // Holds commits from now on (a disk that hangs), until called with false.
   void hold(bool on);
+  // A folder as a backup tool copies it, and puts it back in place of what is there. REQUIRES: no
+  // process runs on it.
+  using Folder = std::map<std::string, std::string>;  // Path -> bytes.
+  Folder copy(const std::string& path);
+  void put_back(const std::string& path, const Folder& folder);
   // Called with the number of each commit before it is written: a place to crash at.
   void on_commit(std::function<void(std::uint64_t number)> hook) { hook_ = std::move(hook); }
   [[nodiscard]] std::uint64_t commits() const { return commits_; }

@@ -1,0 +1,158 @@
+// From a data folder, or an invite, to a serving member.
+#include "node/node_impl.h"
+
+namespace starling::node {
+
+using overlay::Endpoint;
+using overlay::Task;
+using storage::Store;
+
+namespace {
+
+constexpr Duration kJoinRetry = 1s;
+constexpr Duration kDialDeadline = 5s;
+
+// A refusal that no retry will change.
+bool final_refusal(Errc code) {
+  switch (code) {
+    case Errc::kUnauthenticated:
+    case Errc::kForeign:
+    case Errc::kClock:
+    case Errc::kDenied:
+    case Errc::kExists:
+    case Errc::kInvalid:
+    case Errc::kUnsupported:
+    case Errc::kCorrupt:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+Status NodeImpl::load_ring() {
+  if (!config_.join_token.empty()) {
+    TRY_ASSIGN(invite_, parse_invite(config_.join_token));
+  }
+  TRY_ASSIGN(const auto version, RingService::load(*store_));
+  if (version) {
+    lineage_ = version->lineage;
+    if (invite_ && invite_->lineage != lineage_) {
+      return Error{Errc::kForeign, config_.data + " holds a node of another cluster; join with an "
+                                                  "empty --data folder"};
+    }
+    return ring_->resume(*version);
+  }
+  if (invite_) {
+    lineage_ = invite_->lineage;
+    return check_not_expired(*invite_, leaves_.loop.wall_ms());
+  }
+  leaves_.random.fill(lineage_.raw);
+  return ok_status();
+}
+
+Status NodeImpl::found() {
+  store_->put(Store::Family::kNode, kKeyringKey, keyring_.serialise());
+  overlay::RingSettings settings;
+  settings.copies = config_.copies;
+  settings.synced = config_.synced;
+  settings.partitions = config_.partitions;
+  return ring_->found(lineage_, settings, config_.zone, config_.weight);
+}
+
+// From the first packet to serving: a joiner is admitted and installs; then everybody catches up.
+Task<Done> NodeImpl::enter() {
+  auto [durable, synced] = overlay::Completer<bool>::make(leaves_.loop);
+  store_->when_durable([durable = durable]() mutable { durable.set(true); });
+  co_await synced;  // Who we are, and a ring that we founded, before anybody hears of it.
+  if (view_->in_ring()) {
+    membership_->start(known_peers());
+  } else {
+    auto joining = join();
+    if (auto joined = co_await joining; !joined) {
+      join_error_ = joined.error();
+      leaves_.log.error("joining failed", {{"cause", joined.error()}});
+      if (on_fatal_) on_fatal_(joined.error());
+      co_return Done{};
+    }
+  }
+  const auto* self = view_->ring().version().find(view_->self);
+  if (self != nullptr && self->state == overlay::RingMemberState::kJoining) {
+    for (;;) {
+      auto installing = catch_up_->install();
+      if (auto installed = co_await installing) break;
+    }
+    auto reporting = ring_->report_installed();
+    if (auto reported = co_await reporting; !reported) {
+      if (on_fatal_) on_fatal_(reported.error());
+      co_return Done{};
+    }
+  }
+  catch_up_->start();
+  tick();
+  co_return Done{};
+}
+
+Task<Status> NodeImpl::join() {
+  overlay::Timer timer;
+  for (;;) {
+    for (const auto& text : invite_->seeds) {
+      const auto seed = Endpoint::parse(text);
+      if (!seed) co_return seed.error();
+      auto asking = ask_seed(*seed);
+      const auto asked = co_await asking;
+      if (asked) co_return ok_status();
+      leaves_.log.warn("not admitted yet", {{"seed", text}, {"cause", asked.error()}});
+      if (final_refusal(asked.code())) co_return asked.error();
+    }
+    co_await overlay::sleep(leaves_.loop, kJoinRetry, timer);
+  }
+}
+
+Task<Status> NodeImpl::ask_seed(Endpoint seed) {
+  auto [dialled, dialling] = overlay::Completer<Result<NodeId>>::make(leaves_.loop);
+  links_->dial(seed, kDialDeadline, [dialled = dialled](Result<NodeId> peer) mutable {
+    dialled.set(std::move(peer));
+  });
+  CO_TRY_ASSIGN(const NodeId peer, co_await dialling);
+  JoinRequest request;
+  request.key = identity_.public_key();
+  request.invite = config_.join_token;
+  request.zone = config_.zone;
+  request.weight = config_.weight;
+  request.link = membership_->self().link;
+  request.wall_ms = leaves_.loop.wall_ms();
+  auto asking = ring_->ask_to_join(peer, std::move(request));
+  CO_TRY_ASSIGN(const JoinReply answer, co_await asking);
+  CO_TRY_ASSIGN(const auto version, overlay::decode_ring_version(answer.ring.data));
+  store_->put(Store::Family::kNode, kKeyringKey, keyring_.serialise());
+  CO_TRY(ring_->adopt(version));
+  std::vector<Endpoint> seeds{seed};
+  for (const auto& text : answer.seeds) {
+    if (auto endpoint = Endpoint::parse(text)) seeds.push_back(*endpoint);
+  }
+  membership_->start(std::move(seeds));
+  // The members' addresses come by gossip; until then nobody can be asked for data.
+  overlay::Timer timer;
+  for (int i = 0; i < 100 && view_->reachable_owners(PartitionId{0}) == 0; ++i) {
+    co_await overlay::sleep(leaves_.loop, 100ms, timer);
+  }
+  co_return ok_status();
+}
+
+std::vector<Endpoint> NodeImpl::known_peers() const {
+  std::vector<Endpoint> peers;
+  const auto stored = store_->get(Store::Family::kNode, kPeersKey);
+  if (!stored) return peers;
+  const auto texts = unpack<std::vector<std::string>>(*stored);
+  if (!texts) return peers;
+  for (const auto& text : *texts) {
+    if (auto endpoint = Endpoint::parse(text); endpoint && text != membership_->self().link) {
+      peers.push_back(*endpoint);
+    }
+  }
+  return peers;
+}
+
+}  // namespace starling::node

@@ -1,0 +1,115 @@
+// What a node keeps an eye on: the other members, the ring, its disk and its clock.
+#include "node/node_impl.h"
+
+namespace starling::node {
+
+using overlay::Endpoint;
+using overlay::MemberEvent;
+using storage::Store;
+
+namespace {
+
+constexpr Duration kTickEvery = 500ms;
+constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
+
+}  // namespace
+
+void NodeImpl::on_member(const MemberEvent& event) {
+  switch (event.kind) {
+    case MemberEvent::Kind::kNewerRing: ring_->fetch(event.node); break;
+    case MemberEvent::Kind::kSelfDeclaredDead:
+      leaves_.log.warn("others took us for dead; catching up");
+      catch_up_->fall_behind();
+      break;
+    case MemberEvent::Kind::kDied:
+      leaves_.log.warn("a member died", {{"node", event.node}});
+      break;
+    case MemberEvent::Kind::kJoined:
+    case MemberEvent::Kind::kAliveAgain:
+      leaves_.log.info("a member is alive", {{"node", event.node}});
+      remember_peers();
+      break;
+    default: break;
+  }
+}
+
+// A new owner serves only after it has compared with the others.
+bool NodeImpl::gained_partitions() const {
+  const auto& ring = view_->ring();
+  const auto previous = view_->previous_ring();
+  if (previous == nullptr) return false;
+  for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
+    const PartitionId partition{static_cast<std::uint16_t>(i)};
+    if (!ring.is_owner(partition, view_->self)) continue;
+    if (i >= previous->partitions() || !previous->is_owner(partition, view_->self)) return true;
+  }
+  return false;
+}
+
+// Who is no member any more is not heard, and its link ends at once (invariant 12).
+void NodeImpl::cut_off_the_gone() {
+  std::set<NodeId> gone;
+  for (const auto& member : view_->ring().version().members) {
+    if (member.gone() && member.id != view_->self) gone.insert(member.id);
+  }
+  for (const auto& node : gone) links_->drop(node);
+  if (membership_ != nullptr) membership_->set_blocked(std::move(gone));
+}
+
+void NodeImpl::tick() {
+  tick_ = leaves_.loop.after(kTickEvery, [this] { tick(); });
+  overlay::Heartbeat heartbeat;
+  heartbeat.wall_ms = leaves_.loop.wall_ms();
+  heartbeat.ring = view_->in_ring() ? view_->ring().number() : RingNumber{};
+  heartbeat.catching_up = view_->catching_up || view_->read_only;
+  heartbeat.sessions = static_cast<std::uint32_t>(view_->counters.sessions);
+  membership_->set_heartbeat(heartbeat);
+  running_writers_.clear();
+  running_writers_.insert(store_->writer());
+  for (const auto& member : membership_->members()) {
+    if (membership_->is_alive(member.id)) running_writers_.insert(member.record.writer);
+  }
+  check_disk();
+  check_clock();
+}
+
+void NodeImpl::check_disk() {
+  if (!leaves_.free_space || stopping_) return;
+  const std::uint64_t left = leaves_.free_space();
+  if (!view_->read_only && left < config_.free_space_min) {
+    view_->read_only = true;
+    leaves_.log.error("no disk space: read-only", {{"bytes_left", left}});
+  } else if (view_->read_only && left > config_.free_space_min + config_.free_space_min / 10) {
+    view_->read_only = false;
+    catch_up_->fall_behind();
+    leaves_.log.info("disk space is back", {{"bytes_left", left}});
+  }
+}
+
+void NodeImpl::check_clock() {
+  const auto offset = membership_->median_clock_offset();
+  // Values come from peers: compared, not subtracted.
+  const bool off = offset && (*offset > kClockOffsetMaxMs || *offset < -kClockOffsetMaxMs);
+  if (!off) view_->good_clock_ms = view_->wall_minus_steady_ms();
+  if (off != view_->clock_off) {
+    view_->clock_off = off;
+    if (off) {
+      leaves_.log.error("our clock is off: not coordinating; set it right (NTP)",
+                        {{"others_ahead_ms", *offset}});
+    } else {
+      leaves_.log.info("our clock agrees with the others again");
+    }
+  }
+}
+
+void NodeImpl::remember_peers() {
+  store_->put(Store::Family::kNode, kPeersKey, pack(member_endpoints()));
+}
+
+std::vector<std::string> NodeImpl::member_endpoints() const {
+  std::vector<std::string> endpoints;
+  for (const auto& member : membership_->members()) endpoints.push_back(member.record.link);
+  return endpoints;
+}
+
+}  // namespace starling::node

@@ -1,0 +1,152 @@
+// Every service of a node with what it needs; its ports.
+#include "node/node_impl.h"
+
+namespace starling::node {
+
+using overlay::Endpoint;
+using overlay::MemberEvent;
+
+// Every service with what it needs, in dependency order.
+void NodeImpl::wire() {
+  overlay::LinksConfig links;
+  links.listen = config_.link;
+  links_ = std::make_unique<overlay::Links>(leaves_.loop, leaves_.transport, identity_, keyring_,
+                                            leaves_.random, leaves_.log, links, link_hooks());
+  view_ = std::make_unique<ClusterView>(identity_.node_id(), leaves_.loop, *links_, *store_, hlc_,
+                                        leaves_.random, leaves_.log);
+  view_->liveness.alive = [this](const NodeId& node) {
+    return membership_ != nullptr && membership_->is_alive(node);
+  };
+  view_->liveness.catching_up = [this](const NodeId& node) {
+    const auto member = membership_->find(node);
+    return member && member->heartbeat.catching_up;
+  };
+  catch_up_ = std::make_unique<CatchUp>(*view_);
+  replicator_ = std::make_unique<Replicator>(
+      *view_, [this](const NodeId& peer, PartitionId partition, WriterId writer) {
+        catch_up_->fetch_gap(peer, partition, writer);
+      });
+  forwarder_ = std::make_unique<Forwarder>(*view_);
+  obligations_ = std::make_unique<Obligations>(
+      *view_, *forwarder_, *replicator_,
+      [this](WriterId writer) { return running_writers_.contains(writer); });
+  coordinator_ = std::make_unique<Coordinator>(
+      *view_, *replicator_, *catch_up_,
+      [this](const MailboxId& mailbox, View to, View from) {
+        return may_send(*store_, mailbox, to, from);
+      },
+      &Obligations::implies,
+      [this](PartitionId partition, const Dot& dot, Shared change, std::function<void(Status)> done) {
+        obligations_->drive(partition, dot, std::move(change), std::move(done));
+      });
+  publisher_ = std::make_unique<Publisher>(*view_);
+  paxos_ = std::make_unique<PaxosService>(*view_);
+  ring_ = std::make_unique<RingService>(*view_, *paxos_, identity_);
+  ring_->seeds = [this] { return member_endpoints(); };
+  names_ = std::make_unique<Names>(*view_, *paxos_, *forwarder_);
+  accounts_ = std::make_unique<Accounts>(*view_, *names_, *forwarder_, identity_,
+                                         config_.password_cost);
+  groups_ = std::make_unique<Groups>(*view_, *names_, *forwarder_);
+  feeds_ = std::make_unique<Feeds>(*view_);
+  gateway_ = std::make_unique<TcpGateway>(
+      SessionServices{*view_, *forwarder_, *feeds_, *accounts_, *groups_}, leaves_.transport);
+  admin_api_ = std::make_unique<AdminApi>(*this);
+
+  // The store owns the token: a start that failed may destroy us before the end of its turn.
+  store_->on_dirty([this, alive = std::make_shared<bool>(true)] {
+    leaves_.loop.defer([this, here = std::weak_ptr<bool>(alive)] {
+      if (!here.expired()) store_->flush();
+    });
+  });
+  store_->on_synced([this](std::span<const storage::SyncedChange> changes) {
+    replicator_->on_synced(changes);
+    publisher_->on_synced(changes);
+  });
+  store_->on_fatal([this](const Error& error) {
+    leaves_.log.error("the disk can no longer be trusted; stopping", {{"cause", error}});
+    if (on_fatal_) on_fatal_(error);
+  });
+  view_->on_ring([this] {
+    cut_off_the_gone();
+    if (gained_partitions()) catch_up_->fall_behind();
+  });
+  links_->on_link([this](const NodeId& peer, const overlay::Hello* hello) {
+    if (hello == nullptr) return publisher_->forget(peer);
+    (void)hlc_.observe(hlc_at(static_cast<std::uint64_t>(hello->wall_ms)), leaves_.loop.wall_ms());
+    view_->heard_of_ring(peer, hello->ring);
+  });
+}
+
+overlay::LinksHooks NodeImpl::link_hooks() {
+  overlay::LinksHooks hooks;
+  hooks.resolve = [this](const NodeId& node) -> std::optional<Endpoint> {
+    if (membership_ == nullptr) return std::nullopt;
+    auto endpoint = membership_->link_endpoint(node);
+    if (!endpoint) return std::nullopt;
+    return *endpoint;
+  };
+  hooks.hello = [this] {
+    overlay::Hello hello;
+    hello.lineage = lineage_;
+    hello.ring = view_->in_ring() ? view_->ring().number() : RingNumber{};
+    hello.writer = store_->writer();
+    hello.wall_ms = leaves_.loop.wall_ms();
+    return hello;
+  };
+  hooks.is_member = [this](const NodeId& node, const PublicKey& key) {
+    // A joiner knows no ring yet; whoever holds the secret of its invite may speak to it.
+    if (!view_->in_ring()) return true;
+    const auto* member = view_->ring().version().find(node);
+    return member != nullptr && !member->gone() && member->key == key;
+  };
+  hooks.accept = [this](const NodeId&, const overlay::Hello& hello) -> Status {
+    if (!hello.lineage.is_zero() && !lineage_.is_zero() && hello.lineage != lineage_) {
+      return Error{Errc::kForeign, "the peer belongs to another cluster"};
+    }
+    return ok_status();
+  };
+  return hooks;
+}
+
+Status NodeImpl::bind_ports() {
+  TRY(links_->listen());
+  TRY(gateway_->listen(config_.client));
+  AdminHooks hooks;
+  hooks.metrics = [this] { return admin_api_->metrics(); };
+  hooks.ready = [this] { return serving(); };
+  hooks.call = [this](const std::string& method, const Json& arguments, AdminDone done) {
+    admin_api_->call(method, arguments, std::move(done));
+  };
+  TRY_ASSIGN(admin_door_, AdminDoor::open(leaves_.loop, leaves_.transport, config_.admin,
+                                          {"unix:" + config_.data + "/admin.sock", 0},
+                                          std::move(hooks)));
+  return ok_status();
+}
+
+Status NodeImpl::open_membership() {
+  overlay::MembershipOptions options;
+  options.bind = {config_.link.host, links_->local().port};
+  options.lineage = lineage_;
+  const std::string host = config_.advertise.empty() ? config_.link.host : config_.advertise;
+  auto& self = options.self;
+  self.node = identity_.node_id();
+  self.key = identity_.public_key();
+  self.incarnation = static_cast<std::uint64_t>(leaves_.loop.wall_ms());
+  self.link = Endpoint{host, links_->local().port}.text();
+  self.gossip = self.link;
+  self.client = Endpoint{config_.advertise.empty() ? config_.client.host : host,
+                         gateway_->local().port}.text();
+  self.admin = admin_address().text();
+  self.zone = config_.zone;
+  self.weight = config_.weight;
+  self.writer = store_->writer();
+  self.version = std::string(kVersion);
+  TRY_ASSIGN(membership_, overlay::Membership::open(leaves_.loop, leaves_.transport, *links_,
+                                                    keyring_, identity_, leaves_.random, options));
+  membership_->on_event([this](const MemberEvent& event) { on_member(event); });
+  return ok_status();
+}
+
+Endpoint NodeImpl::admin_address() const { return admin_door_->tcp_address(); }
+
+}  // namespace starling::node

@@ -1,0 +1,175 @@
+// From a change that was minted, or met again, to W synced copies of all that it implies.
+#include "node/replication/coordinator.h"
+
+namespace starling::node {
+
+using overlay::Method;
+using overlay::Task;
+using protocol::Grade;
+using storage::ChangeKind;
+
+namespace {
+
+Status check(const WriteRegisterRequest& request) {
+  if (request.merge < 1 || request.merge > 3 || request.key.empty() ||
+      request.key.size() > storage::kRegisterKeySizeMax ||
+      request.value.data.size() > storage::kRegisterValueSizeMax) {
+    return Error{Errc::kInvalid, "a register with a merge kind or size that cannot be"};
+  }
+  return ok_status();
+}
+
+}  // namespace
+
+// What an answer waits for: the copies here and, where one is implied, those of the other mailbox.
+struct Coordinator::Both {
+  int left = 1;
+  std::uint8_t copies = 0;
+  std::optional<Error> error;
+  std::function<void(Result<std::uint8_t>)> done;
+
+  void part(const Result<std::uint8_t>& result) {
+    if (result) copies = std::max(copies, *result);
+    if (!result && !error) error = result.error();
+    if (--left > 0) return;
+    if (error) return done(*error);
+    done(copies);
+  }
+};
+
+// Waits for the copies of this mailbox and, where one is implied, for the sender's own.
+void Coordinator::replicate(const KeyIn& key, PartitionId partition, const Dot& dot, Grade grade,
+                            Shared change) {
+  auto both = std::make_shared<Both>();
+  both->done = [this, key](Result<std::uint8_t> copies) { finish(key, std::move(copies)); };
+  const auto decoded = storage::decode(*change, dot);
+  assert(decoded.ok());
+  if (implies_(*decoded)) drive_implied(partition, dot, change, both);
+  auto part = [both](Result<std::uint8_t> copies) { both->part(copies); };
+  switch (grade) {
+    case Grade::kMemory: return part(std::uint8_t{0});
+    case Grade::kLocal:
+      return view_.store.when_durable([part] { part(std::uint8_t{1}); });
+    case Grade::kQuorum:
+    case Grade::kAll:
+      replicator_.when_replicated(partition, dot.n, grade == Grade::kAll, part);
+  }
+}
+
+void Coordinator::drive_implied(PartitionId partition, const Dot& dot, Shared change,
+                                const std::shared_ptr<Both>& both) {
+  ++both->left;
+  drive_copy_(partition, dot, std::move(change), [both](Status done) {
+    // Stored here, so the sender may not take it for refused: it retries, and that completes the rest.
+    if (!done) {
+      return both->part(Error{Errc::kTimeout, "stored, but what it implies is not acknowledged yet: " +
+                                                  done.error().text});
+    }
+    both->part(std::uint8_t{0});
+  });
+}
+
+void Coordinator::finish(const KeyIn& key, Result<std::uint8_t> copies) {
+  auto it = in_flight_.find(key);
+  if (it == in_flight_.end()) return;
+  auto flight = std::move(it->second);
+  in_flight_.erase(it);
+  if (!copies) ++view_.counters.append_errors;
+  for (auto& done : flight.waiters) {
+    if (copies) {
+      done(AppendReply{view_.ring().number(), flight.id, *copies});
+    } else {
+      done(copies.error());
+    }
+  }
+}
+
+Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot dot, Grade grade) {
+  auto [durable, synced] = overlay::Completer<bool>::make(view_.loop);
+  view_.store.when_durable([durable = durable]() mutable { durable.set(true); });
+  co_await synced;
+  auto stored = view_.store.read_change(partition, dot);
+  if (!stored) {
+    finish(key, stored.error());
+    co_return starling::Done{};
+  }
+  if (dot.writer == view_.store.writer()) {
+    replicate(key, partition, dot, grade == Grade::kAll ? grade : Grade::kQuorum, stored->bytes);
+    co_return starling::Done{};
+  }
+  std::uint8_t copies = 1;
+  const RingNumber ring = view_.ring().number();
+  const auto owners = view_.candidates(partition);
+  const std::size_t needed = grade == Grade::kAll ? owners.size() : view_.ring().w();
+  for (const auto& owner : owners) {
+    if (owner == view_.self || !view_.alive(owner)) continue;
+    if (copies >= needed) break;
+    Bytes body = pack(HoldRequest{partition, dot.writer, dot.n});
+    auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold, std::move(body),
+                                kAppendDeadline / 2);
+    const auto answer = co_await asking;
+    if (!answer) continue;
+    const auto reply = unpack<HoldReply>(*answer);
+    if (reply && reply->synced >= dot.n) ++copies;
+  }
+  if (!view_.is_owner(partition) || view_.ring().number() != ring) copies = 0;  // Count again.
+  if (copies < needed) {
+    finish(key, Error{Errc::kTimeout, "too few owners hold the message yet; retry with the same key"});
+    co_return starling::Done{};
+  }
+  const auto change = storage::decode(*stored->bytes, dot);
+  if (change && implies_(*change)) {
+    drive_copy_(partition, dot, stored->bytes, [this, key, copies](Status done) {
+      if (!done) return finish(key, Error{Errc::kTimeout, done.error().text});
+      finish(key, copies);
+    });
+    co_return starling::Done{};
+  }
+  finish(key, copies);
+  co_return starling::Done{};
+}
+
+void Coordinator::write_register(const WriteRegisterRequest& request,
+                                 std::function<void(Status)> done) {
+  if (!view_.in_ring()) return done(Error{Errc::kNotOwner, "this node is not in a ring yet"});
+  if (auto valid = check(request); !valid) return done(valid);
+  const PartitionId partition = view_.store.partition_of(request.mailbox);
+  if (auto may = may_store(partition, request.flags, true); !may) return done(may);
+  storage::ChangeView change;
+  change.kind = ChangeKind::kRegister;
+  change.mailbox = request.mailbox;
+  change.reg.merge = static_cast<storage::MergeKind>(request.merge);
+  change.reg.key = request.key;
+  change.reg.stamp = request.stamp;
+  if (request.stamp.is_zero()) {
+    change.reg.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
+  }
+  Bytes value = request.value.data;
+  if (request.member_change) {
+    auto wanted = unpack<storage::MemberValue>(value);
+    if (!wanted) return done(wanted.error());
+    wanted->generation = 1;
+    if (auto now = view_.store.find_register(request.mailbox, request.key)) {
+      if (auto present = unpack<storage::MemberValue>(now->value)) {
+        // Only a re-add raises the generation (invariant 5).
+        wanted->generation = present->generation + (present->removed && !wanted->removed ? 1 : 0);
+        // To add a member again does not take its role away.
+        if (!present->removed) wanted->role = std::max(wanted->role, present->role);
+      }
+    }
+    value = pack(*wanted);
+  }
+  change.reg.value = value;
+  const auto appended = view_.store.append(change);
+  replicator_.send(appended);
+  auto both = std::make_shared<Both>();
+  both->done = [done = std::move(done)](Result<std::uint8_t> copies) {
+    if (!copies) return done(copies.error());
+    done(ok_status());
+  };
+  if (implies_(change)) drive_implied(partition, appended.dot, appended.bytes, both);
+  replicator_.when_replicated(partition, appended.dot.n, false,
+                              [both](Result<std::uint8_t> copies) { both->part(copies); });
+}
+
+}  // namespace starling::node
