@@ -1,7 +1,8 @@
 // Invite: one line of text that lets a new node ask to join a cluster.
 //
-// It carries the cluster secret: hand it over as you would a password. It is good once (the cluster
-// remembers `id` until the invite expires) and admits nobody by itself: members decide.
+// It carries the cluster secret: hand it over as you would a password. It admits nobody by itself:
+// members decide. It is good once: the ring version lists each member with the invite that admitted
+// it, one that is gone until 256 others went after it.
 //   text  := "starling1-" base64url(body checksum)      checksum: 4 bytes of BLAKE2b over the body
 //   body  := msgpack [lineage, seeds, secret, expires_wall_ms, id, mac]
 //   mac   := BLAKE2b-128 over everything before it, keyed with the secret

@@ -16,6 +16,7 @@
 #include "node/config.h"
 #include "overlay/log.h"
 #include "overlay/loop.h"
+#include "overlay/rpc.h"
 #include "overlay/transport.h"
 #include "storage/commit.h"
 
@@ -30,6 +31,8 @@ struct Leaves {
   storage::CommitterFactory committer;
   std::function<std::uint64_t()> free_space;    // Bytes left where the data is.
   bool background_work = true;                  // RocksDB threads; false in simulations.
+  // What the services speak through, in place of the links that it is given; empty: the links themselves.
+  std::function<std::unique_ptr<overlay::Rpc>(overlay::Rpc& links)> wrap_rpc = {};
 };
 
 // What the admin door asks and answers: node/admin/api.h lists methods and fields.

@@ -25,6 +25,7 @@
 #include "node/replication/obligations.h"
 #include "node/replication/publisher.h"
 #include "node/replication/replicator.h"
+#include "node/replication/stand_in.h"
 #include "node/ring/paxos_service.h"
 #include "node/ring/ring_service.h"
 #include "node/session/feeds.h"
@@ -103,10 +104,12 @@ class NodeImpl final : public Node {
 
   // Services.
   std::unique_ptr<overlay::Links> links_;
+  std::unique_ptr<overlay::Rpc> wrapped_links_;  // Set when the leaves wrap them.
   std::unique_ptr<ClusterView> view_;
   std::unique_ptr<overlay::Membership> membership_;
   std::unique_ptr<CatchUp> catch_up_;
   std::unique_ptr<Replicator> replicator_;
+  std::unique_ptr<StandIn> stand_in_;
   std::unique_ptr<Forwarder> forwarder_;
   std::unique_ptr<Obligations> obligations_;
   std::unique_ptr<Coordinator> coordinator_;

@@ -12,7 +12,9 @@ void NodeImpl::wire() {
   links.listen = config_.link;
   links_ = std::make_unique<overlay::Links>(leaves_.loop, leaves_.transport, identity_, keyring_,
                                             leaves_.random, leaves_.log, links, link_hooks());
-  view_ = std::make_unique<ClusterView>(identity_.node_id(), leaves_.loop, *links_, *store_, hlc_,
+  if (leaves_.wrap_rpc) wrapped_links_ = leaves_.wrap_rpc(*links_);
+  overlay::Rpc& rpc = wrapped_links_ ? *wrapped_links_ : *links_;
+  view_ = std::make_unique<ClusterView>(identity_.node_id(), leaves_.loop, rpc, *store_, hlc_,
                                         leaves_.random, leaves_.log);
   view_->liveness.alive = [this](const NodeId& node) {
     return membership_ != nullptr && membership_->is_alive(node);
@@ -26,6 +28,10 @@ void NodeImpl::wire() {
       *view_, [this](const NodeId& peer, PartitionId partition, WriterId writer) {
         catch_up_->fetch_gap(peer, partition, writer);
       });
+  stand_in_ = std::make_unique<StandIn>(*view_);
+  catch_up_->held_for_others = [this](PartitionId partition, WriterId writer, std::uint64_t from) {
+    return stand_in_->read(partition, writer, from);
+  };
   forwarder_ = std::make_unique<Forwarder>(*view_);
   obligations_ = std::make_unique<Obligations>(
       *view_, *forwarder_, *replicator_,
@@ -93,12 +99,14 @@ overlay::LinksHooks NodeImpl::link_hooks() {
     hello.wall_ms = leaves_.loop.wall_ms();
     return hello;
   };
-  hooks.is_member = [this](const NodeId& node, const PublicKey& key) {
+  hooks.standing = [this](const NodeId& node, const PublicKey& key) {
     // A joiner knows no ring yet; whoever holds the secret of its invite may speak to it.
-    if (!view_->in_ring()) return true;
+    if (!view_->in_ring()) return overlay::Standing::kMember;
     const auto* member = view_->ring().version().find(node);
-    return member != nullptr && !member->gone() && member->key == key;
+    if (member == nullptr || member->key != key) return overlay::Standing::kUnknown;
+    return member->gone() ? overlay::Standing::kGone : overlay::Standing::kMember;
   };
+  hooks.stranger = [this](const NodeId& node) { ring_->fetch(node); };
   hooks.accept = [this](const NodeId&, const overlay::Hello& hello) -> Status {
     if (!hello.lineage.is_zero() && !lineage_.is_zero() && hello.lineage != lineage_) {
       return Error{Errc::kForeign, "the peer belongs to another cluster"};

@@ -18,6 +18,7 @@ struct SteadyTag {
 };
 using Instant = SteadyTag::time_point;  // Only differences mean anything.
 inline constexpr Instant kNever = Instant::max();
+inline constexpr std::int64_t kWallMsMax = (std::int64_t{1} << 48) - 1;  // What an Hlc holds.
 
 using namespace std::chrono_literals;
 

@@ -8,16 +8,9 @@ namespace {
 
 std::size_t size_of(const Frame& frame) { return kFrameHeaderSize + frame.body.size(); }
 
-// Rounded up: 0 would mean that there is no deadline.
-std::uint32_t relative_ms(Instant deadline, Instant now) {
-  if (deadline == kNever) return 0;
-  const std::int64_t ms = to_ms(deadline - now) + 1;
-  return static_cast<std::uint32_t>(std::clamp<std::int64_t>(ms, 1, UINT32_MAX));
-}
-
 }  // namespace
 
-void append_frame(Bytes& out, const Frame& frame, Instant now) {
+void append_frame(Bytes& out, const Frame& frame) {
   assert(frame.body.size() <= kFrameBodySizeMax);
   BytesWriter writer(out);
   writer.u32le(static_cast<std::uint32_t>(frame.body.size()));
@@ -25,7 +18,6 @@ void append_frame(Bytes& out, const Frame& frame, Instant now) {
   writer.u8(frame.flags);
   writer.u16le(static_cast<std::uint16_t>(frame.method));
   writer.u64le(frame.request);
-  writer.u32le(relative_ms(frame.deadline, now));
   writer.raw(frame.body);
 }
 
@@ -39,7 +31,7 @@ Result<std::optional<FrameView>> parse_frame(View in) {
     return Error{Errc::kCorrupt, "a frame of " + std::to_string(size) + " bytes is over the limit"};
   }
   if (type < static_cast<std::uint8_t>(FrameType::kRequest) ||
-      type > static_cast<std::uint8_t>(FrameType::kCancel)) {
+      type > static_cast<std::uint8_t>(FrameType::kNotice)) {
     return Error{Errc::kCorrupt, "a frame of the unknown type " + std::to_string(type)};
   }
   if (in.size() - kFrameHeaderSize < size) return std::optional<FrameView>();
@@ -47,7 +39,6 @@ Result<std::optional<FrameView>> parse_frame(View in) {
   frame.flags = reader.u8();
   frame.method = static_cast<Method>(reader.u16le());
   frame.request = reader.u64le();
-  frame.deadline_ms = reader.u32le();
   frame.body = reader.raw(size);
   return std::optional<FrameView>(frame);
 }
@@ -70,7 +61,7 @@ void FrameQueue::pop_into(Bytes& out, std::size_t budget, Instant now) {
       const Frame& frame = frames.front();
       bytes_ -= size_of(frame);
       const bool late = frame.type == FrameType::kRequest && frame.deadline <= now;
-      if (!late) append_frame(out, frame, now);
+      if (!late) append_frame(out, frame);
       frames.pop_front();
     }
   }

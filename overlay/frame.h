@@ -22,7 +22,7 @@ struct Frame {
   std::uint8_t flags = 0;
   Method method{};
   std::uint64_t request = 0;
-  Instant deadline = kNever;  // Becomes relative when it leaves; kNever is sent as 0.
+  Instant deadline = kNever;  // A request that has not left by then stays here.
   Bytes body;
 };
 
@@ -31,11 +31,10 @@ struct FrameView {
   std::uint8_t flags = 0;
   Method method{};
   std::uint64_t request = 0;
-  std::uint32_t deadline_ms = 0;
   View body;
 };
 
-void append_frame(Bytes& out, const Frame& frame, Instant now);
+void append_frame(Bytes& out, const Frame& frame);
 
 // The first frame of `in`; nullopt when there is not enough yet; kCorrupt as soon as the header
 // shows a size over kFrameBodySizeMax or an unknown type.

@@ -8,8 +8,7 @@ namespace {
 
 // A wall clock before 1970 counts as 1970; one after the year 10889 does not fit 48 bits.
 Hlc wall(std::int64_t ms) {
-  constexpr std::int64_t kMsMax = (std::int64_t{1} << 48) - 1;
-  return hlc_at(static_cast<std::uint64_t>(std::clamp<std::int64_t>(ms, 0, kMsMax)));
+  return hlc_at(static_cast<std::uint64_t>(std::clamp<std::int64_t>(ms, 0, kWallMsMax)));
 }
 
 Hlc latest_allowed(std::int64_t now_wall_ms) { return wall(now_wall_ms + to_ms(kHlcAheadMax)); }

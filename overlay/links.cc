@@ -249,16 +249,26 @@ void Links::handle(Connection& from, const FrameView& frame) {
     case FrameType::kRequest: return handle_request(from, frame);
     case FrameType::kResponse: return handle_response(from, frame);
     case FrameType::kNotice: return handle_notice(from, frame);
-    case FrameType::kCancel: return;  // A hint that the answer is not awaited any more.
   }
 }
 
-bool Links::is_member(Connection& connection) {
-  if (!connection.member) {
-    const LinkPeer& peer = connection.link->peer();
-    connection.member = hooks_.is_member(peer.id, peer.key);
+// Asked for each frame: a ring version that came in between counts at once.
+Standing Links::standing(const Connection& connection) const {
+  const LinkPeer& peer = connection.link->peer();
+  return hooks_.standing(peer.id, peer.key);
+}
+
+// Nobody learns more than its own standing. A node that the newest ring version admits retries
+// until we know that version too; for one that only holds the secret this is as final as a no.
+void Links::refuse(Connection& from, Standing standing, Reply reply) {
+  const NodeId node = from.peer->id;
+  if (standing == Standing::kGone) {
+    return reply(Error{Errc::kDenied, "node " + short_text(node) +
+                                          " has left or was removed: join as a new one"});
   }
-  return connection.member;
+  reply(Error{Errc::kStaleRing, "node " + short_text(node) +
+                                    " is no member in the ring version known here: join or retry"});
+  if (hooks_.stranger) hooks_.stranger(node);
 }
 
 void Links::handle_request(Connection& from, const FrameView& frame) {
@@ -271,9 +281,9 @@ void Links::handle_request(Connection& from, const FrameView& frame) {
     return reply(unknown_method(frame.method));
   }
   const Served& entry = served_[number];
-  if (entry.access == Access::kMembers && !is_member(from)) {
-    return reply(Error{Errc::kDenied, "node " + short_text(from.peer->id) +
-                                          " is not a member of the ring: join first"});
+  if (entry.access == Access::kMembers) {
+    const Standing found = standing(from);
+    if (found != Standing::kMember) return refuse(from, found, std::move(reply));
   }
   if (from.requests_in > kRequestsInFlightMax) {
     ++metrics_.overloads;
@@ -290,7 +300,7 @@ void Links::handle_response(Connection& from, const FrameView& frame) {
 
 void Links::handle_notice(Connection& from, const FrameView& frame) {
   const auto number = static_cast<std::size_t>(frame.method);
-  if (!is_member(from)) {
+  if (standing(from) != Standing::kMember) {
     return fail(from, {Errc::kDenied, "a notice from a node that is not a member"});
   }
   if (number >= served_.size() || !served_[number].notice) {

@@ -50,10 +50,15 @@ struct LinksConfig {
   Duration idle_timeout = 5min;
 };
 
+// What the ring version known here says of a node that proved the secret and its key.
+enum class Standing { kMember, kUnknown, kGone };
+
 struct LinksHooks {
   std::function<std::optional<Endpoint>(const NodeId&)> resolve;
   std::function<Hello()> hello;
-  std::function<bool(const NodeId&, const PublicKey&)> is_member;
+  std::function<Standing(const NodeId&, const PublicKey&)> standing;
+  // One of unknown standing asked for what members may: ours may be the older ring version.
+  std::function<void(const NodeId&)> stranger;  // May be empty.
   // Lineage, clock, revocation. An error refuses the link and is told to the peer. May be empty.
   std::function<Status(const NodeId&, const Hello&)> accept;
 };
@@ -131,13 +136,10 @@ class Links final : public Rpc {
   void handle_response(Connection& from, const FrameView& frame);
   void handle_notice(Connection& from, const FrameView& frame);
   void respond(Connection& to, std::uint64_t request, Method method, Result<Bytes> result);
-  bool is_member(Connection& connection);
+  [[nodiscard]] Standing standing(const Connection& connection) const;
+  void refuse(Connection& from, Standing standing, Reply reply);
 
-  // links_peers.cc: connections, from the dial to the end.
-  [[nodiscard]] Status ready_to_send(Peer& peer, std::size_t size);
-  void send(Peer& peer, Frame frame);
-  void flush(Peer& peer);
-  void flush_dirty();
+  // links_open.cc: connections, from the dial or the accept until one is up.
   void dial_peer(Peer& peer);
   Connection& add_connection(bool dialled, Duration timeout);
   Connection& open(const Endpoint& to, Duration timeout);
@@ -150,6 +152,12 @@ class Links final : public Rpc {
   void take_over(Peer& peer, Connection& connection);
   void tell(const NodeId& peer, const Hello* hello);
   void finish_dial(Connection& connection, Result<NodeId> result);
+
+  // links_peers.cc: what waits and leaves, the end, looking after what is open.
+  [[nodiscard]] Status ready_to_send(Peer& peer, std::size_t size);
+  void send(Peer& peer, Frame frame);
+  void flush(Peer& peer);
+  void flush_dirty();
   void fail(Connection& connection, const Error& error);
   enum class Close { kNow, kAfterFlush };
   void close(Connection& connection, Close how);

@@ -1,4 +1,4 @@
-// What Links keeps per connection and per peer; only for links.cc and links_peers.cc.
+// What Links keeps per connection and per peer; only for links*.cc.
 #pragma once
 
 #include "overlay/links.h"
@@ -10,7 +10,6 @@ struct Links::Connection : std::enable_shared_from_this<Connection> {
   Links* links = nullptr;  // Null once closed: replies that come later are dropped.
   std::uint64_t number = 0;
   bool dialled = false;
-  bool member = false;  // Was found in the ring; only a drop() ends that.
   Peer* peer = nullptr;
   std::optional<NodeId> wanted;  // Whom we dialled, when we know.
   std::function<void(Result<NodeId>)> dial_done;
@@ -27,6 +26,9 @@ struct Links::Connection : std::enable_shared_from_this<Connection> {
   std::optional<Instant> waiting_since;  // The first ping that nothing followed ...
   Instant last_ping{};                   // ... and the last one.
 };
+
+// What a call hears when the link to `node` is not there or ends.
+Error unavailable(const NodeId& node, const std::string& why);
 
 struct Links::Peer {
   explicit Peer(const NodeId& node) : id(node) {}

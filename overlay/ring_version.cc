@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <optional>
+#include <set>
 #include <utility>
 
 namespace starling::overlay {
@@ -70,12 +71,14 @@ Status check_member(const RingVersion& version, const RingMember& member) {
 Status check_members(const RingVersion& version) {
   const auto& members = version.members;
   if (members.size() > kRingMembersMax) return invalid("over 4096 members");
+  std::set<InviteId> invites;
   std::size_t gone = 0;
   std::size_t changing = 0;
   std::size_t staying = 0;
   for (std::size_t i = 0; i < members.size(); ++i) {
     if (i > 0 && !(members[i - 1].id < members[i].id)) return invalid("members are not in order");
     TRY(check_member(version, members[i]));
+    if (!invites.insert(members[i].invite).second) return invalid("two members of one invite");
     gone += members[i].gone() ? 1 : 0;
     changing += in_transit(members[i].state) || members[i].next_weight != 0 ? 1 : 0;
     staying += members[i].state == RingMemberState::kServing ? 1 : 0;
@@ -159,6 +162,11 @@ Result<RingMember*> serving_member(RingVersion& version, const NodeId& id) {
   return member;
 }
 
+bool invite_used(const RingVersion& version, const InviteId& invite) {
+  return std::any_of(version.members.begin(), version.members.end(),
+                     [&](const RingMember& member) { return member.invite == invite; });
+}
+
 void insert_sorted(std::vector<RingMember>& members, RingMember member) {
   const auto at = std::lower_bound(members.begin(), members.end(), member.id,
                                    [](const RingMember& m, const NodeId& id) { return m.id < id; });
@@ -172,7 +180,7 @@ Result<RingVersion> rebuild(const RingVersion& before, const RingVersion& after)
   std::vector<NodeId> going;
   for (const auto& member : after.members) {
     if (member.state == RingMemberState::kJoining) {
-      joining.push_back({member.key, member.zone, member.weight});
+      joining.push_back({member.key, member.zone, member.weight, member.invite});
     } else if (member.next_weight != 0) {
       weights.push_back({member.id, member.next_weight});
     } else if (in_transit(member.state)) {
@@ -270,7 +278,7 @@ Result<RingVersion> first_version(const LineageId& lineage, const NewMember& sel
   version.synced = settings.synced;
   version.partitions = settings.partitions;
   version.members.push_back({fingerprint(self.key), self.key, self.zone, self.weight, 0,
-                             RingMemberState::kServing, version.number});
+                             RingMemberState::kServing, version.number, self.invite});
   settle(version);
   return checked(std::move(version));
 }
@@ -285,8 +293,13 @@ Result<RingVersion> next_intent_join(const RingVersion& before, std::span<const 
                                             " has left: wipe it, then it joins as a new node"
                                       : "ring: " + short_text(id) + " is a member already"};
     }
+    if (node.invite.is_zero()) return invalid("a node joins by an invite");
+    if (invite_used(after, node.invite)) {
+      return Error{Errc::kDenied,
+                   "the invite was used already; make another with `starling invite`"};
+    }
     insert_sorted(after.members, {id, node.key, node.zone, node.weight, 0,
-                                  RingMemberState::kJoining, after.number});
+                                  RingMemberState::kJoining, after.number, node.invite});
   }
   return checked(std::move(after));
 }

@@ -6,7 +6,9 @@
 // next_abort(), makes it effective or takes it back. One change at a time; a batch of nodes is one
 // change. Invariants: (1) every version in use passed validate(), ours and those of peers alike;
 //             (2) follows(before, after) holds for every decided pair, so no node needs to trust
-//                 the proposer of a version.
+//                 the proposer of a version;
+//             (3) an invite is of one member, those that are gone included: it is good once in the
+//                 whole cluster, whichever members it is shown to.
 // Thread: any; value type.   On the wire and on disk: one msgpack array, format number first.
 #pragma once
 
@@ -16,6 +18,7 @@
 #include <vector>
 
 #include "crypto/identity.h"
+#include "crypto/invite.h"
 #include "crypto/msgpack.h"
 #include "crypto/result.h"
 #include "overlay/paxos_wire.h"
@@ -67,6 +70,7 @@ struct RingMember {
   std::uint32_t next_weight = 0;  // Intent: its weight after a change of weights; 0 is "no change".
   RingMemberState state = RingMemberState::kServing;
   RingNumber since;  // The version that brought `state`.
+  InviteId invite;   // That admitted it, and admits nobody else; zero for the founder.
 
   // In the placement in force.
   [[nodiscard]] bool owns() const {
@@ -84,7 +88,7 @@ struct RingMember {
     return state == RingMemberState::kLeft || state == RingMemberState::kRemoved;
   }
   friend bool operator==(const RingMember&, const RingMember&) = default;
-  MSGPACK_DEFINE_ARRAY(id, key, zone, weight, next_weight, state, since)
+  MSGPACK_DEFINE_ARRAY(id, key, zone, weight, next_weight, state, since, invite)
 };
 
 struct RingVersion {
@@ -131,13 +135,15 @@ struct NewMember {
   PublicKey key;
   std::string zone;
   std::uint32_t weight = kWeightDefault;
+  InviteId invite;
 };
 struct NewWeight {
   NodeId id;
   std::uint32_t weight = kWeightDefault;
 };
 
-// Each builds the version after `before`. kInvalid or kExists says why it may not be.
+// Each builds the version after `before`. kInvalid or kExists says why it may not be; kDenied, that
+// an invite admitted another node already.
 Result<RingVersion> first_version(const LineageId& lineage, const NewMember& self,
                                   const RingSettings& settings);
 Result<RingVersion> next_intent_join(const RingVersion& before, std::span<const NewMember> nodes);

@@ -3,7 +3,8 @@
 // Invariants: (1) `done` of a call comes exactly once, in a later turn, at the latest at its deadline
 //             (kTimeout), or at once when the link fails (kUnavailable: the outcome is unknown);
 //             (2) notices to one node arrive in order or the link goes down in between;
-//             (3) a node that is not a member of the ring reaches only methods served for joiners.
+//             (3) a node that is not a member of the ring reaches only methods served for joiners; one
+//                 that we do not know hears kStaleRing, one that is gone kDenied.
 // A call to ourselves takes the same path without a link. Destroying Rpc drops all pending calls.
 // Thread: one loop.   On the wire: wire.h.
 #pragma once

@@ -218,7 +218,9 @@ std::optional<std::int64_t> Swim::median_clock_offset(Instant now, std::int64_t 
   std::vector<std::int64_t> offsets;
   for (const auto& [id, member] : table_.all()) {
     if (!member.live() || !member.heard || now - *member.heard > kClockHeardMax) continue;
-    offsets.push_back(member.heartbeat.wall_ms + to_ms(now - *member.heard) - now_wall_ms);
+    // A peer may send any number: of impossible ones the nearest possible is as far off.
+    const std::int64_t theirs = std::clamp<std::int64_t>(member.heartbeat.wall_ms, 0, kWallMsMax);
+    offsets.push_back(theirs + to_ms(now - *member.heard) - now_wall_ms);
   }
   if (offsets.empty()) return {};
   // Ours makes an even number odd: of three clocks the one that is wrong convicts no other.

@@ -92,10 +92,14 @@ void UvLoop::stop() {
 
 Instant UvLoop::now() const {
   if (!now_known_) {
-    now_ = Instant(Duration(static_cast<std::int64_t>(uv_hrtime())));
+    now_ = clock_now();
     now_known_ = true;
   }
   return now_;
+}
+
+Instant UvLoop::clock_now() const {
+  return Instant(Duration(static_cast<std::int64_t>(uv_hrtime())));
 }
 
 std::int64_t UvLoop::wall_ms() const {

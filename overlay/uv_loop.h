@@ -35,6 +35,8 @@ class UvLoop final : public Loop {
   void stop();
 
   [[nodiscard]] Instant now() const override;
+  // The clock itself, which goes on within a turn: to measure with, never to decide by.
+  [[nodiscard]] Instant clock_now() const;
   [[nodiscard]] std::int64_t wall_ms() const override;
   [[nodiscard]] Timer after(Duration delay, std::function<void()> fn) override;
   void defer(std::function<void()> fn) override;

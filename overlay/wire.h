@@ -3,11 +3,11 @@
 // link    := Noise XXpsk3 handshake, whose payloads carry Hello, then sealed messages
 // message := size:u16le sealed[size]                      (Noise transport message, at most 65,535)
 // plain   := frames laid end to end; a frame may continue in the next message
-// frame   := size:u32le type:u8 flags:u8 method:u16le request:u64le deadline_ms:u32le body[size]
+// frame   := size:u32le type:u8 flags:u8 method:u16le request:u64le body[size]
 //
 // `size` counts the body only. A body is one msgpack value: messages.h beside each service. A response
-// repeats the request number; flags bit 0 says that its body is a WireError. Deadlines are relative, in
-// milliseconds, because clocks differ.
+// repeats the request number; flags bit 0 says that its body is a WireError. A deadline is the caller's
+// own affair: requests are handled as they arrive, so there is nothing for a receiver to skip.
 // Numbers are never reused. docs/node-protocol.md says the same in prose.
 #pragma once
 
@@ -20,9 +20,9 @@ namespace starling::overlay {
 inline constexpr std::uint16_t kWireVersionMin = 1;  // Oldest peer we can talk to.
 inline constexpr std::uint16_t kWireVersionMax = 1;  // What we speak when the peer can.
 
-enum class FrameType : std::uint8_t { kRequest = 1, kResponse = 2, kNotice = 3, kCancel = 4 };
+enum class FrameType : std::uint8_t { kRequest = 1, kResponse = 2, kNotice = 3 };
 inline constexpr std::uint8_t kFrameFlagError = 1;
-inline constexpr std::size_t kFrameHeaderSize = 4 + 1 + 1 + 2 + 8 + 4;
+inline constexpr std::size_t kFrameHeaderSize = 4 + 1 + 1 + 2 + 8;
 
 inline constexpr std::size_t kZoneSizeMax = 32;  // Of a member's zone, in bytes.
 
@@ -37,7 +37,7 @@ struct Hello {
   LineageId lineage;          // Zero for a node that is not in a cluster yet.
   RingNumber ring;            // Newest ring version known.
   WriterId writer;            // The run of the process.
-  std::int64_t wall_ms = 0;   // Clock, for the join check and alarms.
+  std::int64_t wall_ms = 0;   // Clock; any number, when the peer means ill.
   MSGPACK_DEFINE_ARRAY(version_min, version_max, lineage, ring, writer, wall_ms)
 };
 
@@ -64,6 +64,8 @@ enum class Method : std::uint16_t {
   kFetch = 23,
   kHold = 24,
   kFindKey = 25,
+  kHint = 26,    // notice
+  kHinted = 27,  // notice
   // Coordination.
   kAppend = 30,
   kWriteRegister = 31,

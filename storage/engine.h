@@ -3,22 +3,28 @@
 // Small synced batches: one write buffer and one block cache for all families, bloom filters where
 // most look-ups find nothing. The WAL is recovered with kTolerateCorruptedTailRecords: a cut tail
 // was never acknowledged, damage in the middle refuses to open (the default drops all behind it).
+// paranoid_checks is on: a file of a wrong size or with a damaged index refuses to open too; a
+// damaged block shows when it is read, by its checksum, and goes to on_unreadable().
 // Families of a newer format are opened and left alone, so that the format can be read.
 // Thread: reads from the loop, while the committer writes.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/iterator.h>
+#include <rocksdb/snapshot.h>
 #include <rocksdb/write_batch.h>
 
 #include "crypto/bytes.h"
 #include "crypto/result.h"
+#include "storage/expiry.h"
 #include "storage/layout.h"
 
 namespace starling::storage {
@@ -29,10 +35,21 @@ inline View view(const rocksdb::Slice& bytes) { return {bytes.data(), bytes.size
 // kFull, kCorrupt or kIo, with what was being done and the next step. REQUIRES: !status.ok().
 Error to_error(const rocksdb::Status& status, std::string_view doing);
 
+// Every file is compacted at least this often, so that nothing expired stays for more than 24 h.
+inline constexpr std::uint64_t kCompactionPeriodSeconds = 12 * 3600;
+
 struct EngineOptions {
   std::string path;
   rocksdb::Env* env = nullptr;  // nullptr: the operating system's.
   bool background_work = true;  // false: no flush, no compaction, no thread but the caller's.
+  std::shared_ptr<const ExpiryTime> expiry = std::make_shared<ExpiryTime>();
+  std::uint64_t compaction_period_s = kCompactionPeriodSeconds;
+};
+
+// How to read: as of a snapshot (null: as it is now), and whether the blocks stay in the cache.
+struct ReadMode {
+  const rocksdb::Snapshot* snapshot = nullptr;
+  bool fill_cache = true;
 };
 
 inline constexpr std::size_t kBlockCacheBytes = 64 << 20;
@@ -52,13 +69,20 @@ class Engine {
     return handles_[static_cast<std::size_t>(family)];
   }
 
-  // True and `out` filled, or false for an absent key.
-  Result<bool> get(ColumnFamily family, View key, rocksdb::PinnableSlice& out);
+  // Called for every read that met a damaged or unreadable file, with the key that was looked for
+  // or the lowest of the scan, inside that read.
+  using Unreadable = std::function<void(ColumnFamily, View key, const std::string& text)>;
+  void on_unreadable(Unreadable hook) { unreadable_ = std::move(hook); }
 
-  // Over the keys that begin with `prefix`, as of its construction; to be positioned first.
+  // True and `out` filled, or false for an absent key.
+  Result<bool> get(ColumnFamily family, View key, rocksdb::PinnableSlice& out, ReadMode mode = {});
+
+  // Over the keys that begin with `prefix`, or lie in [first, last) (last empty: no end), as of its
+  // construction; to be positioned first.
   class Scan {
    public:
     Scan(Engine& engine, ColumnFamily family, View prefix);
+    Scan(Engine& engine, ColumnFamily family, Bytes first, Bytes last, ReadMode mode);
     Scan(const Scan&) = delete;  // RocksDB borrows the bounds.
     Scan& operator=(const Scan&) = delete;
     rocksdb::Iterator* operator->() { return it_.get(); }
@@ -69,6 +93,8 @@ class Engine {
     [[nodiscard]] Status status() const;
 
    private:
+    Engine& engine_;
+    const ColumnFamily family_;
     Bytes lower_;
     Bytes upper_;
     rocksdb::Slice lower_slice_;
@@ -78,12 +104,36 @@ class Engine {
 
   void put(rocksdb::WriteBatch& batch, ColumnFamily family, View key, View value);
   void erase(rocksdb::WriteBatch& batch, ColumnFamily family, View key);
+  // [first, last)
+  void erase_range(rocksdb::WriteBatch& batch, ColumnFamily family, View first, View last);
   Status write_synced(rocksdb::WriteBatch& batch);
+
+  // --- Files (engine_files.cc). ---
+  struct File {
+    std::uint64_t number = 0;
+    ColumnFamily family{};
+    Bytes smallest, largest;  // Keys.
+  };
+  // The files that `text` names; if it names none, those of the family that may hold the key.
+  std::vector<File> suspects(ColumnFamily family, View key, const std::string& text);
+  [[nodiscard]] bool has_file(std::uint64_t number);
+  // Erases [first, last) (last empty: to the end) without reading it, with the files inside it.
+  Status empty(ColumnFamily family, View first, View last);
+  // Drops the family with all its files, unread, and begins it anew.
+  Status recreate(ColumnFamily family);
+  // Writes out what only the log has and looks for files that are due for compaction, which RocksDB
+  // by itself does only when something changes. Does not wait. Once in a compaction period.
+  void tend();
 
  private:
   Engine() = default;
+  Error failed_read(ColumnFamily family, View key, const rocksdb::Status& status);
+
+  EngineOptions options_;
+  std::vector<rocksdb::ColumnFamilyOptions> family_options_;  // Ours by number.
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> handles_;  // Ours by number, then the unknown.
+  Unreadable unreadable_;
 };
 
 }  // namespace starling::storage

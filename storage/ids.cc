@@ -36,6 +36,10 @@ bool is_visible(char32_t point) {
 
 }  // namespace
 
+std::string to_text(const Dot& dot) {
+  return "(" + std::to_string(dot.writer.value) + ", " + std::to_string(dot.n) + ")";
+}
+
 std::string to_text(const EntryId& id) {
   Bytes bytes;
   BytesWriter writer(bytes);

@@ -60,6 +60,7 @@ struct EntryId {
   [[nodiscard]] bool is_zero() const { return time == 0 && writer.value == 0; }
   MSGPACK_DEFINE_ARRAY(time, writer)
 };
+std::string to_text(const Dot& dot);             // "(writer, n)", for people.
 std::string to_text(const EntryId& id);          // 26 characters, Crockford base32, sorts like the id.
 Result<EntryId> parse_entry_id(View text);       // kInvalid.
 

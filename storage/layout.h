@@ -6,20 +6,25 @@
 //
 // family        key                                            value
 // log           first_slot:u16be writer:u64be n:u64be          encoded change (change.h)
-// entries       mailbox:16 conversation:16 id:16               dot; one row per message
+// entries       mailbox:16 conversation:16 id:16               dot expiry; one row per message
 //                                                              key, none for a voided one
-// mailbox_dots  mailbox:16 writer:u64be n:u64be                kind:u8 id; every change
+// mailbox_dots  mailbox:16 writer:u64be n:u64be                kind:u8 id expiry; every change
 // registers     mailbox:16 key                                 merge:u8 id(stamp) dot value
 // keys          mailbox:16 device:16 lane:u64be seq:u64be      dot id conversation:16 void:u8
-//                                                              content:u64le
+//                                                              content:u64le expiry
 // lanes         mailbox:16 device:16 lane:u64be                highest seq:u64le
 // partitions    first_slot:u16be writer:u64be                  highest synced n:u64le
+// hints         first_slot:u16be writer:u64be n:u64be          encoded change of a partition that is
+//                                                              not ours (stand-in)
+// damage        first_slot:u16be writer:u64be n:u64be          1: damaged, 2: lost (u8)
+//               first_slot:u16be file:u64be                    3: refill the partition (u8)
 // paxos, node   free                                           free
 //
 // id (in keys) := time:u64be writer:u64be     id (in values) := time:u64le writer:u64le
-// dot          := writer:u64le n:u64le
+// dot          := writer:u64le n:u64le        expiry := u32le seconds, 0 never (expiry.h)
 //
-// The log holds the body once; a change is read through the dot that another family names.
+// The log holds the body once; a change is read through the dot that another family names. The rows
+// of an entry carry one expiry, so that compaction erases each of them by the same rule.
 // Thread: any; pure.
 #pragma once
 
@@ -31,6 +36,7 @@
 
 #include "crypto/bytes.h"
 #include "storage/change.h"
+#include "storage/expiry.h"
 #include "storage/ids.h"
 
 namespace starling::storage {
@@ -41,19 +47,28 @@ inline constexpr auto kFormat =
     static_cast<std::uint32_t>(Format::kNext) - 1;
 
 enum class ColumnFamily : std::uint8_t {
-  kLog, kEntries, kMailboxDots, kRegisters, kKeys, kLanes, kPartitions, kPaxos, kNode,
+  kLog, kEntries, kMailboxDots, kRegisters, kKeys, kLanes, kPartitions, kPaxos, kNode, kHints,
+  kDamage,
 };
-inline constexpr std::array<const char*, 9> kColumnFamilyNames = {
-    "log", "entries", "mailbox_dots", "registers", "keys", "lanes", "partitions", "paxos", "node"};
+inline constexpr std::array<const char*, 11> kColumnFamilyNames = {
+    "log", "entries", "mailbox_dots", "registers", "keys", "lanes", "partitions", "paxos", "node",
+    "hints", "damage"};
+// What the other owners of a partition have too.
+inline constexpr std::array kReplicatedFamilies = {
+    ColumnFamily::kLog,  ColumnFamily::kEntries, ColumnFamily::kMailboxDots,
+    ColumnFamily::kRegisters, ColumnFamily::kKeys, ColumnFamily::kLanes,
+    ColumnFamily::kPartitions};
 
 // The store's own keys in `node`; all others are free for the node.
-inline constexpr View kNodeFormat = "format";            // u64le, as all four.
+inline constexpr View kNodeFormat = "format";            // u64le, as all five.
 inline constexpr View kNodeCleanWriter = "clean_writer"; // Only after a clean shutdown.
 inline constexpr View kNodeHighestTime = "hlc";          // Highest time accepted.
 inline constexpr View kNodePartitions = "partitions";    // The count that the log is keyed by.
+inline constexpr View kNodeExpiryTime = "expiry";        // Up to here entries are gone, in ms.
 inline bool is_reserved(View node_key) {
   return node_key == kNodeFormat || node_key == kNodeCleanWriter ||
-         node_key == kNodeHighestTime || node_key == kNodePartitions;
+         node_key == kNodeHighestTime || node_key == kNodePartitions ||
+         node_key == kNodeExpiryTime;
 }
 
 // Exactly N bytes, built without allocation.
@@ -63,11 +78,8 @@ class FixedBytes {
   FixedBytes& u8(std::uint8_t v) { return big(v, 1); }
   FixedBytes& u16be(std::uint16_t v) { return big(v, 2); }
   FixedBytes& u64be(std::uint64_t v) { return big(v, 8); }
-  FixedBytes& u64le(std::uint64_t v) {
-    assert(at_ + 8 <= N);
-    for (int i = 0; i < 8; ++i) raw_[at_++] = static_cast<char>(v >> (8 * i));
-    return *this;
-  }
+  FixedBytes& u32le(std::uint32_t v) { return little(v, 4); }
+  FixedBytes& u64le(std::uint64_t v) { return little(v, 8); }
   FixedBytes& raw(View bytes) {
     assert(at_ + bytes.size() <= N);
     std::memcpy(raw_.data() + at_, bytes.data(), bytes.size());
@@ -85,11 +97,18 @@ class FixedBytes {
     for (int i = bytes - 1; i >= 0; --i) raw_[at_++] = static_cast<char>(v >> (8 * i));
     return *this;
   }
+  FixedBytes& little(std::uint64_t v, int bytes) {
+    assert(at_ + static_cast<std::size_t>(bytes) <= N);
+    for (int i = 0; i < bytes; ++i) raw_[at_++] = static_cast<char>(v >> (8 * i));
+    return *this;
+  }
   std::array<char, N> raw_;
   std::size_t at_ = 0;
 };
 
 // --- Keys. ---
+
+inline constexpr std::size_t kRowKeySizeMax = MailboxId::kSize + kRegisterKeySizeMax + 1;
 
 inline FixedBytes<18> log_key(Slot first_slot, const Dot& dot) {
   return FixedBytes<18>().u16be(first_slot).u64be(dot.writer.value).u64be(dot.n);
@@ -116,11 +135,31 @@ inline FixedBytes<40> lane_key(const MailboxId& mailbox, const DeviceId& device,
                                std::uint64_t lane) {
   return FixedBytes<40>().raw(mailbox.view()).raw(device.view()).u64be(lane);
 }
+struct LaneKey {
+  MailboxId mailbox;
+  DeviceId device;
+  std::uint64_t lane = 0;
+};
+inline std::optional<LaneKey> parse_lane_key(View key) {
+  BytesReader in(key);
+  LaneKey out;
+  out.mailbox = in.fixed<MailboxTag, 16>();
+  out.device = in.fixed<DeviceTag, 16>();
+  out.lane = in.u64be();
+  if (!in.done()) return std::nullopt;
+  return out;
+}
 inline FixedBytes<10> partition_key(Slot first_slot, WriterId writer) {
   return FixedBytes<10>().u16be(first_slot).u64be(writer.value);
 }
 
-// The dot at the end of a key of `log` or `mailbox_dots`.
+inline FixedBytes<10> refill_key(Slot first_slot, std::uint64_t file) {
+  return FixedBytes<10>().u16be(first_slot).u64be(file);
+}
+// Where the rows of a slot begin, in every family but paxos and node.
+inline FixedBytes<2> slot_key(Slot slot) { return FixedBytes<2>().u16be(slot); }
+
+// The dot at the end of a key of `log`, `mailbox_dots` or `damage`.
 inline std::optional<Dot> parse_dot_key(View key, std::size_t prefix) {
   if (key.size() != prefix + 16) return std::nullopt;
   BytesReader in(key.substr(prefix));
@@ -154,28 +193,43 @@ inline std::optional<std::uint64_t> parse_number(View value) {
 inline FixedBytes<16> dot_value(const Dot& dot) {
   return FixedBytes<16>().u64le(dot.writer.value).u64le(dot.n);
 }
-inline std::optional<Dot> parse_dot(View value) {
-  BytesReader in(value);
+struct EntryRow {
   Dot dot;
-  dot.writer.value = in.u64le();
-  dot.n = in.u64le();
+  ExpirySeconds expiry = 0;
+  friend bool operator==(const EntryRow&, const EntryRow&) = default;
+};
+inline FixedBytes<20> entry_value(const EntryRow& row) {
+  return FixedBytes<20>().raw(dot_value(row.dot).view()).u32le(row.expiry);
+}
+inline std::optional<EntryRow> parse_entry_row(View value) {
+  BytesReader in(value);
+  EntryRow row;
+  row.dot.writer.value = in.u64le();
+  row.dot.n = in.u64le();
+  row.expiry = in.u32le();
   if (!in.done()) return std::nullopt;
-  return dot;
+  return row;
 }
 
-inline FixedBytes<17> mailbox_dot_value(ChangeKind kind, const EntryId& at) {
-  return FixedBytes<17>().u8(static_cast<std::uint8_t>(kind)).u64le(at.time)
-      .u64le(at.writer.value);
+struct MailboxDotRow {
+  ChangeKind kind = ChangeKind::kEntry;
+  EntryId at;  // Position of the change: its entry id, or the stamp of a register.
+  ExpirySeconds expiry = 0;
+  friend bool operator==(const MailboxDotRow&, const MailboxDotRow&) = default;
+};
+inline FixedBytes<21> mailbox_dot_value(const MailboxDotRow& row) {
+  return FixedBytes<21>().u8(static_cast<std::uint8_t>(row.kind)).u64le(row.at.time)
+      .u64le(row.at.writer.value).u32le(row.expiry);
 }
-// Position of the change: its entry id, or the stamp of a register.
-inline std::optional<EntryId> parse_mailbox_dot(View value) {
+inline std::optional<MailboxDotRow> parse_mailbox_dot(View value) {
   BytesReader in(value);
-  in.u8();
-  EntryId at;
-  at.time = in.u64le();
-  at.writer.value = in.u64le();
+  MailboxDotRow row;
+  row.kind = static_cast<ChangeKind>(in.u8());
+  row.at.time = in.u64le();
+  row.at.writer.value = in.u64le();
+  row.expiry = in.u32le();
   if (!in.done()) return std::nullopt;
-  return at;
+  return row;
 }
 
 struct KeyRow {
@@ -184,11 +238,13 @@ struct KeyRow {
   MailboxId conversation;  // With id: the row in `entries`.
   bool is_void = false;
   std::uint64_t content = 0;
+  ExpirySeconds expiry = 0;
+  friend bool operator==(const KeyRow&, const KeyRow&) = default;
 };
-inline FixedBytes<57> key_value(const KeyRow& row) {
-  return FixedBytes<57>().raw(dot_value(row.dot).view()).u64le(row.id.time)
+inline FixedBytes<61> key_value(const KeyRow& row) {
+  return FixedBytes<61>().raw(dot_value(row.dot).view()).u64le(row.id.time)
       .u64le(row.id.writer.value).raw(row.conversation.view()).u8(row.is_void ? 1 : 0)
-      .u64le(row.content);
+      .u64le(row.content).u32le(row.expiry);
 }
 inline std::optional<KeyRow> parse_key_row(View value) {
   BytesReader in(value);
@@ -200,6 +256,7 @@ inline std::optional<KeyRow> parse_key_row(View value) {
   row.conversation = in.fixed<MailboxTag, 16>();
   row.is_void = in.u8() != 0;
   row.content = in.u64le();
+  row.expiry = in.u32le();
   if (!in.done()) return std::nullopt;
   return row;
 }
@@ -232,6 +289,11 @@ inline std::optional<RegisterRow> parse_register_row(View value) {
   row.value = Bytes(in.raw(in.left()));
   if (!in.ok()) return std::nullopt;
   return row;
+}
+
+enum class DamageState : std::uint8_t { kDamaged = 1, kLost = 2, kRefill = 3 };
+inline FixedBytes<1> damage_value(DamageState state) {
+  return FixedBytes<1>().u8(static_cast<std::uint8_t>(state));
 }
 
 }  // namespace starling::storage

@@ -31,9 +31,9 @@ Status MailboxReader::start() {
   return scan_.status();
 }
 
-const Dot& MailboxReader::dot() const {
+const MailboxReader::Row& MailboxReader::row() const {
   assert(!done());
-  return runs_[heads_.front()].head().dot;
+  return runs_[heads_.front()].head();
 }
 
 namespace {
@@ -83,11 +83,12 @@ Status MailboxReader::read_ahead(Run& run, WriterId writer, std::uint64_t after)
 
 Result<MailboxReader::Row> MailboxReader::parse() const {
   const auto dot = parse_dot_key(scan_.key(), MailboxId::kSize);
-  const auto at = parse_mailbox_dot(scan_.value());
-  if (!dot || !at) {
-    return Error{Errc::kCorrupt, "storage: a row of 'mailbox_dots' is damaged; ask another owner"};
+  if (!dot) {
+    return Error{Errc::kCorrupt, "storage: a key of 'mailbox_dots' is damaged; ask another owner"};
   }
-  return Row{*at, *dot};
+  const auto row = parse_mailbox_dot(scan_.value());
+  if (!row) return Row{*dot, {}, 0, true};
+  return Row{*dot, row->at, row->expiry};
 }
 
 }  // namespace starling::storage

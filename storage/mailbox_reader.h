@@ -25,14 +25,16 @@ class MailboxReader {
   Status start();
 
   [[nodiscard]] bool done() const { return heads_.empty(); }
-  [[nodiscard]] const Dot& dot() const;  // REQUIRES: !done().
+  struct Row {
+    Dot dot;
+    EntryId at;
+    ExpirySeconds expiry = 0;
+    bool damaged = false;  // Only the dot is known.
+  };
+  [[nodiscard]] const Row& row() const;  // REQUIRES: !done().
   Status next();                         // REQUIRES: !done().
 
  private:
-  struct Row {
-    EntryId at;
-    Dot dot;
-  };
   struct Run {
     std::vector<Row> rows;
     std::size_t used = 0;

@@ -3,18 +3,38 @@
 #include "storage/rocks_store.h"
 
 namespace starling::storage {
+namespace {
 
-Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
-  assert(options.committer && options.random != nullptr);
-  TRY_ASSIGN(auto engine,
-             Engine::open({options.path, options.env, options.background_work}));
-  auto store = std::make_unique<RocksStore>(std::move(options), std::move(engine));
+Result<std::unique_ptr<Store>> open_once(const StoreOptions& options, const std::string& aside) {
+  auto expiry = std::make_shared<ExpiryTime>();
+  TRY_ASSIGN(auto engine, Engine::open({options.path, options.env, options.background_work, expiry,
+                                        options.compaction_period_s}));
+  auto store = std::make_unique<RocksStore>(options, std::move(engine), std::move(expiry), aside);
   TRY(store->start());
   return std::unique_ptr<Store>(std::move(store));
 }
 
-RocksStore::RocksStore(StoreOptions options, std::unique_ptr<Engine> engine)
-    : options_(std::move(options)), engine_(std::move(engine)), partitions_(options_.partitions) {}
+}  // namespace
+
+Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
+  assert(options.committer && options.random != nullptr);
+  auto opened = open_once(options, {});
+  if (opened || opened.code() != Errc::kCorrupt || !options.set_aside_damaged) return opened;
+  const std::string aside = options.path + ".damaged-" + std::to_string(options.wall_ms);
+  rocksdb::Env& env = options.env != nullptr ? *options.env : *rocksdb::Env::Default();
+  if (const auto status = env.RenameFile(options.path, aside); !status.ok()) {
+    return to_error(status, "setting the damaged store aside as " + aside);
+  }
+  return open_once(options, aside);
+}
+
+RocksStore::RocksStore(StoreOptions options, std::unique_ptr<Engine> engine,
+                       std::shared_ptr<ExpiryTime> expiry, std::string set_aside)
+    : options_(std::move(options)),
+      engine_(std::move(engine)),
+      expiry_(std::move(expiry)),
+      set_aside_(std::move(set_aside)),
+      partitions_(options_.partitions) {}
 
 RocksStore::~RocksStore() {
   *alive_ = false;
@@ -22,7 +42,12 @@ RocksStore::~RocksStore() {
 }
 
 Status RocksStore::start() {
+  engine_->on_unreadable([this](ColumnFamily family, View key, const std::string& text) {
+    unreadable(family, key, text);
+  });
   TRY(load_node_state());
+  TRY(load_damage());
+  TRY(refill());
   TRY(load_partitions());
   TRY(begin_run());
   committer_ = options_.committer(engine_->db());
@@ -53,6 +78,9 @@ Status RocksStore::load_node_state() {
   highest_time_ = written_time_ = time.value_or(0);
   TRY_ASSIGN(const auto partitions, load_number(kNodePartitions));
   if (partitions) partitions_ = static_cast<std::uint32_t>(*partitions);
+  TRY_ASSIGN(const auto expiry, load_number(kNodeExpiryTime));
+  staged_expiry_ms_ = expiry.value_or(0);
+  expiry_->advance(staged_expiry_ms_);
   TRY_ASSIGN(const auto clean, load_number(kNodeCleanWriter));
   kept_writer_ = clean.has_value();
   if (clean) writer_.value = *clean;
@@ -83,6 +111,12 @@ Status RocksStore::begin_run() {
   engine_->put(batch, ColumnFamily::kNode, kNodeFormat, number_value(kFormat).view());
   engine_->put(batch, ColumnFamily::kNode, kNodePartitions, number_value(partitions_).view());
   engine_->erase(batch, ColumnFamily::kNode, kNodeCleanWriter);
+  for (const Slot slot : refilled_) {
+    const auto [first, last] = bounds_of(slot);
+    engine_->erase_range(batch, ColumnFamily::kDamage, first,
+                         last.empty() ? Bytes(kRowKeySizeMax, '\xff') : last);
+    damage_.forget(slot);
+  }
   return engine_->write_synced(batch);
 }
 
@@ -91,6 +125,10 @@ Status RocksStore::close_cleanly() {
   if (failed_) {
     return Error{Errc::kIo, "storage: a write failed in this run, so it cannot end cleanly; "
                             "stop, the next run draws a new writer"};
+  }
+  if (!damage_.refill_slots().empty()) {
+    return Error{Errc::kCorrupt, "storage: a file cannot be read, so this run cannot end cleanly; "
+                                 "stop, the next run empties its partitions and fetches them"};
   }
   if (in_flight_ || gathering_->has_writes) {
     return Error{Errc::kInvalid, "storage: changes are still on their way to the disk; flush, "
@@ -133,14 +171,40 @@ VersionVector RocksStore::vector(PartitionId partition) const {
   return table_.vector(slot_of(partition));
 }
 
-std::vector<PartitionId> RocksStore::touched() const {
+std::vector<PartitionId> RocksStore::partitions_of(const std::vector<Slot>& slots) const {
   std::vector<PartitionId> out;
-  for (const Slot slot : table_.touched()) out.push_back(starling::partition_of(slot, partitions_));
+  for (const Slot slot : slots) out.push_back(starling::partition_of(slot, partitions_));
   return out;
+}
+
+std::pair<Bytes, Bytes> RocksStore::bounds_of(Slot first_slot) const {
+  const std::uint32_t last = first_slot + kSlotCount / partitions_;
+  return {Bytes(slot_key(first_slot).view()),
+          last < kSlotCount ? Bytes(slot_key(static_cast<Slot>(last)).view()) : Bytes()};
+}
+
+std::vector<PartitionId> RocksStore::touched() const { return partitions_of(table_.touched()); }
+
+void RocksStore::set_expiry_time(std::uint64_t ms) {
+  const std::uint64_t step = ms - ms % kExpiryStepMs;
+  if (step <= staged_expiry_ms_ || failed_ || closed_) return;
+  staged_expiry_ms_ = gathering_->expiry_ms = step;
+  engine_->put(*gathering_->writes, ColumnFamily::kNode, kNodeExpiryTime,
+               number_value(step).view());
+  gathering_->has_writes = true;
+  mark_dirty();
+}
+
+std::unique_ptr<Export> RocksStore::export_partition(PartitionId partition,
+                                                     std::uint64_t cutoff_ms) {
+  const Slot first = slot_of(partition);
+  return std::make_unique<Export>(*engine_, first, first + kSlotCount / partitions_, cutoff_ms);
 }
 
 StoreStats RocksStore::stats() const {
   StoreStats out = stats_;
+  out.damaged = damage_.damaged_count();
+  out.lost = damage_.lost_count();
   out.pending = gathering_->changes.size() + (in_flight_ ? in_flight_->changes.size() : 0);
   return out;
 }

@@ -6,7 +6,8 @@
 // Invariants: (1) (w, n) is accepted only when 1..n-1 of w is held in that partition (hazards F4);
 //             (2) watchers hear of a change after it is synced, in apply order;
 //             (3) replicas that hold the same changes hold the same state, whatever the order;
-//             (4) our own dots are made by append() alone, under a writer id of this run (hazards F3).
+//             (4) our own dots are made by append() alone, under a writer id of this run (hazards F3);
+//             (5) what is damaged or expired is not served, and is never mistaken for the other.
 // Thread: one loop.   On disk: layout.h.
 #pragma once
 
@@ -22,6 +23,8 @@
 #include "crypto/random.h"
 #include "storage/change.h"
 #include "storage/commit.h"
+#include "storage/export.h"
+#include "storage/scrub.h"
 #include "storage/version_vector.h"
 
 namespace starling::storage {
@@ -33,6 +36,11 @@ struct StoreOptions {
   Random* random = nullptr;            // Draws the writer id.
   std::uint32_t partitions = 4096;     // Power of two. Of the ring version; see set_partitions.
   bool background_work = true;         // false: no flush or compaction threads (simulation).
+  std::uint64_t compaction_period_s = kCompactionPeriodSeconds;
+  // A store that refuses to open as damaged is renamed to `<path>.damaged-<wall_ms>` and an empty
+  // one begun. Only on the operator's word: identity and Paxos state go with it.
+  bool set_aside_damaged = false;
+  std::int64_t wall_ms = 0;
 };
 
 // One change that reached the disk.
@@ -83,6 +91,17 @@ struct RegisterValue {
   Bytes value;
 };
 
+// A lane and its highest number. Lanes outlive the entries that raised them, so a run that is read
+// after those expired does not bring them: whoever applies one with gone dots reads the lanes too.
+struct LaneRow {
+  MailboxId mailbox;
+  DeviceId device;
+  std::uint64_t lane = 0;
+  std::uint64_t high = 0;
+  friend bool operator==(const LaneRow&, const LaneRow&) = default;
+  MSGPACK_DEFINE_ARRAY(mailbox, device, lane, high)
+};
+
 // What append() makes into a change: dot and prev are the store's business.
 struct Appended {
   Dot dot;
@@ -92,13 +111,22 @@ struct Appended {
 
 enum class Applied { kNew, kAlready, kGap };
 
+// What was found damaged: one change, or (no dot) a partition to be refilled at the next open.
+struct Damage {
+  PartitionId partition;
+  std::optional<Dot> dot;
+  std::string text;
+};
+
 struct StoreStats {
   std::uint64_t commits = 0;
   std::uint64_t changes = 0;
   std::uint64_t puts = 0;
   std::uint64_t bytes = 0;
   std::uint64_t shadows = 0;   // Second copies of a key that met.
-  std::uint64_t corrupt = 0;   // Records refused by their checksum.
+  std::uint64_t corrupt = 0;   // Records refused by their checksum, rows that could not be read.
+  std::uint64_t damaged = 0;   // Changes in the damage list now.
+  std::uint64_t lost = 0;      // Changes of which no copy is left.
   std::uint64_t pending = 0;   // Changes accepted, not yet synced.
 };
 
@@ -146,7 +174,9 @@ class Store {
   // A run of a writer: what is absent from it counts as seen. Applies what extends the prefix.
   virtual Result<Applied> apply(PartitionId partition, const RangeStatement& range) = 0;
 
-  // --- Reading logs and mailboxes (synced). ---
+  // --- Reading logs and mailboxes (synced, not expired). ---
+  // kCorrupt: something of this partition is damaged; another owner has it. A mailbox of a partition
+  // with damage is not read; a run is read up to the change before the damaged one.
   // At least one change if there is any, then up to `bytes`. `to` may lie before the last synced n.
   virtual Result<RangeStatement> read_writer(PartitionId partition, WriterId writer,
                                              std::uint64_t from, std::size_t bytes) = 0;
@@ -159,11 +189,18 @@ class Store {
                                                     const EntryId& before, std::size_t limit) = 0;
   virtual Result<StoredChange> read_change(PartitionId partition, const Dot& dot) = 0;
 
-  // --- Message keys, lanes (including what is in flight). ---
+  // --- Message keys, lanes (including what is in flight). An expired key is not found. ---
   virtual std::optional<KeyState> find_key(const MailboxId& mailbox, const MessageKey& key) = 0;
   // Highest number held of the lane; 0: none.
   virtual std::uint64_t lane_high(const MailboxId& mailbox, const DeviceId& device,
                                   std::uint64_t lane) = 0;
+
+  // Lanes of a partition after `after` (none: from the first), in the order of their keys. Synced.
+  virtual Result<std::vector<LaneRow>> read_lanes(PartitionId partition,
+                                                  const std::optional<LaneRow>& after,
+                                                  std::size_t limit) = 0;
+  // Raises lanes to another owner's. kInvalid: a lane of another partition; nothing is done.
+  virtual Status merge_lanes(PartitionId partition, std::span<const LaneRow> lanes) = 0;
 
   // --- Registers (including what is in flight). ---
   virtual std::optional<RegisterValue> find_register(const MailboxId& mailbox, View key) = 0;
@@ -176,6 +213,57 @@ class Store {
   virtual std::vector<std::pair<MailboxId, RegisterValue>> find_mailboxes(View key,
                                                                           const MailboxId& after,
                                                                           std::size_t limit) = 0;
+
+  // --- Damage (damage.h). ---
+  // Inside the call that met it; must not call the store.
+  virtual void on_damage(std::function<void(const Damage&)> hook) = 0;
+  // Nothing damaged, nothing to refill: only then does vector() mean what it says.
+  [[nodiscard]] virtual bool is_whole(PartitionId partition) const = 0;
+  [[nodiscard]] virtual std::vector<PartitionId> damaged_partitions() const = 0;  // Not whole.
+  [[nodiscard]] virtual std::vector<Dot> damaged(PartitionId partition) const = 0;
+  [[nodiscard]] virtual std::vector<Dot> lost(PartitionId partition) const = 0;
+  // A file of theirs cannot be read. The next open empties them, under a new writer; they are filled
+  // by catching up. Until then close_cleanly() refuses.
+  [[nodiscard]] virtual std::vector<PartitionId> to_refill() const = 0;
+  // Emptied by this open.
+  [[nodiscard]] virtual std::vector<PartitionId> refilled() const = 0;
+  // Where set_aside_damaged put the old store; empty: it was not needed.
+  [[nodiscard]] virtual std::string set_aside() const = 0;
+  // The bytes of a damaged or lost change: checked, then every row that it implies is written again.
+  // Nothing to do for any other change. kCorrupt: not the bytes of this dot.
+  virtual Status mend(PartitionId partition, const Dot& dot, View change) = 0;
+  // The same from another owner's answer for a run that has damaged changes: what is absent is gone.
+  virtual Status mend(PartitionId partition, const RangeStatement& range) = 0;
+  // No copy is left anywhere: the damaged change, or the next of a run that has no more copies,
+  // counts as gone from now on. kInvalid: it is here, or it is not the next.
+  virtual Status mark_lost(PartitionId partition, const Dot& dot) = 0;
+  // One step of the scrub; an empty cursor begins the walk. kOverloaded: later again.
+  virtual Result<ScrubStep> scrub(View cursor, std::size_t bytes) = 0;
+
+  // --- Retention (expiry.h). ---
+  // Moves the expiry time forward to `ms` (in steps of kExpiryStepMs), once that is durable.
+  virtual void set_expiry_time(std::uint64_t ms) = 0;
+  [[nodiscard]] virtual std::uint64_t expiry_time() const = 0;  // In effect; 0: nothing expires.
+  // Once in kCompactionPeriodSeconds: makes idle files be compacted too.
+  virtual void tend() = 0;
+
+  // What replicas compare, as of now, without what is expired at the cut-off.
+  virtual std::unique_ptr<Export> export_partition(PartitionId partition,
+                                                   std::uint64_t cutoff_ms) = 0;
+
+  // --- Hints: changes of partitions that we do not own, held for their owners. ---
+  // In no vector, mailbox or log. The caller keeps the overview.
+  virtual void hold(PartitionId partition, const Dot& dot, View change) = 0;
+  struct Hint {
+    PartitionId partition;
+    Dot dot;
+    std::size_t size = 0;
+  };
+  virtual std::vector<Hint> hints() = 0;
+  // From the dot on, of the same writer, ascending. Synced only.
+  virtual std::vector<StoredChange> read_held(PartitionId partition, const Dot& from,
+                                              std::size_t bytes) = 0;
+  virtual void release(PartitionId partition, WriterId writer) = 0;
 
   // --- Small durable state: Paxos acceptors, identity, ring. Written with the next batch. ---
   enum class Family { kPaxos, kNode };

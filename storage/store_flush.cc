@@ -92,6 +92,14 @@ void RocksStore::committed(const Status& status) {
   assert(in_flight_);
   const auto batch = std::exchange(in_flight_, nullptr);
   table_.settle(batch->runs);
+  expiry_->advance(batch->expiry_ms);
+  for (const Closed& closed : batch->closed) {
+    if (closed.lost) {
+      damage_.lose(closed.first_slot, closed.dot);
+    } else {
+      damage_.mended(closed.first_slot, closed.dot);
+    }
+  }
   previous_.settle();
   lanes_.settle();
   keys_.settle();

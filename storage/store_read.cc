@@ -7,45 +7,37 @@
 #include "storage/rocks_store.h"
 
 namespace starling::storage {
-namespace {
 
-std::string dot_text(const Dot& dot) {
-  return "(" + std::to_string(dot.writer.value) + ", " + std::to_string(dot.n) + ")";
-}
-
-}  // namespace
-
-Error RocksStore::damaged(const Dot& dot, const std::string& what) {
-  stats_.corrupt += 1;
-  return {Errc::kCorrupt,
-          "storage: change " + dot_text(dot) + " is damaged, " + what + "; read another owner"};
-}
-
-Result<std::optional<StoredChange>> RocksStore::load_change(Slot first_slot, const Dot& dot) {
+Result<std::optional<RocksStore::Loaded>> RocksStore::load_change(Slot first_slot,
+                                                                  const Dot& dot) {
   rocksdb::PinnableSlice value;
   TRY_ASSIGN(const bool found,
              engine_->get(ColumnFamily::kLog, log_key(first_slot, dot).view(), value));
-  if (!found) return std::optional<StoredChange>();
+  if (!found) return std::optional<Loaded>();
   auto bytes = std::make_shared<const Bytes>(view(value));
-  if (const auto decoded = decode(*bytes, dot); !decoded) {
-    return damaged(dot, decoded.error().text);
+  const auto decoded = decode(*bytes, dot);
+  if (!decoded) {
+    if (decoded.code() == Errc::kUnsupported) return decoded.error();
+    return damaged_change(first_slot, dot, decoded.error().text);
   }
-  return std::optional<StoredChange>({dot, std::move(bytes)});
+  if (expiry_->expired(expiry_seconds(decoded->entry.expires_ms))) return std::optional<Loaded>();
+  return std::optional<Loaded>({{dot, std::move(bytes)}, *decoded});
 }
 
 Result<StoredChange> RocksStore::load_named(Slot first_slot, const Dot& dot) {
-  TRY_ASSIGN(auto change, load_change(first_slot, dot));
-  if (!change) return damaged(dot, "its log row is missing");
-  return *std::move(change);
+  TRY_ASSIGN(auto loaded, load_change(first_slot, dot));
+  if (!loaded) return damaged_change(first_slot, dot, "its log record is missing");
+  return std::move(loaded->change);
 }
 
 Result<StoredChange> RocksStore::read_change(PartitionId partition, const Dot& dot) {
   const Slot slot = slot_of(partition);
-  const Error absent{Errc::kNotFound, "storage: no change " + dot_text(dot) + " here"};
+  const Error absent{Errc::kNotFound, "storage: no change " + to_text(dot) + " here"};
   if (dot.n > table_.synced(slot, dot.writer)) return absent;
-  TRY_ASSIGN(auto change, load_change(slot, dot));
-  if (!change) return absent;  // Seen and gone.
-  return *std::move(change);
+  if (damage_.is_damaged(slot, dot)) return check_whole(slot).error();
+  TRY_ASSIGN(auto loaded, load_change(slot, dot));
+  if (!loaded) return absent;  // Seen and gone.
+  return std::move(loaded->change);
 }
 
 Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId writer,
@@ -57,22 +49,33 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
   out.to = out.from - 1;
   const std::uint64_t synced = table_.synced(slot, writer);
   if (synced < out.from) return out;
+  if (damage_.is_refill(slot)) return check_whole(slot).error();
+  const auto hole = damage_.first_damaged(slot, {writer, out.from});
+  if (hole == out.from) return check_whole(slot).error();
   const FixedBytes<10> run = FixedBytes<10>().u16be(slot).u64be(writer.value);
   Engine::Scan log(*engine_, ColumnFamily::kLog, run.view());
-  std::size_t used = 0;
-  out.to = synced;
+  std::size_t used = 0, seen = 0;
+  out.to = hole ? *hole - 1 : synced;
   log->Seek(slice(log_key(slot, {writer, out.from}).view()));
   for (; log.valid(); log->Next()) {
     const auto dot = parse_dot_key(log.key(), sizeof(Slot));
     assert(dot && dot->writer == writer);
-    if (dot->n > synced) break;
-    if (!out.live.empty() && used + log.value().size() > bytes) {
+    if (dot->n > out.to) break;
+    const bool full = !out.live.empty() && used + log.value().size() > bytes;
+    if (full || (seen > used && seen > kReadThroughFactor * bytes)) {
       out.to = dot->n - 1;  // Up to here the statement is whole.
       break;
     }
-    if (const auto decoded = decode(log.value(), *dot); !decoded) {
-      return damaged(*dot, decoded.error().text);
+    const auto decoded = decode(log.value(), *dot);
+    if (!decoded) {
+      if (decoded.code() == Errc::kUnsupported) return decoded.error();
+      Error error = damaged_change(slot, *dot, decoded.error().text);
+      if (dot->n == out.from) return error;
+      out.to = dot->n - 1;
+      break;
     }
+    seen += log.value().size();
+    if (expiry_->expired(expiry_seconds(decoded->entry.expires_ms))) continue;  // Gone.
     used += log.value().size();
     out.live.push_back({dot->n, {Bytes(log.value())}});
   }
@@ -83,6 +86,7 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
 Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
                                              std::size_t changes, std::size_t bytes) {
   const Slot slot = slot_of(partition_of(mailbox));
+  TRY(check_whole(slot));
   MailboxPage page;
   page.cursor = cursor;
   page.covered = table_.vector(slot);
@@ -90,10 +94,21 @@ Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const Ver
   TRY(reader.start());
   std::size_t used = 0;
   while (!reader.done()) {
+    const MailboxReader::Row row = reader.row();
+    if (row.damaged) {
+      heal(slot, row.dot);
+      return Error{Errc::kCorrupt, "storage: a row of 'mailbox_dots' is damaged and is written "
+                                   "again from the log; read another owner, or again"};
+    }
+    if (expiry_->expired(row.expiry)) {  // Gone counts as seen.
+      page.cursor.raise(row.dot.writer, row.dot.n);
+      TRY(reader.next());
+      continue;
+    }
     const bool some = !page.changes.empty();
     page.more = some && page.changes.size() >= changes;
     if (page.more) break;
-    TRY_ASSIGN(StoredChange change, load_named(slot, reader.dot()));
+    TRY_ASSIGN(StoredChange change, load_named(slot, row.dot));
     page.more = some && used + change.bytes->size() > bytes;
     if (page.more) break;
     used += change.bytes->size();
@@ -108,6 +123,7 @@ Result<std::vector<StoredChange>> RocksStore::history(const MailboxId& mailbox,
                                                       const MailboxId& conversation,
                                                       const EntryId& before, std::size_t limit) {
   const Slot slot = slot_of(partition_of(mailbox));
+  TRY(check_whole(slot));
   const FixedBytes<32> prefix =
       FixedBytes<32>().raw(mailbox.view()).raw(conversation.view());
   Engine::Scan entries(*engine_, ColumnFamily::kEntries, prefix.view());
@@ -120,11 +136,14 @@ Result<std::vector<StoredChange>> RocksStore::history(const MailboxId& mailbox,
   }
   std::vector<StoredChange> out;
   for (; entries.valid() && out.size() < limit; entries->Prev()) {
-    const auto dot = parse_dot(entries.value());
-    if (!dot) {
-      return Error{Errc::kCorrupt, "storage: a row of 'entries' is damaged; read another owner"};
+    const auto row = parse_entry_row(entries.value());
+    if (!row) {
+      heal_mailbox(mailbox);
+      return Error{Errc::kCorrupt, "storage: a row of 'entries' is damaged and is written again "
+                                   "from the log; read another owner, or again"};
     }
-    TRY_ASSIGN(StoredChange change, load_named(slot, *dot));
+    if (expiry_->expired(row->expiry)) continue;
+    TRY_ASSIGN(StoredChange change, load_named(slot, row->dot));
     out.push_back(std::move(change));
   }
   TRY(entries.status());

@@ -19,16 +19,6 @@ std::optional<Bytes> RocksStore::load(ColumnFamily family, View key) {
   return Bytes(view(value));
 }
 
-namespace {
-
-Error damaged_row(const char* family) {
-  return {Errc::kCorrupt, std::string("storage: a row of '") + family +
-                              "' is damaged; set the data folder aside and start with an empty "
-                              "one: it is refilled from the other owners"};
-}
-
-}  // namespace
-
 // --- Message keys and lanes. ---
 
 std::optional<KeyRow> RocksStore::find_key_row(const MailboxId& mailbox, const MessageKey& key) {
@@ -36,13 +26,15 @@ std::optional<KeyRow> RocksStore::find_key_row(const MailboxId& mailbox, const M
   const auto value = load(ColumnFamily::kKeys, message_key(mailbox, key).view());
   if (!value) return std::nullopt;
   auto row = parse_key_row(*value);
-  if (!row) fail(damaged_row("keys"));
-  return row;
+  if (row || healing_) return row;
+  heal_mailbox(mailbox);
+  const auto* healed = keys_.find({mailbox, key});
+  return healed != nullptr ? std::optional(*healed) : std::nullopt;
 }
 
 std::optional<KeyState> RocksStore::find_key(const MailboxId& mailbox, const MessageKey& key) {
   const auto row = find_key_row(mailbox, key);
-  if (!row) return std::nullopt;
+  if (!row || expiry_->expired(row->expiry)) return std::nullopt;
   return KeyState{row->dot, row->id, row->is_void, row->content};
 }
 
@@ -53,11 +45,56 @@ std::uint64_t RocksStore::lane_high(const MailboxId& mailbox, const DeviceId& de
   std::uint64_t high = 0;
   if (const auto value = load(ColumnFamily::kLanes, lane_key(mailbox, device, lane).view())) {
     const auto number = parse_number(*value);
-    if (!number) fail(damaged_row("lanes"));
     high = number.value_or(0);
+    if (!number && !healing_) {
+      heal_mailbox(mailbox);
+      if (const auto* healed = lanes_.find(id)) return *healed;
+    }
   }
   lanes_.remember(id, high);
   return high;
+}
+
+Result<std::vector<LaneRow>> RocksStore::read_lanes(PartitionId partition,
+                                                    const std::optional<LaneRow>& after,
+                                                    std::size_t limit) {
+  const Slot slot = slot_of(partition);
+  TRY(check_whole(slot));
+  const auto [first, last] = bounds_of(slot);
+  std::vector<LaneRow> out;
+  Engine::Scan rows(*engine_, ColumnFamily::kLanes, first, last, ReadMode{});
+  const auto seek = [&](View key) { rows->Seek(slice(key)); };
+  if (after) {
+    seek(Bytes(lane_key(after->mailbox, after->device, after->lane).view()) + '\0');
+  } else {
+    seek(first);
+  }
+  for (; rows.valid() && out.size() < limit; rows->Next()) {
+    const auto key = parse_lane_key(rows.key());
+    const auto high = parse_number(rows.value());
+    if (!key || !high) {
+      return Error{Errc::kCorrupt, "storage: a row of 'lanes' is damaged; ask another owner"};
+    }
+    out.push_back({key->mailbox, key->device, key->lane, *high});
+  }
+  TRY(rows.status());
+  return out;
+}
+
+Status RocksStore::merge_lanes(PartitionId partition, std::span<const LaneRow> lanes) {
+  TRY(check_room());
+  for (const auto& row : lanes) {
+    if (partition_of(row.mailbox) != partition) {
+      return Error{Errc::kInvalid, "storage: a lane of another partition; ask another owner"};
+    }
+  }
+  for (const auto& row : lanes) {
+    if (row.high <= lane_high(row.mailbox, row.device, row.lane)) continue;
+    lanes_.put({row.mailbox, row.device, row.lane}, row.high);  // Written at the seal.
+    gathering_->has_writes = true;
+    mark_dirty();
+  }
+  return ok_status();
 }
 
 // --- Registers. ---
@@ -67,8 +104,13 @@ std::optional<RegisterRow> RocksStore::find_register_row(const Bytes& key) {
   const auto value = load(ColumnFamily::kRegisters, key);
   if (!value) return std::nullopt;
   auto row = parse_register_row(*value);
-  if (!row) fail(damaged_row("registers"));
-  return row;
+  MailboxId mailbox;
+  if (row || healing_ || !MailboxId::from(View(key).substr(0, MailboxId::kSize), mailbox)) {
+    return row;
+  }
+  heal_mailbox(mailbox);
+  const auto* healed = registers_.find(key);
+  return healed != nullptr ? std::optional(*healed) : std::nullopt;
 }
 
 std::optional<RegisterValue> RocksStore::find_register(const MailboxId& mailbox, View key) {
@@ -88,10 +130,8 @@ std::vector<RegisterValue> RocksStore::scan_registers(const MailboxId& mailbox, 
     const View key = rows.key().substr(MailboxId::kSize);
     if (!after.empty() && key <= after) continue;
     auto row = parse_register_row(rows.value());
-    if (!row) {
-      fail(damaged_row("registers"));
-      return {};
-    }
+    if (!row) row = find_register_row(Bytes(rows.key()));  // Heals it.
+    if (!row) continue;
     out.push_back({row->merge, row->stamp, Bytes(key), std::move(row->value)});
   }
   if (const auto status = rows.status(); !status) fail(status.error());
@@ -113,12 +153,11 @@ std::vector<std::pair<MailboxId, RegisterValue>> RocksStore::find_mailboxes(View
     if (rows.key() < wanted) rows->Seek(slice(wanted));
     if (rows.valid() && rows.key() == View(wanted)) {
       auto row = parse_register_row(rows.value());
-      if (!row) {
-        fail(damaged_row("registers"));
-        return {};
+      if (!row) row = find_register_row(wanted);  // Heals it.
+      if (row) {
+        out.emplace_back(
+            mailbox, RegisterValue{row->merge, row->stamp, Bytes(key), std::move(row->value)});
       }
-      out.emplace_back(
-          mailbox, RegisterValue{row->merge, row->stamp, Bytes(key), std::move(row->value)});
     }
     if (rows.valid() && rows.key().starts_with(mailbox.view())) {
       rows->Seek(slice(register_key(mailbox, behind)));

@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "storage/rocks_store.h"
+#include "storage/rows.h"
 
 namespace starling::storage {
 
@@ -40,13 +41,19 @@ Result<Applied> RocksStore::apply(PartitionId partition, const RangeStatement& r
   TRY(check_foreign(slot, range.writer, range.to));
   if (range.from > held + 1) return Applied::kGap;
   TRY(check_room());
-  // All of it is checked before any of it is staged.
-  struct Checked {
-    Dot dot;
-    Shared bytes;
-    ChangeView view;
-  };
-  std::vector<Checked> checked;
+  TRY_ASSIGN(auto checked, check(partition, range, held));
+  table_.hold(slot, range.writer, range.to);
+  for (auto& item : checked) stage(partition, item.dot, std::move(item.bytes), item.view);
+  gathering_->has_writes = true;  // The vector moves even when nothing lives.
+  mark_dirty();
+  return Applied::kNew;
+}
+
+// All of it is checked before any of it is staged; what is held already is left out.
+Result<std::vector<SyncedChange>> RocksStore::check(PartitionId partition,
+                                                    const RangeStatement& range,
+                                                    std::uint64_t held) {
+  std::vector<SyncedChange> out;
   std::uint64_t last = range.from == 0 ? 0 : range.from - 1;
   for (const auto& item : range.live) {
     if (item.n <= last || item.n > range.to) {
@@ -58,13 +65,9 @@ Result<Applied> RocksStore::apply(PartitionId partition, const RangeStatement& r
     const Dot dot{range.writer, item.n};
     auto bytes = std::make_shared<const Bytes>(item.change.data);
     TRY_ASSIGN(const ChangeView view, check(partition, dot, *bytes));
-    checked.push_back({dot, std::move(bytes), view});
+    out.push_back({partition, dot, std::move(bytes), view});
   }
-  table_.hold(slot, range.writer, range.to);
-  for (auto& item : checked) stage(partition, item.dot, std::move(item.bytes), item.view);
-  gathering_->has_writes = true;  // The vector moves even when nothing lives.
-  mark_dirty();
-  return Applied::kNew;
+  return out;
 }
 
 // Of our own run nobody knows more than we do, unless this disk is an old copy (hazards F3).
@@ -97,48 +100,41 @@ Status RocksStore::check_room() const {
 // REQUIRES: `change` borrows from `bytes`.
 void RocksStore::stage(PartitionId partition, const Dot& dot, Shared bytes,
                        const ChangeView& change) {
+  stage_rows(slot_of(partition), dot, *bytes, change);
+  if (dot.writer == writer_) previous_.put(change.mailbox, dot.n);
   const bool is_register = change.kind == ChangeKind::kRegister;
-  const EntryId& at = is_register ? change.reg.stamp : change.entry.id;
+  highest_time_ = std::max(highest_time_, (is_register ? change.reg.stamp : change.entry.id).time);
+  gathering_->changes.push_back({partition, dot, std::move(bytes), change});
+}
+
+void RocksStore::stage_rows(Slot first_slot, const Dot& dot, View bytes,
+                            const ChangeView& change) {
   rocksdb::WriteBatch& writes = *gathering_->writes;
-  engine_->put(writes, ColumnFamily::kLog, log_key(slot_of(partition), dot).view(), *bytes);
+  engine_->put(writes, ColumnFamily::kLog, log_key(first_slot, dot).view(), bytes);
   engine_->put(writes, ColumnFamily::kMailboxDots, mailbox_dot_key(change.mailbox, dot).view(),
-               mailbox_dot_value(change.kind, at).view());
-  if (is_register) {
+               mailbox_dot_value(mailbox_dot_row(change)).view());
+  if (change.kind == ChangeKind::kRegister) {
     stage_register(dot, change);
   } else {
     stage_key(dot, change);
   }
-  if (dot.writer == writer_) previous_.put(change.mailbox, dot.n);
-  highest_time_ = std::max(highest_time_, at.time);
-  gathering_->changes.push_back({partition, dot, std::move(bytes), change});
   gathering_->has_writes = true;
   mark_dirty();
 }
 
-namespace {
-
-// Which of two copies of one key is its state: a total order, so arrival does not matter.
-bool takes_key(const KeyRow& candidate, const KeyRow& current) {
-  if (candidate.is_void != current.is_void) return candidate.is_void;
-  if (candidate.id != current.id) return candidate.id < current.id;
-  return candidate.dot < current.dot;
-}
-
-}  // namespace
-
 void RocksStore::stage_key(const Dot& dot, const ChangeView& change) {
   const EntryView& entry = change.entry;
   const MailboxKey id{change.mailbox, entry.key};
-  const KeyRow row{dot, entry.id, entry.conversation, change.kind == ChangeKind::kVoid,
-                   content_hash(entry, change.kind)};
+  const KeyRow row = key_row(dot, change);
   const LaneId lane{change.mailbox, entry.key.device, entry.key.lane};
   const std::uint64_t high = lane_high(lane.mailbox, lane.device, lane.lane);
   rocksdb::WriteBatch& writes = *gathering_->writes;
   // Above the lane's highest number there is no key yet, which saves the look-up.
   if (entry.key.seq > high) {
     lanes_.put(lane, entry.key.seq);
-  } else if (const auto current = find_key_row(change.mailbox, entry.key)) {
-    stats_.shadows += 1;
+  } else if (const auto current = find_key_row(change.mailbox, entry.key);
+             current && current->dot != dot) {
+    stats_.shadows += healing_ ? 0 : 1;
     if (!takes_key(row, *current)) return;
     if (!current->is_void) {
       engine_->erase(writes, ColumnFamily::kEntries,
@@ -151,16 +147,14 @@ void RocksStore::stage_key(const Dot& dot, const ChangeView& change) {
   if (row.is_void) return;
   engine_->put(writes, ColumnFamily::kEntries,
                entry_key(change.mailbox, row.conversation, row.id).view(),
-               dot_value(dot).view());
+               entry_value({dot, row.expiry}).view());
 }
 
 void RocksStore::stage_register(const Dot& dot, const ChangeView& change) {
   const RegisterView& reg = change.reg;
   const Bytes key = register_key(change.mailbox, reg.key);
-  if (const auto current = find_register_row(key)) {
-    const RegisterView held{current->merge, current->stamp, reg.key, current->value};
-    if (wins(held, reg)) return;
-    if (!wins(reg, held) && current->dot < dot) return;  // The same write under two dots.
+  if (const auto current = find_register_row(key); current && current->dot != dot) {
+    if (!takes_register(dot, reg, *current)) return;
   }
   RegisterRow row{reg.merge, reg.stamp, dot, Bytes(reg.value)};
   engine_->put(*gathering_->writes, ColumnFamily::kRegisters, key, register_value(row));

@@ -149,7 +149,8 @@ Json AdminApi::rates() const {
           {"send_errors", c.send_errors}, {"deliveries", c.deliveries},
           {"commits", store.commits},   {"changes", store.changes},
           {"puts", store.puts},         {"pending", store.pending},
-          {"fetched", c.fetched_changes}, {"obligations", node_.obligations_->outstanding()}};
+          {"fetched", c.fetched_changes}, {"obligations", node_.obligations_->outstanding()},
+          {"hints_bytes", node_.stand_in_->bytes()}};
 }
 
 Task<Result<Json>> AdminApi::status(Json) {
@@ -219,6 +220,15 @@ Task<Result<Json>> AdminApi::ring(Json arguments) {
            {"partitions", version.partitions}, {"change", change_name(version.change)},
            {"members", std::move(members)}};
   if (with_table) out["table"] = std::move(table);
+  if (arguments.value("vectors", false)) {
+    Json vectors = Json::object();
+    for (const auto partition : node_.store_->touched()) {
+      const auto synced = node_.store_->vector(partition);
+      Json& vector = vectors[std::to_string(partition.value)];
+      for (const auto& dot : synced.dots()) vector[writer_text(dot.writer)] = dot.n;
+    }
+    out["vectors"] = std::move(vectors);
+  }
   co_return out;
 }
 
@@ -301,6 +311,8 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_send_errors_total", "Sends answered with an error", c.send_errors);
   count("starling_logins_total", "Logins", c.logins);
   count("starling_login_failures_total", "Logins refused", c.login_failures);
+  count("starling_hints_held_total", "Changes taken as a stand-in for owners out of reach", c.hints_held);
+  count("starling_hints_home_total", "Segments that an owner said it has by now", c.hints_home);
   count("starling_fell_behind_total", "Sessions that fell back to reading", c.fell_behind);
   count("starling_clock_refused_total", "Changes and floors refused for their clock", c.clock_refused);
   gauge("starling_sessions", "Sessions logged in", static_cast<double>(c.sessions));

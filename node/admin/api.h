@@ -13,9 +13,10 @@
 //                                                              client, link, admin}],
 //                                                             rates:{appends, deliveries, commits, ...} (counted
 //                                                              since the start)}
-// ring            {partitions?: bool}                        {number, lineage, copies, synced, partitions, change,
+// ring            {partitions?: bool, vectors?: bool}        {number, lineage, copies, synced, partitions, change,
 //                                                             members:[{id, short, zone, weight, state, partitions,
-//                                                              first, share}], table?: [[short,...], ...]}
+//                                                              first, share}], table?: [[short,...], ...],
+//                                                             vectors?: {partition: {writer: n}} of what is synced here}
 // where           {address}                                  {address, kind, exists, mailbox, slot, partition,
 //                                                             owners:[{id, short, state, catching_up, coordinator}]}
 // invite          {expires_s?: 3600}                         {token, expires_ms, seeds}

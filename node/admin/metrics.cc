@@ -7,11 +7,6 @@
 #include <prometheus/text_serializer.h>
 
 namespace starling::node {
-namespace {
-
-double seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
-
-}  // namespace
 
 MetricSink::MetricSink() = default;
 MetricSink::~MetricSink() = default;
@@ -40,20 +35,6 @@ void MetricSink::counter(const std::string& name, const std::string& help, doubl
 
 void MetricSink::gauge(const std::string& name, const std::string& help, double value, Labels labels) {
   add(name, help, static_cast<int>(prometheus::MetricType::Gauge), std::move(labels)).gauge.value = value;
-}
-
-void MetricSink::latency(const std::string& name, const std::string& help,
-                         const LatencyBuckets& buckets, Labels labels) {
-  assert(name.ends_with("_seconds"));
-  auto& histogram =
-      add(name, help, static_cast<int>(prometheus::MetricType::Histogram), std::move(labels)).histogram;
-  std::uint64_t so_far = 0;
-  for (std::size_t i = 0; i < LatencyBuckets::kBounds.size(); ++i) {
-    so_far += buckets.counts()[i];
-    histogram.bucket.push_back({so_far, seconds(LatencyBuckets::kBounds[i])});
-  }
-  histogram.sample_count = buckets.count();
-  histogram.sample_sum = seconds(buckets.sum());
 }
 
 std::string MetricSink::text() const {

@@ -12,8 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include "node/admin/latency_buckets.h"
-
 namespace prometheus {
 struct ClientMetric;
 struct MetricFamily;
@@ -29,12 +27,10 @@ class MetricSink {
   MetricSink();
   ~MetricSink();
 
-  // REQUIRES: the name is starling_* of [a-z0-9_]; a counter's ends in _total, a latency's in _seconds;
-  // one name is always the same kind.
+  // REQUIRES: the name is starling_* of [a-z0-9_]; a counter's ends in _total; one name is
+  // always the same kind.
   void counter(const std::string& name, const std::string& help, double value, Labels labels = {});
   void gauge(const std::string& name, const std::string& help, double value, Labels labels = {});
-  void latency(const std::string& name, const std::string& help, const LatencyBuckets& buckets,
-               Labels labels = {});
 
   // The text exposition format, version 0.0.4; families in the order of their names.
   [[nodiscard]] std::string text() const;

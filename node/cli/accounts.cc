@@ -27,7 +27,8 @@ int report(const Json& results, const char* done) {
     }
     const std::string text = error->is_object() ? text_of(*error, "text") : text_of(result, "error");
     const auto code = error->is_object() ? static_cast<Errc>(number_of(*error, "code")) : Errc::kInvalid;
-    const int failed = complain(exit_code({code, text}), name + ": " + text);
+    const bool named = text.find(name) != std::string::npos;
+    const int failed = complain(exit_code({code, text}), named ? text : name + ": " + text);
     if (exit == kExitOk) exit = failed;
   }
   return exit;
@@ -58,7 +59,7 @@ int user_add(const Arguments& arguments) {
   const bool generate = arguments.flag("generate");
   std::string password;
   if (!generate) {
-    auto read = read_password(arguments, "Password for the new user", true);
+    auto read = read_password(arguments, "password for the new user", true);
     if (!read) return complain(kExitUsage, read.error().text);
     password = *read;
   }
@@ -117,7 +118,7 @@ int user_list(const Arguments& arguments) {
 
 int user_passwd(const Arguments& arguments) {
   const std::string name = user_name(arguments.text("name"));
-  auto password = read_password(arguments, "New password for " + name, true);
+  auto password = read_password(arguments, "new password of " + name, true);
   if (!password) return complain(kExitUsage, password.error().text);
   Json answer;
   const Json question = {{"name", name}, {"password", *password}};

@@ -84,7 +84,7 @@ int Bench::run() {
 
 void Bench::begin_measuring() {
   measuring_ = true;
-  measure_from_ = steady_now();
+  measure_from_ = loop_.clock_now();
   own_before_ = own_use();
   nodes_.clear();
   for (const auto& door : swarm_.doors()) {
@@ -95,19 +95,19 @@ void Bench::begin_measuring() {
 void Bench::end_measuring() {
   if (!measuring_) return;
   measuring_ = false;
-  measured_s_ = std::chrono::duration<double>(steady_now() - measure_from_).count();
+  measured_s_ = std::chrono::duration<double>(loop_.clock_now() - measure_from_).count();
   own_after_ = own_use();
   for (auto& node : nodes_) node.after = use_of(node.door.pid).value_or(node.before);
 }
 
 void Bench::show() {
   const double whole = seconds("warm-up") + seconds("duration");
-  const double at = std::chrono::duration<double>(steady_now() - start_).count();
+  const double at = std::chrono::duration<double>(loop_.clock_now() - start_).count();
   const std::string phase = sending_ ? (measuring_ ? "measuring" : "warming up") : "draining";
   const std::string done = connecting_ ? "logins " + thousands(logins_)
                                        : "acked " + thousands(acked_all_) + "  delivered " +
                                              thousands(delivered_all_);
-  progress_.show(at / std::max(whole, 0.001), phase + "  " + done, steady_now());
+  progress_.show(at / std::max(whole, 0.001), phase + "  " + done, loop_.clock_now());
 }
 
 int Bench::report(const Status& outcome) {

@@ -11,8 +11,8 @@ constexpr Duration kTick = 1ms;
 constexpr Duration kDrainTick = 20ms;
 constexpr std::uint64_t kBurstMax = 5'000;  // Sends in one tick, when we are late.
 
-std::uint64_t us_since(Instant then) {
-  return static_cast<std::uint64_t>(std::max<std::int64_t>(0, (steady_now() - then).count()) / 1000);
+std::uint64_t us_between(Instant then, Instant now) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(0, (now - then).count()) / 1000);
 }
 
 Duration to_duration(double seconds) {
@@ -25,7 +25,7 @@ void Bench::User::on_phase(ClientPhase phase, const Error* why) {
   if (phase == ClientPhase::kFailed) ++bench->errors_["login " + std::string(name(why->code))];
   if (phase != ClientPhase::kReady || !bench->connecting_) return;
   ++bench->logins_;
-  if (bench->measuring_) bench->login_.record(us_since(login_at));
+  if (bench->measuring_) bench->login_.record(us_between(login_at, bench->loop_.clock_now()));
   // The client is in the middle of its own callback: the next login is a turn of its own.
   bench->loop_.defer([this] { bench->connect_next(*this); });
 }
@@ -34,7 +34,7 @@ Status Bench::make_users(std::size_t count, bool follow) {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < count; ++i) names.push_back("@bench-" + std::to_string(i));
   TRY(swarm_.add_users(names, [this](std::size_t done, std::size_t all) {
-    progress_.show(0, "creating users: " + thousands(done) + " of " + thousands(all), steady_now());
+    progress_.show(0, "creating users: " + thousands(done) + " of " + thousands(all), loop_.clock_now());
   }));
   for (std::size_t i = 0; i < count; ++i) {
     TRY_ASSIGN(auto state, swarm_.new_device(names[i], "bench-" + tag_));
@@ -48,7 +48,7 @@ Status Bench::make_users(std::size_t count, bool follow) {
                                             std::move(state), *user);
     users_.push_back(std::move(user));
     progress_.show(0, "minting tokens: " + thousands(i + 1) + " of " + thousands(count),
-                   steady_now());
+                   loop_.clock_now());
   }
   return ok_status();
 }
@@ -59,7 +59,7 @@ Status Bench::log_in(std::vector<User*> users) {
   Launcher launcher(loop_, std::move(clients));
   launcher.start(
       [this](std::size_t ready, std::size_t all) {
-        progress_.show(0, "logging in: " + thousands(ready) + " of " + thousands(all), steady_now());
+        progress_.show(0, "logging in: " + thousands(ready) + " of " + thousands(all), loop_.clock_now());
       },
       [this] { loop_.stop(); });
   loop_.run();
@@ -85,7 +85,7 @@ void Bench::send_from(std::size_t sender, Instant due) {
         if (result) {
           ++acked_all_;
           if (measuring_) ++acked_;
-          if (counted) ack_.record(us_since(due));
+          if (counted) ack_.record(us_between(due, loop_.clock_now()));
         }
         if (sending_ && rate_ <= 0) refill(sender);
       });
@@ -99,7 +99,7 @@ void Bench::send_from(std::size_t sender, Instant due) {
 void Bench::refill(std::size_t sender) {
   while (sending_ && senders_[sender]->open < in_flight_) {
     const std::size_t before = senders_[sender]->open;
-    send_from(sender, steady_now());
+    send_from(sender, loop_.clock_now());
     if (senders_[sender]->open == before) return;
   }
 }
@@ -108,7 +108,7 @@ void Bench::drive(const std::vector<User*>& senders, std::vector<std::string> ta
   senders_ = senders;
   targets_ = std::move(targets);
   sending_ = true;
-  start_ = steady_now();
+  start_ = loop_.clock_now();
   if (rate_ <= 0) {
     for (std::size_t i = 0; i < senders_.size(); ++i) refill(i);
   }
@@ -123,7 +123,7 @@ void Bench::drive(const std::vector<User*>& senders, std::vector<std::string> ta
 }
 
 void Bench::tick() {
-  const Instant now = steady_now();
+  const Instant now = loop_.clock_now();
   const double at = std::chrono::duration<double>(now - start_).count();
   const double warm_up = seconds("warm-up");
   if (!measuring_ && at >= warm_up) begin_measuring();
@@ -143,10 +143,10 @@ void Bench::tick() {
 void Bench::drain(const std::function<bool()>& done) {
   if (interrupted_) return;
   drained_ = done;
-  drain_until_ = steady_now() + to_duration(seconds("patience"));
+  drain_until_ = loop_.clock_now() + to_duration(seconds("patience"));
   const std::function<void()> look = [this, &look] {
     show();
-    if (drained_() || steady_now() >= drain_until_) return loop_.stop();
+    if (drained_() || loop_.clock_now() >= drain_until_) return loop_.stop();
     timer_ = loop_.after(kDrainTick, look);
   };
   look();
@@ -169,7 +169,7 @@ void Bench::on_entry(User& user, const protocol::EntryMessage& entry, bool) {
   ++delivered_all_;
   if (measuring_) ++delivered_;
   if (stamp->due >= measure_from_ && measure_from_ != Instant{}) {
-    end_to_end_.record(us_since(stamp->due));
+    end_to_end_.record(us_between(stamp->due, loop_.clock_now()));
   }
 }
 
@@ -233,7 +233,7 @@ Status Bench::offline() {
   TRY(make_users(away + 1, true));
   User* writer = users_.back().get();
   TRY(log_in({writer}));
-  start_ = steady_now();
+  start_ = loop_.clock_now();
   senders_ = {writer};
   targets_ = {""};
   // Store: one writer, many lanes.
@@ -245,11 +245,11 @@ Status Bench::offline() {
     while (stored < all && writer->open < in_flight_ * 64) {
       targets_[0] = users_[stored % away]->address;
       const std::size_t before = writer->open;
-      send_from(0, steady_now());
+      send_from(0, loop_.clock_now());
       if (writer->open == before) break;
       ++stored;
     }
-    if (stored < all) drain_until_ = steady_now() + to_duration(seconds("patience"));
+    if (stored < all) drain_until_ = loop_.clock_now() + to_duration(seconds("patience"));
     return stored == all && writer->open == 0;
   });
   end_measuring();
@@ -258,13 +258,13 @@ Status Bench::offline() {
   // Come back, all at once.
   acked_ = 0;
   begin_measuring();
-  const Instant from = steady_now();
+  const Instant from = loop_.clock_now();
   std::vector<User*> back;
   for (std::size_t i = 0; i < away; ++i) back.push_back(users_[i].get());
   TRY(log_in(back));
   drain([this] { return delivered_all_ >= acked_all_; });
   end_measuring();
-  extra_["drain_s"] = std::chrono::duration<double>(steady_now() - from).count();
+  extra_["drain_s"] = std::chrono::duration<double>(loop_.clock_now() - from).count();
   return ok_status();
 }
 
@@ -273,7 +273,7 @@ Status Bench::connect() {
   TRY(make_users(std::max<std::size_t>(1, arguments_.number("users")), false));
   connecting_ = true;
   sending_ = true;
-  start_ = steady_now();
+  start_ = loop_.clock_now();
   std::size_t at = 0;
   if (rate_ <= 0) {
     for (; at < std::min(in_flight_, users_.size()); ++at) connect_next(*users_[at]);
@@ -281,7 +281,7 @@ Status Bench::connect() {
   std::uint64_t begun = 0;
   overlay::Timer pace;
   const std::function<void()> begin = [&] {
-    const double elapsed = std::chrono::duration<double>(steady_now() - start_).count();
+    const double elapsed = std::chrono::duration<double>(loop_.clock_now() - start_).count();
     while (rate_ > 0 && begun < static_cast<std::uint64_t>(elapsed * rate_)) {
       User& user = *users_[begun % users_.size()];
       const auto phase = user.client->phase();
@@ -306,7 +306,7 @@ Status Bench::connect() {
 void Bench::connect_next(User& user) {
   if (user.client->phase() == ClientPhase::kReady) user.client->stop();
   if (rate_ > 0 || !sending_) return;
-  user.login_at = steady_now();
+  user.login_at = loop_.clock_now();
   user.client->start();
 }
 

@@ -1,5 +1,8 @@
 // starling chat: a terminal to talk in.
+#include <unistd.h>
+
 #include <csignal>
+#include <deque>
 #include <map>
 
 #include "node/cli/commands.h"
@@ -14,7 +17,9 @@ namespace {
 constexpr Duration kSaveEvery = 1s;
 constexpr Duration kPendingNotice = 2s;  // Then we say that a message still waits.
 constexpr std::uint32_t kHistoryLines = 20;
-constexpr Duration kLastWords = 3s;      // At the end of a piped input, for acknowledgements.
+constexpr Duration kLastWords = 5s;      // At the end of the input, for acknowledgements.
+constexpr Duration kLoginPatience = 20s;  // For a piped input that ends before the login.
+constexpr std::size_t kOpenMax = 1'000;  // Piped lines on their way; the next waits.
 
 constexpr const char* kHelp =
     "/to ADDRESS          talk to @somebody or #a-group; a bare line goes there\n"
@@ -27,27 +32,33 @@ constexpr const char* kHelp =
 
 class Chat : public ClientHandler {
  public:
-  explicit Chat(const Arguments& arguments) : to_(arguments.text("address")) {}
+  explicit Chat(const Arguments& arguments)
+      : to_(arguments.text("address")), piped_(::isatty(STDIN_FILENO) == 0) {}
 
+  // Of a login that was refused; of a piped input, also the first line that failed.
   std::optional<Error> failure;
 
   void run(UserSession& session) {
     session_ = &session;
     Screen screen;
     screen_ = &screen;
-    say(dim("Starling. You are ", colour()) + name_of(session.client().user()) +
-        dim(". /help lists the commands, Ctrl-C leaves.", colour()));
+    if (!piped_) {
+      say(dim("Starling. You are ", colour()) + name_of(session.client().user()) +
+          dim(". /help lists the commands, Ctrl-C leaves.", colour()));
+    }
     prompt();
     session.loop().on_signal(SIGWINCH, [this] { screen_->redraw(); });
     session.client().start();
     tick();
     {
-      StdinLines input(session.loop(), [this](std::string line) { on_line(std::move(line)); },
+      StdinLines input(session.loop(), [this](std::string line) { heard(std::move(line)); },
                        [this] { leave(); });
       session.run();
     }
     save_timer_.cancel();
     leave_timer_.cancel();
+    pending_.clear();
+    tell_what_is_open();
     screen_ = nullptr;
   }
 
@@ -56,12 +67,24 @@ class Chat : public ClientHandler {
     // What this device sent itself is shown when it is acknowledged.
     if (entry.device == session_->client().device()) return;
     show(entry);
-    if (to_.empty()) talk_to(peer_of(entry));
+    // A script says itself whom it talks to.
+    if (to_.empty() && !piped_) talk_to(peer_of(entry));
   }
+  // The line stands where it stands; /history shows the order.
+  void on_moved(const protocol::EntryMessage&) override { dirty_ = true; }
   void on_void(const protocol::EntryMessage& entry) override {
+    dirty_ = true;
     note("a message of " + printable(entry.from, false) + " was withdrawn by its sender's device");
   }
-  void on_joined(const std::string& group) override { note("you are now in " + printable(group, false)); }
+  void on_kept_sent(const std::string& to, const Result<Sent>& sent) override {
+    dirty_ = true;
+    note("a message to " + printable(to, false) + " kept from before " +
+         (sent ? "was sent now" : "was refused: " + sent.error().text));
+    leave_when_done();
+  }
+  void on_joined(const std::string& group) override {
+    note("you are now in " + printable(group, false));
+  }
   void on_left(const std::string& group) override {
     note("you are no longer in " + printable(group, false));
   }
@@ -73,10 +96,12 @@ class Chat : public ClientHandler {
       note((was_ready_ ? "connected again, to " : "connected to ") +
            session_->client().endpoint().text() + " (node " + session_->client().node() + ")");
       lost_ = false;
-      if (!std::exchange(was_ready_, true) && !to_.empty()) history(kHistoryLines);
+      if (!std::exchange(was_ready_, true) && !to_.empty() && !piped_) history(kHistoryLines);
       dirty_ = true;
+      work();
     } else if (why != nullptr && !std::exchange(lost_, true)) {
-      note("connection lost: " + why->text + "; what you write is kept and sent later");
+      note((was_ready_ ? "connection lost: " : "no connection: ") + why->text +
+           "; trying again, what you write waits");
     }
   }
 
@@ -109,6 +134,39 @@ class Chat : public ClientHandler {
         mark);
   }
 
+  // Lines of a pipe wait for the login and, one by one, for the answer to the one before.
+  void heard(std::string line) {
+    if (!piped_) return on_line(std::move(line));
+    lines_.push_back(std::move(line));
+    work();
+  }
+  void work() {
+    while (was_ready_ && asked_ == 0 && !lines_.empty() &&
+           session_->client().open_sends() < kOpenMax) {
+      std::string line = std::move(lines_.front());
+      lines_.pop_front();
+      on_line(std::move(line));
+    }
+    leave_when_done();
+  }
+  // Counts the questions under way: Done for a question of the client.
+  template <class T>
+  Client::Done<T> answer(std::function<void(Result<T>)> done) {
+    ++asked_;
+    return [this, done = std::move(done)](Result<T> result) {
+      --asked_;
+      done(std::move(result));
+      work();
+    };
+  }
+  // What was asked for did not happen.
+  void trouble(const Error& error, const std::string& text) {
+    if (piped_ && !failure) failure = error;
+    note(text);
+  }
+  void trouble(const Error& error) { trouble(error, error.text); }
+  void misused(const std::string& text) { trouble({Errc::kInvalid, text}, text); }
+
   void on_line(std::string line) {
     if (line.ends_with('\r')) line.pop_back();
     if (line.starts_with("//")) {
@@ -122,13 +180,13 @@ class Chat : public ClientHandler {
   }
 
   void send(const std::string& text) {
-    if (to_.empty()) return note("to whom? /to @somebody or /to #a-group");
+    if (to_.empty()) return misused("to whom? /to @somebody or /to #a-group");
     const std::uint64_t number = ++sent_;
     const std::string to = to_;
     const auto accepted = session_->client().send(
         to, text, {},
         [this, number, to, text](Result<Sent> result) { on_sent(number, to, text, result); });
-    if (!accepted) return note("not sent: " + accepted.error().text);
+    if (!accepted) return trouble(accepted.error(), "not sent: " + accepted.error().text);
     session_->save();
     pending_[number] = session_->loop().after(kPendingNotice, [this, text] {
       note("waiting for an acknowledgement: " + printable(text, false));
@@ -140,7 +198,7 @@ class Chat : public ClientHandler {
     pending_.erase(number);
     dirty_ = true;
     if (!result) {
-      note("refused by the node (" + result.error().text + "): " + printable(text, false));
+      trouble(result.error(), "not sent (" + result.error().text + "): " + printable(text, false));
     } else {
       protocol::EntryMessage own;
       own.id = result->id;
@@ -150,11 +208,11 @@ class Chat : public ClientHandler {
       own.body.data = text;
       show(own, dim(" \u2713" + std::to_string(result->copies), colour()));
     }
-    if (leaving_ && session_->client().open_sends() == 0) session_->stop();
+    work();
   }
 
   void talk_to(const std::string& address) {
-    if (const auto kind = check_address(address); !kind) return note(kind.error().text);
+    if (const auto kind = check_address(address); !kind) return trouble(kind.error());
     to_ = address;
     note("talking to " + printable(to_, false));
     prompt();
@@ -169,7 +227,8 @@ class Chat : public ClientHandler {
     if (verb == "help") return say(kHelp);
     if (verb == "to") {
       talk_to(rest);
-      if (to_ == rest && session_->client().phase() == ClientPhase::kReady) history(kHistoryLines);
+      const bool ready = session_->client().phase() == ClientPhase::kReady;
+      if (to_ == rest && ready && !piped_) history(kHistoryLines);
     } else if (verb == "history") {
       const int count = std::atoi(rest.c_str());
       history(count > 0 ? static_cast<std::uint32_t>(std::min(count, 500)) : kHistoryLines);
@@ -178,65 +237,86 @@ class Chat : public ClientHandler {
     } else if (verb == "who") {
       who(rest.empty() ? to_ : rest);
     } else if (verb == "create") {
-      session_->client().create_group(rest, [this, rest](Status status) {
-        if (!status) return note(status.error().text);
+      session_->client().create_group(rest, answer<Done>([this, rest](Status status) {
+        if (!status) return trouble(status.error());
         note("made " + rest);
         talk_to(rest);
-      });
+      }));
     } else if (verb == "add") {
       add(rest);
     } else {
-      note("there is no /" + printable(verb, false) + "; /help lists the commands");
+      misused("there is no /" + printable(verb, false) + "; /help lists the commands");
     }
   }
 
   void history(std::uint32_t count) {
-    if (to_.empty()) return note("of whom? /to ADDRESS first");
-    session_->client().history(to_, oldest_[to_], count,
+    if (to_.empty()) return misused("of whom? /to ADDRESS first");
+    session_->client().history(to_, oldest_[to_], count, answer<protocol::HistoryPage>(
                                [this, to = to_](Result<protocol::HistoryPage> page) {
-      if (!page) return note("no history: " + page.error().text);
+      if (!page) return trouble(page.error(), "no history: " + page.error().text);
       if (page->entries.empty()) return note("nothing older here");
       oldest_[to] = page->entries.back().id;
       note(page->more ? "earlier (more with /history):" : "from the beginning:");
       for (auto it = page->entries.rbegin(); it != page->entries.rend(); ++it) show(*it);
-    });
+    }));
   }
 
   void groups() {
-    session_->client().groups([this](Result<std::vector<std::string>> groups) {
-      if (!groups) return note(groups.error().text);
-      std::string line = groups->empty() ? "you are in no group; /create #NAME makes one" : "groups:";
+    session_->client().groups(answer<std::vector<std::string>>([this](auto groups) {
+      if (!groups) return trouble(groups.error());
+      std::string line =
+          groups->empty() ? "you are in no group; /create #NAME makes one" : "groups:";
       for (const auto& group : *groups) line += " " + printable(group, false);
       note(line);
-    });
+    }));
   }
 
   void who(const std::string& group) {
-    session_->client().members(group, "", [this, group](Result<protocol::Members> members) {
-      if (!members) return note(members.error().text);
+    session_->client().members(group, "", answer<protocol::Members>([this, group](auto members) {
+      if (!members) return trouble(members.error());
       std::string line = "in " + printable(group, false) + ":";
       static constexpr const char* kRoles[] = {"", " (moderator)", " (owner)"};
       for (const auto& member : members->members) {
         line += " " + printable(member.user, false) + kRoles[std::min<int>(member.role, 2)];
       }
       note(line + (members->more ? " and more" : ""));
-    });
+    }));
   }
 
   void add(const std::string& rest) {
     const std::size_t space = rest.find(' ');
     const std::string user = rest.substr(0, space);
     const std::string group = space == std::string::npos ? to_ : rest.substr(space + 1);
-    session_->client().add_member(group, user, 0, [this, user, group](Status status) {
-      note(status ? user + " is now in " + group : status.error().text);
-    });
+    session_->client().add_member(group, user, 0, answer<Done>([this, user, group](Status status) {
+      if (!status) return trouble(status.error());
+      note(user + " is now in " + group);
+    }));
   }
 
   // The input ended: wait a little for what is under way, then go.
   void leave() {
     leaving_ = true;
-    if (session_->client().open_sends() == 0) return session_->stop();
-    leave_timer_ = session_->loop().after(kLastWords, [this] { session_->stop(); });
+    leave_timer_ = session_->loop().after(was_ready_ ? kLastWords : kLoginPatience,
+                                          [this] { session_->stop(); });
+    leave_when_done();
+  }
+  void leave_when_done() {
+    if (!leaving_ || !lines_.empty() || asked_ > 0) return;
+    if (session_->client().open_sends() == 0) session_->stop();
+  }
+  void tell_what_is_open() {
+    const std::size_t open = session_->client().open_sends();
+    const std::size_t lines = lines_.size() + (session_->keeps() ? 0 : open);
+    if (!failure && piped_ && open + lines > 0) {
+      failure = Error{Errc::kUnavailable, "no node answered in time; try again"};
+    }
+    if (lines > 0) {
+      note(thousands(lines) + (lines == 1 ? " line was" : " lines were") + " not sent");
+    }
+    if (session_->keeps() && open > 0) {
+      note(thousands(open) + (open == 1 ? " message is" : " messages are") +
+           " not acknowledged yet; kept, and sent again when you come back");
+    }
   }
 
   void tick() {
@@ -247,6 +327,9 @@ class Chat : public ClientHandler {
   UserSession* session_ = nullptr;
   Screen* screen_ = nullptr;
   std::string to_;
+  const bool piped_;
+  std::deque<std::string> lines_;  // Of a pipe, not worked on yet.
+  std::size_t asked_ = 0;          // Questions without their answer.
   std::map<std::string, std::string> oldest_;  // Conversation -> oldest id shown by /history.
   std::map<std::uint64_t, overlay::Timer> pending_;
   std::uint64_t sent_ = 0;
@@ -259,12 +342,15 @@ class Chat : public ClientHandler {
 };
 
 int chat(const Arguments& arguments) {
+  if (const auto user = session_user(arguments); !user) {
+    return complain(kExitUsage, user.error().text);
+  }
   Chat chat(arguments);
   if (const std::string to = arguments.text("address"); !to.empty()) {
     if (const auto kind = check_address(to); !kind) return complain(kExitUsage, kind.error().text);
   }
   auto session = UserSession::open(arguments, chat, true);
-  if (!session) return complain(session.error());
+  if (!session) return complain_of_opening(session.error());
   chat.run(**session);
   return chat.failure ? complain(*chat.failure) : kExitOk;
 }
@@ -275,8 +361,10 @@ Command chat_command() {
   return {"chat",
           "talk, in a terminal",
           "chat [ADDRESS] --user @NAME [options]",
-          "A chat in the terminal: messages scroll above, your line stays below. A mark such as \u27132 behind\n"
-          "your message says on how many nodes it is stored. Also reads lines from a pipe.\n\n"
+          "A chat in the terminal: messages scroll above, your line stays below. A mark such as\n"
+          "\u27132 behind your message says on how many nodes it is stored. Also reads lines from a\n"
+          "pipe: then a line goes nowhere before ADDRESS or /to says where, and a refusal shows in\n"
+          "the exit code.\n\n"
           "  starling chat '#ops' --user @alice --client 127.0.0.1:7400\n",
           [](po::options_description& options) {
             options.add_options()("address", po::value<std::string>(), "whom to talk to first");

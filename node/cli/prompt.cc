@@ -33,10 +33,12 @@ void add_password_options(po::options_description& options) {
 Result<std::string> read_password(const Arguments& arguments, const std::string& what, bool twice) {
   if (arguments.has("password")) return arguments.text("password");
   if (arguments.has("password-file")) return first_line(arguments.text("password-file"));
-  auto password = ask_password(what + ": ");
+  std::string question = what + ": ";
+  question[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(question[0])));
+  auto password = ask_password(question);
   if (!password) {
     return Error{Errc::kInvalid, "there is no terminal to ask for the " + what +
-                                     ": give --password-file FILE (- is standard input)"};
+                                     "; give --password-file FILE (- is standard input)"};
   }
   if (password->empty()) return Error{Errc::kInvalid, "an empty password is none"};
   if (!twice) return password;

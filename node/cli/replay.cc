@@ -2,15 +2,13 @@
 // arrived.
 #include <cassert>
 #include <csignal>
-#include <iostream>
 #include <map>
 #include <set>
 
-#include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
-#include "node/cli/histogram.h"
 #include "node/cli/progress.h"
 #include "node/cli/replay_proof.h"
+#include "node/cli/replay_report.h"
 #include "node/cli/script.h"
 #include "node/cli/swarm.h"
 #include "node/cli/table.h"
@@ -52,7 +50,7 @@ class Replay {
     void on_entry(const protocol::EntryMessage& entry, bool) override {
       replay->on_entry(*this, entry);
     }
-    void on_again(const protocol::EntryMessage& entry) override {
+    void on_moved(const protocol::EntryMessage& entry) override {
       replay->proof_.repositioned(number, entry);
     }
     void on_phase(ClientPhase phase, const Error* why) override {
@@ -147,15 +145,15 @@ class Replay {
   void play() {
     const double seconds = std::max(script_.seconds(), 0.001);
     speed_ = arguments_.has("speed") ? arguments_.real("speed") : seconds / kDemoSeconds;
-    start_ = progressed_ = steady_now();
+    start_ = progressed_ = loop_.clock_now();
     tick();
     loop_.run();
     timer_.cancel();
-    played_for_ = steady_now() - start_;
+    totals_.played_for = loop_.clock_now() - start_;
   }
 
   void tick() {
-    const double at = std::chrono::duration<double>(steady_now() - start_).count() * speed_;
+    const double at = std::chrono::duration<double>(loop_.clock_now() - start_).count() * speed_;
     while (next_ < script_.lines.size()) {
       const Line& line = script_.lines[next_];
       if (speed_ > 0 ? line.t > at : open_ >= kOpenMax) break;
@@ -166,7 +164,7 @@ class Replay {
     show_progress();
     const bool complete = next_ == script_.lines.size() && open_ == 0 &&
                           proof_.delivered() == proof_.expected();
-    if (complete || steady_now() - progressed_ > patience()) return loop_.stop();
+    if (complete || loop_.clock_now() - progressed_ > patience()) return loop_.stop();
     timer_ = loop_.after(kTick, [this] { tick(); });
   }
 
@@ -189,32 +187,33 @@ class Replay {
     const auto number = proof_.sent(conversation, client.device(), client.user(), to, line.text);
     assert(number == message);
     (void)number;
-    sent_at_.push_back(steady_now());
+    sent_at_.push_back(loop_.clock_now());
     ++open_;
-    progressed_ = steady_now();
+    progressed_ = loop_.clock_now();
     return true;
   }
 
   void on_sent(ReplayProof::Message message, Result<Sent> result) {
     --open_;
-    progressed_ = steady_now();
+    progressed_ = loop_.clock_now();
     if (!result) {
-      ++refusals_[std::string(name(result.code()))];
+      ++totals_.refusals[std::string(name(result.code()))];
       return proof_.refused(message);
     }
     ++acked_;
-    if (result->attempts > 1) ++retried_;
-    ack_latency_.record(static_cast<std::uint64_t>(result->latency.count() / 1000));
+    if (result->attempts > 1) ++totals_.retried;
+    const auto latency = loop_.clock_now() - sent_at_[message];
+    totals_.ack_latency.record(static_cast<std::uint64_t>(latency.count() / 1000));
     proof_.acked(message);
   }
 
   void on_entry(Device& device, const protocol::EntryMessage& entry) {
     const auto message = proof_.received(device.number, entry);
     if (!message) return;
-    progressed_ = steady_now();
+    progressed_ = loop_.clock_now();
     if (verifying_) return;
-    const auto latency = steady_now() - sent_at_[*message];
-    delivery_latency_.record(static_cast<std::uint64_t>(latency.count() / 1000));
+    const auto latency = loop_.clock_now() - sent_at_[*message];
+    totals_.delivery_latency.record(static_cast<std::uint64_t>(latency.count() / 1000));
   }
 
   // New devices without any cursor must find the same in storage.
@@ -230,7 +229,7 @@ class Replay {
     verifying_ = true;
     for (const auto speaker : chosen) TRY(add_device(fresh_, speaker, "fresh-" + tag_));
     TRY(log_in(fresh_));
-    progressed_ = steady_now();
+    progressed_ = loop_.clock_now();
     tick();
     loop_.run();
     timer_.cancel();
@@ -238,14 +237,14 @@ class Replay {
   }
 
   // Telling.
-  void show(double share, const std::string& text) { progress_.show(share, text, steady_now()); }
+  void show(double share, const std::string& text) { progress_.show(share, text, loop_.clock_now()); }
 
   void show_progress() {
     const double work = static_cast<double>(next_) / static_cast<double>(script_.lines.size());
     const double due = static_cast<double>(std::max<std::uint64_t>(1, proof_.expected()));
     const double arrived = static_cast<double>(proof_.delivered()) / due;
     const double seconds =
-        std::max(0.001, std::chrono::duration<double>(steady_now() - start_).count());
+        std::max(0.001, std::chrono::duration<double>(loop_.clock_now() - start_).count());
     show(work * (0.5 + 0.5 * arrived),
          (verifying_ ? "fresh devices  " : "") + ("sent " + thousands(sent_at_.size())) + "  acked " +
              thousands(acked_) + "  delivered " + thousands(proof_.delivered()) + "  " +
@@ -254,105 +253,20 @@ class Replay {
   }
 
   int report() {
-    const auto proof = proof_.check();
-    std::uint64_t duplicates = 0, reconnects = 0, frames = 0;
+    totals_.proof = proof_.check();
+    totals_.interrupted = interrupted_;
+    totals_.rooms = script_.rooms.size();
+    totals_.users = script_.speakers.size();
+    totals_.devices = devices_.size();
+    totals_.fresh_devices = fresh_.size();
     for (const auto* list : {&devices_, &fresh_}) {
       for (const auto& device : *list) {
-        duplicates += device->client->stats().duplicates;
-        reconnects += device->client->stats().drops;
-        frames += device->client->stats().retries;
+        totals_.copies += device->client->stats().duplicates;
+        totals_.reconnects += device->client->stats().drops;
+        totals_.retry_frames += device->client->stats().retries;
       }
     }
-    const double seconds = std::chrono::duration<double>(played_for_).count();
-    const bool pass = proof.pass && !interrupted_;
-    Json json{{"proof", pass ? "pass" : "fail"},
-              {"interrupted", interrupted_},
-              {"rooms", script_.rooms.size()},
-              {"users", script_.speakers.size()},
-              {"devices", devices_.size()},
-              {"fresh_devices", fresh_.size()},
-              {"seconds", seconds},
-              {"sent", proof.sent},
-              {"acked", proof.acked},
-              {"refused", proof.refused},
-              {"refusals", refusals_},
-              {"retried", retried_},
-              {"retry_frames", frames},
-              {"reconnects", reconnects},
-              {"expected", proof.expected},
-              {"delivered", proof.delivered},
-              {"missing", proof.missing},
-              {"duplicate", proof.duplicate},
-              {"altered", proof.altered},
-              {"misplaced", proof.misplaced},
-              {"invented", proof.invented},
-              {"sender_order", proof.sender_order},
-              {"total_order", proof.total_order},
-              {"unacknowledged", proof.unacknowledged},
-              {"late_inserts", proof.late_inserts},
-              {"repositioned", proof.repositioned},
-              {"duplicates_dropped", duplicates},
-              {"foreign", proof.foreign},
-              {"acked_per_s", seconds > 0 ? static_cast<double>(proof.acked) / seconds : 0},
-              {"ack_us", percentiles(ack_latency_)},
-              {"delivery_us", percentiles(delivery_latency_)},
-              {"first", proof.first}};
-    if (arguments_.flag("json")) {
-      std::cout << json << std::endl;
-    } else {
-      print(proof, json, pass);
-    }
-    return pass ? kExitOk : kExitFailed;
-  }
-
-  static Json percentiles(const Histogram& h) {
-    return {{"p50", h.percentile(50)}, {"p99", h.percentile(99)}, {"p999", h.percentile(99.9)},
-            {"max", h.max()}};
-  }
-  static std::string latency_text(const Histogram& h) {
-    const auto ms = [&h](double p) {
-      char out[32];
-      std::snprintf(out, sizeof out, "%.1f", static_cast<double>(h.percentile(p)) / 1000);
-      return std::string(out);
-    };
-    return "p50 " + ms(50) + " ms, p99 " + ms(99) + " ms, p99.9 " + ms(99.9) + " ms, max " + ms(100) +
-           " ms";
-  }
-
-  void print(const ReplayProof::Report& proof, const Json& json, bool pass) {
-    const auto count = [&json](const char* field) {
-      return thousands(json[field].get<std::uint64_t>());
-    };
-    std::cout << "rooms " << count("rooms") << ", users " << count("users") << ", devices "
-              << count("devices") << " and " << count("fresh_devices") << " fresh\n"
-              << "sent " << count("sent") << ", acknowledged " << count("acked") << ", refused "
-              << count("refused") << ", retried " << count("retried") << " ("
-              << count("retry_frames") << " frames), reconnects " << count("reconnects") << "\n"
-              << "delivered " << count("delivered") << " of " << count("expected")
-              << ", late inserts " << count("late_inserts") << ", copies dropped "
-              << count("duplicates_dropped") << "\n"
-              << thousands(static_cast<std::uint64_t>(json["acked_per_s"].get<double>()))
-              << " acknowledged messages/s for " << static_cast<int>(json["seconds"].get<double>())
-              << " s\n"
-              << "acknowledged after " << latency_text(ack_latency_) << "\n"
-              << "delivered after    " << latency_text(delivery_latency_) << "\n";
-    for (const auto& [code, times] : refusals_) {
-      std::cout << "refused with " << code << ": " << thousands(times) << "\n";
-    }
-    if (!pass) {
-      std::cout << "missing " << count("missing") << ", duplicate " << count("duplicate")
-                << ", altered " << count("altered") << ", misplaced " << count("misplaced")
-                << ", invented " << count("invented") << ", out of sender order "
-                << count("sender_order") << ", out of total order " << count("total_order")
-                << ", unacknowledged " << count("unacknowledged") << "\n";
-      for (const auto& line : proof.first) std::cout << "  " << line << "\n";
-      if (interrupted_) std::cout << "  interrupted before the end\n";
-    }
-    const bool colour = stdout_has_colour();
-    std::cout << "proof: "
-              << (pass ? paint("PASS", Tone::kGood, colour) : paint("FAIL", Tone::kBad, colour))
-              << (pass ? " - on every device every message once, in order, byte for byte" : "")
-              << std::endl;
+    return tell(totals_, arguments_.flag("json"));
   }
 
   const Arguments& arguments_;
@@ -379,14 +293,10 @@ class Replay {
   bool interrupted_ = false;
   std::size_t open_ = 0;
   std::uint64_t acked_ = 0;
-  std::uint64_t retried_ = 0;
-  std::map<std::string, std::uint64_t> refusals_;
   std::vector<Instant> sent_at_;  // By message.
   Instant start_{};
   Instant progressed_{};
-  Duration played_for_{};
-  Histogram ack_latency_;
-  Histogram delivery_latency_;
+  ReplayReport totals_;  // Filled as it goes on.
   overlay::Timer timer_;
 };
 

@@ -63,7 +63,7 @@ Status find_credentials(const Arguments& arguments, ClientState& state, std::str
     state.token = arguments.text("token");
     return ok_status();
   }
-  const std::string what = "Password of " + state.user;
+  const std::string what = "password of " + state.user;
   if (arguments.given("password") || arguments.given("password-file")) {
     TRY_ASSIGN(password, read_password(arguments, what, false));
     return ok_status();
@@ -91,15 +91,26 @@ void add_session_options(po::options_description& options) {
   add_json_option(options);
 }
 
-Result<std::unique_ptr<UserSession>> UserSession::open(const Arguments& arguments,
-                                                       ClientHandler& handler, bool follow) {
+Result<std::string> session_user(const Arguments& arguments) {
   if (!arguments.given("user")) {
-    return Error{Errc::kInvalid, "who are you? give --user @NAME or STARLING_USER"};
+    return Error{Errc::kInvalid, "who are you? give --user @NAME or set STARLING_USER"};
   }
   std::string user = arguments.text("user");
   if (!user.starts_with('@')) user = "@" + user;
   TRY_ASSIGN(const AddressKind kind, check_address(user));
   (void)kind;
+  return user;
+}
+
+int complain_of_opening(const Error& error) {
+  if (error.code == Errc::kInvalid) return complain(kExitUsage, error.text);
+  if (error.code == Errc::kNotFound) return complain(kExitUnreachable, error.text);
+  return complain(error);
+}
+
+Result<std::unique_ptr<UserSession>> UserSession::open(const Arguments& arguments,
+                                                       ClientHandler& handler, bool follow) {
+  TRY_ASSIGN(const std::string user, session_user(arguments));
   ClientOptions options;
   TRY_ASSIGN(options.endpoints, client_endpoints(arguments));
   TRY_ASSIGN(auto file, open_state(arguments, user));
@@ -107,7 +118,8 @@ Result<std::unique_ptr<UserSession>> UserSession::open(const Arguments& argument
   TRY(find_credentials(arguments, state, options.password));
   options.software = std::string("starling/") + kVersion;
   options.follow = follow;
-  std::unique_ptr<UserSession> session(new UserSession(std::move(file)));
+  const bool known = std::filesystem::exists(file.path());
+  std::unique_ptr<UserSession> session(new UserSession(std::move(file), known));
   options.first_endpoint = session->random_.below(options.endpoints.size());
   session->client_ = std::make_unique<Client>(session->loop_, session->transport_, session->random_,
                                               std::move(options), std::move(state), handler);
@@ -115,6 +127,7 @@ Result<std::unique_ptr<UserSession>> UserSession::open(const Arguments& argument
 }
 
 void UserSession::save() {
+  if (!keeps()) return;
   const auto saved = file_.save(client_->state());
   if (!saved && !save_failed_) complain(saved.error());
   save_failed_ = !saved;

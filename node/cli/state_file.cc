@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -30,6 +31,21 @@ bool write_all(int fd, View bytes) {
   return ::fsync(fd) == 0;
 }
 
+// The lock of `path`; -1 when it cannot be opened. A lock file that its last owner removed while we
+// waited for it locks nothing: then the next one is taken.
+int open_lock(const std::string& path, bool& taken) {
+  for (;;) {
+    const int lock = ::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    if (lock < 0) return lock;
+    taken = ::flock(lock, LOCK_EX | LOCK_NB) != 0;
+    struct stat held {}, there {};
+    const bool same = ::fstat(lock, &held) == 0 && ::stat(path.c_str(), &there) == 0 &&
+                      held.st_ino == there.st_ino;
+    if (taken || same) return lock;
+    ::close(lock);
+  }
+}
+
 }  // namespace
 
 std::string default_state_path(const std::string& user, unsigned slot) {
@@ -48,9 +64,10 @@ Result<StateFile> StateFile::open(const std::string& path) {
   const auto parent = std::filesystem::path(path).parent_path();
   if (!parent.empty()) std::filesystem::create_directories(parent, ignored);
   const std::string lock_path = path + ".lock";
-  const int lock = ::open(lock_path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+  bool taken = false;
+  const int lock = open_lock(lock_path, taken);
   if (lock < 0) return io("open", lock_path);
-  if (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
+  if (taken) {
     ::close(lock);
     return Error{Errc::kOverloaded, "another run uses the device in " + path +
                                         "; stop it, or give another file with --state"};
@@ -62,7 +79,9 @@ StateFile::StateFile(StateFile&& other) noexcept
     : path_(std::move(other.path_)), lock_(std::exchange(other.lock_, -1)) {}
 
 StateFile::~StateFile() {
-  if (lock_ >= 0) ::close(lock_);
+  if (lock_ < 0) return;
+  if (!std::filesystem::exists(path_)) ::unlink((path_ + ".lock").c_str());
+  ::close(lock_);
 }
 
 Result<ClientState> StateFile::load() const {

@@ -2,7 +2,7 @@
 //
 // A lock file beside it keeps a second run off: two runs with one device would use its numbers
 // twice. A save replaces the file whole (write, sync, rename), so a crash leaves the old one or the
-// new one.
+// new one. The lock file goes with its owner as long as nothing was ever saved.
 // Thread: one.
 #pragma once
 

@@ -11,6 +11,8 @@
 namespace starling::node::cli {
 namespace {
 
+constexpr std::uint64_t kInviteMinutesMax = 30 * 24 * 60;  // The node's limit.
+
 Cell state_cell(const Json& member) {
   const std::string state = text_of(member, "state");
   const std::string in_ring = text_of(member, "ring_state");
@@ -55,7 +57,7 @@ void print_counts(const Json& counts) {
     std::replace(what.begin(), what.end(), '_', ' ');
     line += (line.empty() ? "" : ", ") + what + " " + thousands(static_cast<std::uint64_t>(count));
   }
-  if (!line.empty()) std::cout << "\nCounted here: " << line << "\n";
+  if (!line.empty()) std::cout << "\nThis node since its start: " << line << "\n";
 }
 
 int status(const Arguments& arguments) {
@@ -140,8 +142,12 @@ int where(const Arguments& arguments) {
 }
 
 int invite(const Arguments& arguments) {
+  const std::uint64_t minutes = arguments.number("expires");
+  if (minutes == 0 || minutes > kInviteMinutesMax) {
+    return complain(kExitUsage, "--expires takes 1 to " + thousands(kInviteMinutesMax) + " minutes (30 days)");
+  }
   Json answer;
-  const Json question = {{"expires_s", arguments.number("expires") * 60}};
+  const Json question = {{"expires_s", minutes * 60}};
   if (const int code = admin_call(arguments, "invite", question, answer); code != kExitOk) return code;
   if (arguments.flag("json")) {
     std::cout << answer.dump(2) << "\n";

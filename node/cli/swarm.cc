@@ -61,11 +61,6 @@ std::optional<ProcessUse> use_of(int pid) {
 
 ProcessUse own_use() { return use_of(static_cast<int>(::getpid())).value_or(ProcessUse{}); }
 
-Instant steady_now() {
-  return Instant{std::chrono::duration_cast<Duration>(
-      std::chrono::steady_clock::now().time_since_epoch())};
-}
-
 std::string run_tag() {
   SystemRandom random;
   std::array<std::uint8_t, 4> bytes;

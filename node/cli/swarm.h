@@ -66,9 +66,6 @@ void add_swarm_options(po::options_description& options);
 // Six characters that set the devices of this run apart from those of others.
 std::string run_tag();
 
-// The steady clock as it is now; a loop's own stands still within a turn and would flatter us.
-Instant steady_now();
-
 // Starts clients a few at a time, so that logins do not time out behind each other.
 class Launcher {
  public:

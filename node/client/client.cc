@@ -32,16 +32,14 @@ Client::Client(overlay::Loop& loop, overlay::Transport& transport, Random& rando
   assert(!options_.endpoints.empty() && !state_.user.empty() && !state_.device.empty());
   for (auto& saved : state_.cursors) cursors_[saved.mailbox] = std::move(saved.cursor);
   for (auto& saved : state_.lanes) {
-    open_sends_ += saved.sends.size();
     const std::string to = saved.to;
-    lanes_.emplace(to, Lane(std::move(saved)));
+    const auto lane = lanes_.emplace(to, Lane(std::move(saved))).first;
+    open_sends_ += lane->second.unreported();
   }
-  seen_ = KeyIndex::from(std::move(state_.seen));
-  voids_ = KeyIndex::from(std::move(state_.voids));
+  keys_ = KeyIndex::from(std::move(state_.seen));
   state_.cursors.clear();
   state_.lanes.clear();
   state_.seen.clear();
-  state_.voids.clear();
   device_ = device_of(mailbox_of(state_.user), state_.device);
 }
 
@@ -51,8 +49,7 @@ ClientState Client::state() const {
   ClientState state = state_;
   for (const auto& [mailbox, cursor] : cursors_) state.cursors.push_back({mailbox, cursor});
   for (const auto& [to, lane] : lanes_) state.lanes.push_back(lane.save());
-  state.seen = seen_.rows();
-  state.voids = voids_.rows();
+  state.seen = keys_.rows();
   return state;
 }
 
@@ -121,6 +118,7 @@ void Client::hang_up() {
   leaving_ = false;
   leave_at_ = kNever;
   congested_ = false;
+  refused_rounds_ = 0;
   waiting_.clear();
   auto requests = std::move(requests_);
   requests_.clear();
@@ -155,7 +153,10 @@ void Client::fail(const Error& why) {
   for (auto& [to, lane] : lanes_) {
     for (auto& done : lane.abandon()) given_up.push_back(std::move(done));
   }
-  for (auto& done : given_up) done(reason);
+  open_sends_ -= given_up.size();
+  for (auto& done : given_up) {
+    if (done) done(reason);
+  }
   handler_.on_phase(ClientPhase::kFailed, &reason);
 }
 
@@ -228,7 +229,8 @@ void Client::leave_when_idle() {
   const Error why{Errc::kUnavailable, "the node is draining; moving to another"};
   hang_up();
   handler_.on_phase(ClientPhase::kIdle, &why);
-  if (phase_ == ClientPhase::kIdle) come_back(Duration(0));
+  // Soon, but not in one instant with everybody else who was asked to go.
+  if (phase_ == ClientPhase::kIdle) come_back(backoff(1, random_));
 }
 
 void Client::arm(Instant at) {
@@ -371,9 +373,10 @@ void Client::ask_lane(Lane& lane) {
   write(message);
 }
 
-void Client::report(std::optional<Lane::Report> report) {
+void Client::report(const Lane& lane, std::optional<Lane::Report> report) {
   if (!report) return;
   --open_sends_;
+  if (report->kept) return handler_.on_kept_sent(lane.to(), report->result);
   if (report->done) report->done(std::move(report->result));
 }
 

@@ -1,10 +1,11 @@
 // Client: one device of one user, on one connection at a time, to any node of the cluster.
 //
 // It connects, logs in, catches up from its cursors, follows, sends, and does all of it again at
-// the next endpoint when a connection fails, falls silent or is asked to go away. Sends keep their
-// numbers over all of that, so nothing is lost or doubled; every message is given to the handler
-// once per key.
-// Invariants: (1) every accepted send is reported exactly once, unless the Client dies first;
+// the next endpoint when a connection fails, falls silent or is asked to go away, or when its node
+// only says "try again". Sends keep their numbers over all of that, so nothing is lost or doubled;
+// every message is given to the handler once per key.
+// Invariants: (1) every accepted send is reported exactly once, unless the Client dies first; what
+//                 an earlier run left open is reported to the handler;
 //             (2) nothing waits on a silent connection longer than `request_timeout`;
 //             (3) the cursor of a mailbox is raised in the step that hands out the message.
 // Thread: the loop's. A handler or `done` may call the Client, but not destroy it.
@@ -29,6 +30,7 @@ namespace starling::node {
 inline constexpr std::size_t kClientWindowDefault = 64;         // Numbers of one lane on the wire.
 inline constexpr std::size_t kClientOpenSendsMax = 10'000;      // Accepted and not acknowledged.
 inline constexpr std::size_t kClientQueuedBytesMax = 1 << 20;   // Unsent; above, lanes wait.
+inline constexpr unsigned kRefusedRoundsMax = 5;                // Then another node is tried.
 inline constexpr Duration kGoAwayGrace = 1s;  // To collect answers before leaving a draining node.
 
 struct ClientOptions {
@@ -60,10 +62,13 @@ class ClientHandler {
   virtual ~ClientHandler() = default;
   // A message that this device did not have. `live`: it came after the login had caught up.
   virtual void on_entry(const protocol::EntryMessage& /*entry*/, bool /*live*/) {}
-  // A message that this device has, under another position: the smaller id counts. Rare.
-  virtual void on_again(const protocol::EntryMessage& /*entry*/) {}
-  // The message with this key was given up by its sender: drop it.
+  // A message that this device has (the same key) stands at entry.id from now on, which is smaller
+  // than before. Rare: two copies met after a failover.
+  virtual void on_moved(const protocol::EntryMessage& /*entry*/) {}
+  // A message that this device has was given up by its sender: drop it.
   virtual void on_void(const protocol::EntryMessage& /*entry*/) {}
+  // What became of a send to `to` that an earlier run left open.
+  virtual void on_kept_sent(const std::string& /*to*/, const Result<Sent>& /*result*/) {}
   virtual void on_joined(const std::string& /*group*/) {}
   virtual void on_left(const std::string& /*group*/) {}
   // `why` is set when a connection or login failed.
@@ -71,12 +76,11 @@ class ClientHandler {
 };
 
 // Where received messages live, if not in the ClientState. Stores the message and raises the cursor
-// (entry.mailbox, entry.writer, entry.n) in one transaction.
+// (entry.mailbox, entry.writer, entry.n) in one transaction, by the rules of KeyIndex.
 class Inbox {
  public:
   virtual ~Inbox() = default;
-  // False: the key is there already.
-  virtual bool put(const protocol::EntryMessage& entry) = 0;
+  virtual Heard put(const protocol::EntryMessage& entry) = 0;
 };
 
 struct SendOptions {
@@ -90,7 +94,7 @@ struct ClientStats {
   std::uint64_t sends = 0;       // Frames written, retries included.
   std::uint64_t retries = 0;     // Frames written again.
   std::uint64_t received = 0;    // Entries handed out.
-  std::uint64_t duplicates = 0;  // Entries dropped because their key was known.
+  std::uint64_t duplicates = 0;  // Entries with a key that was known: further copies.
   std::map<Errc, std::uint64_t> errors;  // Refusals of sends.
 };
 
@@ -194,7 +198,8 @@ class Client {
   void pump(Lane& lane);
   void pump_all();
   void ask_lane(Lane& lane);
-  void report(std::optional<Lane::Report> report);
+  void report(const Lane& lane, std::optional<Lane::Report> report);
+  void refused(Lane& lane, std::uint64_t seq, const protocol::ErrorMessage& message);
   [[nodiscard]] bool may_send() const { return has_session() && !leaving_; }
   [[nodiscard]] bool has_session() const {
     return phase_ == ClientPhase::kSyncing || phase_ == ClientPhase::kReady;
@@ -212,8 +217,7 @@ class Client {
   ClientState state_;
   std::map<std::string, storage::VersionVector, std::less<>> cursors_;
   std::map<std::string, Lane, std::less<>> lanes_;
-  KeyIndex seen_;
-  KeyIndex voids_;
+  KeyIndex keys_;
 
   // The connection.
   ClientPhase phase_ = ClientPhase::kIdle;
@@ -227,6 +231,7 @@ class Client {
   DeviceId device_;
   Duration heartbeat_{};
   unsigned failures_ = 0;
+  unsigned refused_rounds_ = 0;  // Of all lanes, since the last ack on this connection.
   bool leaving_ = false;
   Instant leave_at_ = kNever;
   Instant last_read_{};

@@ -115,6 +115,8 @@ void Client::on_membership(View body, bool joined) {
 void Client::on_entry(View body) {
   auto entry = decode<protocol::EntryMessage>(body);
   if (!entry) return;
+  const auto id = parse_entry_id(entry->id);
+  if (!id) return lost({Errc::kCorrupt, endpoint_.text() + " sent an entry without a valid id"});
   const bool to_group = !entry->to.empty() && entry->to.front() == '#';
   const std::string& peer = !to_group && entry->to == state_.user ? entry->from : entry->to;
   lane(peer).raise_floor(entry->id);
@@ -123,17 +125,14 @@ void Client::on_entry(View body) {
   cursor->second.raise(WriterId{entry->writer}, entry->n);
   const MessageKey key{entry->device, entry->lane, entry->seq};
   const bool is_void = entry->content == 0;
-  const bool fresh_void = is_void && voids_.insert(key);
-  const bool fresh = inbox_ != nullptr ? inbox_->put(*entry) : seen_.insert(key);
-  if (is_void) {
-    if (fresh_void) handler_.on_void(*entry);
-  } else if (fresh) {
+  const Heard heard = inbox_ != nullptr ? inbox_->put(*entry) : keys_.hear(key, *id, is_void);
+  if (heard == Heard::kNew) {
     ++stats_.received;
-    handler_.on_entry(*entry, phase_ == ClientPhase::kReady);
-  } else {
-    ++stats_.duplicates;
-    if (!voids_.contains(key)) handler_.on_again(*entry);
+    return handler_.on_entry(*entry, phase_ == ClientPhase::kReady);
   }
+  if (!is_void) ++stats_.duplicates;
+  if (heard == Heard::kMoved) handler_.on_moved(*entry);
+  if (heard == Heard::kVoided) handler_.on_void(*entry);
 }
 
 // A token that was cut off stays cut off: only a password helps.
@@ -183,18 +182,32 @@ void Client::on_send_answer(Request request, std::uint8_t type, View body) {
   if (type == static_cast<std::uint8_t>(Type::kAck)) {
     auto ack = decode<protocol::Ack>(body);
     if (!ack) return;
-    report(lane.on_ack(request.seq, ack->id, ack->copies, loop_.now()));
+    refused_rounds_ = 0;
+    report(lane, lane.on_ack(request.seq, ack->id, ack->copies, loop_.now()));
   } else {
     auto message = decode<protocol::ErrorMessage>(body);
     if (!message) return;
-    const Error error = to_error(*message);
-    ++stats_.errors[error.code];
-    const Duration advice = std::chrono::milliseconds(message->retry_after_ms);
-    report(lane.on_error(request.seq, error, advice, loop_.now(), random_));
-    // The session ended under us: only a new login helps.
-    if (error.code == Errc::kUnauthenticated && stream_) return lost(error);
+    refused(lane, request.seq, *message);
   }
   pump(lane);
+}
+
+void Client::refused(Lane& lane, std::uint64_t seq, const protocol::ErrorMessage& message) {
+  const Error error = to_error(message);
+  ++stats_.errors[error.code];
+  const Duration advice = std::chrono::milliseconds(message.retry_after_ms);
+  const unsigned rounds = lane.failures();
+  report(lane, lane.on_error(seq, error, advice, loop_.now(), random_));
+  if (!stream_ || !is_retryable(error.code)) return;
+  // The session ended under us: only a new login helps.
+  if (error.code == Errc::kUnauthenticated) return lost(error);
+  // A node that serves nobody may be cut off from the others: one of those may serve us. The waits
+  // between rounds grow, so a cluster that is down is not stormed.
+  if (lane.failures() > rounds) ++refused_rounds_;
+  if (options_.endpoints.size() > 1 && lane.failures() >= kRefusedRoundsMax &&
+      refused_rounds_ >= kRefusedRoundsMax) {
+    lost(error);
+  }
 }
 
 void Client::on_session_error(Request request, const protocol::ErrorMessage& message) {

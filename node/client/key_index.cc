@@ -5,52 +5,92 @@
 namespace starling::node {
 namespace {
 
+using Intervals = std::vector<KeyIndex::Interval>;
+using Positions = std::vector<KeyIndex::Position>;
+
 // The first interval that ends at or after `seq`.
-template <class Intervals>
-auto reach(Intervals& intervals, std::uint64_t seq) {
+template <class List>
+auto reach(List& intervals, std::uint64_t seq) {
   return std::lower_bound(
       intervals.begin(), intervals.end(), seq,
       [](const KeyIndex::Interval& interval, std::uint64_t n) { return interval.last < n; });
 }
 
-}  // namespace
+bool holds(const Intervals& intervals, std::uint64_t seq) {
+  const auto at = reach(intervals, seq);
+  return at != intervals.end() && at->first <= seq;
+}
 
-bool KeyIndex::insert(const MessageKey& key) {
-  auto& intervals = lanes_[{key.device, key.lane}];
-  auto at = reach(intervals, key.seq);
-  if (at != intervals.end() && at->first <= key.seq) return false;
-  const bool joins_left = at != intervals.begin() && std::prev(at)->last + 1 == key.seq;
-  const bool joins_right = at != intervals.end() && key.seq + 1 == at->first;
+// False when the number was there already.
+bool insert(Intervals& intervals, std::uint64_t seq) {
+  auto at = reach(intervals, seq);
+  if (at != intervals.end() && at->first <= seq) return false;
+  const bool joins_left = at != intervals.begin() && std::prev(at)->last + 1 == seq;
+  const bool joins_right = at != intervals.end() && seq + 1 == at->first;
   if (joins_left && joins_right) {
     std::prev(at)->last = at->last;
     intervals.erase(at);
   } else if (joins_left) {
-    std::prev(at)->last = key.seq;
+    std::prev(at)->last = seq;
   } else if (joins_right) {
-    at->first = key.seq;
+    at->first = seq;
   } else {
-    intervals.insert(at, Interval{key.seq, key.seq});
+    intervals.insert(at, KeyIndex::Interval{seq, seq});
   }
   return true;
 }
 
+auto place(Positions& positions, std::uint64_t seq) {
+  return std::lower_bound(
+      positions.begin(), positions.end(), seq,
+      [](const KeyIndex::Position& position, std::uint64_t n) { return position.seq < n; });
+}
+
+void remember(Positions& positions, std::uint64_t seq, const EntryId& id) {
+  positions.insert(place(positions, seq), {seq, id});
+  if (positions.size() > kLanePositionsMax) positions.erase(positions.begin());
+}
+
+// True when `id` is smaller than the known position, and is now that position.
+bool move(Positions& positions, std::uint64_t seq, const EntryId& id) {
+  const auto at = place(positions, seq);
+  if (at == positions.end() || at->seq != seq) return false;
+  if (at->id <= id) return false;
+  at->id = id;
+  return true;
+}
+
+}  // namespace
+
+Heard KeyIndex::hear(const MessageKey& key, const EntryId& id, bool is_void) {
+  Row& row = lanes_[{key.device, key.lane}];
+  const bool fresh = insert(row.heard, key.seq);
+  if (is_void) return insert(row.voids, key.seq) && !fresh ? Heard::kVoided : Heard::kKnown;
+  if (holds(row.voids, key.seq)) return Heard::kKnown;
+  if (!fresh) return move(row.positions, key.seq, id) ? Heard::kMoved : Heard::kKnown;
+  remember(row.positions, key.seq, id);
+  return Heard::kNew;
+}
+
 bool KeyIndex::contains(const MessageKey& key) const {
   const auto lane = lanes_.find({key.device, key.lane});
-  if (lane == lanes_.end()) return false;
-  const auto at = reach(lane->second, key.seq);
-  return at != lane->second.end() && at->first <= key.seq;
+  return lane != lanes_.end() && holds(lane->second.heard, key.seq);
 }
 
 std::size_t KeyIndex::intervals() const {
   std::size_t count = 0;
-  for (const auto& [lane, intervals] : lanes_) count += intervals.size();
+  for (const auto& [lane, row] : lanes_) count += row.heard.size();
   return count;
 }
 
 std::vector<KeyIndex::Row> KeyIndex::rows() const {
   std::vector<Row> rows;
   rows.reserve(lanes_.size());
-  for (const auto& [lane, intervals] : lanes_) rows.push_back({lane.device, lane.lane, intervals});
+  for (const auto& [lane, row] : lanes_) {
+    rows.push_back(row);
+    rows.back().device = lane.device;
+    rows.back().lane = lane.lane;
+  }
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
     return std::tie(a.device, a.lane) < std::tie(b.device, b.lane);
   });
@@ -59,7 +99,10 @@ std::vector<KeyIndex::Row> KeyIndex::rows() const {
 
 KeyIndex KeyIndex::from(std::vector<Row> rows) {
   KeyIndex index;
-  for (auto& row : rows) index.lanes_[{row.device, row.lane}] = std::move(row.intervals);
+  for (auto& row : rows) {
+    const Lane lane{row.device, row.lane};
+    index.lanes_[lane] = std::move(row);
+  }
   return index;
 }
 

@@ -45,6 +45,8 @@ Lane::Lane(SavedLane saved)
     item.content = send.content;
     item.grade = send.grade;
     item.flags = send.flags | protocol::kSendRetry;
+    item.kept = true;
+    item.reported = (send.flags & protocol::kSendVoid) != 0;
     sends_.push_back(std::move(item));
   }
 }
@@ -115,7 +117,7 @@ std::optional<Lane::Report> Lane::on_ack(std::uint64_t seq, const std::string& i
   std::optional<Report> report;
   if (!item->reported) {
     report = Report{std::move(item->done),
-                    Sent{id, copies, seq, item->attempts, now - item->queued_at}};
+                    Sent{id, copies, seq, item->attempts, now - item->queued_at}, item->kept};
   }
   close(*item);
   return report;
@@ -138,7 +140,7 @@ std::optional<Lane::Report> Lane::on_error(std::uint64_t seq, const Error& error
   const bool taken = error.code == Errc::kSequenceReused;
   const bool refused_void = (item->flags & protocol::kSendVoid) != 0;
   std::optional<Report> report;
-  if (!item->reported) report = Report{std::move(item->done), error};
+  if (!item->reported) report = Report{std::move(item->done), error, item->kept};
   item->reported = true;
   if (taken || refused_void) {
     close(*item);
@@ -164,13 +166,22 @@ void Lane::start_after(std::uint64_t high) {
 }
 
 std::vector<SendDone> Lane::abandon() {
+  assert(on_wire_ == 0);
   std::vector<SendDone> out;
   for (auto& item : sends_) {
-    if (item.closed || item.reported) continue;
+    if (item.closed || item.reported || item.kept) continue;
     item.reported = true;
-    if (item.done) out.push_back(std::move(item.done));
+    item.flags |= protocol::kSendVoid;
+    item.body.clear();
+    out.push_back(std::move(item.done));
   }
+  while (!sends_.empty() && !sends_.back().kept && sends_.back().attempts == 0) sends_.pop_back();
   return out;
+}
+
+std::size_t Lane::unreported() const {
+  return static_cast<std::size_t>(std::count_if(
+      sends_.begin(), sends_.end(), [](const Item& i) { return !i.closed && !i.reported; }));
 }
 
 Instant Lane::wake_at() const { return going_back_ && on_wire_ == 0 ? retry_at_ : kNever; }

@@ -46,11 +46,13 @@ class Lane {
     bool on_wire = false;
     bool closed = false;    // Acknowledged ahead of an open one.
     bool reported = false;
+    bool kept = false;      // From an earlier run, so nobody waits for it here.
   };
-  // A result for the caller of the send; the lane is done with it.
+  // What became of a send; the lane is done with it.
   struct Report {
     SendDone done;
     Result<Sent> result;
+    bool kept = false;
   };
   struct Write {
     std::uint64_t seq = 0;
@@ -73,7 +75,9 @@ class Lane {
   void on_disconnect();
   // The cluster knows numbers up to `high`. REQUIRES: !known().
   void start_after(std::uint64_t high);
-  // Takes every open send that was not reported: the device gives up.
+  // Gives up what this run queued and nobody was told about: numbers that no node ever saw are
+  // taken back, others are closed by a void when there is a session again. What an earlier run left
+  // stays. REQUIRES: nothing on the wire.
   std::vector<SendDone> abandon();
 
   void raise_floor(const std::string& id) {
@@ -85,6 +89,8 @@ class Lane {
   [[nodiscard]] std::uint64_t acked() const { return acked_; }
   [[nodiscard]] bool known() const { return known_; }
   [[nodiscard]] std::size_t open() const { return sends_.size(); }
+  [[nodiscard]] std::size_t unreported() const;
+  [[nodiscard]] unsigned failures() const { return failures_; }
   [[nodiscard]] std::size_t on_wire() const { return on_wire_; }
   // While going back with all answers in: when to ask next() again. kNever otherwise.
   [[nodiscard]] Instant wake_at() const;
@@ -104,7 +110,7 @@ class Lane {
   std::size_t on_wire_ = 0;
   bool going_back_ = false;
   Instant retry_at_{};
-  unsigned failures_ = 0;      // Refusals since the last ack.
+  unsigned failures_ = 0;      // Rounds refused since the last ack.
 };
 
 // True when the same request may be accepted later or elsewhere.

@@ -52,9 +52,7 @@ struct ClientState {
   std::vector<SavedCursor> cursors;
   std::vector<SavedLane> lanes;
   std::vector<KeyIndex::Row> seen;
-  std::vector<KeyIndex::Row> voids;
-  MSGPACK_DEFINE_ARRAY(format, user, device, token, lineage, lanes_known, cursors, lanes, seen,
-                       voids)
+  MSGPACK_DEFINE_ARRAY(format, user, device, token, lineage, lanes_known, cursors, lanes, seen)
 };
 
 }  // namespace starling::node

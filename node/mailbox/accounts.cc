@@ -7,6 +7,7 @@ using overlay::Task;
 
 namespace {
 constexpr View kRefused = "wrong user name or password";
+constexpr int kChangeTries = 5;
 }
 
 Accounts::Accounts(ClusterView& view, Names& names, Forwarder& forwarder, const Identity& identity,
@@ -33,11 +34,19 @@ Task<Status> Accounts::create(std::string user, std::string password) {
 }
 
 Task<Result<AccountValue>> Accounts::find(std::string user) {
+  auto reading = read(std::move(user));
+  CO_TRY_ASSIGN(Stamped found, co_await reading);
+  co_return std::move(found.value);
+}
+
+Task<Result<Accounts::Stamped>> Accounts::read(std::string user) {
   CO_TRY(check_address(user));
   auto reading = read_registers(view_, forwarder_, mailbox_of(user), kAccountKey, "", 1);
   CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
   if (found.items.empty()) co_return Error{Errc::kNotFound, "there is no user " + user};
-  co_return unpack<AccountValue>(found.items.front().value.data);
+  const auto& item = found.items.front();
+  CO_TRY_ASSIGN(AccountValue value, unpack<AccountValue>(item.value.data));
+  co_return Stamped{std::move(value), item.stamp};
 }
 
 Task<Result<Accounts::Login>> Accounts::log_in(std::string user, std::string device,
@@ -88,34 +97,48 @@ Result<Accounts::Login> Accounts::make_token(const std::string& user, const std:
 
 Task<Status> Accounts::set_password(std::string user, std::string password) {
   auto hashing = hash(std::move(password));
-  CO_TRY_ASSIGN(std::string hashed, co_await hashing);
-  // Read after the slow part, so that what an operator changed meanwhile is not undone.
-  auto finding = find(user);
-  CO_TRY_ASSIGN(AccountValue account, co_await finding);
-  account.password_hash = std::move(hashed);
-  ++account.epoch;
-  auto writing = write(std::move(user), std::move(account));
-  auto written = co_await writing;
-  co_return written;
+  CO_TRY_ASSIGN(const std::string hashed, co_await hashing);
+  auto changing = change(std::move(user), [&hashed](AccountValue& account) {
+    account.password_hash = hashed;
+    ++account.epoch;
+  });
+  auto changed = co_await changing;
+  co_return changed;
 }
 
 Task<Status> Accounts::set_disabled(std::string user, bool disabled) {
-  auto finding = find(user);
-  CO_TRY_ASSIGN(AccountValue account, co_await finding);
-  if (account.disabled == disabled) co_return ok_status();
-  account.disabled = disabled;
-  ++account.epoch;
-  auto writing = write(std::move(user), std::move(account));
-  auto written = co_await writing;
+  auto changing = change(std::move(user), [disabled](AccountValue& account) {
+    if (account.disabled == disabled) return;
+    account.disabled = disabled;
+    ++account.epoch;
+  });
+  auto changed = co_await changing;
+  co_return changed;
+}
+
+// A password change must not undo a disabling that it did not see.
+Task<Status> Accounts::change(std::string user, std::function<void(AccountValue&)> change) {
+  Status written = ok_status();
+  for (int attempt = 0; attempt < kChangeTries; ++attempt) {
+    auto reading = read(user);
+    CO_TRY_ASSIGN(Stamped account, co_await reading);
+    const std::uint64_t epoch = account.value.epoch;
+    change(account.value);
+    if (account.value.epoch == epoch) co_return ok_status();  // As it is already.
+    auto writing = write(user, std::move(account));
+    written = co_await writing;
+    if (written || written.code() != Errc::kExists) break;
+  }
   co_return written;
 }
 
-Task<Status> Accounts::write(std::string user, AccountValue value) {
+Task<Status> Accounts::write(std::string user, Stamped next) {
   WriteRegisterRequest request;
   request.mailbox = mailbox_of(user);
   request.merge = static_cast<std::uint8_t>(storage::MergeKind::kLww);
   request.key = Bytes(kAccountKey);
-  request.value.data = pack(value);
+  request.value.data = pack(next.value);
+  request.expected = next.stamp;
   auto [done, future] = Completer<Status>::make(view_.loop);
   forwarder_.write_register(std::move(request), kForwardDeadline,
                             [done = std::move(done)](Status status) mutable {

@@ -40,10 +40,17 @@ class Accounts {
   overlay::Task<Result<AccountValue>> find(std::string user);
 
  private:
+  struct Stamped {
+    AccountValue value;
+    EntryId stamp;
+  };
+  overlay::Task<Result<Stamped>> read(std::string user);
+  // Reads, lets `change` make the next value, and writes it, again when somebody else was faster.
+  overlay::Task<Status> change(std::string user, std::function<void(AccountValue&)> change);
   [[nodiscard]] Status may_hash() const;
   overlay::Task<Result<std::string>> hash(std::string password);
   overlay::Task<Status> verify(std::string password, std::string hash);
-  overlay::Task<Status> write(std::string user, AccountValue value);
+  overlay::Task<Status> write(std::string user, Stamped next);
   Result<Login> make_token(const std::string& user, const std::string& device, std::uint64_t epoch,
                            std::int64_t life_ms);
 

@@ -51,6 +51,9 @@ void CatchUp::serve() {
     auto range = view_.store.read_writer(request->partition, request->writer, request->from,
                                          kFetchBytesMax);
     if (!range) return reply(range.error());
+    if (range->to < range->from) {
+      range = held_for_others(request->partition, request->writer, request->from);
+    }
     reply(pack(*range));
   });
   view_.rpc.serve(Method::kHold, overlay::Access::kMembers,
@@ -114,6 +117,19 @@ std::vector<PartitionId> CatchUp::ours() const {
   return shared;
 }
 
+bool CatchUp::enough_answered(const std::set<NodeId>& answered) const {
+  const auto& ring = view_.ring();
+  const std::size_t least = ring.version().owner_count() - ring.w() + 1;
+  for (const auto partition : ours()) {
+    std::size_t owners = 0;
+    for (const auto& owner : ring.owners(partition)) {
+      owners += owner == view_.self || answered.contains(owner) ? 1 : 0;
+    }
+    if (owners < least) return false;
+  }
+  return true;
+}
+
 // Anti-entropy for as long as we live; while catching up without a rest.
 Task<Done> CatchUp::run() {
   overlay::Timer timer;
@@ -125,14 +141,14 @@ Task<Done> CatchUp::run() {
     if (view_.catching_up) {
       seen_returns = returns_;
       bool covered = true;
+      std::set<NodeId> answered;
       for (const auto& peer : peers()) {
         auto comparing = round(peer);
         auto missing = co_await comparing;
+        if (missing) answered.insert(peer);
         if (!missing && view_.alive(peer)) covered = false;
       }
-      // Alone we cannot know what we missed; and alone, below W, nothing can be acknowledged either.
-      const bool enough = peers().size() + 1 >= view_.ring().w();
-      if (covered && enough && seen_returns == returns_) {
+      if (covered && enough_answered(answered) && seen_returns == returns_) {
         view_.catching_up = false;
         if (on_catching_up) on_catching_up(false);
         view_.log.info("caught up", {{"peers", peers().size()}});
@@ -256,15 +272,18 @@ Task<Status> CatchUp::install() {
   for (int turn = 0; turn < kInstallTurnsMax; ++turn) {
     std::size_t missing = 0;
     bool all_answered = true;
+    std::set<NodeId> answered;
     for (const auto& peer : peers()) {
       auto comparing = round(peer);
       auto found = co_await comparing;
       if (!found) all_answered = false;
-      if (found) missing += *found;
+      if (!found) continue;
+      answered.insert(peer);
+      missing += *found;
     }
     // A round ends when we cover what the peer had at its beginning. Under constant writing a little is
     // always on its way; who turns owner catches up once more before it serves.
-    if (all_answered && !peers().empty() && (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
+    if (all_answered && enough_answered(answered) && (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
       co_return ok_status();
     }
     co_await overlay::sleep(view_.loop, kRetryEvery, timer);

@@ -32,6 +32,8 @@ class CatchUp {
   // We were away: do as after a start.
   void fall_behind();
   std::function<void(bool)> on_catching_up;  // Tells the others.
+  // Runs that we hold without being an owner (stand_in.h). REQUIRED.
+  std::function<storage::RangeStatement(PartitionId, WriterId, std::uint64_t from)> held_for_others;
 
   // Fetches what `peer` has of `writer` beyond what we hold, in the background, once at a time.
   void fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer);
@@ -59,6 +61,8 @@ class CatchUp {
   void serve();
   [[nodiscard]] std::vector<PartitionId> ours() const;  // Owned, or to be.
   [[nodiscard]] std::vector<NodeId> peers() const;
+  // Of each partition, did N-W+1 owners answer, so that every acknowledged change was met (hazards F32)?
+  [[nodiscard]] bool enough_answered(const std::set<NodeId>& answered) const;
 
   ClusterView& view_;
   std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.

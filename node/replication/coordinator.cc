@@ -121,8 +121,8 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
     return Error{Errc::kUnavailable, "this node's clock is off, so it does not coordinate"};
   }
   if (view_.read_only) return Error{Errc::kFull, "no disk space left on this node; it is read-only"};
-  if (quorum && view_.reachable_owners(partition) < view_.ring().w()) {
-    return Error{Errc::kUnavailable, "fewer owners reachable than copies needed; kept pending by you, "
+  if (quorum && view_.reachable_owners(partition) + view_.stand_ins(partition).size() < view_.ring().w()) {
+    return Error{Errc::kUnavailable, "fewer nodes reachable than copies needed; kept pending by you, "
                                      "accepted again when they return"};
   }
   if (view_.store.stats().pending > kPendingChangesMax) {

@@ -135,6 +135,10 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   if (auto valid = check(request); !valid) return done(valid);
   const PartitionId partition = view_.store.partition_of(request.mailbox);
   if (auto may = may_store(partition, request.flags, true); !may) return done(may);
+  const auto present = view_.store.find_register(request.mailbox, request.key);
+  if (!request.expected.is_zero() && present && present->stamp != request.expected) {
+    return done(Error{Errc::kExists, "somebody else changed it in the same moment; try again"});
+  }
   storage::ChangeView change;
   change.kind = ChangeKind::kRegister;
   change.mailbox = request.mailbox;
@@ -149,12 +153,12 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
     auto wanted = unpack<storage::MemberValue>(value);
     if (!wanted) return done(wanted.error());
     wanted->generation = 1;
-    if (auto now = view_.store.find_register(request.mailbox, request.key)) {
-      if (auto present = unpack<storage::MemberValue>(now->value)) {
+    if (present) {
+      if (auto member = unpack<storage::MemberValue>(present->value)) {
         // Only a re-add raises the generation (invariant 5).
-        wanted->generation = present->generation + (present->removed && !wanted->removed ? 1 : 0);
+        wanted->generation = member->generation + (member->removed && !wanted->removed ? 1 : 0);
         // To add a member again does not take its role away.
-        if (!present->removed) wanted->role = std::max(wanted->role, present->role);
+        if (!member->removed) wanted->role = std::max(wanted->role, member->role);
       }
     }
     value = pack(*wanted);

@@ -48,6 +48,21 @@ struct Replicated {
   MSGPACK_DEFINE_ARRAY(ring, writer, items)
 };
 
+// kHint (notice): a Replicate for a node that is no owner, which holds it until the owners have it.
+// kHinted (notice): "of the writer of yours I have synced from..to".
+struct Hinted {
+  struct Item {
+    PartitionId partition;
+    std::uint64_t from = 0;
+    std::uint64_t to = 0;
+    MSGPACK_DEFINE_ARRAY(partition, from, to)
+  };
+  RingNumber ring;
+  WriterId writer;
+  std::vector<Item> items;
+  MSGPACK_DEFINE_ARRAY(ring, writer, items)
+};
+
 // kCompare: digests of our vectors; the answer has the vectors that differ.
 struct CompareRequest {
   struct Item {
@@ -144,7 +159,9 @@ struct WriteRegisterRequest {
   // For kMember writes by an operator or a moderator: the coordinator reads the present value, keeps or
   // raises the generation, and writes the new one.
   bool member_change = false;
-  MSGPACK_DEFINE_ARRAY(ring, mailbox, merge, stamp, key, value, flags, member_change)
+  // Not zero: the stamp that the value was derived from. kExists when the register has another by now.
+  EntryId expected;
+  MSGPACK_DEFINE_ARRAY(ring, mailbox, merge, stamp, key, value, flags, member_change, expected)
 };
 
 // kReadRegisters: registers of a mailbox whose key begins with `prefix`, after `after`.

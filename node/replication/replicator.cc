@@ -17,14 +17,20 @@ Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std
   view_.rpc.on_notice(Method::kReplicated, [this](const NodeId& from, View body) {
     if (auto message = unpack<Replicated>(body)) received_ack(from, *message);
   });
+  view_.rpc.on_notice(Method::kHinted, [this](const NodeId& from, View body) {
+    if (auto message = unpack<Hinted>(body)) received_hint(from, *message);
+  });
   tick();
 }
 
 void Replicator::send(const storage::Appended& appended) {
   for (const auto& owner : view_.ring().owners(appended.partition)) {
     if (owner != view_.self && view_.alive(owner)) {
-      queue(owner, appended.partition, appended.dot.n, appended.bytes);
+      queue({owner}, appended.partition, appended.dot.n, appended.bytes);
     }
+  }
+  for (const auto& node : view_.stand_ins(appended.partition)) {
+    queue({node, true}, appended.partition, appended.dot.n, appended.bytes);
   }
 }
 
@@ -45,7 +51,7 @@ void Replicator::set_settled(PartitionId partition, std::uint64_t n) {
   progress_[partition].settled = n;
 }
 
-void Replicator::queue(const NodeId& peer, PartitionId partition, std::uint64_t n, Shared bytes) {
+void Replicator::queue(const Peer& peer, PartitionId partition, std::uint64_t n, Shared bytes) {
   outgoing_[peer].push_back({partition, n, std::move(bytes)});
   if (std::exchange(flush_queued_, true)) return;
   view_.loop.defer([this] { flush(); });
@@ -76,7 +82,7 @@ void Replicator::flush() {
         ++view_.counters.replicated_out;
       }
       for (auto& [partition, run] : runs) finished.push_back(std::move(run));
-      view_.rpc.notify(peer, Method::kReplicate,
+      view_.rpc.notify(peer.node, peer.stand_in ? Method::kHint : Method::kReplicate,
                        pack(Replicate{view_.ring().number(), view_.store.writer(),
                                       std::move(finished)}));
     }
@@ -166,6 +172,48 @@ void Replicator::on_synced(std::span<const storage::SyncedChange> changes) {
   }
 }
 
+void Replicator::received_hint(const NodeId& from, const Hinted& message) {
+  const WriterId own = view_.store.writer();
+  if (!view_.in_ring() || message.writer != own) return;
+  view_.heard_of_ring(from, message.ring);
+  const auto* member = view_.ring().member(from);
+  if (member == nullptr || member->gone()) return;
+  for (const auto& item : message.items) {
+    // Nobody can have synced what was never made.
+    if (item.from == 0 || item.from > item.to || item.to > view_.store.held(item.partition, own)) continue;
+    auto& progress = progress_[item.partition];
+    auto& segment = progress.hinted[from];
+    // It may hold several that are apart: what counts is the one at the end of what W owners have.
+    const std::uint64_t next = covered_by(item.partition, progress, view_.ring().w()) + 1;
+    const bool useful = item.from <= next;
+    if (useful || segment.from > next) segment = {item.from, item.to};
+    progress.acked[view_.self] = view_.store.synced(item.partition, own);
+    complete(item.partition, progress);
+  }
+}
+
+// The largest n of which 1..n is on W nodes (hazards F38): up to `base` on owners alone, behind it on the
+// owners that reach n and on the stand-ins whose segment begins no later than at base + 1.
+std::uint64_t Replicator::covered_with_stand_ins(PartitionId partition,
+                                                 const Progress& progress) const {
+  const std::size_t copies = view_.ring().w();
+  const std::uint64_t base = covered_by(partition, progress, copies);
+  if (progress.hinted.empty()) return base;
+  std::vector<std::uint64_t> ends;
+  for (const auto& owner : view_.ring().owners(partition)) {
+    const auto it = progress.acked.find(owner);
+    ends.push_back(it == progress.acked.end() ? 0 : it->second);
+  }
+  const std::uint64_t at_an_owner = *std::max_element(ends.begin(), ends.end());
+  for (const auto& [node, segment] : progress.hinted) {
+    const auto* member = view_.ring().member(node);
+    if (member == nullptr || member->gone() || view_.ring().is_owner(partition, node)) continue;
+    if (segment.from <= base + 1) ends.push_back(segment.to);
+  }
+  std::sort(ends.begin(), ends.end(), std::greater<>());
+  return ends.size() < copies ? base : std::max(base, std::min(ends[copies - 1], at_an_owner));
+}
+
 // The largest n that at least `copies` owners have synced.
 std::uint64_t Replicator::covered_by(PartitionId partition, const Progress& progress,
                                      std::size_t copies) const {
@@ -186,14 +234,17 @@ std::uint8_t Replicator::copies_of(PartitionId partition, const Progress& progre
     auto it = progress.acked.find(owner);
     if (it != progress.acked.end() && it->second >= n) ++copies;
   }
+  for (const auto& [node, segment] : progress.hinted) {
+    if (view_.ring().is_owner(partition, node)) continue;
+    if (segment.from <= n && n <= segment.to) ++copies;
+  }
   return copies;
 }
 
 void Replicator::complete(PartitionId partition, Progress& progress) {
   if (progress.quorum.empty() && progress.all.empty()) return;
   std::vector<std::pair<Done, std::uint8_t>> ready;
-  auto drain = [&](std::deque<Waiter>& waiters, std::size_t copies) {
-    const std::uint64_t covered = covered_by(partition, progress, copies);
+  auto drain = [&](std::deque<Waiter>& waiters, std::uint64_t covered) {
     while (!waiters.empty() && waiters.front().n <= covered) {
       ready.emplace_back(std::move(waiters.front().done),
                          copies_of(partition, progress, waiters.front().n));
@@ -201,8 +252,8 @@ void Replicator::complete(PartitionId partition, Progress& progress) {
       --waiters_;
     }
   };
-  drain(progress.quorum, view_.ring().w());
-  drain(progress.all, view_.ring().owners(partition).size());
+  drain(progress.quorum, covered_with_stand_ins(partition, progress));
+  drain(progress.all, covered_by(partition, progress, view_.ring().owners(partition).size()));
   if (progress.quorum.empty() && progress.all.empty()) waiting_.erase(partition);
   for (auto& [done, copies] : ready) done(copies);
 }
@@ -241,17 +292,26 @@ void Replicator::tick() {
 
 // From the last acknowledged n of each owner that lags, out of the log (so: what we have synced).
 void Replicator::resend(PartitionId partition, Progress& progress) {
-  const WriterId own = view_.store.writer();
   for (const auto& owner : view_.ring().owners(partition)) {
-    const auto acked = progress.acked[owner];
     if (owner == view_.self || !view_.alive(owner)) continue;
-    if (acked >= view_.store.synced(partition, own)) continue;
-    const auto range = view_.store.read_writer(partition, own, acked + 1, kReplicateBytesMax / 4);
-    if (!range) continue;
-    ++view_.counters.retransmits;
-    for (const auto& item : range->live) {
-      queue(owner, partition, item.n, std::make_shared<const Bytes>(item.change.data));
-    }
+    resend_to({owner}, partition, progress.acked[owner] + 1);
+  }
+  const std::uint64_t next = covered_by(partition, progress, view_.ring().w()) + 1;
+  for (const auto& node : view_.stand_ins(partition)) {
+    const auto& segment = progress.hinted[node];
+    const bool joins = segment.from != 0 && segment.from <= next && segment.to >= next;
+    resend_to({node, true}, partition, joins ? segment.to + 1 : next);
+  }
+}
+
+void Replicator::resend_to(const Peer& peer, PartitionId partition, std::uint64_t from) {
+  const WriterId own = view_.store.writer();
+  if (from > view_.store.synced(partition, own)) return;
+  const auto range = view_.store.read_writer(partition, own, from, kReplicateBytesMax / 4);
+  if (!range) return;
+  ++view_.counters.retransmits;
+  for (const auto& item : range->live) {
+    queue(peer, partition, item.n, std::make_shared<const Bytes>(item.change.data));
   }
 }
 

@@ -5,8 +5,11 @@
 // change counts as replicated when W owners of the current ring version cover it, so 1..n are too (F38).
 // What gets lost on the way is sent again from the last acknowledged n, or fetched by the receiver
 // when it sees a gap: backlog and live traffic are one stream.
+// While fewer than W owners are reachable, stand-ins get the changes too, from the first that is not on W
+// nodes; a stand-in's segment counts for what it covers from there on without a hole.
 // Invariants: (1) a copy counts only when synced, ours included; (2) waiters of a partition complete in
-// order of n; (3) only owners in the ring version of the moment count.
+// order of n; (3) only owners in the ring version of the moment count, and, for a quorum that they cannot make, members
+// of it as stand-ins.
 // Thread: one loop.
 #pragma once
 
@@ -51,8 +54,13 @@ class Replicator {
     Instant since;
     Done done;
   };
+  struct Segment {
+    std::uint64_t from = 0;
+    std::uint64_t to = 0;
+  };
   struct Progress {
     std::map<NodeId, std::uint64_t> acked;  // Of our current writer, by owner; ourselves included.
+    std::map<NodeId, Segment> hinted;       // The same, by stand-in.
     std::deque<Waiter> quorum;              // Ascending n.
     std::deque<Waiter> all;
     std::uint64_t settled = 0;
@@ -64,24 +72,33 @@ class Replicator {
     Shared bytes;
   };
 
-  void queue(const NodeId& peer, PartitionId partition, std::uint64_t n, Shared bytes);
+  struct Peer {
+    NodeId node;
+    bool stand_in = false;
+    friend auto operator<=>(const Peer&, const Peer&) = default;
+  };
+
+  void queue(const Peer& peer, PartitionId partition, std::uint64_t n, Shared bytes);
   void flush();
+  void received_hint(const NodeId& from, const Hinted& message);
   void acknowledge(const NodeId& peer, PartitionId partition, WriterId writer, std::uint64_t n);
   void receive(const NodeId& from, const Replicate& message);
   void receive_run(const NodeId& from, const Replicate& message, const Replicate::Run& run);
   void received_ack(const NodeId& from, const Replicated& message);
   void complete(PartitionId partition, Progress& progress);
   std::uint64_t covered_by(PartitionId partition, const Progress& progress, std::size_t copies) const;
+  std::uint64_t covered_with_stand_ins(PartitionId partition, const Progress& progress) const;
   std::uint8_t copies_of(PartitionId partition, const Progress& progress, std::uint64_t n) const;
   void tick();
   void resend(PartitionId partition, Progress& progress);
+  void resend_to(const Peer& peer, PartitionId partition, std::uint64_t from);
 
   ClusterView& view_;
   Gap on_gap_;
   std::unordered_map<PartitionId, Progress> progress_;
   std::set<PartitionId> waiting_;                       // Partitions with waiters.
   std::size_t waiters_ = 0;
-  std::map<NodeId, std::vector<Outgoing>> outgoing_;    // Gathered in this turn.
+  std::map<Peer, std::vector<Outgoing>> outgoing_;      // Gathered in this turn.
   std::map<std::pair<NodeId, WriterId>, std::map<PartitionId, std::uint64_t>> acks_;
   std::map<WriterId, NodeId> homes_;                    // Writer -> the node that runs it.
   bool flush_queued_ = false;

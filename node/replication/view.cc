@@ -31,6 +31,23 @@ std::size_t ClusterView::reachable_owners(PartitionId partition) const {
   return count;
 }
 
+std::vector<NodeId> ClusterView::stand_ins(PartitionId partition) const {
+  const std::size_t reachable = reachable_owners(partition);
+  if (reachable >= ring().w()) return {};
+  std::vector<std::pair<std::size_t, NodeId>> ranked;
+  for (const auto& member : ring().members()) {
+    if (!member.votes() || ring().is_owner(partition, member.id) || !alive(member.id)) continue;
+    if (behind(member.id)) continue;  // No disk space, or not sure of what it has.
+    ranked.emplace_back(std::hash<std::string>{}(Bytes(member.id.view()) + std::to_string(partition.value)),
+                        member.id);
+  }
+  std::sort(ranked.rbegin(), ranked.rend());
+  ranked.resize(std::min(ranked.size(), ring().w() - reachable));
+  std::vector<NodeId> nodes;
+  for (const auto& [rank, node] : ranked) nodes.push_back(node);
+  return nodes;
+}
+
 bool ClusterView::coordinates(PartitionId partition) const {
   return is_owner(partition) && candidates(partition).front() == self;
 }

@@ -41,6 +41,8 @@ struct NodeCounters {
   std::uint64_t replicated_out = 0;  // Changes sent to other owners.
   std::uint64_t replicated_in = 0;
   std::uint64_t retransmits = 0;
+  std::uint64_t hints_held = 0;      // Changes taken as a stand-in.
+  std::uint64_t hints_home = 0;      // Segments that an owner said it has.
   std::uint64_t fetches = 0;
   std::uint64_t fetched_changes = 0;
   std::uint64_t pushes = 0;          // Changes pushed to followers.
@@ -121,6 +123,9 @@ class ClusterView {
   // Owners in the order a request should try them: reachable and caught up, reachable, the rest.
   [[nodiscard]] std::vector<NodeId> candidates(PartitionId partition) const;
   [[nodiscard]] std::size_t reachable_owners(PartitionId partition) const;
+  // Who holds copies while fewer than W owners are reachable: that many other members as are missing, in
+  // the same order everywhere. Empty otherwise.
+  [[nodiscard]] std::vector<NodeId> stand_ins(PartitionId partition) const;
   [[nodiscard]] bool coordinates(PartitionId partition) const;
 
  private:

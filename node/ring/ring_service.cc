@@ -15,7 +15,6 @@ namespace {
 
 constexpr View kRingKey = "ring";
 constexpr View kRingInstances = "ring";  // overlay::next_instance
-constexpr View kUsedInvites = "invite/";
 constexpr Duration kAskDeadline = 3s;
 constexpr Duration kJoinDeadline = 15s;
 constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
@@ -114,10 +113,25 @@ void RingService::serve() {
   });
 }
 
+// `peer` when it is a member as far as we know, else a member that seems alive.
+std::optional<NodeId> RingService::trusted(const NodeId& peer) {
+  if (!view_.in_ring()) return std::nullopt;
+  std::vector<NodeId> members;
+  for (const auto& member : view_.ring().version().members) {
+    if (member.gone() || member.id == view_.self) continue;
+    if (member.id == peer) return peer;
+    if (view_.alive(member.id)) members.push_back(member.id);
+  }
+  if (members.empty()) return std::nullopt;
+  return members[view_.random.below(members.size())];
+}
+
 void RingService::fetch(const NodeId& peer) {
-  if (!fetching_.insert(peer).second) return;
-  view_.rpc.call(peer, Method::kRingGet, Bytes(), kAskDeadline, [this, peer](Result<Bytes> body) {
-    fetching_.erase(peer);
+  const auto member = trusted(peer);
+  if (!member || !fetching_.insert(*member).second) return;
+  view_.rpc.call(*member, Method::kRingGet, Bytes(), kAskDeadline,
+                 [this, member = *member](Result<Bytes> body) {
+    fetching_.erase(member);
     if (!body) return;
     auto answer = unpack<RingAnswer>(*body);
     if (!answer) return;
@@ -181,22 +195,21 @@ Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request)
                                       " ms and ours at " + std::to_string(now) +
                                       " ms; set it right (NTP) and join again"};
   }
-  if (view_.ring().version().find(from) == nullptr) {
-    const Bytes used = Bytes(kUsedInvites) + Bytes(invite.id.view());
-    if (view_.store.get(Store::Family::kNode, used)) {
-      co_return Error{Errc::kDenied, "the token was used already; make another with `starling invite`"};
-    }
-    auto build = [key = request.key, zone = request.zone,
-                  weight = request.weight](const RingVersion& before) -> Result<RingVersion> {
+  // A joiner that did not hear the answer asks again.
+  const auto* known = view_.ring().version().find(from);
+  if (known == nullptr || known->gone()) {
+    const overlay::NewMember member{request.key, request.zone, request.weight, invite.id};
+    auto build = [member](const RingVersion& before) -> Result<RingVersion> {
       if (before.change != overlay::RingChange::kNone) {
         return Error{Errc::kOverloaded, "another change of the ring is under way; try again soon"};
       }
-      const overlay::NewMember member{key, zone, weight};
       return overlay::next_intent_join(before, {&member, 1});
     };
     auto changing = change(build);
-    CO_TRY(co_await changing);
-    view_.store.put(Store::Family::kNode, used, "1");
+    const auto changed = co_await changing;
+    // A rival's round may have decided our value, and told us before our own round could.
+    const auto* now_known = view_.ring().version().find(from);
+    if (!changed && (now_known == nullptr || now_known->gone())) co_return changed.error();
   }
   JoinReply answer{{overlay::encode(view_.ring().version())}, {}};
   if (seeds) answer.seeds = seeds();

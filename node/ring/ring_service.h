@@ -44,7 +44,8 @@ class RingService {
   using Build = std::function<Result<overlay::RingVersion>(const overlay::RingVersion&)>;
   overlay::Task<Status> change(Build build);
 
-  // Asks a member for its newest version.
+  // `peer` seems to know a newer version: asks it, or, when we do not know it as a member, one that we
+  // do. Holding the cluster secret is not enough to tell us who is in the ring.
   void fetch(const NodeId& peer);
 
   // The joiner's side: asks `seed` (a member already dialled) for admission, then adopts the answer.
@@ -61,6 +62,7 @@ class RingService {
   overlay::Task<Result<Bytes>> admit_checked(NodeId from, JoinRequest request);
   overlay::Task<Done> complete(overlay::Reply reply);
   void announce();
+  [[nodiscard]] std::optional<NodeId> trusted(const NodeId& peer);
   Status set(const overlay::RingVersion& version);
 
   ClusterView& view_;

@@ -313,8 +313,19 @@ void Session::lane(std::uint64_t number, View body) {
   auto request = unpack<protocol::LaneRequest>(body);
   if (!request) return refuse_and_close(number, request.error());
   if (auto address = check_address(request->to); !address) return refuse(number, address.error());
-  if (!begin_request(number)) return;
-  const MailboxId mailbox = mailbox_of(request->to);
+  if (begin_request(number)) scope_->spawn(find_lane(number, std::move(request->to)));
+}
+
+// A user who does not exist is told apart from one that nothing was sent to.
+Task<Done> Session::find_lane(std::uint64_t number, std::string to) {
+  if (to.front() == '@') {
+    auto finding = services_.accounts.find(to);
+    if (const auto account = co_await finding; !account) {
+      finish_request(number, account.error());
+      co_return Done{};
+    }
+  }
+  const MailboxId mailbox = mailbox_of(to);
   services_.forwarder.read(
       services_.view.store.partition_of(mailbox), Method::kLane,
       pack(LaneQuery{mailbox, device_, lane_to(mailbox)}), kReadDeadline,
@@ -330,6 +341,7 @@ void Session::lane(std::uint64_t number, View body) {
         message.high = answered->high;
         answer(message);
       });
+  co_return Done{};
 }
 
 }  // namespace starling::node

@@ -97,6 +97,7 @@ class Session final : public FeedSubscriber {
   void log_in(std::uint64_t number, View body);
   overlay::Task<Done> check_login(protocol::Login login);
   overlay::Task<Done> check_epoch();
+  overlay::Task<Done> find_lane(std::uint64_t request, std::string to);
   void revoke();
   void logged_in(const protocol::Login& login, const Accounts::Login& account);
   void send(std::uint64_t number, View body);

@@ -172,7 +172,6 @@ void Session::on_change(const MailboxId& mailbox, const Delivery& delivery) {
   auto it = tails_.find(mailbox);
   if (it == tails_.end() || it->second.state != TailState::kLive || closed_) return;
   Tail& tail = it->second;
-  if (tail.vector.covers(delivery.dot)) return;
   const bool gap = delivery.change.prev > tail.vector.get(delivery.dot.writer);
   if (gap || door_full()) {
     // Behind: fall back to reading from our own vector, at nobody else's cost.
@@ -187,14 +186,14 @@ void Session::on_change(const MailboxId& mailbox, const Delivery& delivery) {
 
 // Raises the vector and sends what is for the device.
 void Session::deliver(Tail& tail, const Delivery& delivery) {
-  if (tail.vector.covers(delivery.dot)) return;
+  // Even when the cursor covers it: a forged one must not hide that the account was disabled.
+  const bool is_register = delivery.change.kind == ChangeKind::kRegister;
+  if (is_register && delivery.change.mailbox == mailbox_) apply_register(delivery.change.reg);
+  if (closed_ || tail.vector.covers(delivery.dot)) return;
   tail.vector.raise(delivery.dot.writer, delivery.dot.n);
-  if (delivery.change.kind != ChangeKind::kRegister) {
-    ++services_.view.counters.deliveries;
-    door_.write(delivery.frame());
-  } else if (delivery.change.mailbox == mailbox_) {
-    apply_register(delivery.change.reg);
-  }
+  if (is_register) return;
+  ++services_.view.counters.deliveries;
+  door_.write(delivery.frame());
 }
 
 void Session::apply_register(const storage::RegisterView& reg) {

@@ -1,5 +1,6 @@
 #include "crypto/noise.h"
 
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -78,14 +79,15 @@ void run_vector(const nlohmann::json& vector) {
 TEST(Noise, MatchesThePublishedVectors) {
   const auto vectors = load_vectors("noise_cacophony_subset.json");
   if (!vectors) GTEST_SKIP() << kNoVectors;
-  int count = 0;
+  std::set<std::string> proven;
   for (const auto& vector : vectors->is_array() ? *vectors : vectors->at("vectors")) {
     SCOPED_TRACE(vector.at("protocol_name").get<std::string>());
     ASSERT_TRUE(pattern_named(vector.at("protocol_name")).has_value());
     run_vector(vector);
-    ++count;
+    proven.insert(vector.at("protocol_name"));
   }
-  EXPECT_EQ(count, 4);
+  EXPECT_EQ(proven.size(), 4u);
+  EXPECT_TRUE(proven.contains("Noise_XXpsk3_25519_ChaChaPoly_BLAKE2b")) << "what links speak";
 }
 
 // Two nodes of one cluster with a fresh handshake between them.

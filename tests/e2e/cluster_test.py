@@ -155,11 +155,11 @@ class Cluster(Case):
         return self.starling("send", to, text, "--user", user, "--data", self.node(node), "--state",
                              self.dir / f"{user}-send", "--json", code=code)
 
-    def tail(self, user, count, client):
+    def tail(self, user, count, client, *words, state="tail"):
         """The next `count` messages that a device of `user` gets, as dictionaries."""
         tail = subprocess.Popen(
-            [STARLING, "tail", "--user", user, "--json", "--state", str(self.dir / f"{user}-tail"),
-             "--data", str(self.node(1)), "--client", client],
+            [STARLING, "tail", "--user", user, "--json", "--state", str(self.dir / f"{user}-{state}"),
+             "--data", str(self.node(1)), "--client", client, *words],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(), cwd=self.dir)
         watchdog = subprocess.Popen(["sh", "-c", f"sleep {SECONDS}; kill {tail.pid}"], start_new_session=True)
         try:
@@ -173,6 +173,103 @@ class Cluster(Case):
             tail.kill()
             tail.wait()
             tail.stdout.close()
+
+    def add_users(self, *names):
+        added = self.starling("user", "add", *names, "--generate", "--json", "--data", self.node(1))
+        return {user["name"]: user["password"] for user in json.loads(added.stdout)["results"]}
+
+    def test_a_refused_login_sends_nothing_now_or_later_and_leaves_no_file(self):
+        self.cluster("up", "1")
+        password = self.add_users("alice", "bob")["@alice"]
+        state = self.dir / "state"
+        at = ["--client", self.client_addresses()["node1"], "--user", "alice", "--state", state, "--data",
+              self.dir / "none"]
+        for words in (["send", "@bob", "never"], ["chat", "@bob"]):
+            refused = self.starling(*words, *at, "--password", "wrong", stdin="never\n", code=4)
+            self.assertIn("password", refused.stderr)
+            self.assertEqual(list(self.dir.glob("state*")), [], "a user that never logged in leaves no file")
+        self.starling("send", "@bob", "first", *at, "--password", password)
+        self.assertTrue(state.exists())
+        self.assertEqual([m["text"] for m in self.tail("@bob", 1, at[1])], ["first"])
+        history = self.starling("chat", "@bob", *at, stdin="/history\n").stdout
+        self.assertNotIn("never", history)
+        self.cluster("down", "--wipe")
+
+    def test_what_is_wrong_with_a_send_is_said_before_anything_is_sent(self):
+        unreachable = ["--client", "127.0.0.1:1", "--data", self.dir / "none", "--password", "x", "--state",
+                       self.dir / "s"]
+        as_alice = ["--user", "alice", *unreachable]
+        self.assertIn("--user", self.starling("send", "@bob", "x", *unreachable, code=2).stderr)
+        self.assertIn("nothing to send", self.starling("send", "@bob", *as_alice, code=2).stderr)
+        self.assertIn("nothing to send", self.starling("send", "@bob", "", *as_alice, code=2).stderr)
+        self.starling("send", "bob", "x", *as_alice, code=2)
+        gone = self.starling("send", "@bob", "x", *as_alice, "--timeout", 1, code=3)
+        self.assertIn("nothing was sent", gone.stderr)
+        self.assertIn("127.0.0.1:1", gone.stderr)
+        self.assertEqual(list(self.dir.glob("s*")), [])
+
+    def test_a_message_without_an_answer_goes_out_with_the_next_send_which_says_so(self):
+        self.cluster("up", "3")
+        self.add_users("alice", "bob")
+        self.cluster("stop", "3")
+        self.cluster("stop", "2")
+        kept = self.starling("send", "@bob", "one", "--user", "alice", "--data", self.node(1), "--state",
+                             self.dir / "s", "--timeout", 2, code=5)
+        self.assertIn("is kept", kept.stderr)
+        self.cluster("start", "2")
+        sent = self.starling("send", "@bob", "two", "--user", "alice", "--data", self.node(1), "--state",
+                             self.dir / "s")
+        self.assertIn("1 message kept from before", sent.stderr)
+        texts = [m["text"] for m in self.tail("@bob", 2, self.client_addresses()["node1"])]
+        self.assertEqual(texts, ["one", "two"])
+        self.cluster("down", "--wipe")
+
+    def test_a_piped_chat_talks_to_whom_it_is_told_and_ends_with_its_failures(self):
+        self.cluster("up", "1")
+        self.add_users("alice", "bob", "mallory")
+        self.send("@mallory", "@alice", "psst")
+        chat = ["chat", "--user", "alice", "--data", self.node(1), "--state", self.dir / "chat"]
+        said = self.starling(*chat, stdin="secret\n", code=1)
+        self.assertIn("to whom?", said.stdout)
+        said = self.starling(*chat, stdin="/to @bob\nhello\n")
+        self.assertNotIn("talking to @mallory", said.stdout)
+        self.assertIn("hello", said.stdout)
+        self.starling(*chat, "@nobody", stdin="hello\n", code=1)
+        self.starling(*chat, stdin="/create #ours\nin the group\n/who\n")
+        self.starling(*chat, stdin="/create #ours\n", code=1)
+        texts = [m["text"] for m in self.tail("@bob", 1, self.client_addresses()["node1"])]
+        self.assertEqual(texts, ["hello"])
+        self.cluster("down", "--wipe")
+
+    def test_tail_with_history_prints_each_message_once_and_refuses_whom_it_cannot_follow(self):
+        self.cluster("up", "1")
+        self.add_users("alice", "bob")
+        for text in ("one", "two", "three"):
+            self.send("@alice", "@bob", text)
+        address = self.client_addresses()["node1"]
+        # All of it unseen, then all of it seen.
+        for unseen in ("new", "new", "known"):
+            lines = self.tail("@bob", 3, address, "--from", "@alice", "--history", "3", state=unseen)
+            self.assertEqual([m["text"] for m in lines], ["one", "two", "three"])
+        self.send("@alice", "@bob", "four")
+        lines = self.tail("@bob", 2, address, "--from", "@alice", "--history", "2", state="known")
+        self.assertEqual([m["text"] for m in lines], ["three", "four"])
+
+        self.starling("group", "create", "others", "alice", "--data", self.node(1))
+        for whom in ("#nope", "#others", "@nope"):
+            refused = self.starling("tail", "--user", "bob", "--from", whom, "--data", self.node(1), "--state",
+                                    self.dir / "t", code=4 if whom == "#others" else 1)
+            self.assertIn(whom, refused.stderr)
+        self.cluster("down", "--wipe")
+
+    def test_wrong_words_are_answered_in_the_users_terms(self):
+        self.cluster("up", "1")
+        self.assertIn("minutes", self.starling("invite", "--expires", 0, "--data", self.node(1), code=2).stderr)
+        self.add_users("fay")
+        taken = self.starling("user", "add", "fay", "--generate", "--data", self.node(1), code=1)
+        self.assertEqual(taken.stderr.count("@fay"), 1)
+        self.assertIn("since its start", self.starling("status", "--data", self.node(1)).stdout)
+        self.cluster("down", "--wipe")
 
     def test_three_nodes_serve_users_through_a_crash(self):
         self.cluster("up", "3")

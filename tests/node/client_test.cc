@@ -1,107 +1,8 @@
 // Client against a FakeCluster, in virtual time: every fault of a connection and of a node.
-#include <gtest/gtest.h>
-
-#include "node/client/client.h"
-#include "tests/node/fake_cluster.h"
-#include "tests/sim/sim_network.h"
+#include "tests/node/client_fixture.h"
 
 namespace starling::node {
 namespace {
-
-using Fate = FakeCluster::Fate;
-using overlay::Endpoint;
-
-// Writes down everything a client says.
-struct Diary : ClientHandler {
-  std::vector<std::string> messages;
-  std::vector<std::string> backlog;
-  std::vector<std::string> voids;
-  std::vector<std::string> groups;
-  std::vector<Errc> troubles;
-  void on_entry(const protocol::EntryMessage& entry, bool live) override {
-    messages.push_back(entry.from + ">" + entry.to + " " + entry.body.data);
-    if (!live) backlog.push_back(entry.body.data);
-  }
-  void on_void(const protocol::EntryMessage& entry) override {
-    voids.push_back(std::to_string(entry.seq));
-  }
-  void on_joined(const std::string& group) override { groups.push_back("+" + group); }
-  void on_left(const std::string& group) override { groups.push_back("-" + group); }
-  void on_phase(ClientPhase, const Error* why) override {
-    if (why) troubles.push_back(why->code);
-  }
-};
-
-class ClientTest : public testing::Test {
- protected:
-  void SetUp() override {
-    servers_ = net_.attach(server_loop_, "10.0.0.1");
-    phones_ = net_.attach(client_loop_, "10.0.0.9");
-    for (std::uint16_t port : {7400, 7401}) {
-      doors_.push_back(cluster_.open_door(*servers_, {"10.0.0.1", port}));
-    }
-    for (const char* user : {"@a", "@b", "@c"}) cluster_.add_user(user, "secret");
-  }
-
-  struct Device {
-    Diary diary;
-    std::unique_ptr<Client> client;
-    std::vector<std::string> results;  // "body acked" or "body denied"
-    Client* operator->() { return client.get(); }
-  };
-  std::unique_ptr<Device> device(const std::string& user, const std::string& name = "phone",
-                                 std::optional<ClientState> state = {}) {
-    auto out = std::make_unique<Device>();
-    ClientOptions options = options_;
-    if (options.endpoints.empty()) options.endpoints = doors_;
-    options.password = "secret";
-    if (!state) {
-      state.emplace();
-      state->user = user;
-      state->device = name;
-    }
-    out->client = std::make_unique<Client>(client_loop_, *phones_, random_, options, *state,
-                                           out->diary);
-    client_loop_.enter([&] { out->client->start(); });
-    return out;
-  }
-  void send(Device& from, const std::string& to, const std::string& body) {
-    client_loop_.enter([&] {
-      const auto accepted = from->send(to, body, {}, [&from, body](Result<Sent> result) {
-        from.results.push_back(body +
-                               (result ? " acked" : " " + std::string(name(result.code()))));
-      });
-      ASSERT_TRUE(accepted.ok()) << accepted.error().text;
-    });
-  }
-  void send_numbers(Device& from, const std::string& to, int first, int last) {
-    for (int i = first; i <= last; ++i) send(from, to, std::to_string(i));
-  }
-  static std::vector<std::string> numbers(int last, const std::string& before = "",
-                                          const std::string& after = "") {
-    std::vector<std::string> out;
-    for (int i = 1; i <= last; ++i) out.push_back(before + std::to_string(i) + after);
-    return out;
-  }
-  bool until(const std::function<bool()>& done, Duration limit = 30s) {
-    return world_.run_until(done, limit);
-  }
-  bool ready(Device& d) {
-    return until([&] { return d->phase() == ClientPhase::kReady; });
-  }
-  void settle() { world_.run_for(3s); }
-
-  sim::World world_{1};
-  sim::SimNetwork net_{world_, {}};
-  sim::SimLoop server_loop_{world_, "server"};
-  sim::SimLoop client_loop_{world_, "client"};
-  std::unique_ptr<overlay::Transport> servers_;
-  std::unique_ptr<overlay::Transport> phones_;
-  FakeCluster cluster_{server_loop_};
-  std::vector<Endpoint> doors_;
-  ClientOptions options_;
-  SeededRandom random_{5};
-};
 
 TEST_F(ClientTest, MessagesReachTheOtherUserAndTheSendersOtherDevice) {
   auto a = device("@a"), tablet = device("@a", "tablet"), b = device("@b");
@@ -200,7 +101,7 @@ TEST_F(ClientTest, AFinalRefusalIsToldOnceAndLaterMessagesGoThrough) {
   std::sort(a->results.begin(), a->results.end());
   EXPECT_EQ(a->results, (std::vector<std::string>{"1 acked", "2 denied", "3 acked", "4 acked"}));
   EXPECT_EQ(cluster_.bodies("@b"), (std::vector<std::string>{"1", "3", "4"}));
-  EXPECT_EQ(b->diary.voids, (std::vector<std::string>{"2"}));
+  EXPECT_TRUE(b->diary.voids.empty()) << "it never had the one that was refused";
 }
 
 TEST_F(ClientTest, ASilentNodeDoesNotHangASend) {
@@ -279,30 +180,6 @@ TEST_F(ClientTest, WithOneAddressItFollowsTheAdviceOfTheDrainingNode) {
   EXPECT_EQ(a->client->phase(), ClientPhase::kReady);
 }
 
-TEST_F(ClientTest, TheSameMessageInAnotherCopyIsShownOnce) {
-  auto a = device("@a"), b = device("@b");
-  ASSERT_TRUE(ready(*a) && ready(*b));
-  send(*a, "@b", "x");
-  settle();
-  server_loop_.enter([&] { cluster_.deliver_again("@b"); });
-  settle();
-  EXPECT_EQ(b->diary.messages.size(), 1u);
-  EXPECT_EQ(b->client->stats().duplicates, 1u);
-}
-
-TEST_F(ClientTest, AVoidTakesBackAMessageOnEveryDevice) {
-  auto a = device("@a"), b = device("@b");
-  ASSERT_TRUE(ready(*a) && ready(*b));
-  send(*a, "@b", "x");
-  settle();
-  server_loop_.enter([&] { cluster_.deliver_void("@b"); });
-  settle();
-  EXPECT_EQ(b->diary.voids, (std::vector<std::string>{"1"}));
-  auto late = device("@b", "tablet");
-  settle();
-  EXPECT_EQ(late->diary.voids.size(), 1u);
-}
-
 TEST_F(ClientTest, AnotherLineageDropsTheCursorsAndKeepsEachMessageOnce) {
   auto a = device("@a"), b = device("@b");
   ASSERT_TRUE(ready(*a) && ready(*b));
@@ -316,16 +193,6 @@ TEST_F(ClientTest, AnotherLineageDropsTheCursorsAndKeepsEachMessageOnce) {
   EXPECT_EQ(b->diary.messages.size(), 1u) << "and shown once";
 }
 
-TEST_F(ClientTest, AWrongPasswordEndsItAndFailsWhatWaits) {
-  cluster_.add_user("@a", "another");
-  auto a = device("@a");
-  send(*a, "@b", "x");
-  settle();
-  EXPECT_EQ(a->client->phase(), ClientPhase::kFailed);
-  EXPECT_EQ(a->results, (std::vector<std::string>{"x unauthenticated"}));
-  EXPECT_EQ(cluster_.logins(), 0u);
-}
-
 TEST_F(ClientTest, ARefusedTokenFallsBackToThePassword) {
   auto a = device("@a");
   ASSERT_TRUE(ready(*a));
@@ -334,24 +201,6 @@ TEST_F(ClientTest, ARefusedTokenFallsBackToThePassword) {
   settle();
   EXPECT_EQ(a->client->phase(), ClientPhase::kReady);
   EXPECT_EQ(a->client->stats().connects, 2u);
-}
-
-TEST_F(ClientTest, ARestartedDeviceSendsWhatWasOpenUnderTheSameNumbers) {
-  cluster_.judge = [&](const protocol::Send& send, std::size_t) {
-    return FakeCluster::Verdict{send.seq == 2 ? Fate::kStoreAndForget : Fate::kServe, {}, 0};
-  };
-  auto a = device("@a");
-  ASSERT_TRUE(ready(*a));
-  send_numbers(*a, "@b", 1, 2);
-  world_.run_for(1s);
-  auto state = unpack<ClientState>(pack(a->client->state()));
-  a.reset();
-  cluster_.judge = {};
-  auto again = device("@a", "phone", *state);
-  send(*again, "@b", "3");
-  settle();
-  EXPECT_EQ(cluster_.bodies("@b"), numbers(3));
-  EXPECT_EQ(again->client->open_sends(), 0u);
 }
 
 TEST_F(ClientTest, ADeviceThatLostItsStateGoesOnAfterItsLastNumber) {

@@ -301,21 +301,9 @@ void FakeCluster::push(const std::string& mailbox, const Stored& stored) {
   }
 }
 
-void FakeCluster::deliver_again(const std::string& mailbox) {
-  auto entry = mailboxes_[mailbox].back().entry;
-  auto id = *parse_entry_id(entry.id);
-  id.writer = WriterId{kWriter - 1};
-  entry.id = to_text(id);
+void FakeCluster::deliver(const std::string& mailbox, protocol::EntryMessage entry) {
   entry.writer = kOtherWriter;
-  append(mailbox, entry);
-}
-
-void FakeCluster::deliver_void(const std::string& mailbox) {
-  auto entry = mailboxes_[mailbox].back().entry;
-  entry.writer = kOtherWriter;
-  entry.content = 0;
-  entry.body.data.clear();
-  append(mailbox, entry);
+  append(mailbox, std::move(entry));
 }
 
 void FakeCluster::on_history(Session& session, const protocol::HistoryRequest& message) {

@@ -59,11 +59,8 @@ class FakeCluster {
   std::uint32_t heartbeat_s = 30;
   LineageId lineage{};
   std::set<std::string> revoked_tokens;
-  // Delivers the last entry of `mailbox` once more, as another writer's copy with a smaller
-  // position.
-  void deliver_again(const std::string& mailbox);
-  // A void for the last entry of `mailbox`.
-  void deliver_void(const std::string& mailbox);
+  // Adds `entry` to `mailbox` as it is, as another writer's: a second copy, or a void.
+  void deliver(const std::string& mailbox, protocol::EntryMessage entry);
 
   [[nodiscard]] const std::vector<Stored>& mailbox(const std::string& address) const;
   [[nodiscard]] std::vector<std::string> bodies(const std::string& address) const;  // By position.

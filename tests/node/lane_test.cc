@@ -174,32 +174,97 @@ TEST(LaneOfALostState, WaitsForTheNumberToGoOnFrom) {
   EXPECT_EQ(lane.next(64, kStart)->seq, 42u);
 }
 
+// A device that gives up.
+TEST(LaneThatIsAbandoned, TakesBackWhatNoNodeSawAndVoidsTheRest) {
+  Lane lane("@b", true);
+  for (const char* body : {"sent", "next", "unsent"}) {
+    Lane::Item item;
+    item.body = body;
+    lane.push(std::move(item));
+  }
+  ASSERT_TRUE(lane.next(2, kStart) && lane.next(2, kStart));
+  lane.on_disconnect();
+  EXPECT_EQ(lane.abandon().size(), 3u);
+  ASSERT_EQ(lane.open(), 2u) << "a number that was sent is not given away";
+  EXPECT_EQ(lane.unreported(), 0u);
+  for (const auto& send : lane.save().sends) {
+    EXPECT_TRUE(send.flags & protocol::kSendVoid);
+    EXPECT_TRUE(send.body.data.empty());
+  }
+}
+
+TEST(LaneThatIsAbandoned, KeepsWhatAnEarlierRunLeft) {
+  Lane lane(SavedLane{"@b", 4, true, "", {{Blob{"old"}, 1, 0, 0}}});
+  Lane::Item item;
+  item.body = "new";
+  lane.push(std::move(item));
+  EXPECT_EQ(lane.abandon().size(), 1u);
+  ASSERT_EQ(lane.open(), 1u);
+  const auto next = lane.next(64, kStart);
+  ASSERT_TRUE(next);
+  EXPECT_EQ(next->item->body, "old");
+  EXPECT_EQ(next->seq, 5u);
+}
+
+const DeviceId kPhone = device_of(mailbox_of("@a"), "phone");
+
+EntryId id_at(std::uint64_t time) { return {time, WriterId{1}}; }
+
 TEST(KeyIndex, KnowsEveryKeyOnceInAnyOrderOfArrival) {
   KeyIndex index;
   SeededRandom random(3);
   std::vector<std::uint64_t> numbers;
   for (std::uint64_t n = 1; n <= 200; ++n) numbers.push_back(n);
   for (std::size_t i = numbers.size(); i > 1; --i) std::swap(numbers[i - 1], numbers[random.below(i)]);
-  const DeviceId device = device_of(mailbox_of("@a"), "phone");
   for (const auto n : numbers) {
-    EXPECT_FALSE(index.contains({device, 1, n}));
-    EXPECT_TRUE(index.insert({device, 1, n}));
-    EXPECT_TRUE(index.contains({device, 1, n}));
-    EXPECT_FALSE(index.insert({device, 1, n}));
+    EXPECT_FALSE(index.contains({kPhone, 1, n}));
+    EXPECT_EQ(index.hear({kPhone, 1, n}, id_at(n), false), Heard::kNew);
+    EXPECT_TRUE(index.contains({kPhone, 1, n}));
+    EXPECT_EQ(index.hear({kPhone, 1, n}, id_at(n), false), Heard::kKnown);
   }
   EXPECT_EQ(index.intervals(), 1u) << "neighbours join";
-  EXPECT_FALSE(index.contains({device, 2, 5})) << "another lane";
-  EXPECT_FALSE(index.contains({device, 1, 201}));
+  EXPECT_FALSE(index.contains({kPhone, 2, 5})) << "another lane";
+  EXPECT_FALSE(index.contains({kPhone, 1, 201}));
+}
+
+TEST(KeyIndex, TheSmallestIdIsThePosition) {
+  KeyIndex index;
+  EXPECT_EQ(index.hear({kPhone, 1, 1}, id_at(5), false), Heard::kNew);
+  EXPECT_EQ(index.hear({kPhone, 1, 1}, id_at(6), false), Heard::kKnown);
+  EXPECT_EQ(index.hear({kPhone, 1, 1}, id_at(3), false), Heard::kMoved);
+  EXPECT_EQ(index.hear({kPhone, 1, 1}, id_at(3), false), Heard::kKnown);
+  EXPECT_EQ(index.hear({kPhone, 1, 1}, id_at(4), false), Heard::kKnown);
+}
+
+TEST(KeyIndex, AVoidBeatsAContentWhicheverComesFirst) {
+  KeyIndex index;
+  EXPECT_EQ(index.hear({kPhone, 1, 1}, id_at(1), false), Heard::kNew);
+  EXPECT_EQ(index.hear({kPhone, 1, 1}, id_at(2), true), Heard::kVoided);
+  EXPECT_EQ(index.hear({kPhone, 1, 1}, id_at(3), true), Heard::kKnown);
+  EXPECT_EQ(index.hear({kPhone, 1, 1}, id_at(0), false), Heard::kKnown) << "it moves no more";
+  EXPECT_EQ(index.hear({kPhone, 1, 2}, id_at(4), true), Heard::kKnown) << "it was never shown";
+  EXPECT_EQ(index.hear({kPhone, 1, 2}, id_at(5), false), Heard::kKnown) << "and is not now";
+}
+
+TEST(KeyIndex, RemembersThePositionsOfTheNewestNumbersOnly) {
+  KeyIndex index;
+  for (std::uint64_t n = 1; n <= kLanePositionsMax + 1; ++n) {
+    index.hear({kPhone, 1, n}, id_at(2 * n), false);
+  }
+  EXPECT_EQ(index.rows().at(0).positions.size(), kLanePositionsMax);
+  EXPECT_EQ(index.hear({kPhone, 1, 1}, id_at(1), false), Heard::kKnown) << "it stays where it is";
+  EXPECT_EQ(index.hear({kPhone, 1, 2}, id_at(3), false), Heard::kMoved);
 }
 
 TEST(KeyIndex, IsTheSameAfterASaveAndALoad) {
   KeyIndex index;
-  const DeviceId device = device_of(mailbox_of("@a"), "phone");
-  for (const std::uint64_t n : {1, 2, 5, 6, 9}) index.insert({device, 1, n});
+  for (const std::uint64_t n : {1, 2, 5, 6, 9}) index.hear({kPhone, 1, n}, id_at(10 * n), n == 2);
   auto copy = KeyIndex::from(*unpack<std::vector<KeyIndex::Row>>(pack(index.rows())));
   EXPECT_EQ(copy.intervals(), 3u);
-  EXPECT_FALSE(copy.insert({device, 1, 5}));
-  EXPECT_TRUE(copy.insert({device, 1, 7}));
+  EXPECT_EQ(copy.hear({kPhone, 1, 2}, id_at(1), false), Heard::kKnown);
+  EXPECT_EQ(copy.hear({kPhone, 1, 5}, id_at(51), false), Heard::kKnown);
+  EXPECT_EQ(copy.hear({kPhone, 1, 5}, id_at(49), false), Heard::kMoved);
+  EXPECT_EQ(copy.hear({kPhone, 1, 7}, id_at(70), false), Heard::kNew);
 }
 
 }  // namespace

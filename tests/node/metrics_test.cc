@@ -26,23 +26,5 @@ TEST(Metrics, AreInPrometheusTextFormatInOrderOfNames) {
             "starling_sends_total 42\n");
 }
 
-TEST(Metrics, LatencyBucketsAreCumulativeAndTheirBoundsInclusive) {
-  LatencyBuckets buckets;
-  buckets.record(50us);
-  buckets.record(51us);
-  buckets.record(1ms);
-  buckets.record(11s);
-  MetricSink sink;
-  sink.latency("starling_ack_seconds", "Send to ack.", buckets);
-  const std::string text = sink.text();
-  const auto has = [&](const std::string& line) { return text.find(line + "\n") != std::string::npos; };
-  EXPECT_TRUE(has("starling_ack_seconds_count 4")) << text;
-  EXPECT_TRUE(has("starling_ack_seconds_bucket{le=\"0.0001\"} 2")) << text;
-  EXPECT_TRUE(has("starling_ack_seconds_bucket{le=\"0.001\"} 3")) << text;
-  EXPECT_TRUE(has("starling_ack_seconds_bucket{le=\"10\"} 3")) << text;
-  EXPECT_TRUE(has("starling_ack_seconds_bucket{le=\"+Inf\"} 4")) << text;
-  EXPECT_NE(text.find("_sum 11.00110"), std::string::npos) << text;
-}
-
 }  // namespace
 }  // namespace starling::node

@@ -1,6 +1,6 @@
 #include "overlay/links.h"
 
-#include <set>
+#include <map>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -40,7 +40,11 @@ class LinksTest : public testing::Test {
                  hello.writer.value = seed;
                  return hello;
                },
-               [&test](const NodeId& id, const PublicKey&) { return !test.joiners_.contains(id); },
+               [&test](const NodeId& id, const PublicKey&) {
+                 const auto it = test.standings_.find(id);
+                 return it == test.standings_.end() ? Standing::kMember : it->second;
+               },
+               [this](const NodeId& id) { strangers.push_back(id); },
                [this](const NodeId&, const Hello&) -> Status {
                  if (refuse) return Error{Errc::kForeign, "another lineage"};
                  return ok_status();
@@ -67,6 +71,7 @@ class LinksTest : public testing::Test {
     NodeId last_from;
     std::vector<Reply> held;
     std::vector<Bytes> notices;
+    std::vector<NodeId> strangers;
     int ups = 0;
     int downs = 0;
     Links links;
@@ -98,7 +103,7 @@ class LinksTest : public testing::Test {
   UvTransport transport_{loop_};
   Log log_;
   std::map<NodeId, Endpoint> addresses_;
-  std::set<NodeId> joiners_;
+  std::map<NodeId, Standing> standings_;
   std::vector<Result<Bytes>> results_;
 };
 
@@ -286,23 +291,35 @@ TEST_F(LinksTest, AgreesOnOneLinkWhenBothDialAddressesWithoutKnowingWhomTheyReac
 TEST_F(LinksTest, LetsAJoinerReachOnlyWhatIsServedForJoiners) {
   auto a = make(1);
   auto b = make(2);
-  joiners_.insert(a->id());
+  standings_[a->id()] = Standing::kUnknown;
   std::optional<Result<NodeId>> reached;
   a->links.dial(b->links.local(), 5s, [&](Result<NodeId> r) { reached = std::move(r); });
   ASSERT_TRUE(run_until(loop_, [&] { return reached.has_value(); }));
   ASSERT_TRUE(reached->ok());
   EXPECT_EQ(**reached, b->id());
   EXPECT_EQ(ask(*a, b->id(), Method::kJoin).value(), "welcome");
-  EXPECT_EQ(ask(*a, b->id(), Method::kAppend).code(), Errc::kDenied);
-  // It becomes a member while linked.
-  joiners_.clear();
+  // Not known is not refused for good: b may have the older ring version.
+  EXPECT_EQ(ask(*a, b->id(), Method::kAppend).code(), Errc::kStaleRing);
+  EXPECT_THAT(b->strangers, ElementsAre(a->id()));
+  EXPECT_TRUE(b->last_from.is_zero());
+  standings_.clear();
   EXPECT_TRUE(ask(*a, b->id(), Method::kAppend).ok());
+}
+
+TEST_F(LinksTest, TellsANodeThatIsGoneSoFromTheMomentItIs) {
+  auto a = make(1);
+  auto b = make(2);
+  EXPECT_TRUE(ask(*a, b->id(), Method::kAppend).ok());
+  standings_[a->id()] = Standing::kGone;
+  EXPECT_EQ(ask(*a, b->id(), Method::kAppend).code(), Errc::kDenied);
+  EXPECT_EQ(ask(*a, b->id(), Method::kJoin).value(), "welcome");
+  EXPECT_TRUE(b->strangers.empty());
 }
 
 TEST_F(LinksTest, ClosesOnANoticeFromANonMember) {
   auto a = make(1);
   auto b = make(2);
-  joiners_.insert(a->id());
+  standings_[a->id()] = Standing::kUnknown;
   a->links.notify(b->id(), Method::kPush, "let me in");
   ASSERT_TRUE(run_until(loop_, [&] { return a->downs == 1; }));
   EXPECT_TRUE(b->notices.empty());

@@ -1,4 +1,4 @@
-// Rings for tests: node i always has the same key and id.
+// Rings for tests: node i always has the same key, id and invite; node 0, the founder, has none.
 #pragma once
 
 #include <string>
@@ -12,8 +12,10 @@ namespace starling::overlay {
 
 inline NewMember test_member(std::uint32_t i, std::string zone = "",
                              std::uint32_t weight = kWeightDefault) {
-  NewMember out{{}, std::move(zone), weight};
-  for (std::size_t b = 0; b < 4; ++b) out.key.raw[b] = static_cast<std::uint8_t>(i >> (8 * b));
+  NewMember out{{}, std::move(zone), weight, {}};
+  for (std::size_t b = 0; b < 4; ++b) {
+    out.key.raw[b] = out.invite.raw[b] = static_cast<std::uint8_t>(i >> (8 * b));
+  }
   out.key.raw[31] = 1;
   return out;
 }

@@ -167,6 +167,28 @@ TEST(RingVersion, AnIdThatIsGoneDoesNotComeBack) {
             Errc::kExists);
 }
 
+TEST(RingVersion, AnInviteAdmitsOneNodeWhetherItStaysOrGoes) {
+  const auto by_invite_of = [](std::uint32_t node, std::uint32_t other) {
+    auto member = test_member(node);
+    member.invite = test_member(other).invite;
+    return std::vector<NewMember>{member};
+  };
+  const auto staying = test_ring(4);
+  for (const auto& before : {staying, must(next_complete(leaving(staying, {1}))),
+                             must(next_complete(removing(staying, {1})))}) {
+    const auto again = next_intent_join(before, by_invite_of(8, 1));
+    EXPECT_EQ(again.code(), Errc::kDenied);
+    EXPECT_NE(again.error().text.find("starling invite"), std::string::npos);
+  }
+  EXPECT_EQ(next_intent_join(staying, by_invite_of(8, 0)).code(), Errc::kInvalid) << "no invite";
+  auto twice = by_invite_of(8, 9);
+  twice.push_back(test_member(9));
+  EXPECT_EQ(next_intent_join(staying, twice).code(), Errc::kDenied);
+  // A join that was taken back admitted nobody.
+  const auto aborted = must(next_abort(joined(staying, {test_member(8)})));
+  EXPECT_TRUE(next_intent_join(aborted, by_invite_of(9, 8)).ok());
+}
+
 TEST(RingVersion, ForgetsTheOldestOfThoseThatAreGone) {
   auto version = test_ring(2);
   for (std::uint32_t i = 0; i < kRingGoneMembersMax + 2; ++i) {
@@ -218,6 +240,9 @@ TEST(RingVersion, OnlyALegalStepFollows) {
       [](auto& v) { member(v, 1).weight = 7; },
       [](auto& v) { member(v, 1).zone = "elsewhere"; },
       [](auto& v) { member(v, 1).since.value = 1; },
+      [](auto& v) { member(v, 1).invite = test_member(77).invite; },
+      [](auto& v) { member(v, 8).invite = test_member(1).invite; },
+      [](auto& v) { member(v, 8).invite = {}; },
   };
   for (std::size_t i = 0; i < extras.size(); ++i) {
     auto after = intent;
@@ -277,6 +302,7 @@ TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
       [](auto& v) { v.members[0].zone = std::string(33, 'a'); },
       [](auto& v) { v.members[0].state = static_cast<RingMemberState>(0); },
       [](auto& v) { v.members[0].state = static_cast<RingMemberState>(7); },
+      [](auto& v) { v.members[0].invite = v.members[1].invite; },
       [](auto& v) { v.members[0].since.value = 0; },
       [](auto& v) { v.members[0].since.value = v.number.value + 1; },
       [](auto& v) {
@@ -315,7 +341,7 @@ TEST(RingVersion, RefusesEveryCutAndSurvivesEveryFlippedByte) {
 TEST(RingVersion, TheLargestVersionFitsAPaxosValue) {
   RingMember member{test_id(0),      test_member(0).key, std::string(kZoneSizeMax, 'z'),
                     kWeightMax,      kWeightMax - 1,     RingMemberState::kRemoved,
-                    {kRingNumberMax}};
+                    {kRingNumberMax}, test_member(1).invite};
   EXPECT_LE(pack(member).size(), kRingMemberSizeMax);
 }
 

@@ -1,5 +1,8 @@
 #include "overlay/swim.h"
 
+#include <cstdlib>
+#include <limits>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -275,6 +278,20 @@ TEST(Swim, TheMedianClockShowsWhoseIsWrong) {
   SwimNet lone(2);
   lone.boot(0);
   EXPECT_FALSE(lone.swim(0).median_clock_offset(lone.now(), lone.wall_ms(0)).has_value());
+}
+
+TEST(Swim, AClockThatCannotBeIsAsFarOffAsOneCanBe) {
+  for (const auto clock : {std::numeric_limits<std::int64_t>::min(), std::int64_t{-1},
+                           std::numeric_limits<std::int64_t>::max()}) {
+    Joined net(2);
+    PushPull told = net.swim(1).push_pull(net.now(), net.wall_ms(1));
+    told.members.at(0).heartbeat.wall_ms = clock;
+    net.step(0, Swim::Merge{net.id(1), told});
+    const auto offset = net.swim(0).median_clock_offset(net.now(), net.wall_ms(0));
+    ASSERT_TRUE(offset.has_value());
+    EXPECT_EQ(*offset < 0, clock < 0) << clock;
+    EXPECT_GT(std::abs(*offset), 1'000'000'000) << clock;
+  }
 }
 
 TEST(Swim, PacketsStayUnderTheirLimitWhenAHundredJoinAtOnce) {

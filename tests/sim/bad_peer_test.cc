@@ -18,14 +18,6 @@ using overlay::Method;
 
 constexpr std::uint16_t number(Method method) { return static_cast<std::uint16_t>(method); }
 
-template <class T>
-::testing::AssertionResult refused(const Result<T>& result, Errc code) {
-  if (result.ok()) return ::testing::AssertionFailure() << "was accepted";
-  if (result.code() == code && !result.error().text.empty()) return ::testing::AssertionSuccess();
-  return ::testing::AssertionFailure()
-         << name(result.code()) << " (" << result.error().text << "), not " << name(code);
-}
-
 // One node with @alice, and a stranger that may hold the cluster's secret.
 class BadPeer : public ::testing::Test {
  protected:
@@ -175,7 +167,7 @@ TEST_F(BadPeer, WhoIsNoMemberReachesNothingButJoin) {
         Method::kFetch, Method::kHold, Method::kFindKey, Method::kAppend, Method::kWriteRegister,
         Method::kReadRegisters, Method::kFollow, Method::kRead, Method::kHistory, Method::kLane}) {
     for (const Bytes& body : {Bytes(), Bytes("\xc1"), pack(Bytes("x"))}) {
-      EXPECT_TRUE(refused(peer->call(number(method), body), Errc::kDenied)) << number(method);
+      EXPECT_TRUE(refused(peer->call(number(method), body), Errc::kStaleRing)) << number(method);
     }
   }
   for (const std::uint16_t method : {3, 60, 200, 255, 256, 4000, 65535}) {
@@ -188,6 +180,19 @@ TEST_F(BadPeer, WhoIsNoMemberReachesNothingButJoin) {
     noisy->notify(number(method), "\x90");
     EXPECT_TRUE(noisy->stream().wait_closed(5s)) << number(method);
   }
+  expect_unharmed();
+}
+
+// Whoever holds an invite could otherwise hand out a ring version of its own making.
+TEST_F(BadPeer, WhoIsNoMemberIsNotAskedForTheRing) {
+  auto peer = stranger();
+  auto newer = honest();
+  newer.hello.ring = RingNumber{1000};
+  ASSERT_TRUE(peer->link(keyring(), newer));
+  EXPECT_TRUE(refused(peer->call(number(Method::kRingGet), ""), Errc::kStaleRing));
+  world.run_for(5s);
+  EXPECT_TRUE(peer->call(number(Method::kPing), ""));
+  for (const auto method : peer->asked()) EXPECT_EQ(method, number(Method::kPing));
   expect_unharmed();
 }
 

@@ -2,6 +2,8 @@
 // start says what to do, and a cluster goes on without the node that cannot.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <rocksdb/db.h>
 
 #include "crypto/init.h"
@@ -15,18 +17,6 @@ namespace starling::sim {
 namespace {
 
 using node::Node;
-
-template <class T>
-::testing::AssertionResult refused(const Result<T>& result, Errc code,
-                                   const std::string& named = "") {
-  if (result.ok()) return ::testing::AssertionFailure() << "was accepted";
-  const auto& error = result.error();
-  if (error.code == code && error.text.find(named) != std::string::npos && !error.text.empty()) {
-    return ::testing::AssertionSuccess();
-  }
-  return ::testing::AssertionFailure() << name(error.code) << " (" << error.text << "), not "
-                                       << name(code) << " naming '" << named << "'";
-}
 
 // A host beside a cluster, on which a node is started with a configuration of the test's.
 class LoneHost {
@@ -174,7 +164,10 @@ TEST_F(BadStart, ANewerDiskFormatIsUnsupportedAndNamed) {
     ASSERT_TRUE(opened.ok()) << opened.ToString();
     Bytes value;
     BytesWriter(value).u64le(storage::kFormat + 7);
-    ASSERT_TRUE(db->Put({}, handles.back(), rocksdb::Slice(storage::kNodeFormat.data(),
+    const auto node = std::find_if(handles.begin(), handles.end(),
+                                   [](const auto* handle) { return handle->GetName() == "node"; });
+    ASSERT_NE(node, handles.end());
+    ASSERT_TRUE(db->Put({}, *node, rocksdb::Slice(storage::kNodeFormat.data(),
                                                            storage::kNodeFormat.size()),
                         value).ok());
     for (auto* handle : handles) (void)db->DestroyColumnFamilyHandle(handle);

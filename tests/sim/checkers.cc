@@ -25,10 +25,6 @@ std::string conversation_of(const std::string& from, const std::string& to) {
   return std::min(from, to) + " and " + std::max(from, to);
 }
 
-std::string needle_of(std::uint64_t hash) {
-  return hex({reinterpret_cast<const char*>(&hash), sizeof hash});
-}
-
 std::string text_of(const MessageKey& key) {
   return hex(key.device.view()).substr(0, 8) + "/" + std::to_string(key.lane % 10000) + "#" +
          std::to_string(key.seq);
@@ -111,11 +107,11 @@ Violations check_delivered(const History& history) {
     for (const auto i : without) {
       if (acked) {
         out.push_back({1, "acked but not shown on " + history.text(i) + ": " + history.text(send),
-                       needle_of(send.hash)});
+                       hash_text(send.hash)});
       } else if (!with.empty() && i != send.device) {
         out.push_back({1, "shown on " + history.text(with.front()) + " but not on " +
                               history.text(i) + ": " + history.text(send),
-                       needle_of(send.hash)});
+                       hash_text(send.hash)});
       }
     }
   }
@@ -146,7 +142,7 @@ Violations check_stored(const History& history, const ClusterExport& stores) {
         if (held[n].contains({mailbox, history.key_of(send), send.hash})) continue;
         out.push_back({1, "acked but not stored at owner " + stores.nodes[n].name + " in " +
                               address + ": " + history.text(send),
-                       needle_of(send.hash)});
+                       hash_text(send.hash)});
       }
     }
   }
@@ -161,13 +157,13 @@ Violations check_once(const History& history) {
     if (d.is_void) continue;
     if (!d.again && !seen.emplace(d.device, d.key).second) {
       out.push_back({2, "key " + text_of(d.key) + " came twice to " + history.text(d.device),
-                     needle_of(d.hash)});
+                     hash_text(d.hash)});
     }
     const auto [it, fresh] = key_of_body.emplace(d.hash, d.key);
     if (!fresh && it->second != d.key) {
       out.push_back({2, "one send has two keys: " + text_of(it->second) + " and " +
                             text_of(d.key) + " on " + history.text(d.device),
-                     needle_of(d.hash)});
+                     hash_text(d.hash)});
     }
   }
   return out;
@@ -185,7 +181,7 @@ Violations check_sender_order(const History& history) {
           out.push_back({3, "number " + std::to_string(item.key.seq) + " is after " +
                                 std::to_string(seq) + " of the same sender on " +
                                 history.text(i) + " in " + conversation,
-                         needle_of(item.hash)});
+                         hash_text(item.hash)});
         }
         seq = std::max(seq, item.key.seq);
       }
@@ -247,7 +243,7 @@ Violations check_total_order(const History& history) {
                                   " and in the other on " + history.text(*a) + " in " +
                                   conversation +
                                   (moved(*before) || moved(item) ? " (one has two positions)" : ""),
-                           needle_of(item.hash)});
+                           hash_text(item.hash)});
             break;
           }
           before = &item;
@@ -296,7 +292,7 @@ Violations check_genuine(const History& history) {
     if (d.is_void) continue;
     const auto wrong = [&](const std::string& what) {
       out.push_back({7, what + " on " + history.text(d.device) + ", key " + text_of(d.key),
-                     needle_of(d.hash)});
+                     hash_text(d.hash)});
     };
     const SendRecord* send = history.send_of(d.hash);
     if (!send || send->size != d.size) {
@@ -333,7 +329,7 @@ Violations check_dots(const History& history) {
       out.push_back({8, "dot " + std::to_string(d.dot.n) + " of writer " +
                             std::to_string(d.dot.writer.value) + " in " + d.mailbox + " is both " +
                             text_of(it->second.first) + " and " + text_of(d.key),
-                     needle_of(d.hash)});
+                     hash_text(d.hash)});
     }
   }
   return out;

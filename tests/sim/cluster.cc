@@ -48,6 +48,7 @@ Status SimCluster::form() {
       return Error{Errc::kTimeout, hosts_[i]->name + " does not come to serve"};
     }
   }
+  if (options_.tap != nullptr) (void)index_of("nobody");  // Learns all ids.
   return ok_status();
 }
 
@@ -85,7 +86,7 @@ Status SimCluster::start(std::size_t i) {
         host.config,
         node::Leaves{*host.loop, *host.transport, *host.random, *host.log, host.disk->env(),
                      host.disk->committer(*host.loop),
-                     [disk = host.disk.get()] { return disk->free_bytes(); }, false});
+                     [disk = host.disk.get()] { return disk->free_bytes(); }, false, wrap(i)});
     if (!opened) {
       status = opened.error();
       return;
@@ -98,6 +99,15 @@ Status SimCluster::start(std::size_t i) {
     return Error{status.code(), "starting " + host.name + ": " + status.error().text};
   }
   return ok_status();
+}
+
+std::function<std::unique_ptr<overlay::Rpc>(overlay::Rpc&)> SimCluster::wrap(std::size_t i) {
+  if (options_.tap == nullptr) return {};
+  return [this, i](overlay::Rpc& links) {
+    std::vector<std::string> ips;
+    for (const auto& host : hosts_) ips.push_back(host->ip);
+    return options_.tap->wrap(i, *hosts_[i]->loop, network_, ips, links);
+  };
 }
 
 // From inside a turn of the node: the process ends right after it.
@@ -136,12 +146,16 @@ void SimCluster::crash(std::size_t i, Crash kind) {
 
 Status SimCluster::restart(std::size_t i) { return up(i) ? ok_status() : start(i); }
 
-Status SimCluster::stop(std::size_t i, Duration limit) {
+std::shared_ptr<bool> SimCluster::begin_stop(std::size_t i) {
   Host& host = *hosts_[i];
-  if (!host.node) return ok_status();
   if (host.loop->paused()) resume(i);
   auto done = std::make_shared<bool>(false);
   host.loop->enter([&] { host.node->stop([done] { *done = true; }); });
+  return done;
+}
+
+Status SimCluster::end_stop(std::size_t i, const std::shared_ptr<bool>& done, Duration limit) {
+  Host& host = *hosts_[i];
   const bool ended = run_until([&] { return *done || !up(i); }, limit);
   if (!up(i)) return Error{Errc::kIo, host.name + " crashed while it stopped"};
   world_.note(host.name, ended ? "stopped" : "did not stop in time");
@@ -150,6 +164,26 @@ Status SimCluster::stop(std::size_t i, Duration limit) {
   host.loop->kill();
   clear(host);
   if (!ended) return Error{Errc::kTimeout, host.name + " did not stop in time"};
+  return ok_status();
+}
+
+Status SimCluster::stop(std::size_t i, Duration limit) {
+  if (!up(i)) return ok_status();
+  return end_stop(i, begin_stop(i), limit);
+}
+
+// Each by itself: a node that sees another go takes up its duties, and writes what that one misses.
+Status SimCluster::stop_all() {
+  std::vector<std::vector<std::size_t>> sides;
+  for (std::size_t i = 0; i < hosts_.size(); ++i) sides.push_back({i});
+  partition(sides);
+  std::vector<std::shared_ptr<bool>> done(hosts_.size());
+  for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    if (up(i)) done[i] = begin_stop(i);
+  }
+  for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    if (done[i]) TRY(end_stop(i, done[i], 60s));
+  }
   return ok_status();
 }
 
@@ -169,6 +203,12 @@ void SimCluster::clock_step(std::size_t i, std::chrono::milliseconds by) {
   world_.note(hosts_[i]->name, "clock stepped by " + std::to_string(by.count()) + " ms");
   hosts_[i]->clock_offset += by;
   if (up(i)) hosts_[i]->loop->step_clock(by);
+}
+
+void SimCluster::clock_drift(std::size_t i, double ppm) {
+  world_.note(hosts_[i]->name, "clock drifts by " + std::to_string(ppm) + " ppm");
+  hosts_[i]->drift_ppm = ppm;
+  if (up(i)) hosts_[i]->loop->set_drift(ppm);
 }
 
 void SimCluster::partition(const std::vector<std::vector<std::size_t>>& sides) {
@@ -201,6 +241,7 @@ Status SimCluster::end_faults() {
     network_.set_extra_latency(ip(i), Duration(0));
     disk(i).hold(false);
     disk(i).set_speed(options_.disk.sync_min, options_.disk.sync_max);
+    if (hosts_[i]->drift_ppm != 0) clock_drift(i, 0);
     if (up(i) && hosts_[i]->loop->paused()) resume(i);
     TRY(restart(i));
   }
@@ -243,7 +284,10 @@ std::optional<std::size_t> SimCluster::index_of(const std::string& id) {
     auto& known = hosts_[i]->id;
     if (known.empty() && up(i)) {
       const auto status = admin(i, "status", Json::object());
-      if (status) known = status->at("node").at("short").get<std::string>();
+      if (!status) continue;
+      known = status->at("node").at("short").get<std::string>();
+      const auto node = parse_node_id(status->at("node").at("id").get<std::string>());
+      if (options_.tap != nullptr && node) options_.tap->know(*node, i);
     }
     if (!known.empty() && id.starts_with(known)) return i;
   }
@@ -262,20 +306,63 @@ std::vector<std::size_t> SimCluster::owners_of(const std::string& address) {
   return out;
 }
 
-Result<ClusterExport> SimCluster::stop_and_export() {
-  ClusterExport out;
-  const auto asked = any_up();
-  if (!asked) return Error{Errc::kUnavailable, "no node is up"};
-  TRY_ASSIGN(const Json ring, admin(*asked, "ring", {{"partitions", true}}));
-  out.partition_count = ring.at("partitions").get<std::uint32_t>();
+std::map<PartitionId, std::vector<std::size_t>> SimCluster::owner_table(std::size_t asked) {
+  std::map<PartitionId, std::vector<std::size_t>> out;
+  const auto ring = admin(asked, "ring", {{"partitions", true}});
+  if (!ring) return out;
   std::uint16_t number = 0;
-  for (const auto& row : ring.at("table")) {
-    auto& owners = out.owners[PartitionId{number++}];
+  for (const auto& row : ring->at("table")) {
+    auto& owners = out[PartitionId{number++}];
     for (const auto& id : row) {
       if (auto i = index_of(id.get<std::string>())) owners.push_back(*i);
     }
   }
-  for (std::size_t i = 0; i < hosts_.size(); ++i) TRY(stop(i));
+  return out;
+}
+
+SimCluster::Vectors SimCluster::vectors(std::size_t i) {
+  Vectors out;
+  const auto ring = admin(i, "ring", {{"vectors", true}});
+  if (!ring) return out;
+  for (const auto& [partition, vector] : ring->at("vectors").items()) {
+    auto& numbers = out[PartitionId{static_cast<std::uint16_t>(std::stoul(partition))}];
+    for (const auto& [writer, n] : vector.items()) {
+      numbers[WriterId{std::stoull(writer, nullptr, 16)}] = n.get<std::uint64_t>();
+    }
+  }
+  return out;
+}
+
+bool SimCluster::quiet() {
+  std::vector<Vectors> all;
+  for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    const auto status = admin(i, "status", Json::object());
+    if (!status || status->at("rates").at("obligations") != 0) return false;
+    all.push_back(vectors(i));
+  }
+  for (const auto& [partition, owners] : owner_table(0)) {
+    for (const auto i : owners) {
+      if (all[i][partition] != all[owners.front()][partition]) return false;
+    }
+  }
+  return true;
+}
+
+bool SimCluster::run_until_quiet(Duration limit) {
+  for (const Instant end = world_.now() + limit; !quiet(); run_for(100ms)) {
+    if (world_.now() >= end) return false;
+  }
+  return true;
+}
+
+Result<ClusterExport> SimCluster::stop_and_export() {
+  ClusterExport out;
+  const auto asked = any_up();
+  if (!asked) return Error{Errc::kUnavailable, "no node is up"};
+  out.owners = owner_table(*asked);
+  out.partition_count = static_cast<std::uint32_t>(out.owners.size());
+  if (out.owners.empty()) return Error{Errc::kUnavailable, "the ring is not known"};
+  TRY(stop_all());
   for (auto& host : hosts_) {
     TRY_ASSIGN(auto exported, export_store(*host->disk, host->config.data, out.partition_count));
     exported.name = host->name;

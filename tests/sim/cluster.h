@@ -7,6 +7,8 @@
 // Thread: the world's; call it from outside of all loops.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,6 +19,7 @@
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_loop.h"
 #include "tests/sim/sim_network.h"
+#include "tests/sim/tap.h"
 #include "tests/sim/world.h"
 
 namespace starling::sim {
@@ -32,6 +35,7 @@ struct ClusterOptions {
   DiskOptions disk;
   Duration supervisor_delay = 1s;  // From a fatal error to the next start.
   Duration form_limit = 120s;
+  Tap* tap = nullptr;              // Outlives the cluster.
 };
 
 enum class Crash { kProcess, kPower };
@@ -55,6 +59,7 @@ class SimCluster {
   void pause(std::size_t i);
   void resume(std::size_t i);
   void clock_step(std::size_t i, std::chrono::milliseconds by);
+  void clock_drift(std::size_t i, double ppm);
   // Between nodes, by index; the hosts of clients are cut from none.
   void partition(const std::vector<std::vector<std::size_t>>& sides);
   void heal();
@@ -82,6 +87,13 @@ class SimCluster {
   // Owners of the partition of `address`, in preference order, asked from the first node that is
   // up.
   std::vector<std::size_t> owners_of(const std::string& address);
+  // What node i has synced: partition -> writer -> n. Empty while it is down.
+  using Vectors = std::map<PartitionId, std::map<WriterId, std::uint64_t>>;
+  Vectors vectors(std::size_t i);
+  // All nodes are up, owners of a partition have equal vectors, and no change owes another.
+  bool quiet();
+  // Runs until quiet(); false when `limit` passed first.
+  bool run_until_quiet(Duration limit);
 
   SimNetwork& network() { return network_; }
   World& world() { return world_; }
@@ -111,6 +123,11 @@ class SimCluster {
 
   void add_host();
   Status start(std::size_t i);
+  std::function<std::unique_ptr<overlay::Rpc>(overlay::Rpc&)> wrap(std::size_t i);
+  std::map<PartitionId, std::vector<std::size_t>> owner_table(std::size_t asked);
+  std::shared_ptr<bool> begin_stop(std::size_t i);
+  Status end_stop(std::size_t i, const std::shared_ptr<bool>& done, Duration limit);
+  Status stop_all();
   void clear(Host& host);
   void on_fatal(std::size_t i, const Error& error);
   std::optional<std::size_t> any_up() const;

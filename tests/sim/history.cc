@@ -79,7 +79,11 @@ std::string History::text(const SendRecord& send) const {
   if (send.outcome == Outcome::kAcked) {
     out += " #" + std::to_string(send.seq) + " id " + send.id;
   }
-  return out + " body " + hex({reinterpret_cast<const char*>(&send.hash), sizeof send.hash});
+  return out + " body " + hash_text(send.hash);
+}
+
+std::string hash_text(std::uint64_t hash) {
+  return hex({reinterpret_cast<const char*>(&hash), sizeof hash});
 }
 
 }  // namespace starling::sim

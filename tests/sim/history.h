@@ -99,6 +99,7 @@ class History {
 };
 
 std::uint64_t body_hash(View body);
+std::string hash_text(std::uint64_t hash);  // As traces and checkers say it.
 
 // What one node holds of one partition.
 struct StoredEntry {

@@ -210,8 +210,7 @@ void RawNode::send_plain(View frames) {
 void RawNode::notify(std::uint16_t method, View body) {
   Bytes out;
   overlay::append_frame(out,
-                        {FrameType::kNotice, 0, overlay::Method{method}, 0, kNever, Bytes(body)},
-                        stream_.world().now());
+                        {FrameType::kNotice, 0, overlay::Method{method}, 0, kNever, Bytes(body)});
   send_plain(out);
 }
 
@@ -220,8 +219,7 @@ Result<Bytes> RawNode::call(std::uint16_t method, View body, Duration limit) {
   const Instant end = stream_.world().now() + limit;
   Bytes out;
   overlay::append_frame(
-      out, {FrameType::kRequest, 0, overlay::Method{method}, request, end, Bytes(body)},
-      stream_.world().now());
+      out, {FrameType::kRequest, 0, overlay::Method{method}, request, end, Bytes(body)});
   send_plain(out);
   while (stream_.world().now() < end) {
     auto sealed = message(end - stream_.world().now());
@@ -233,6 +231,9 @@ Result<Bytes> RawNode::call(std::uint16_t method, View body, Duration limit) {
       if (!frame) break;
       const FrameView view = *frame;
       Bytes answer(view.body);
+      if (view.type == FrameType::kRequest) {
+        asked_.push_back(static_cast<std::uint16_t>(view.method));
+      }
       const bool ours = view.type == FrameType::kResponse && view.request == request;
       const bool failed = (view.flags & overlay::kFrameFlagError) != 0;
       plain_.erase(0, overlay::kFrameHeaderSize + answer.size());

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "crypto/identity.h"
 #include "crypto/keyring.h"
 #include "crypto/noise.h"
@@ -107,6 +109,8 @@ class RawNode {
   Result<Bytes> call(std::uint16_t method, View body, Duration limit = 30s);
   void notify(std::uint16_t method, View body);
   void send_plain(View frames);
+  // Methods that the node asked of us, as far as call() has read.
+  [[nodiscard]] const std::vector<std::uint16_t>& asked() const { return asked_; }
 
  private:
   void send_message(View message);
@@ -118,11 +122,25 @@ class RawNode {
   Bytes in_;
   std::optional<NoiseTransport> transport_;
   Bytes plain_;
+  std::vector<std::uint16_t> asked_;
   std::uint64_t next_request_ = 1;
 };
 
 // Changes one to four bytes or bits of `bytes`, or cuts or lengthens them.
 Bytes mutated(Bytes bytes, Random& random);
 Bytes random_bytes(std::size_t size, Random& random);
+
+// Refused with this code, and a text that has `named` in it.
+template <class T>
+::testing::AssertionResult refused(const Result<T>& result, Errc code,
+                                   const std::string& named = "") {
+  if (result.ok()) return ::testing::AssertionFailure() << "was accepted";
+  const auto& error = result.error();
+  if (error.code == code && !error.text.empty() && error.text.find(named) != std::string::npos) {
+    return ::testing::AssertionSuccess();
+  }
+  return ::testing::AssertionFailure() << name(error.code) << " (" << error.text << "), not "
+                                       << name(code) << " naming '" << named << "'";
+}
 
 }  // namespace starling::sim

@@ -3,8 +3,12 @@
 #include <chrono>
 #include <cstdio>
 
+#include "tests/sim/run_options.h"
+
 namespace starling::sim {
 namespace {
+
+constexpr Duration kTail = 3s;  // A round of repair with each peer, so that late damage shows.
 
 // Breaks one thing after the other and mends each after a while.
 class Nemesis {
@@ -21,7 +25,9 @@ class Nemesis {
   [[nodiscard]] std::size_t crashes() const { return crashes_; }
 
  private:
-  enum class Fault { kCrash, kPartition, kPause, kSlowDisk, kClock };
+  enum class Fault {
+    kCrash, kPartition, kPause, kSlowDisk, kClock, kHang, kDrift, kBreak, kLag, kBridge
+  };
 
   Duration draw(Duration low, Duration high) {
     const auto span = static_cast<std::uint64_t>((high - low).count()) + 1;
@@ -46,6 +52,10 @@ class Nemesis {
     if (options_.pauses) choices.push_back(Fault::kPause);
     if (options_.slow_disks) choices.push_back(Fault::kSlowDisk);
     if (options_.clocks) choices.push_back(Fault::kClock);
+    if (options_.more) {
+      choices.insert(choices.end(), {Fault::kHang, Fault::kDrift, Fault::kBreak, Fault::kLag,
+                                     Fault::kBridge});
+    }
     if (choices.empty()) return;
     const std::size_t i = random_.below(cluster_.size());
     const Duration length = draw(options_.length_min, options_.length_max);
@@ -64,7 +74,41 @@ class Nemesis {
         const auto by = static_cast<std::int64_t>(random_.below(4001)) - 2000;
         return cluster_.clock_step(i, std::chrono::milliseconds(by));
       }
+      case Fault::kHang:
+        world_.note("nemesis", "disk of " + cluster_.ip(i) + " hangs");
+        cluster_.disk(i).hold(true);
+        return later(length, [this, i] { cluster_.disk(i).hold(false); });
+      case Fault::kDrift:
+        cluster_.clock_drift(i, static_cast<double>(random_.below(40'001)) - 20'000);
+        return later(length, [this, i] { cluster_.clock_drift(i, 0); });
+      case Fault::kBreak: return break_links(i, length);
+      case Fault::kLag:
+        world_.note("nemesis", "lag at " + cluster_.ip(i));
+        cluster_.network().set_extra_latency(cluster_.ip(i), draw(20ms, 400ms));
+        return later(length, [this, i] {
+          cluster_.network().set_extra_latency(cluster_.ip(i), Duration(0));
+        });
+      case Fault::kBridge: return bridge(i, length);
     }
+  }
+
+  [[nodiscard]] std::size_t other_than(std::size_t i) {
+    return (i + 1 + random_.below(cluster_.size() - 1)) % cluster_.size();
+  }
+  // One link, again and again.
+  void break_links(std::size_t i, Duration length) {
+    const std::size_t other = other_than(i);
+    world_.note("nemesis", "links of " + cluster_.ip(i) + " and " + cluster_.ip(other) + " break");
+    for (Duration at{}; at < length; at += draw(5ms, 2s)) {
+      later(at, [this, i, other] {
+        cluster_.network().reset_streams(cluster_.ip(i), cluster_.ip(other));
+      });
+    }
+  }
+  // Two nodes do not see each other; the others see both.
+  void bridge(std::size_t i, Duration length) {
+    cluster_.partition({{i}, {other_than(i)}});
+    later(length, [this] { cluster_.heal(); });
   }
 
   void crash(std::size_t i, Duration length) {
@@ -129,7 +173,12 @@ Status go(const RunOptions& options, World& world, SimCluster& cluster, Workload
   workload.wake_all();
   const auto settled = [&] { return cluster.all_serving() && workload.settled(); };
   const bool ended = world.run_until(settled, options.settle_limit);
-  world.run_for(options.quiet);
+  const Instant end = world.now() + options.quiet;
+  while (world.now() < end &&
+         (!cluster.quiet() || !check_delivered(workload.history()).empty())) {
+    world.run_for(100ms);
+  }
+  world.run_for(kTail);
   // Whatever is wrong by now is more telling than that it took too long.
   TRY_ASSIGN(const ClusterExport stores, cluster.stop_and_export());
   report.violations = check_all(workload.history(), &stores);
@@ -147,14 +196,60 @@ NetworkOptions rough_network() {
   return options;
 }
 
-RunReport run(const RunOptions& options) {
+namespace {
+
+// Notes every message of people that goes from node to node, in the words of the checkers.
+void explain(Tap& tap, World& world) {
+  const auto note = [&world](const TapMessage& m, const char* what, const Carried& x) {
+    world.note("n" + std::to_string(m.to),
+               std::string(what) + " n" + std::to_string(m.from) + ": #" +
+                   std::to_string(x.key.seq) + " id " + to_text(x.id) + " dot " +
+                   std::to_string(x.dot.writer.value) + ":" + std::to_string(x.dot.n) + " body " +
+                   hash_text(x.hash));
+  };
+  tap.on_arrive = [&world, note](const TapMessage& m) {
+    for (const auto& change : carried(m)) {
+      note(m, m.method == overlay::Method::kPush ? "pushed by" : "replicated by", change);
+    }
+    if (m.method != overlay::Method::kAppend) return;
+    if (const auto send = unpack<node::AppendRequest>(m.body)) {
+      world.note("n" + std::to_string(m.to),
+                 "asked by n" + std::to_string(m.from) + " to append #" +
+                     std::to_string(send->seq) + " to " + send->to + " flags " +
+                     std::to_string(send->flags) + " body " +
+                     hash_text(body_hash(send->body.data)));
+    }
+  };
+  tap.on_answer = [&world, note](const TapMessage& m, const Result<Bytes>& answer) {
+    TapMessage back = m;
+    std::swap(back.from, back.to);
+    for (const auto& change : carried(m, answer)) {
+      note(back, m.method == overlay::Method::kRead ? "read from" : "fetched from", change);
+    }
+    if (m.method != overlay::Method::kAppend) return Fate::kPass;
+    if (const auto send = unpack<node::AppendRequest>(m.body)) {
+      world.note("n" + std::to_string(m.from),
+                 "told by n" + std::to_string(m.to) + ": " +
+                     (answer ? "appended" : answer.error().text) + " body " +
+                     hash_text(body_hash(send->body.data)));
+    }
+    return Fate::kPass;
+  };
+}
+
+RunReport run_once(const RunOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   RunReport report;
   report.seed = options.seed;
+  report.command = "sim " + text_of(options);
   World world(options.seed);
   world.trace().echo(options.echo);
+  Tap tap;
+  if (options.explain) explain(tap, world);
   {
-    SimCluster cluster(world, options.cluster);
+    ClusterOptions leaves = options.cluster;
+    if (options.explain) leaves.tap = &tap;
+    SimCluster cluster(world, leaves);
     Workload workload(world, cluster, options.workload);
     Nemesis nemesis(world, cluster, options.faults);
     report.status = go(options, world, cluster, workload, nemesis, report);
@@ -179,6 +274,18 @@ RunReport run(const RunOptions& options) {
   return report;
 }
 
+}  // namespace
+
+RunReport run(const RunOptions& options) {
+  RunReport report = run_once(options);
+  if (report.passed() || options.explain) return report;
+  RunOptions again = options;
+  again.explain = true;
+  RunReport explained = run_once(again);
+  if (!explained.passed()) report.trace = std::move(explained.trace);
+  return report;
+}
+
 std::string RunReport::text() const {
   char head[320];
   std::snprintf(head, sizeof head,
@@ -192,7 +299,7 @@ std::string RunReport::text() const {
                 static_cast<unsigned long long>(digest));
   std::string out = head;
   if (passed()) return out;
-  out += "again, with the same options: sim --seed " + std::to_string(seed) + "\n";
+  out += "again: " + command + "\n";
   if (!status) out += "stopped: " + status.error().text + "\n";
   out += sim::text(violations);
   if (!trace.empty()) {

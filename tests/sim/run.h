@@ -2,7 +2,8 @@
 // seed.
 //
 // Phases: form the cluster; write while faults come and go; end all faults; wait until every send
-// has its answer and the copies are home; stop the nodes and check the invariants.
+// has its answer, owners have equal vectors and devices have what was acknowledged; stop the nodes
+// and check the invariants.
 // Thread: one; nothing outlives the call.
 #pragma once
 
@@ -22,6 +23,7 @@ struct FaultOptions {
   bool pauses = true;
   bool slow_disks = true;
   bool clocks = true;        // Steps of up to 2 s.
+  bool more = false;         // Hung disks, drifting clocks, broken links, lag, bridges.
   Duration gap_min = 1s;     // Between two faults.
   Duration gap_max = 6s;
   Duration length_min = 500ms;
@@ -32,15 +34,17 @@ struct RunOptions {
   std::uint64_t seed = 1;
   Duration length = 30s;     // Of the phase with faults.
   Duration settle_limit = 180s;
-  Duration quiet = 30s;      // After the last answer, for repair.
+  Duration quiet = 30s;      // After the last answer, that repair may take.
   ClusterOptions cluster;
   WorkloadOptions workload;
   FaultOptions faults;
   bool echo = false;         // Print the trace as it happens.
+  bool explain = false;      // Trace what nodes say to each other about messages.
 };
 
 struct RunReport {
   std::uint64_t seed = 0;
+  std::string command;          // That runs it again.
   Status status = ok_status();  // Not ok: the run could not be brought to its end.
   Violations violations;
   std::uint64_t digest = 0;     // Of the trace.
@@ -49,13 +53,14 @@ struct RunReport {
   std::size_t crashes = 0, fatal_errors = 0;
   double virtual_seconds = 0;
   double real_seconds = 0;
-  std::string trace;            // Of the first violation, or the end of the run.
+  std::string trace;            // Of the first violation's message, or the end of the run.
 
   [[nodiscard]] bool passed() const { return status.ok() && violations.empty(); }
   // "seed 7: passed, 812 sends, ..." and, for a failure, how to run it again and what happened.
   [[nodiscard]] std::string text() const;
 };
 
+// A run that fails is run once more to explain itself.
 RunReport run(const RunOptions& options);
 
 // Loss, doubles and stragglers on datagrams, as every run of random faults has them.

@@ -7,7 +7,7 @@
 #include <cstdlib>
 
 #include "crypto/init.h"
-#include "tests/sim/run.h"
+#include "tests/sim/run_options.h"
 
 namespace starling::sim {
 namespace {
@@ -29,7 +29,7 @@ Seeds seeds() {
 }
 
 RunOptions base(std::uint64_t seed) {
-  RunOptions options;
+  RunOptions options = default_run();
   options.seed = seed;
   options.length = 20s;
   return options;
@@ -57,7 +57,9 @@ class Scenarios : public ::testing::Test {
 
 TEST_F(Scenarios, CalmClusterKeepsItsPromises) {
   auto options = base(1);
-  options.faults = {false, false, false, false, false, false, 1s, 6s, 500ms, 8s};
+  options.cluster.network = NetworkOptions{};
+  options.faults.crashes = options.faults.partitions = options.faults.pauses = false;
+  options.faults.slow_disks = options.faults.clocks = false;
   options.workload.reconnect = 0;
   options.workload.restart = 0;
   const auto report = run(options);
@@ -67,7 +69,6 @@ TEST_F(Scenarios, CalmClusterKeepsItsPromises) {
 
 TEST_F(Scenarios, SameSeedGivesTheSameRun) {
   auto options = base(3);
-  options.cluster.network = rough_network();
   options.length = 8s;
   const auto first = run(options);
   const auto second = run(options);
@@ -80,7 +81,6 @@ TEST_F(Scenarios, SameSeedGivesTheSameRun) {
 TEST_F(Scenarios, LossyDatagramsChangeNothing) {
   for_seeds([](std::uint64_t seed) {
     auto options = base(seed);
-    options.cluster.network = rough_network();
     options.cluster.network.loss = 0.15;
     options.faults.crashes = options.faults.partitions = options.faults.pauses = false;
     return options;
@@ -90,7 +90,6 @@ TEST_F(Scenarios, LossyDatagramsChangeNothing) {
 TEST_F(Scenarios, CrashesAndPowerLossLoseNothingAcknowledged) {
   for_seeds([](std::uint64_t seed) {
     auto options = base(seed);
-    options.cluster.network = rough_network();
     options.faults.partitions = false;
     return options;
   });
@@ -99,7 +98,6 @@ TEST_F(Scenarios, CrashesAndPowerLossLoseNothingAcknowledged) {
 TEST_F(Scenarios, PartitionsHealIntoOneOrder) {
   for_seeds([](std::uint64_t seed) {
     auto options = base(seed);
-    options.cluster.network = rough_network();
     options.faults.crashes = false;
     return options;
   });
@@ -109,8 +107,15 @@ TEST_F(Scenarios, EverythingAtOnceOnFiveNodes) {
   for_seeds([](std::uint64_t seed) {
     auto options = base(seed);
     options.cluster.nodes = 5;
-    options.cluster.network = rough_network();
     options.faults.both = true;
+    return options;
+  });
+}
+
+TEST_F(Scenarios, RareFaultsToo) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.faults.more = true;
     return options;
   });
 }

@@ -62,7 +62,7 @@ class SimCommitter final : public storage::Committer {
     alive_ = std::make_shared<bool>(true);  // Forget the scheduled end.
     auto queue = std::move(queue_);
     queue_.clear();
-    if (queue.empty() || failed_) return;
+    if (queue.empty() || failed_ || disk_.held_) return;
     switch (disk_.random_.below(3)) {
       case 0: break;
       case 1: (void)write(db_, *queue.front().batch, false); break;

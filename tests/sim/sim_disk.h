@@ -45,7 +45,8 @@ class SimDisk {
   void set_free_bytes(std::uint64_t bytes) { options_.free_bytes = bytes; }
   // The next commit fails, and with it every later one of that process.
   void fail_next_sync() { fail_next_ = true; }
-  // Holds commits from now on (a disk that hangs), until called with false.
+  // Holds commits from now on (a disk that hangs), until called with false. What is held at a crash
+  // never reached the disk.
   void hold(bool on);
   // A folder as a backup tool copies it, and puts it back in place of what is there. REQUIRES: no
   // process runs on it.

@@ -1,70 +1,51 @@
 // sim: runs seeds of the simulator from the command line.
 //
-//   sim --seed 7 --nodes 3 --seconds 60 --trace
+//   sim --seed 7 --nodes 5 --both --trace
 //   sim --seeds 1..200
 #include <cstdio>
-#include <iostream>
 #include <string>
-
-#include <boost/program_options.hpp>
+#include <vector>
 
 #include "crypto/init.h"
-#include "tests/sim/run.h"
+#include "tests/sim/run_options.h"
 
-namespace options = boost::program_options;
 using namespace starling;
 
 int main(int argc, char** argv) {
-  std::uint64_t seed = 1;
-  std::size_t nodes = 3;
-  double seconds = 30;
-  double quiet = 30;
+  std::vector<std::string> words(argv + 1, argv + argc);
   std::string seeds;
-  options::options_description all("sim");
-  all.add_options()("help", "this text")(
-      "seed", options::value(&seed), "the seed to run")(
-      "seeds", options::value(&seeds), "a range of seeds, from..to")(
-      "nodes", options::value(&nodes), "nodes of the cluster (3)")(
-      "seconds", options::value(&seconds), "virtual seconds with faults (30)")(
-      "quiet", options::value(&quiet), "virtual seconds of peace at the end (30)")(
-      "no-faults", "a calm run")("both", "let two nodes be down at once")(
-      "trace", "print everything that happens");
-  options::variables_map given;
-  try {
-    options::store(options::parse_command_line(argc, argv, all), given);
-    options::notify(given);
-  } catch (const std::exception& e) {
-    std::cerr << e.what() << "\n" << all;
+  bool echo = false;
+  for (auto it = words.begin(); it != words.end();) {
+    if (*it == "--help") {
+      std::printf("sim: runs seeds of the simulator\n%s  --seeds A..B         from A to B\n"
+                  "  --trace              print everything that happens\n",
+                  sim::run_usage().c_str());
+      return 0;
+    }
+    if (*it == "--trace") {
+      echo = true;
+      it = words.erase(it);
+    } else if (*it == "--seeds" && it + 1 != words.end()) {
+      seeds = *(it + 1);
+      it = words.erase(it, it + 2);
+    } else {
+      ++it;
+    }
+  }
+  const auto options = sim::parse_run(words);
+  if (const auto ready = crypto_init(); !ready || !options) {
+    const auto& error = options ? ready.error() : options.error();
+    std::fprintf(stderr, "%s; see sim --help\n", error.text.c_str());
     return 2;
   }
-  if (given.contains("help")) {
-    std::cout << all;
-    return 0;
-  }
-  if (const auto ready = crypto_init(); !ready) {
-    std::cerr << ready.error().text << "\n";
-    return 1;
-  }
-  std::uint64_t from = seed;
-  std::uint64_t to = seed;
-  if (const auto dots = seeds.find(".."); dots != std::string::npos) {
-    from = std::stoull(seeds.substr(0, dots));
-    to = std::stoull(seeds.substr(dots + 2));
-  }
+  std::uint64_t from = options->seed;
+  std::uint64_t to = options->seed;
+  if (std::sscanf(seeds.c_str(), "%lu..%lu", &from, &to) == 1) to = from;
   int failed = 0;
-  for (std::uint64_t s = from; s <= to; ++s) {
-    sim::RunOptions run;
-    run.seed = s;
-    run.cluster.nodes = nodes;
-    run.cluster.network = sim::rough_network();
-    run.length = Duration(static_cast<Duration::rep>(seconds * 1e9));
-    run.quiet = Duration(static_cast<Duration::rep>(quiet * 1e9));
-    run.echo = given.contains("trace");
-    run.faults.both = given.contains("both");
-    if (given.contains("no-faults")) {
-      run.cluster.network = sim::NetworkOptions{};
-      run.faults = {false, false, false, false, false, false, 1s, 6s, 500ms, 8s};
-    }
+  for (std::uint64_t seed = from; seed <= to; ++seed) {
+    sim::RunOptions run = *options;
+    run.seed = seed;
+    run.echo = echo;
     const auto report = sim::run(run);
     std::fputs(report.text().c_str(), stdout);
     std::fflush(stdout);

@@ -295,13 +295,26 @@ void SimNetwork::send_packet(const Endpoint& from, const Endpoint& to, View pack
   }
 }
 
-void SimNetwork::heal_streams() {
-  // Waking may end connections, not add any; hold them so that none goes while we look.
+// Held, so that none goes while one looks at them: what is done to one may end others.
+std::vector<std::shared_ptr<Connection>> SimNetwork::connections() const {
   std::vector<std::shared_ptr<Connection>> all;
   for (const auto& [id, weak] : connections_) {
     if (auto connection = weak.lock()) all.push_back(std::move(connection));
   }
-  for (const auto& connection : all) connection->wake();
+  return all;
+}
+
+void SimNetwork::heal_streams() {
+  for (const auto& connection : connections()) connection->wake();
+}
+
+void SimNetwork::reset_streams(const std::string& a, const std::string& b) {
+  for (const auto& connection : connections()) {
+    const auto& one = connection->ends[0].ip;
+    const auto& other = connection->ends[1].ip;
+    if ((one != a || other != b) && (one != b || other != a)) continue;
+    for (int i : {0, 1}) connection->fail(i, {Errc::kIo, "connection reset"});
+  }
 }
 
 }  // namespace starling::sim

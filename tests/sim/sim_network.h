@@ -72,6 +72,8 @@ class SimNetwork {
   // Cuts both ways between hosts of different sets. Hosts in no set are cut from nobody.
   void partition(const std::vector<std::vector<std::string>>& sets);
   void heal_all();
+  // Every stream between the two ends now, for both, with what is on its way.
+  void reset_streams(const std::string& a, const std::string& b);
   [[nodiscard]] bool is_cut(const std::string& from, const std::string& to) const;
 
   // Extra one-way delay of everything that leaves or reaches `ip`.
@@ -90,6 +92,7 @@ class SimNetwork {
   [[nodiscard]] Duration latency(const std::string& from, const std::string& to);
   void send_packet(const overlay::Endpoint& from, const overlay::Endpoint& to, View packet);
   void heal_streams();
+  [[nodiscard]] std::vector<std::shared_ptr<network_detail::Connection>> connections() const;
 
   World& world_;
   NetworkOptions options_;

@@ -1,7 +1,5 @@
-// The canonical export of a store: what two replicas with equal vectors must have in common.
-//
-// It is built from the live changes of all writers: entries as they are, registers merged to the
-// value that a reader gets, so a superseded change that one replica still keeps does not count.
+// Reads what a node holds: the canonical export of its store (storage/export.h), and every entry of
+// its logs for the checkers.
 // Thread: the world's.
 #pragma once
 

@@ -86,7 +86,7 @@ SendIndex SimDevice::send(const std::string& to, Bytes body, node::SendOptions o
 bool SimDevice::ready() const { return client_ && client_->phase() == ClientPhase::kReady; }
 
 void SimDevice::on_entry(const EntryMessage& entry, bool) { record(entry, false); }
-void SimDevice::on_again(const EntryMessage& entry) { record(entry, false, true); }
+void SimDevice::on_moved(const EntryMessage& entry) { record(entry, false, true); }
 void SimDevice::on_void(const EntryMessage& entry) { record(entry, true); }
 
 void SimDevice::on_phase(ClientPhase phase, const Error* why) {
@@ -112,7 +112,7 @@ void SimDevice::record(const EntryMessage& entry, bool is_void, bool again) {
               std::string(is_void ? "void" : again ? "again" : "shown") + " #" +
                   std::to_string(d.key.seq) + " of " + d.from + " to " + d.to + " id " + d.id + " dot " +
                   std::to_string(d.dot.writer.value) + ":" + std::to_string(d.dot.n) + " body " +
-                  hex({reinterpret_cast<const char*>(&d.hash), sizeof d.hash}));
+                  hash_text(d.hash));
   history_.delivered(std::move(d));
 }
 

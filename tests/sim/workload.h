@@ -61,7 +61,7 @@ class SimDevice final : public node::ClientHandler {
 
  private:
   void on_entry(const node::protocol::EntryMessage& entry, bool live) override;
-  void on_again(const node::protocol::EntryMessage& entry) override;
+  void on_moved(const node::protocol::EntryMessage& entry) override;
   void on_void(const node::protocol::EntryMessage& entry) override;
   void on_phase(node::ClientPhase phase, const Error* why) override;
   void record(const node::protocol::EntryMessage& entry, bool is_void, bool again = false);

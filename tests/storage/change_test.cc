@@ -1,8 +1,6 @@
 #include "storage/change.h"
 
-#include <cstdlib>
 #include <deque>
-#include <fstream>
 
 #include <gtest/gtest.h>
 
@@ -15,6 +13,7 @@ namespace {
 using testing::closing;
 using testing::entry;
 using testing::kAlice;
+using testing::read_golden;
 using testing::reg;
 
 constexpr Dot kDot{WriterId{0x1122334455667788}, 42};
@@ -44,15 +43,6 @@ std::vector<Golden> goldens() {
   return {{"change_entry", golden_entry()},
           {"change_void", golden_void()},
           {"change_register", golden_register()}};
-}
-
-std::string read_golden(const std::string& name) {
-  const char* folder = std::getenv("STARLING_GOLDEN");
-  std::ifstream in(std::string(folder != nullptr ? folder : "tests/golden") + "/" + name +
-                   ".v1.hex");
-  std::string text;
-  in >> text;
-  return text;
 }
 
 TEST(Change, KeepsItsBytesForever) {

@@ -28,19 +28,6 @@ class StoreRead : public ::testing::Test {
     ASSERT_TRUE(result.ok()) << result.error().text;
     ASSERT_EQ(*result, Applied::kNew);
   }
-  // Breaks one byte of a row, behind the store's back.
-  void damage(ColumnFamily family, std::size_t row, std::size_t byte) {
-    box.close_cleanly();
-    auto rows = box.rows({family}).front();
-    rows.at(row).second.at(byte) ^= 1;
-    {
-      auto engine = Engine::open({"/store", box.disk.env(), false});
-      rocksdb::WriteBatch batch;
-      (*engine)->put(batch, family, rows[row].first, rows[row].second);
-      ASSERT_TRUE((*engine)->write_synced(batch).ok());
-    }
-    box.open();
-  }
   StoreBox box;
 };
 
@@ -243,17 +230,6 @@ TEST_F(StoreRead, MailboxesAreFoundByARegisterTheyHave) {
   ASSERT_EQ(store().find_mailboxes("name", kBob, 10).size(), 1u);
   EXPECT_EQ(store().find_mailboxes("name", kBob, 10)[0].first, kCarol);
   EXPECT_TRUE(store().find_mailboxes("none", {}, 10).empty());
-}
-
-TEST_F(StoreRead, DamageIsReportedAndNeverServed) {
-  for (std::uint64_t n = 1; n <= 3; ++n) apply({WriterId{1}, n}, entry(kAlice, n, n));
-  damage(ColumnFamily::kLog, 1, 60);
-  EXPECT_EQ(store().read_change(part(), {WriterId{1}, 2}).code(), Errc::kCorrupt);
-  EXPECT_EQ(store().read_mailbox(kAlice, {}, 9, 1 << 20).code(), Errc::kCorrupt);
-  EXPECT_EQ(store().read_writer(part(), WriterId{1}, 1, 1 << 20).code(), Errc::kCorrupt);
-  EXPECT_EQ(store().history(kAlice, kBob, {}, 9).code(), Errc::kCorrupt);
-  EXPECT_EQ(store().stats().corrupt, 4u);
-  EXPECT_TRUE(store().read_change(part(), {WriterId{1}, 3}).ok());
 }
 
 }  // namespace

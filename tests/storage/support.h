@@ -2,12 +2,16 @@
 // and changes in one line.
 #pragma once
 
+#include <cstdlib>
 #include <deque>
+#include <fstream>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <rocksdb/metadata.h>
 
 #include "crypto/random.h"
 #include "storage/engine.h"
@@ -99,6 +103,76 @@ struct StoreBox {
     disk.drop_unsynced();
     disk.thaw();
   }
+  // Every family in files of its last level, as a store of some age has it. REQUIRES: closed.
+  void compact(std::shared_ptr<storage::ExpiryTime> expiry = nullptr) {
+    storage::EngineOptions from{"/store", disk.env(), false};
+    if (expiry) from.expiry = std::move(expiry);
+    auto engine = storage::Engine::open(from);
+    ASSERT_TRUE(engine.ok()) << engine.error().text;
+    for (std::size_t i = 0; i < storage::kColumnFamilyNames.size(); ++i) {
+      auto* handle = (*engine)->handle(static_cast<storage::ColumnFamily>(i));
+      ASSERT_TRUE((*engine)->db().Flush(rocksdb::FlushOptions(), handle).ok());
+      rocksdb::CompactRangeOptions options;
+      options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
+      ASSERT_TRUE((*engine)->db().CompactRange(options, handle, nullptr, nullptr).ok());
+    }
+  }
+  // Flips a bit in the middle of the first file of a family. REQUIRES: closed.
+  void rot(storage::ColumnFamily family) {
+    std::string path;
+    {
+      auto engine = storage::Engine::open({"/store", disk.env(), false});
+      ASSERT_TRUE(engine.ok()) << engine.error().text;
+      std::vector<rocksdb::LiveFileMetaData> files;
+      (*engine)->db().GetLiveFilesMetaData(&files);
+      for (const auto& file : files) {
+        if (file.column_family_name == storage::kColumnFamilyNames[static_cast<int>(family)]) {
+          path = file.db_path + file.name;
+        }
+      }
+    }
+    ASSERT_FALSE(path.empty());
+    flip(path, 20);
+  }
+  void flip(const std::string& path, std::size_t at) {
+    std::string bytes;
+    ASSERT_TRUE(rocksdb::ReadFileToString(disk.env(), path, &bytes).ok());
+    ASSERT_GT(bytes.size(), at);
+    bytes[at] = static_cast<char>(bytes[at] ^ 1);
+    ASSERT_TRUE(rocksdb::WriteStringToFile(disk.env(), bytes, path, true).ok());
+  }
+  // Changes one row behind the store's back: `to` gets its value, and may clear it to erase the row.
+  // REQUIRES: closed.
+  void tamper(storage::ColumnFamily family, std::size_t row, const std::function<void(Bytes&)>& to) {
+    auto rows_of = rows({family}).front();
+    Bytes value = rows_of.at(row).second;
+    to(value);
+    auto engine = storage::Engine::open({"/store", disk.env(), false});
+    rocksdb::WriteBatch batch;
+    if (value.empty()) {
+      (*engine)->erase(batch, family, rows_of[row].first);
+    } else {
+      (*engine)->put(batch, family, rows_of[row].first, value);
+    }
+    ASSERT_TRUE((*engine)->write_synced(batch).ok());
+  }
+  // The whole walk; sums of all steps.
+  storage::ScrubStep scrub(std::size_t step_bytes = 1 << 20) {
+    storage::ScrubStep sum;
+    Bytes cursor;
+    do {
+      auto step = store->scrub(cursor, step_bytes);
+      EXPECT_TRUE(step.ok()) << step.error().text;
+      if (!step) break;
+      sum.rows += step->rows;
+      sum.bytes += step->bytes;
+      sum.mended += step->mended;
+      sum.damaged += step->damaged;
+      cursor = step->cursor;
+      sync();
+    } while (!cursor.empty());
+    return sum;
+  }
   using Rows = std::vector<std::pair<Bytes, Bytes>>;
   // All rows of each family as they are on disk. REQUIRES: the store is closed.
   std::vector<Rows> rows(std::initializer_list<storage::ColumnFamily> families) {
@@ -130,6 +204,16 @@ inline const MailboxId kCarol = [] {
   id.raw = {0xf0, 0x01, 'c', 'a', 'r', 'o', 'l'};
   return id;
 }();
+
+// The one word of tests/golden/<name>.v1.hex.
+inline std::string read_golden(const std::string& name) {
+  const char* folder = std::getenv("STARLING_GOLDEN");
+  std::ifstream in(std::string(folder != nullptr ? folder : "tests/golden") + "/" + name +
+                   ".v1.hex");
+  std::string text;
+  in >> text;
+  return text;
+}
 
 inline DeviceId device(std::uint8_t number) {
   DeviceId id;

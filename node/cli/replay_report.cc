@@ -1,0 +1,121 @@
+#include "node/cli/replay_report.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+
+#include "node/cli/admin_client.h"
+#include "node/cli/options.h"
+#include "node/cli/table.h"
+
+namespace starling::node::cli {
+namespace {
+
+double seconds_of(const ReplayReport& report) {
+  return std::chrono::duration<double>(report.played_for).count();
+}
+
+double acked_per_second(const ReplayReport& report) {
+  return static_cast<double>(report.proof.acked) / std::max(seconds_of(report), 1e-9);
+}
+
+Json percentiles(const Histogram& h) {
+  return {{"p50", h.percentile(50)}, {"p99", h.percentile(99)}, {"p999", h.percentile(99.9)},
+          {"max", h.max()}};
+}
+
+std::string latency_text(const Histogram& h) {
+  const auto ms = [&h](double p) {
+    char out[32];
+    std::snprintf(out, sizeof out, "%.1f", static_cast<double>(h.percentile(p)) / 1000);
+    return std::string(out);
+  };
+  return "p50 " + ms(50) + " ms, p99 " + ms(99) + " ms, p99.9 " + ms(99.9) + " ms, max " + ms(100) +
+         " ms";
+}
+
+Json to_json(const ReplayReport& r, bool pass) {
+  return {{"proof", pass ? "pass" : "fail"},
+          {"interrupted", r.interrupted},
+          {"rooms", r.rooms},
+          {"users", r.users},
+          {"devices", r.devices},
+          {"fresh_devices", r.fresh_devices},
+          {"seconds", seconds_of(r)},
+          {"sent", r.proof.sent},
+          {"acked", r.proof.acked},
+          {"refused", r.proof.refused},
+          {"refusals", r.refusals},
+          {"retried", r.retried},
+          {"retry_frames", r.retry_frames},
+          {"reconnects", r.reconnects},
+          {"expected", r.proof.expected},
+          {"delivered", r.proof.delivered},
+          {"missing", r.proof.missing},
+          {"duplicate", r.proof.duplicate},
+          {"altered", r.proof.altered},
+          {"misplaced", r.proof.misplaced},
+          {"invented", r.proof.invented},
+          {"sender_order", r.proof.sender_order},
+          {"total_order", r.proof.total_order},
+          {"unacknowledged", r.proof.unacknowledged},
+          {"late_inserts", r.proof.late_inserts},
+          {"repositioned", r.proof.repositioned},
+          {"duplicates_dropped", r.copies},
+          {"foreign", r.proof.foreign},
+          {"acked_per_s", acked_per_second(r)},
+          {"ack_us", percentiles(r.ack_latency)},
+          {"delivery_us", percentiles(r.delivery_latency)},
+          {"first", r.proof.first}};
+}
+
+void print_faults(const ReplayReport& r) {
+  const auto& proof = r.proof;
+  std::cout << "missing " << thousands(proof.missing) << ", duplicate " << thousands(proof.duplicate)
+            << ", altered " << thousands(proof.altered) << ", misplaced "
+            << thousands(proof.misplaced) << ", invented " << thousands(proof.invented)
+            << ", out of sender order " << thousands(proof.sender_order) << ", out of total order "
+            << thousands(proof.total_order) << ", unacknowledged "
+            << thousands(proof.unacknowledged) << "\n";
+  for (const auto& line : proof.first) std::cout << "  " << line << "\n";
+  if (r.interrupted) std::cout << "  interrupted before the end\n";
+}
+
+void print(const ReplayReport& r, bool pass) {
+  const auto& proof = r.proof;
+  std::cout << "rooms " << thousands(r.rooms) << ", users " << thousands(r.users) << ", devices "
+            << thousands(r.devices) << " and " << thousands(r.fresh_devices) << " fresh\n"
+            << "sent " << thousands(proof.sent) << ", acknowledged " << thousands(proof.acked)
+            << ", refused " << thousands(proof.refused) << ", needed another try "
+            << thousands(r.retried) << ", reconnects " << thousands(r.reconnects) << "\n"
+            << "delivered " << thousands(proof.delivered) << " of " << thousands(proof.expected)
+            << ", came after a later one " << thousands(proof.late_inserts)
+            << ", further copies dropped " << thousands(r.copies) << "\n"
+            << thousands(static_cast<std::uint64_t>(acked_per_second(r)))
+            << " acknowledged messages/s for " << static_cast<int>(seconds_of(r)) << " s\n"
+            << "acknowledged after " << latency_text(r.ack_latency) << "\n"
+            << "delivered after    " << latency_text(r.delivery_latency) << "\n";
+  for (const auto& [code, times] : r.refusals) {
+    std::cout << "refused with " << code << ": " << thousands(times) << "\n";
+  }
+  if (!pass) print_faults(r);
+  const bool colour = stdout_has_colour();
+  std::cout << "proof: "
+            << (pass ? paint("PASS", Tone::kGood, colour) : paint("FAIL", Tone::kBad, colour))
+            << (pass ? " - on every device every message once, in order, byte for byte" : "")
+            << std::endl;
+}
+
+}  // namespace
+
+int tell(const ReplayReport& report, bool as_json) {
+  const bool pass = report.proof.pass && !report.interrupted;
+  if (as_json) {
+    std::cout << to_json(report, pass) << std::endl;
+  } else {
+    print(report, pass);
+  }
+  return pass ? kExitOk : kExitFailed;
+}
+
+}  // namespace starling::node::cli

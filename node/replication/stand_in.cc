@@ -1,0 +1,159 @@
+#include "node/replication/stand_in.h"
+
+#include <algorithm>
+
+namespace starling::node {
+
+using overlay::Method;
+using overlay::Task;
+
+namespace {
+
+constexpr Duration kTickEvery = 500ms;
+constexpr Duration kHandHomeDeadline = 30s;  // An owner may have much to fetch.
+
+}  // namespace
+
+StandIn::StandIn(ClusterView& view) : view_(view), scope_(view.loop) {
+  load();
+  view_.rpc.on_notice(Method::kHint, [this](const NodeId& from, View body) {
+    if (auto message = unpack<Replicate>(body)) receive(from, *message);
+  });
+  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+}
+
+void StandIn::load() {
+  for (const auto& hint : view_.store.hints()) {
+    Held& held = held_[{hint.partition, hint.dot.writer}];
+    (void)extend(held, hint.dot.n);
+    held.bytes += hint.size;
+    bytes_ += hint.size;
+  }
+}
+
+void StandIn::receive(const NodeId& from, const Replicate& message) {
+  if (!view_.in_ring()) return;
+  view_.heard_of_ring(from, message.ring);
+  if (view_.read_only) return;
+  for (const auto& run : message.runs) receive_run(from, message, run);
+}
+
+void StandIn::receive_run(const NodeId& from, const Replicate& message, const Replicate::Run& run) {
+  // An owner keeps its log without holes and is counted as one: this is for another ring version.
+  if (run.changes.empty() || run.first == 0 || run.partition.value >= view_.ring().partitions()) return;
+  if (view_.is_owner(run.partition) || bytes_ > kHintBytesMax) return;
+  Held& held = held_[{run.partition, message.writer}];
+  std::pair<std::uint64_t, std::uint64_t> segment{};
+  for (std::size_t i = 0; i < run.changes.size(); ++i) {
+    const Dot dot{message.writer, run.first + i};
+    const auto change = storage::decode(run.changes[i].data, dot);
+    if (!change || view_.store.partition_of(change->mailbox) != run.partition) {
+      view_.log.warn("a change to hold for others does not decode", {{"from", from}});
+      break;
+    }
+    const auto after = held.segments.upper_bound(dot.n);
+    const bool known = after != held.segments.begin() && std::prev(after)->second >= dot.n;
+    if (!known) {
+      view_.store.hold(run.partition, dot, run.changes[i].data);
+      held.bytes += run.changes[i].data.size();
+      bytes_ += run.changes[i].data.size();
+      ++view_.counters.hints_held;
+    }
+    segment = extend(held, dot.n);
+  }
+  if (segment.second == 0) {
+    if (held.segments.empty()) held_.erase({run.partition, message.writer});
+    return;
+  }
+  Hinted answer{view_.ring().number(), message.writer, {{run.partition, segment.first, segment.second}}};
+  view_.store.when_durable([this, from, answer = std::move(answer)] {
+    view_.rpc.notify(from, Method::kHinted, pack(answer));
+  });
+}
+
+std::pair<std::uint64_t, std::uint64_t> StandIn::extend(Held& held, std::uint64_t n) {
+  auto& segments = held.segments;
+  auto at = segments.upper_bound(n);
+  if (at != segments.begin() && std::prev(at)->second + 1 >= n) {
+    at = std::prev(at);
+    at->second = std::max(at->second, n);
+  } else {
+    at = segments.emplace(n, n).first;
+  }
+  if (auto next = std::next(at); next != segments.end() && next->first == at->second + 1) {
+    at->second = next->second;
+    segments.erase(next);
+  }
+  return {at->first, at->second};
+}
+
+storage::RangeStatement StandIn::read(PartitionId partition, WriterId writer,
+                                      std::uint64_t from) const {
+  storage::RangeStatement range;
+  range.writer = writer;
+  range.from = from;
+  range.to = from - 1;
+  const auto held = held_.find({partition, writer});
+  if (held == held_.end()) return range;
+  const auto after = held->second.segments.upper_bound(from);
+  if (after == held->second.segments.begin()) return range;
+  const auto [first, last] = *std::prev(after);
+  if (from > last) return range;
+  for (auto& change : view_.store.read_held(partition, Dot{writer, from}, kFetchBytesMax)) {
+    if (change.dot.n != range.to + 1 || change.dot.n > last) break;
+    range.to = change.dot.n;
+    range.live.push_back({change.dot.n, {Bytes(*change.bytes)}});
+  }
+  return range;
+}
+
+bool StandIn::all_home(const Run& run, const Held& held) const {
+  const std::uint64_t end = held.segments.rbegin()->second;
+  if (held.home_to < end) return false;
+  const auto owners = view_.ring().owners(run.first);
+  return std::all_of(owners.begin(), owners.end(),
+                     [&](const NodeId& owner) { return held.home.contains(owner); });
+}
+
+// One run at a time to each owner, a bounded number of owners at once.
+void StandIn::tick() {
+  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  if (!view_.in_ring()) return;
+  for (auto it = held_.begin(); it != held_.end();) {
+    auto& [run, held] = *it;
+    if (all_home(run, held)) {
+      view_.store.release(run.first, run.second);
+      bytes_ -= held.bytes;
+      it = held_.erase(it);
+      continue;
+    }
+    const std::uint64_t end = held.segments.rbegin()->second;
+    if (held.home_to < end) {
+      held.home_to = end;
+      held.home.clear();
+    }
+    for (const auto& owner : view_.ring().owners(run.first)) {
+      if (handing_.size() >= kHandHomeAtOnceMax) break;
+      if (owner == view_.self || held.home.contains(owner) || !view_.alive(owner)) continue;
+      if (handing_.insert(owner).second) scope_.spawn(hand_home(owner, run, end));
+    }
+    ++it;
+  }
+}
+
+Task<Done> StandIn::hand_home(NodeId owner, Run run, std::uint64_t to) {
+  auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold,
+                              pack(HoldRequest{run.first, run.second, to}), kHandHomeDeadline);
+  const auto answer = co_await asking;
+  handing_.erase(owner);
+  const auto held = held_.find(run);
+  if (!answer || held == held_.end()) co_return Done{};
+  const auto reply = unpack<HoldReply>(*answer);
+  if (reply && reply->synced >= to && held->second.home_to == to) {
+    held->second.home.insert(owner);
+    ++view_.counters.hints_home;
+  }
+  co_return Done{};
+}
+
+}  // namespace starling::node

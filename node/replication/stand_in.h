@@ -1,0 +1,64 @@
+// StandIn: holds runs of other nodes' writers for owners that cannot be reached, and hands them home.
+//
+// While fewer than W owners are reachable, a coordinator sends its changes to members beyond the owners,
+// too (hinted hand-off, Dynamo, SOSP 2007). Such a member only holds: it never coordinates, answers
+// reads, votes or makes dots (hazards F14), and it never reports a vector (F38): it holds segments
+// from..to of a writer's log, which begin no later than the writer's first change that is not on W nodes.
+// Owners that can be reached again are told, one after the other; each fetches what it lacks at its own
+// pace. A segment is dropped when every current owner has synced its end.
+// Invariants: (1) a segment is acknowledged only when synced; (2) it is dropped only after every owner
+// of the ring version of the moment said that it has synced 1..to of the writer.
+// Thread: one loop.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "node/replication/messages.h"
+#include "node/replication/view.h"
+#include "overlay/task.h"
+
+namespace starling::node {
+
+inline constexpr std::uint64_t kHintBytesMax = 4ull << 30;  // Held for others; above, nothing is taken.
+inline constexpr std::size_t kHandHomeAtOnceMax = 4;        // Owners that fetch from here at one time.
+
+class StandIn {
+ public:
+  explicit StandIn(ClusterView& view);
+
+  // What we hold of a writer, from `from` on: for an owner that fetches. Empty when nothing.
+  [[nodiscard]] storage::RangeStatement read(PartitionId partition, WriterId writer,
+                                             std::uint64_t from) const;
+  [[nodiscard]] std::size_t segments() const { return held_.size(); }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  using Run = std::pair<PartitionId, WriterId>;
+  struct Held {
+    std::map<std::uint64_t, std::uint64_t> segments;  // from -> to; apart from each other.
+    std::uint64_t bytes = 0;
+    std::set<NodeId> home;    // Owners that have synced the end.
+    std::uint64_t home_to = 0;  // The end that they have.
+  };
+
+  void receive(const NodeId& from, const Replicate& message);
+  void receive_run(const NodeId& from, const Replicate& message, const Replicate::Run& run);
+  // The segment that n is part of, n now included.
+  static std::pair<std::uint64_t, std::uint64_t> extend(Held& held, std::uint64_t n);
+  void load();
+  void tick();
+  [[nodiscard]] bool all_home(const Run& run, const Held& held) const;
+  overlay::Task<Done> hand_home(NodeId owner, Run run, std::uint64_t to);
+
+  ClusterView& view_;
+  std::map<Run, Held> held_;
+  std::uint64_t bytes_ = 0;
+  std::set<NodeId> handing_;  // Owners that are being told.
+  overlay::Timer tick_;
+  overlay::Scope scope_;
+};
+
+}  // namespace starling::node

@@ -1,0 +1,60 @@
+// Export: what the owners of a partition have in common when their vectors are equal (architecture
+// invariant 5), in one canonical order and encoding, and its digest.
+//
+// row := 1:u8 mailbox:16 device:16 lane:u64be seq:u64be id void:u8 content:u64be     a message key
+//      | 2:u8 mailbox:16 key:u32sized merge:u8 stamp value:u32sized                  a register
+//      | 3:u8 mailbox:16 device:16 lane:u64be high:u64be                             a lane
+// id, stamp := time:u64be writer:u64be. Rows come kind by kind, each in the order of its keys.
+// What is expired at the cut-off is left out, erased or not: two owners compare at one cut-off, not
+// above the expiry time of either. Dots are left out: a key may have come in several copies.
+// It reads three index families and no body, as of its construction: vector and rows go together.
+// Thread: the store's loop; must not outlive the store.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <rocksdb/snapshot.h>
+
+#include "storage/engine.h"
+#include "storage/version_vector.h"
+
+struct XXH3_state_s;
+
+namespace starling::storage {
+
+class Export {
+ public:
+  using Digest = std::array<std::uint8_t, 16>;  // XXH3-128 of all rows, each with its length.
+
+  // The rows of slots [first, last); last 65536: to the end. The vector is that of `first`.
+  Export(Engine& engine, Slot first, std::uint32_t last, std::uint64_t cutoff_ms);
+  ~Export();
+
+  // Synced, as of the construction. kCorrupt, kIo.
+  Result<VersionVector> vector();
+  // The next row; nothing at the end. kCorrupt: a row that cannot be read, the scrub mends it.
+  Result<std::optional<Bytes>> next();
+  // Of the rows so far.
+  [[nodiscard]] Digest digest() const;
+
+ private:
+  Result<std::optional<Bytes>> row() const;
+  void open_scan();
+
+  Engine& engine_;
+  const Slot slot_;
+  const std::uint64_t cutoff_ms_;
+  const Bytes first_, last_;
+  rocksdb::ManagedSnapshot snapshot_;
+  struct FreeState {
+    void operator()(XXH3_state_s* state) const;
+  };
+  const std::unique_ptr<XXH3_state_s, FreeState> hash_;
+  std::size_t family_ = 0;
+  std::unique_ptr<Engine::Scan> scan_;
+};
+
+}  // namespace starling::storage

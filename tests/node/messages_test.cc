@@ -1,0 +1,196 @@
+// The node wire: frozen bytes of every message of replication and of the ring, and how each refuses
+// bytes that are not it.
+#include "node/replication/messages.h"
+
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "node/ring/messages.h"
+#include "overlay/ring_version.h"
+#include "tests/overlay/golden.h"
+
+namespace starling::node {
+namespace {
+
+using overlay::golden;
+
+template <class T>
+T id(std::uint8_t from) {
+  T out;
+  for (auto& byte : out.raw) byte = from++;
+  return out;
+}
+
+constexpr RingNumber kRing{300};
+constexpr WriterId kWriter{0x1122334455667788};
+constexpr PartitionId kPartition{4095};
+const MailboxId kMailbox = id<MailboxId>(1);
+const MailboxId kOther = id<MailboxId>(50);
+const DeviceId kDevice = id<DeviceId>(100);
+const EntryId kEntry{hlc_at(1'700'000'000'123) + 5, kWriter};
+
+storage::VersionVector vector() {
+  storage::VersionVector out;
+  out.raise(kWriter, 70'000);
+  out.raise(WriterId{9}, 1);
+  return out;
+}
+
+// Calls `with(name, message)` for every message; no field has its default.
+template <class With>
+void for_each_message(With with) {
+  with("replicate", Replicate{kRing, kWriter, {{kPartition, 17, 16, {{"one"}, {"two"}}}}});
+  with("replicated", Replicated{kRing, kWriter, {{kPartition, 18}}});
+  with("hinted", Hinted{kRing, kWriter, {{kPartition, 17, 18}}});
+  with("compare_request", CompareRequest{kRing, {{kPartition, 0xFEDCBA9876543210}}});
+  with("compare_reply", CompareReply{kRing, {{kPartition, vector()}}, true});
+  with("fetch_request", FetchRequest{kPartition, kWriter, 18});
+  with("range_statement", storage::RangeStatement{kWriter, 3, 9, {{4, {"four"}}, {9, {"nine"}}}});
+  with("hold_request", HoldRequest{kPartition, kWriter, 18});
+  with("hold_reply", HoldReply{18});
+  with("find_key_request", FindKeyRequest{kMailbox, {kDevice, 99, 3}});
+  with("find_key_reply", FindKeyReply{true, {kWriter, 17}});
+  with("append_request",
+       AppendRequest{kRing, "@bob", "@alice", kDevice, 3, 2, kEntry, kAppendRetry | kAppendCopy, 2,
+                     4, {"hello"}, {kEntry.time + 1, WriterId{9}}});
+  with("append_reply", AppendReply{kRing, kEntry, 3});
+  with("write_register_request",
+       WriteRegisterRequest{kRing, kMailbox, 3, kEntry, "role/@bob", {"value"}, kAppendForce, true,
+                            {kEntry.time - 1, WriterId{9}}});
+  with("read_registers_request", ReadRegistersRequest{kMailbox, "role/", "role/@bob", 50});
+  with("read_registers_reply", ReadRegistersReply{{{"role/@bob", {"value"}, kEntry}}});
+  with("follow_request", FollowRequest{kRing, kPartition, 7, {{kMailbox, true, vector()}}});
+  with("follow_reply", FollowReply{vector(), {kMailbox, kOther}});
+  with("unfollow", Unfollow{kPartition, 7, {kMailbox}});
+  with("push", Push{{{kPartition, 7, {{{kWriter, 17}, {"change"}}}}}});
+  with("read_request", ReadRequest{kRing, kMailbox, vector()});
+  with("read_reply", ReadReply{{{{kWriter, 17}, {"change"}}}, vector(), true});
+  with("lane_query", LaneQuery{kMailbox, kDevice, 99});
+  with("lane_answer", LaneAnswer{12});
+  with("directory_request", DirectoryRequest{'#', kMailbox, 20});
+  with("directory_reply", DirectoryReply{{{"#ops", 1'700'000'000'123, true, 40}}, kMailbox, true});
+  with("history_request", HistoryRequest{kMailbox, kOther, kEntry, 20});
+  with("join_request", JoinRequest{id<PublicKey>(3), "starling1-xyz", "rack-1", 250,
+                                   "10.0.0.7:7401", 1'700'000'000'123});
+  with("join_reply", JoinReply{{"ring"}, {"10.0.0.1:7401", "10.0.0.2:7401"}});
+  with("ring_answer", RingAnswer{{"ring"}});
+  with("ring_progress", RingProgress{kRing});
+}
+
+TEST(NodeMessages, FrozenBytesStayTheSame) {
+  for_each_message([]<class T>(const std::string& name, const T& message) {
+    const Bytes frozen = golden("node_" + name + ".v1");
+    EXPECT_EQ(hex(pack(message)), hex(frozen)) << name;
+    const auto read = unpack<T>(frozen);
+    ASSERT_TRUE(read.ok()) << name << ": " << read.error().text;
+    EXPECT_EQ(hex(pack(*read)), hex(frozen)) << name;
+  });
+}
+
+TEST(NodeMessages, RefuseEveryCutAndWhatFollowsThem) {
+  for_each_message([]<class T>(const std::string& name, const T& message) {
+    const Bytes bytes = pack(message);
+    for (std::size_t n = 0; n < bytes.size(); ++n) {
+      const auto read = unpack<T>(View(bytes).substr(0, n));
+      ASSERT_FALSE(read.ok()) << name << " cut at " << n;
+      EXPECT_EQ(read.code(), Errc::kCorrupt) << name;
+    }
+    EXPECT_FALSE(unpack<T>(bytes + '\0').ok()) << name;
+  });
+}
+
+// The message with its field `at` replaced by the msgpack value `value`.
+Bytes with_field(View bytes, std::size_t at, View value) {
+  const auto handle = msgpack::unpack(bytes.data(), bytes.size());
+  const auto& fields = handle.get().via.array;
+  Bytes out;
+  msgpack_detail::Sink sink{out};
+  msgpack::packer<msgpack_detail::Sink> packer(sink);
+  packer.pack_array(fields.size);
+  for (std::size_t i = 0; i < fields.size; ++i) {
+    if (i == at) {
+      out.append(value);
+    } else {
+      packer.pack(fields.ptr[i]);
+    }
+  }
+  return out;
+}
+
+TEST(NodeMessages, RefuseAFieldOfAnotherType) {
+  for_each_message([]<class T>(const std::string& name, const T& message) {
+    const Bytes bytes = pack(message);
+    const auto fields = msgpack::unpack(bytes.data(), bytes.size()).get().via.array.size;
+    for (std::size_t i = 0; i < fields; ++i) {
+      for (const View wrong : {View("\xc0"), View("\x81\x01\x01"), View("\xd4\x01\x01"),
+                               View("\xcb\x40\0\0\0\0\0\0\0", 9)}) {
+        const auto read = unpack<T>(with_field(bytes, i, wrong));
+        EXPECT_FALSE(read.ok()) << name << " field " << i << " as " << hex(wrong);
+      }
+    }
+    for (const View wrong : {View("\xc0"), View("\x07"), View("\xa1x"), View("\xc4\x01x"),
+                             View("\x80", 1), View("\xdd\xff\xff\xff\xff")}) {
+      EXPECT_EQ(unpack<T>(wrong).code(), Errc::kCorrupt) << name << " as " << hex(wrong);
+    }
+  });
+}
+
+TEST(NodeMessages, SurviveEveryFlippedBit) {
+  for_each_message([]<class T>(const std::string& name, const T& message) {
+    const Bytes bytes = pack(message);
+    for (std::size_t at = 0; at < bytes.size(); ++at) {
+      for (int bit = 0; bit < 8; ++bit) {
+        Bytes flipped = bytes;
+        flipped[at] = static_cast<char>(flipped[at] ^ (1 << bit));
+        const auto read = unpack<T>(flipped);
+        // What is read is a message: it can be written and read again.
+        if (read) {
+          EXPECT_TRUE(unpack<T>(pack(*read)).ok()) << name;
+        }
+      }
+    }
+  });
+}
+
+TEST(NodeMessages, RefuseNumbersAndIdsThatDoNotFitTheirFields) {
+  const Bytes fetch = pack(FetchRequest{kPartition, kWriter, 18});
+  EXPECT_TRUE(unpack<FetchRequest>(with_field(fetch, 0, pack(65'535))).ok());
+  EXPECT_FALSE(unpack<FetchRequest>(with_field(fetch, 0, pack(65'536))).ok());
+  EXPECT_FALSE(unpack<FetchRequest>(with_field(fetch, 2, pack(-1))).ok());
+  const Bytes append = pack(AppendReply{kRing, kEntry, 3});
+  EXPECT_TRUE(unpack<AppendReply>(with_field(append, 2, pack(255))).ok());
+  EXPECT_FALSE(unpack<AppendReply>(with_field(append, 2, pack(256))).ok());
+  const Bytes lane = pack(LaneQuery{kMailbox, kDevice, 99});
+  for (const std::size_t size : {0, 15, 17, 32}) {
+    EXPECT_FALSE(unpack<LaneQuery>(with_field(lane, 0, pack(Blob{Bytes(size, 'x')}))).ok()) << size;
+  }
+  EXPECT_TRUE(unpack<LaneQuery>(with_field(lane, 0, pack(Blob{Bytes(16, 'x')}))).ok());
+}
+
+// A field that is not there has its default; one that is not known is skipped.
+TEST(NodeMessages, MayBeOfANeighbouringVersion) {
+  const auto older = unpack<ReadRegistersRequest>("\x90");
+  ASSERT_TRUE(older.ok());
+  EXPECT_EQ(older->limit, 1000u);
+  Bytes newer = pack(HoldReply{18});
+  newer[0] = '\x92';
+  newer += pack(std::string("from the future"));
+  EXPECT_EQ(unpack<HoldReply>(newer)->synced, 18u);
+}
+
+TEST(NodeMessages, FitAFrameAtTheirLimits) {
+  constexpr auto kMost = std::numeric_limits<std::uint64_t>::max();
+  CompareRequest compare{RingNumber{kMost}, {}};
+  for (std::size_t i = 0; i < kComparePartitionsMax; ++i) {
+    compare.items.push_back({PartitionId{65'535}, kMost});
+  }
+  EXPECT_LE(pack(compare).size(), overlay::kFrameBodySizeMax);
+  const JoinReply joined{
+      {Bytes(overlay::kRingMembersMax * overlay::kRingMemberSizeMax, 'r')},
+      std::vector<std::string>(overlay::kRingMembersMax, std::string(259, 's'))};
+  EXPECT_LE(pack(joined).size(), overlay::kFrameBodySizeMax);
+}
+
+}  // namespace
+}  // namespace starling::node

@@ -1,0 +1,93 @@
+// An invite shown to two nodes at once: the ring decides which of the joiners it admits.
+#include <gtest/gtest.h>
+
+#include "crypto/init.h"
+#include "crypto/invite.h"
+#include "node/ring/messages.h"
+#include "overlay/ring_version.h"
+#include "tests/sim/cluster.h"
+#include "tests/sim/raw_peer.h"
+
+namespace starling::sim {
+namespace {
+
+using overlay::Method;
+
+constexpr std::uint16_t number(Method method) { return static_cast<std::uint16_t>(method); }
+
+struct Joiner {
+  Joiner(World& world, SimCluster& cluster, std::size_t host, std::uint64_t seed)
+      : random(seed),
+        identity(Identity::generate(random)),
+        peer(world, cluster.network(), cluster.node(host).link_address(), identity) {}
+
+  Status link(const Invite& invite, std::int64_t wall_ms) {
+    RawIntroduction introduction;
+    introduction.hello.lineage = invite.lineage;
+    introduction.hello.writer = WriterId{random.u64()};
+    introduction.hello.wall_ms = wall_ms;
+    return peer.link(Keyring(invite.secret), introduction);
+  }
+  Bytes request(const std::string& token, std::int64_t wall_ms) {
+    node::JoinRequest out;
+    out.key = identity.public_key();
+    out.invite = token;
+    out.link = "10.0.0.77:7401";
+    out.wall_ms = wall_ms;
+    return pack(out);
+  }
+
+  SeededRandom random;
+  Identity identity;
+  RawNode peer;
+};
+
+TEST(InviteInSim, AdmitsOneNodeWhenTwoShowItToTwoMembersAtOnce) {
+  ASSERT_TRUE(crypto_init());
+  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    World world{seed};
+    SimCluster cluster(world, ClusterOptions{.nodes = 2});
+    ASSERT_TRUE(cluster.form());
+    const auto made = cluster.admin(0, "invite", {{"expires_s", 3600}});
+    ASSERT_TRUE(made);
+    const auto token = made->at("token").get<std::string>();
+    const Invite invite = parse_invite(token).value();
+    Joiner first(world, cluster, 0, 100 + seed);
+    Joiner second(world, cluster, 1, 200 + seed);
+    ASSERT_TRUE(first.link(invite, world.wall_ms()));
+    ASSERT_TRUE(second.link(invite, world.wall_ms()));
+
+    // The first does not wait for its answer, and asks again once the second has one.
+    Bytes frame;
+    overlay::append_frame(frame, {overlay::FrameType::kRequest, 0, Method::kJoin, 1000, kNever,
+                                  first.request(token, world.wall_ms())});
+    const auto ask = [&](Joiner& joiner) {
+      return joiner.peer.call(number(Method::kJoin), joiner.request(token, world.wall_ms()));
+    };
+    first.peer.send_plain(frame);
+    const auto to_second = ask(second);
+    const auto to_first = ask(first);
+    ASSERT_NE(to_first.ok(), to_second.ok())
+        << (to_first ? "" : to_first.error().text) << " / " << (to_second ? "" : to_second.error().text);
+    Joiner& in = to_first ? first : second;
+    Joiner& out = to_first ? second : first;
+    const auto again = ask(in);  // As if the answer had been lost.
+    ASSERT_TRUE(again);
+    const auto reply = unpack<node::JoinReply>(*again);
+    ASSERT_TRUE(reply);
+    const auto intent = overlay::decode_ring_version(reply->ring.data);
+    ASSERT_TRUE(intent);
+    EXPECT_EQ(intent->members.size(), 3u);
+    ASSERT_TRUE(in.peer.call(number(Method::kRingProgress),
+                             pack(node::RingProgress{intent->number})));
+    const auto refused = ask(out);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.code(), Errc::kDenied) << refused.error().text;
+    EXPECT_NE(refused.error().text.find("starling invite"), std::string::npos);
+    EXPECT_EQ(cluster.fatal_errors(), 0u);
+  }
+}
+
+}  // namespace
+}  // namespace starling::sim

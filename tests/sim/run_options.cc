@@ -1,0 +1,126 @@
+#include "tests/sim/run_options.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <type_traits>
+
+namespace starling::sim {
+namespace {
+
+double seconds(Duration duration) { return static_cast<double>(duration.count()) / 1e9; }
+Duration duration(double seconds) { return Duration(static_cast<Duration::rep>(seconds * 1e9)); }
+
+// Every option once: `number(name, help, get, set)` and `flag(name, help, value, when_given)`.
+template <class Number, class Flag>
+void each_option(RunOptions& run, Number number, Flag flag) {
+  const auto count = [&](const char* name, const char* help, auto& value) {
+    number(name, help, static_cast<double>(value), [&value](double given) {
+      value = static_cast<std::remove_reference_t<decltype(value)>>(given);
+    });
+  };
+  const auto time = [&](const char* name, const char* help, Duration& value) {
+    number(name, help, seconds(value), [&value](double given) { value = duration(given); });
+  };
+  count("seed", "the seed to run", run.seed);
+  count("nodes", "of the cluster", run.cluster.nodes);
+  time("seconds", "virtual seconds with faults", run.length);
+  time("quiet", "virtual seconds that repair may take in the end", run.quiet);
+  count("loss", "share of datagrams lost", run.cluster.network.loss);
+  count("duplicate", "share of datagrams doubled", run.cluster.network.duplicate);
+  count("straggle", "share of datagrams that come late", run.cluster.network.straggle);
+  count("reconnect", "chance of a device to reconnect, per send", run.workload.reconnect);
+  count("restart", "chance of a device to be restarted, per send", run.workload.restart);
+  flag("both", "two nodes may be down at once", run.faults.both, true);
+  flag("more", "hung disks, drifting clocks, broken links, lag, bridges", run.faults.more, true);
+  flag("no-crashes", "no node ends", run.faults.crashes, false);
+  flag("no-partitions", "no cuts", run.faults.partitions, false);
+  flag("no-pauses", "no process stands still", run.faults.pauses, false);
+  flag("no-slow-disks", "all disks are quick", run.faults.slow_disks, false);
+  flag("no-clocks", "no clock is stepped", run.faults.clocks, false);
+}
+
+std::string number_text(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.10g", value);
+  return text;
+}
+
+}  // namespace
+
+RunOptions default_run() {
+  RunOptions run;
+  run.cluster.network = rough_network();
+  return run;
+}
+
+Result<RunOptions> parse_run(const std::vector<std::string>& words) {
+  RunOptions run = default_run();
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    bool known = false;
+    bool good = true;
+    each_option(
+        run,
+        [&](const char* name, const char*, double, auto set) {
+          if (words[i] != std::string("--") + name) return;
+          known = true;
+          const char* value = i + 1 < words.size() ? words[++i].c_str() : "";
+          char* end = nullptr;
+          const double given = std::strtod(value, &end);
+          good = end != value && *end == '\0' && given >= 0;
+          if (good) set(given);
+        },
+        [&](const char* name, const char*, bool& value, bool when_given) {
+          if (words[i] != std::string("--") + name) return;
+          known = true;
+          value = when_given;
+        });
+    if (!known) return Error{Errc::kInvalid, "no such option: " + words[i]};
+    if (!good) return Error{Errc::kInvalid, "not a number: " + words[i]};
+  }
+  return run;
+}
+
+std::string text_of(const RunOptions& options) {
+  RunOptions run = options;
+  RunOptions usual = default_run();
+  std::vector<std::string> defaults;
+  each_option(
+      usual,
+      [&](const char*, const char*, double value, auto) {
+        defaults.push_back(number_text(value));
+      },
+      [&](const char*, const char*, bool value, bool) {
+        defaults.emplace_back(value ? "1" : "0");
+      });
+  std::string out = "--seed " + std::to_string(run.seed);
+  std::size_t i = 0;
+  each_option(
+      run,
+      [&](const char* name, const char*, double value, auto) {
+        const auto text = number_text(value);
+        if (text != defaults[i++] && std::string(name) != "seed") {
+          out += std::string(" --") + name + " " + text;
+        }
+      },
+      [&](const char* name, const char*, bool value, bool) {
+        if ((value ? "1" : "0") != defaults[i++]) out += std::string(" --") + name;
+      });
+  return out;
+}
+
+std::string run_usage() {
+  RunOptions usual = default_run();
+  std::string out;
+  const auto line = [&](const std::string& name, const std::string& help) {
+    out += "  --" + name + std::string(name.size() < 20 ? 20 - name.size() : 1, ' ') + help + "\n";
+  };
+  each_option(
+      usual,
+      [&](const char* name, const char* help, double value, auto) {
+        line(std::string(name) + " N", std::string(help) + " (" + number_text(value) + ")");
+      },
+      [&](const char* name, const char* help, bool, bool) { line(name, help); });
+  return out;
+}
+
+}  // namespace starling::sim

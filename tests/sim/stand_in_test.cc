@@ -1,0 +1,132 @@
+// Fewer than W owners reachable: members beyond them hold copies, and hand them home (hazards F14, F38).
+#include "tests/sim/hazards.h"
+
+namespace starling::sim {
+namespace {
+
+// Five nodes: a, b and c own #g, d and e do not.
+class StandIns : public Hazards {
+ protected:
+  StandIns() : Hazards(5) {}
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Hazards::SetUp());
+    for (std::size_t i = 0; i < cluster.size(); ++i) {
+      if (i != a && i != b && i != c) (d == kNone ? d : e) = i;
+    }
+    tap.on_arrive = [this](const TapMessage& m) { see(m); };
+  }
+  void see(const TapMessage& m) {
+    if (m.method == Method::kHint) {
+      for (const auto& change : carried(m)) hinted[change.hash].insert(m.to);
+    }
+    if (m.method != Method::kHinted) return;
+    if (const auto said = unpack<node::Hinted>(m.body)) {
+      for (const auto& item : said->items) {
+        if (item.partition == partition) segments.push_back(item);
+      }
+    }
+  }
+  [[nodiscard]] std::size_t holders(SendIndex i) { return hinted[record(i).hash].size(); }
+  void cut_two_owners() {
+    cluster.partition({{a, d, e}, {b, c}});
+    world.run_for(15s);  // Until they are taken for dead.
+  }
+
+  static constexpr std::size_t kNone = ~std::size_t{0};
+  std::size_t d = kNone, e = kNone;
+  std::map<std::uint64_t, std::set<std::size_t>> hinted;  // Body -> nodes that were asked to hold it.
+  std::vector<node::Hinted::Item> segments;
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, StandIns, ::testing::Range<std::uint64_t>(1, 6));
+
+// a and a stand-in acknowledge; a is gone before b and c are back: the message comes home all the same.
+TEST_P(StandIns, F38_WhatAStandInHoldsComesHome) {
+  start(*alice, a);
+  start(*bob, d);
+  ASSERT_TRUE(acked(send(*alice)));
+  cut_two_owners();
+  const auto alone = send(*alice);
+  ASSERT_TRUE(acked(alone)) << world.trace().text("", 40);
+  EXPECT_EQ(record(alone).copies, 2);
+  ASSERT_EQ(holders(alone), 1u);
+  cluster.crash(a, Crash::kPower);
+  cluster.heal();
+  start(*bob2, b);
+  EXPECT_TRUE(until([&] { return shown(*bob, alone) == 1 && shown(*bob2, alone) == 1; }, 60s))
+      << world.trace().text("", 60);
+  finish();
+}
+
+// What a stand-in holds begins where W owners end, or it would stand above a hole.
+TEST_P(StandIns, F38_ASegmentBeginsNoLaterThanTheFirstThatIsNotOnW) {
+  start(*alice, a);
+  ASSERT_TRUE(acked(send(*alice)));
+  // Lost on the way to both owners, whose links go down with it; then they are cut off.
+  SendIndex lost = 0;
+  std::optional<Carried> minted;
+  tap.on_leave = [&](const TapMessage& m) {
+    if (m.method != Method::kReplicate || m.from != a) return Fate::kPass;
+    if (auto x = find(m, lost)) minted = x;
+    return minted ? Fate::kLose : Fate::kPass;
+  };
+  lost = send(*alice);
+  ASSERT_TRUE(until([&] { return minted.has_value(); }));
+  cut_two_owners();
+  const auto later = send(*alice);
+  ASSERT_TRUE(acked(later)) << world.trace().text("", 40);
+  ASSERT_FALSE(segments.empty());
+  EXPECT_LE(segments.back().from, minted->dot.n);
+  EXPECT_TRUE(is_acked(lost));
+  tap.on_leave = nullptr;
+  finish();
+}
+
+// An owner is needed: stand-ins alone have no roster, no lanes and no keys.
+TEST_P(StandIns, F14_WithoutAnOwnerNothingIsAccepted) {
+  start(*alice, d);
+  ASSERT_TRUE(acked(send(*alice)));
+  cluster.partition({{d, e}, {a, b, c}});
+  world.run_for(15s);
+  const auto refused = send(*alice);
+  EXPECT_FALSE(acked(refused, 20s));
+  EXPECT_EQ(holders(refused), 0u);
+  cluster.heal();
+  EXPECT_TRUE(acked(refused));
+  finish();
+}
+
+// Nothing is asked of others while W owners are there.
+TEST_P(StandIns, AreNotUsedWhileWOwnersAreReachable) {
+  start(*alice, a);
+  cluster.partition({{a, b, d, e}, {c}});
+  world.run_for(15s);
+  const auto sent = send(*alice);
+  ASSERT_TRUE(acked(sent));
+  EXPECT_EQ(holders(sent), 0u);
+  finish();
+}
+
+// When all owners have it, nobody else keeps it.
+TEST_P(StandIns, LetGoWhenEveryOwnerHasIt) {
+  start(*alice, a);
+  ASSERT_TRUE(acked(send(*alice)));
+  cut_two_owners();
+  const auto alone = send(*alice);
+  ASSERT_TRUE(acked(alone));
+  auto held = [&] {
+    std::uint64_t bytes = 0;
+    for (const auto i : {d, e}) {
+      const auto status = cluster.admin(i, "status", Json::object());
+      if (status) bytes += status->at("rates").at("hints_bytes").get<std::uint64_t>();
+    }
+    return bytes;
+  };
+  EXPECT_GT(held(), 0u);
+  cluster.heal();
+  EXPECT_TRUE(until([&] { return held() == 0; }, 60s));
+  finish();
+}
+
+}  // namespace
+}  // namespace starling::sim

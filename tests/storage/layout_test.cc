@@ -1,0 +1,100 @@
+// The bytes on disk: those of every row are frozen in tests/golden, and read back as written.
+#include "storage/layout.h"
+
+#include <gtest/gtest.h>
+
+#include "storage/rows.h"
+#include "tests/storage/support.h"
+
+namespace starling::storage {
+namespace {
+
+using testing::entry;
+using testing::kAlice;
+using testing::kBob;
+
+constexpr Dot kDot{WriterId{0x1122334455667788}, 0x99AABBCC};
+const EntryId kId{hlc_at(1'700'000'000'000) + 3, WriterId{0x0102030405060708}};
+const MessageKey kKey{testing::device(9), 0xA1A2A3A4A5A6A7A8, 7};
+constexpr Slot kSlot = 0x1234;
+
+KeyRow key() { return {kDot, kId, kBob, true, 0xC0C1C2C3C4C5C6C7, 1'700'000'001}; }
+RegisterRow written() { return {MergeKind::kMember, kId, kDot, "value"}; }
+
+struct Row {
+  const char* family;
+  Bytes key;
+  Bytes value;
+};
+std::vector<Row> rows() {
+  return {
+      {"log", Bytes(log_key(kSlot, kDot).view()), {}},  // The value: change_*.v1.hex.
+      {"entries", Bytes(entry_key(kAlice, kBob, kId).view()),
+       Bytes(entry_value({kDot, 1'700'000'001}).view())},
+      {"mailbox_dots", Bytes(mailbox_dot_key(kAlice, kDot).view()),
+       Bytes(mailbox_dot_value({ChangeKind::kVoid, kId, 1'700'000'001}).view())},
+      {"registers", register_key(kAlice, "read/bob"), register_value(written())},
+      {"keys", Bytes(message_key(kAlice, kKey).view()), Bytes(key_value(key()).view())},
+      {"lanes", Bytes(lane_key(kAlice, kKey.device, kKey.lane).view()),
+       Bytes(number_value(7).view())},
+      {"partitions", Bytes(partition_key(kSlot, kDot.writer).view()),
+       Bytes(number_value(kDot.n).view())},
+      {"damage", Bytes(log_key(kSlot, kDot).view()),
+       Bytes(damage_value(DamageState::kLost).view())},
+      {"refill", Bytes(refill_key(kSlot, 12).view()),
+       Bytes(damage_value(DamageState::kRefill).view())},
+  };
+}
+
+TEST(Layout, KeepsItsBytesForever) {
+  for (const auto& row : rows()) {
+    EXPECT_EQ(hex(row.key) + "=" + hex(row.value),
+              testing::read_golden(std::string("row_") + row.family))
+        << row.family;
+  }
+}
+
+TEST(Layout, ReadsBackWhatItWrote) {
+  EXPECT_EQ(parse_dot_key(log_key(kSlot, kDot).view(), 2), kDot);
+  EXPECT_EQ(parse_dot_key(mailbox_dot_key(kAlice, kDot).view(), 16), kDot);
+  EXPECT_EQ(parse_partition_key(partition_key(kSlot, kDot.writer).view())->writer, kDot.writer);
+  EXPECT_EQ(parse_number(number_value(7).view()), 7u);
+  EXPECT_EQ(parse_entry_row(entry_value({kDot, 5}).view()), (EntryRow{kDot, 5}));
+  EXPECT_EQ(parse_mailbox_dot(mailbox_dot_value({ChangeKind::kVoid, kId, 5}).view()),
+            (MailboxDotRow{ChangeKind::kVoid, kId, 5}));
+  EXPECT_EQ(parse_key_row(key_value(key()).view()), key());
+  const auto lane = parse_lane_key(lane_key(kAlice, kKey.device, kKey.lane).view());
+  EXPECT_EQ(lane->device, kKey.device);
+  EXPECT_EQ(lane->lane, kKey.lane);
+  const auto back = parse_register_row(register_value(written()));
+  EXPECT_EQ(back->dot, kDot);
+  EXPECT_EQ(back->stamp, kId);
+  EXPECT_EQ(back->value, "value");
+}
+
+TEST(Layout, RefusesValuesOfAnotherLength) {
+  const auto refused = [](View value, auto parse) {
+    for (std::size_t size = 0; size < value.size(); ++size) {
+      EXPECT_FALSE(parse(value.substr(0, size))) << size;
+    }
+    EXPECT_FALSE(parse(Bytes(value) + "x"));
+  };
+  refused(number_value(7).view(), parse_number);
+  refused(entry_value({kDot, 5}).view(), parse_entry_row);
+  refused(mailbox_dot_value({ChangeKind::kVoid, kId, 5}).view(), parse_mailbox_dot);
+  refused(key_value(key()).view(), parse_key_row);
+  refused(lane_key(kAlice, kKey.device, kKey.lane).view(), parse_lane_key);
+  refused(partition_key(kSlot, kDot.writer).view(), parse_partition_key);
+  EXPECT_FALSE(parse_register_row(View(register_value(written())).substr(0, 32)));
+}
+
+// Compaction reads the expiry of every family by the same rule.
+TEST(Layout, TheRowsOfAnEntryCarryOneExpiry) {
+  ChangeView change = entry(kAlice, 1, 1);
+  change.entry.expires_ms = 1'700'000'000'001;
+  EXPECT_EQ(mailbox_dot_row(change).expiry, 1'700'000'001u);
+  EXPECT_EQ(key_row(kDot, change).expiry, 1'700'000'001u);
+}
+
+}  // namespace
+}  // namespace starling::storage
