@@ -15,6 +15,7 @@ namespace {
 constexpr Duration kAskDeadline = 500ms;
 
 bool is_copy(const AppendRequest& request) { return (request.flags & kAppendCopy) != 0; }
+bool is_position(const AppendRequest& request) { return (request.flags & kAppendPosition) != 0; }
 bool is_void(const AppendRequest& request) { return (request.flags & kAppendVoid) != 0; }
 ChangeKind kind_of(const AppendRequest& request) {
   return is_void(request) ? ChangeKind::kVoid : ChangeKind::kEntry;
@@ -137,7 +138,7 @@ void Coordinator::append(AppendRequest request, Bytes body, Done done) {
   if (auto valid = check(request, body); !valid) return done(valid.error());
   const MailboxId target = mailbox_of(request.to);
   Pending send{std::move(request), std::move(body), std::move(done), target, {}, {}};
-  if (is_copy(send.request)) send.mailbox = mailbox_of(send.request.from);
+  if (is_copy(send.request) && !is_position(send.request)) send.mailbox = mailbox_of(send.request.from);
   send.key = {send.request.device, lane_to(target), send.request.seq};
   send.partition = view_.store.partition_of(send.mailbox);
   send.content = storage::content_hash(entry_of(send.request, send.body), kind_of(send.request));
@@ -252,7 +253,7 @@ void Coordinator::mint(Pending send) {
   if (is_copy(request)) {
     change.entry.id = request.id;
     change.entry.flags = storage::kEntryIsCopy;
-    change.entry.conversation = mailbox_of(request.to);
+    change.entry.conversation = mailbox_of(is_position(request) ? request.from : request.to);
     view_.hlc.observe_repair(request.id.time, view_.loop.wall_ms());
   } else {
     change.entry.id = {view_.hlc.next(view_.loop.wall_ms(), request.floor.time),

@@ -45,7 +45,7 @@ bool outcome_unknown(Errc code) {
 
 void Forwarder::append(AppendRequest request, Bytes body, Duration deadline,
                        std::function<void(Result<AppendReply>)> done) {
-  const bool copy = (request.flags & kAppendCopy) != 0;
+  const bool copy = (request.flags & (kAppendCopy | kAppendPosition)) == kAppendCopy;
   const PartitionId partition =
       view_.store.partition_of(mailbox_of(copy ? request.from : request.to));
   auto make = [this, request = std::move(request), body = std::move(body)](std::uint8_t flags) mutable {

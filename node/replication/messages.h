@@ -125,6 +125,9 @@ inline constexpr std::uint8_t kAppendRetry = 1;
 inline constexpr std::uint8_t kAppendVoid = 2;
 inline constexpr std::uint8_t kAppendCopy = 4;    // id is given, no lane check.
 inline constexpr std::uint8_t kAppendForce = 8;   // Every reachable owner is catching up: do it all the same.
+// With kAppendCopy: the other way round, to the recipient's mailbox. The sender's own has the message at a
+// smaller id, minted by another coordinator, and both sides sort a conversation alike (hazards F23).
+inline constexpr std::uint8_t kAppendPosition = 16;
 struct AppendRequest {
   RingNumber ring;
   std::string to;          // Address it was sent to.

@@ -100,6 +100,22 @@ void Obligations::attempt(const At& at) {
   request.type = static_cast<std::uint8_t>(change->entry.type);
   request.flags = kAppendCopy;
   if (change->kind == ChangeKind::kVoid) request.flags |= kAppendVoid;
+  forwarder_.append(request, Bytes(change->entry.body), kAppendDeadline,
+                    [this, at, request](Result<AppendReply> answer) {
+                      if (!answer) return finished(at, answer.error());
+                      if (answer->id < request.id) return move_to(at, request, answer->id);
+                      finished(at, ok_status());
+                    });
+}
+
+// Another coordinator minted the same message earlier, and the copy there was kept in its place.
+void Obligations::move_to(const At& at, AppendRequest request, const EntryId& id) {
+  const auto duty = duties_.find(at);
+  if (duty == duties_.end()) return;
+  const auto change = storage::decode(*duty->second.change, at.second);
+  assert(change.ok());
+  request.flags |= kAppendPosition;
+  request.id = id;
   forwarder_.append(std::move(request), Bytes(change->entry.body), kAppendDeadline,
                     [this, at](Result<AppendReply> answer) {
                       finished(at, answer ? ok_status() : Status(answer.error()));

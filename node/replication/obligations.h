@@ -48,6 +48,7 @@ class Obligations {
 
   void add(const At& at, Shared change);
   void attempt(const At& at);
+  void move_to(const At& at, AppendRequest request, const EntryId& id);
   void redrive();
   void finished(const At& at, Status done);
   void settle(PartitionId partition, WriterId writer);
