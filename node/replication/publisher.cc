@@ -80,12 +80,16 @@ void Publisher::serve_reads() {
     if (!view_.is_owner(view_.store.partition_of(request->mailbox))) {
       return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
     }
-    ReadRegistersReply answer;
-    for (auto& value : view_.store.scan_registers(request->mailbox, request->prefix, request->after,
-                                                  request->limit)) {
-      answer.items.push_back({std::move(value.key), {std::move(value.value)}, value.stamp});
-    }
-    reply(pack(answer));
+    // What W others have synced is acknowledged before our own disk has it, and who asks next may build on it.
+    auto shared = std::make_shared<Reply>(std::move(reply));
+    view_.store.when_durable([this, request = std::move(*request), shared] {
+      ReadRegistersReply answer;
+      for (auto& value : view_.store.scan_registers(request.mailbox, request.prefix, request.after,
+                                                    request.limit)) {
+        answer.items.push_back({std::move(value.key), {std::move(value.value)}, value.stamp});
+      }
+      (*shared)(pack(answer));
+    });
   });
 }
 

@@ -77,5 +77,25 @@ TEST_P(Returns, F15_AReturningOwnerServesNothingStale) {
   finish();
 }
 
+// The coordinator's own disk may be the last: W others have synced, and who asks it next builds on that.
+TEST_P(Returns, AReadOfRegistersShowsWhatWasAcknowledged) {
+  ASSERT_TRUE(work.add_user("@carol"));
+  start(*alice, b);
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  cluster.disk(a).hold(true);
+  ASSERT_TRUE(manage([&](auto done) { alice->client().add_member("#g", "@carol", 0, done); }));
+  world.after(200ms, [&] { cluster.disk(a).hold(false); });
+  bool seen = false;
+  bool answered = false;
+  alice->client().members("#g", "", [&](const Result<node::protocol::Members>& members) {
+    answered = true;
+    if (!members) return;
+    for (const auto& member : members->members) seen |= member.user == "@carol";
+  });
+  ASSERT_TRUE(until([&] { return answered; }));
+  EXPECT_TRUE(seen);
+  finish();
+}
+
 }  // namespace
 }  // namespace starling::sim
