@@ -95,7 +95,11 @@ bool NodeImpl::serving() const {
 
 void NodeImpl::stop(std::function<void()> done) {
   if (std::exchange(stopping_, true)) return;
-  gateway_->drain("this node is stopping", {});
+  std::vector<std::string> others;
+  for (const auto& member : membership_->members()) {
+    if (member.id != view_->self && view_->alive(member.id)) others.push_back(member.record.client);
+  }
+  gateway_->drain("this node is stopping", others);
   membership_->leave();
   auto finish = std::make_shared<std::function<void()>>(std::move(done));
   auto once = [this, finish] {

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "node/admin/metrics.h"
 #include "node/node_impl.h"
 
@@ -176,12 +178,15 @@ Task<Result<Json>> AdminApi::status(Json) {
   Json cluster{{"lineage", hex(node_.lineage_.view())}};
   if (view.in_ring()) {
     const auto& version = view.ring().version();
+    const auto serving = std::count_if(version.members.begin(), version.members.end(), [&](const auto& member) {
+      return member.owns() && view.alive(member.id) && !view.behind(member.id);
+    });
     cluster.update({{"ring", version.number.value},
                     {"copies", version.copies},
                     {"synced", view.ring().w()},
                     {"partitions", version.partitions},
                     {"nodes", version.members.size()},
-                    {"serving", version.serving()},
+                    {"serving", serving},
                     {"change", change_name(version.change)}});
   }
   co_return Json{{"cluster", std::move(cluster)}, {"node", std::move(self)},
