@@ -112,7 +112,11 @@ bool StandIn::all_home(const Run& run, const Held& held) const {
   if (held.home_to < end) return false;
   const auto owners = view_.ring().owners(run.first);
   return std::all_of(owners.begin(), owners.end(),
-                     [&](const NodeId& owner) { return held.home.contains(owner); });
+                     [&](const NodeId& owner) {
+                       // We may have become one: then our own log counts, as theirs does.
+                       if (owner == view_.self) return view_.store.synced(run.first, run.second) >= end;
+                       return held.home.contains(owner);
+                     });
 }
 
 // One run at a time to each owner, a bounded number of owners at once.
