@@ -15,6 +15,10 @@
 
 namespace starling::node {
 
+inline constexpr std::uint64_t kDayMs = 24ull * 3600 * 1000;
+inline constexpr std::uint64_t kRetentionDefaultMs = 30 * kDayMs;
+inline constexpr std::uint64_t kRetentionMinMs = 3 * kDayMs;
+
 struct Config {
   std::string data;                         // Folder of this node; created when absent.
   // Listening addresses. Port 0 takes a free one and writes it to <data>/addresses.json.
@@ -29,6 +33,8 @@ struct Config {
   std::uint32_t partitions = 4096;          // P, for a new cluster.
   PasswordCost password_cost;
   std::uint64_t free_space_min = 256ull << 20;  // Below: read-only until there is room again.
+  // How long an entry is kept, by this node's stamp; never under kRetentionMinMs.
+  std::uint64_t retention_ms = kRetentionDefaultMs;
   std::string join_token;                   // Set by `starling join`; empty otherwise.
   std::string log_level = "info";
   std::string log_file;                     // Empty: standard error.

@@ -26,6 +26,11 @@
 #include "node/replication/publisher.h"
 #include "node/replication/replicator.h"
 #include "node/replication/stand_in.h"
+#include "node/repair/eraser.h"
+#include "node/repair/hand_over.h"
+#include "node/repair/mender.h"
+#include "node/repair/upkeep.h"
+#include "node/repair/verifier.h"
 #include "node/ring/paxos_service.h"
 #include "node/ring/ring_service.h"
 #include "node/session/feeds.h"
@@ -81,6 +86,8 @@ class NodeImpl final : public Node {
   void tick();
   void check_disk();
   void check_clock();
+  void on_damage(const storage::Damage& damage);
+  [[nodiscard]] std::optional<std::uint64_t> lowest_clock() const;
   void remember_peers();
   [[nodiscard]] std::vector<std::string> member_endpoints() const;
 
@@ -96,6 +103,7 @@ class NodeImpl final : public Node {
   overlay::HlcClock hlc_;
   bool founded_ = false;
   bool stopping_ = false;
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // For callbacks on their way.
   std::optional<Invite> invite_;
   LineageId lineage_;
   std::optional<Error> join_error_;
@@ -114,6 +122,11 @@ class NodeImpl final : public Node {
   std::unique_ptr<Obligations> obligations_;
   std::unique_ptr<Coordinator> coordinator_;
   std::unique_ptr<Publisher> publisher_;
+  std::unique_ptr<Mender> mender_;
+  std::unique_ptr<HandOver> hand_over_;
+  std::unique_ptr<Eraser> eraser_;
+  std::unique_ptr<Upkeep> upkeep_;
+  std::unique_ptr<Verifier> verifier_;
   std::unique_ptr<PaxosService> paxos_;
   std::unique_ptr<RingService> ring_;
   std::unique_ptr<Names> names_;

@@ -63,9 +63,7 @@ Status NodeImpl::found() {
 
 // From the first packet to serving: a joiner is admitted and installs; then everybody catches up.
 Task<Done> NodeImpl::enter() {
-  auto [durable, synced] = overlay::Completer<bool>::make(leaves_.loop);
-  store_->when_durable([durable = durable]() mutable { durable.set(true); });
-  co_await synced;  // Who we are, and a ring that we founded, before anybody hears of it.
+  co_await view_->durable();  // Who we are, and a ring that we founded, before anybody hears of it.
   if (view_->in_ring()) {
     membership_->start(known_peers());
   } else {

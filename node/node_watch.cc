@@ -11,6 +11,7 @@ namespace {
 
 constexpr Duration kTickEvery = 500ms;
 constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
+constexpr std::int64_t kExpiryOffsetMaxMs = 60'000;
 
 }  // namespace
 
@@ -100,6 +101,37 @@ void NodeImpl::check_clock() {
       leaves_.log.info("our clock agrees with the others again");
     }
   }
+}
+
+// For what expires. A minority, or a clock that the others do not share, erases nothing (hazards F12).
+std::optional<std::uint64_t> NodeImpl::lowest_clock() const {
+  if (!view_->in_ring() || membership_ == nullptr) return std::nullopt;
+  const auto offset = membership_->median_clock_offset();
+  if (offset && (*offset > kExpiryOffsetMaxMs || *offset < -kExpiryOffsetMaxMs)) return std::nullopt;
+  std::int64_t lowest = leaves_.loop.wall_ms();
+  std::size_t members = 1, live = 1;
+  for (const auto& member : view_->ring().members()) {
+    if (member.id == view_->self || member.gone()) continue;
+    ++members;
+    const auto seen = membership_->find(member.id);
+    if (!seen || !membership_->is_alive(member.id)) continue;
+    ++live;
+    lowest = std::min(lowest, seen->heartbeat.wall_ms);
+  }
+  if (live * 2 <= members || lowest <= 0) return std::nullopt;
+  return static_cast<std::uint64_t>(lowest);
+}
+
+// Inside a call of the store: only noted.
+void NodeImpl::on_damage(const storage::Damage& damage) {
+  leaves_.log.error("damaged on disk", {{"partition", damage.partition.value}, {"cause", damage.text}});
+  if (damage.dot) return mender_->look();
+  // The only copy is not thrown away; else the next start empties the partition and fetches it again.
+  leaves_.loop.defer([this, here = std::weak_ptr<bool>(alive_)] {
+    if (here.expired() || !view_->in_ring() || view_->ring().copies() < 2) return;
+    store_->fail({Errc::kCorrupt, "a file of the store cannot be read; started again, the node fetches "
+                                  "what was in it from the other owners"});
+  });
 }
 
 void NodeImpl::remember_peers() {

@@ -44,8 +44,17 @@ void NodeImpl::wire() {
       &Obligations::implies,
       [this](PartitionId partition, const Dot& dot, Shared change, std::function<void(Status)> done) {
         obligations_->drive(partition, dot, std::move(change), std::move(done));
-      });
+      },
+      config_.retention_ms);
   publisher_ = std::make_unique<Publisher>(*view_);
+  mender_ = std::make_unique<Mender>(*view_, *catch_up_);
+  hand_over_ = std::make_unique<HandOver>(*view_, *obligations_);
+  eraser_ = std::make_unique<Eraser>(*view_);
+  catch_up_->on_covered = [this](const NodeId& peer, PartitionId partition, const auto& has) {
+    eraser_->covers(peer, partition, has);
+  };
+  upkeep_ = std::make_unique<Upkeep>(*view_, [this] { return lowest_clock(); });
+  verifier_ = std::make_unique<Verifier>(*view_);
   paxos_ = std::make_unique<PaxosService>(*view_);
   ring_ = std::make_unique<RingService>(*view_, *paxos_, identity_);
   ring_->seeds = [this] { return member_endpoints(); };
@@ -58,9 +67,9 @@ void NodeImpl::wire() {
       SessionServices{*view_, *forwarder_, *feeds_, *accounts_, *groups_}, leaves_.transport);
   admin_api_ = std::make_unique<AdminApi>(*this);
 
-  // The store owns the token: a start that failed may destroy us before the end of its turn.
-  store_->on_dirty([this, alive = std::make_shared<bool>(true)] {
-    leaves_.loop.defer([this, here = std::weak_ptr<bool>(alive)] {
+  // A start that failed may destroy us before the end of its turn.
+  store_->on_dirty([this] {
+    leaves_.loop.defer([this, here = std::weak_ptr<bool>(alive_)] {
       if (!here.expired()) store_->flush();
     });
   });
@@ -68,6 +77,7 @@ void NodeImpl::wire() {
     replicator_->on_synced(changes);
     publisher_->on_synced(changes);
   });
+  store_->on_damage([this](const storage::Damage& damage) { on_damage(damage); });
   store_->on_fatal([this](const Error& error) {
     leaves_.log.error("the disk can no longer be trusted; stopping", {{"cause", error}});
     if (on_fatal_) on_fatal_(error);

@@ -66,6 +66,8 @@ enum class Method : std::uint16_t {
   kFindKey = 25,
   kHint = 26,    // notice
   kHinted = 27,  // notice
+  kLanes = 28,
+  kVerify = 29,
   // Coordination.
   kAppend = 30,
   kWriteRegister = 31,

@@ -201,8 +201,8 @@ Result<bool> Engine::get(ColumnFamily family, View key, rocksdb::PinnableSlice& 
   return true;
 }
 
-Engine::Scan::Scan(Engine& engine, ColumnFamily family, View prefix)
-    : Scan(engine, family, Bytes(prefix), after_prefix(prefix), ReadMode{}) {}
+Engine::Scan::Scan(Engine& engine, ColumnFamily family, View prefix, ReadMode mode)
+    : Scan(engine, family, Bytes(prefix), after_prefix(prefix), mode) {}
 
 Engine::Scan::Scan(Engine& engine, ColumnFamily family, Bytes first, Bytes last, ReadMode mode)
     : engine_(engine),

@@ -81,7 +81,7 @@ class Engine {
   // construction; to be positioned first.
   class Scan {
    public:
-    Scan(Engine& engine, ColumnFamily family, View prefix);
+    Scan(Engine& engine, ColumnFamily family, View prefix, ReadMode mode = {});
     Scan(Engine& engine, ColumnFamily family, Bytes first, Bytes last, ReadMode mode);
     Scan(const Scan&) = delete;  // RocksDB borrows the bounds.
     Scan& operator=(const Scan&) = delete;

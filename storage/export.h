@@ -5,8 +5,8 @@
 //      | 2:u8 mailbox:16 key:u32sized merge:u8 stamp value:u32sized                  a register
 //      | 3:u8 mailbox:16 device:16 lane:u64be high:u64be                             a lane
 // id, stamp := time:u64be writer:u64be. Rows come kind by kind, each in the order of its keys.
-// What is expired at the cut-off is left out, erased or not: two owners compare at one cut-off, not
-// above the expiry time of either. Dots are left out: a key may have come in several copies.
+// What is expired at the cut-off is left out, erased or not: two owners compare at one cut-off, at or
+// above the expiry time of both. Dots are left out: a key may have come in several copies.
 // It reads three index families and no body, as of its construction: vector and rows go together.
 // Thread: the store's loop; must not outlive the store.
 #pragma once

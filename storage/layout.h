@@ -60,15 +60,17 @@ inline constexpr std::array kReplicatedFamilies = {
     ColumnFamily::kPartitions};
 
 // The store's own keys in `node`; all others are free for the node.
-inline constexpr View kNodeFormat = "format";            // u64le, as all five.
+inline constexpr View kNodeFormat = "format";            // u64le, as all six.
 inline constexpr View kNodeCleanWriter = "clean_writer"; // Only after a clean shutdown.
 inline constexpr View kNodeHighestTime = "hlc";          // Highest time accepted.
 inline constexpr View kNodePartitions = "partitions";    // The count that the log is keyed by.
 inline constexpr View kNodeExpiryTime = "expiry";        // Up to here entries are gone, in ms.
+inline constexpr View kNodeIssued = "issued/";           // And a first slot: our last dot there,
+                                                         // for a partition that was dropped.
 inline bool is_reserved(View node_key) {
   return node_key == kNodeFormat || node_key == kNodeCleanWriter ||
          node_key == kNodeHighestTime || node_key == kNodePartitions ||
-         node_key == kNodeExpiryTime;
+         node_key == kNodeExpiryTime || node_key.starts_with(kNodeIssued);
 }
 
 // Exactly N bytes, built without allocation.
@@ -158,6 +160,14 @@ inline FixedBytes<10> refill_key(Slot first_slot, std::uint64_t file) {
 }
 // Where the rows of a slot begin, in every family but paxos and node.
 inline FixedBytes<2> slot_key(Slot slot) { return FixedBytes<2>().u16be(slot); }
+
+inline Bytes issued_key(Slot first_slot) {
+  return Bytes(kNodeIssued).append(slot_key(first_slot).view());
+}
+inline std::optional<Slot> parse_issued_key(View key) {
+  if (key.size() != kNodeIssued.size() + sizeof(Slot)) return std::nullopt;
+  return BytesReader(key.substr(kNodeIssued.size())).u16be();
+}
 
 // The dot at the end of a key of `log`, `mailbox_dots` or `damage`.
 inline std::optional<Dot> parse_dot_key(View key, std::size_t prefix) {

@@ -8,11 +8,11 @@
 namespace starling::storage {
 
 MailboxReader::MailboxReader(Engine& engine, const MailboxId& mailbox, const VersionVector& cursor,
-                             const VersionVector& covered)
+                             const VersionVector& covered, ReadMode mode)
     : mailbox_(mailbox),
       cursor_(cursor),
       covered_(covered),
-      scan_(engine, ColumnFamily::kMailboxDots, mailbox.view()) {}
+      scan_(engine, ColumnFamily::kMailboxDots, mailbox.view(), mode) {}
 
 Status MailboxReader::start() {
   scan_->SeekToFirst();

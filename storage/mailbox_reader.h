@@ -21,7 +21,7 @@ class MailboxReader {
   // Finds the writers of the mailbox by seeking from one to the next. All arguments must live as
   // long as the reader. kCorrupt, kIo.
   MailboxReader(Engine& engine, const MailboxId& mailbox, const VersionVector& cursor,
-                const VersionVector& covered);
+                const VersionVector& covered, ReadMode mode);
   Status start();
 
   [[nodiscard]] bool done() const { return heads_.empty(); }

@@ -83,6 +83,13 @@ std::vector<Slot> PartitionTable::touched() const {
   return out;
 }
 
+bool PartitionTable::settled(Slot first_slot) const {
+  const auto it = partitions_.find(first_slot);
+  return it == partitions_.end() ||
+         std::all_of(it->second.begin(), it->second.end(),
+                     [](const Run& run) { return run.held == run.synced; });
+}
+
 bool PartitionTable::knows(WriterId writer) const {
   return std::any_of(partitions_.begin(), partitions_.end(), [&](const auto& partition) {
     return find(partition.first, writer) != nullptr;

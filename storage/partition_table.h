@@ -1,6 +1,6 @@
 // PartitionTable: of each partition and writer, how far its run is held and how far it is synced.
 //
-// Invariants: synced <= held; both only grow; a run has no holes.
+// Invariants: synced <= held; both only grow until they are forgotten; a run has no holes.
 // Partitions are known by their first slot. Nothing is kept for an untouched partition.
 // Thread: the store's loop.
 #pragma once
@@ -35,6 +35,10 @@ class PartitionTable {
   [[nodiscard]] std::uint64_t synced(Slot first_slot, WriterId writer) const;
   [[nodiscard]] VersionVector vector(Slot first_slot) const;  // Synced.
   [[nodiscard]] std::vector<Slot> touched() const;            // With a synced change, ascending.
+  // Everything accepted is synced.
+  [[nodiscard]] bool settled(Slot first_slot) const;
+  // As if it had never been touched. REQUIRES: settled.
+  void forget(Slot first_slot) { partitions_.erase(first_slot); }
   [[nodiscard]] bool knows(WriterId writer) const;
   [[nodiscard]] bool empty() const { return partitions_.empty(); }
 

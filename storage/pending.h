@@ -77,7 +77,15 @@ class Pending {
     for (const auto& [key, slot] : pending_) visit(key, slot.value);
   }
 
-  // True when a committed value was ever forgotten.
+  // Committed values of these keys are read from disk again.
+  template <class Match>
+  void forget_if(Match match) {
+    for (auto* generation : {&young_, &old_}) {
+      std::erase_if(*generation, [&](const auto& pair) { return match(pair.first); });
+    }
+  }
+
+  // True when a committed value was ever evicted.
   [[nodiscard]] bool evicted() const { return evicted_; }
 
  private:

@@ -8,10 +8,11 @@
 // Split by concept: store.cc (open, close, vectors), store_flush.cc (the pipeline), store_write.cc
 // (append, apply, staging), store_read.cc (logs, mailboxes), store_state.cc (keys, lanes,
 // registers, small state), store_damage.cc (damage, mending), store_refill.cc (unreadable files),
-// store_scrub.cc.
+// store_scrub.cc, store_superseded.cc (changes that another one replaced).
 // Thread: one loop. Callbacks may call the store, and must not destroy it.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -87,6 +88,7 @@ class RocksStore final : public Store {
   [[nodiscard]] std::uint64_t held(PartitionId partition, WriterId writer) const override;
   [[nodiscard]] std::uint64_t synced(PartitionId partition, WriterId writer) const override;
   [[nodiscard]] VersionVector vector(PartitionId partition) const override;
+  [[nodiscard]] std::uint64_t issued(PartitionId partition) const override;
   [[nodiscard]] std::vector<PartitionId> touched() const override;
 
   void on_damage(std::function<void(const Damage&)> hook) override;
@@ -105,6 +107,10 @@ class RocksStore final : public Store {
   void set_expiry_time(std::uint64_t ms) override;
   [[nodiscard]] std::uint64_t expiry_time() const override { return expiry_->ms(); }
   void tend() override { engine_->tend(); }
+  [[nodiscard]] std::vector<PartitionId> with_superseded() const override;
+  [[nodiscard]] std::vector<Superseded> superseded(PartitionId partition) const override;
+  Status erase_superseded(PartitionId partition, std::span<const Superseded> changes) override;
+  Status drop(PartitionId partition) override;
   std::unique_ptr<Export> export_partition(PartitionId partition,
                                            std::uint64_t cutoff_ms) override;
 
@@ -173,6 +179,8 @@ class RocksStore final : public Store {
   [[nodiscard]] std::pair<Bytes, Bytes> bounds_of(Slot first_slot) const;
   Status load_node_state();
   Status load_partitions();
+  Status load_issued();
+  [[nodiscard]] std::uint64_t issued_of(Slot first_slot) const;
   Status begin_run();
   // A number of `node`; nothing when absent.
   Result<std::optional<std::uint64_t>> load_number(View key);
@@ -203,9 +211,10 @@ class RocksStore final : public Store {
     ChangeView view;  // Borrows from change.bytes.
   };
   // Nothing: no log row, or expired. kCorrupt: damaged, and noted.
-  Result<std::optional<Loaded>> load_change(Slot first_slot, const Dot& dot);
+  Result<std::optional<Loaded>> load_change(Slot first_slot, const Dot& dot, ReadMode mode = {});
   // A change that a row names which is not expired, so it must be there.
-  Result<StoredChange> load_named(Slot first_slot, const Dot& dot);
+  // REQUIRES: as of the same snapshot, because a commit may erase both meanwhile.
+  Result<StoredChange> load_named(Slot first_slot, const Dot& dot, ReadMode mode);
 
   // --- store_damage.cc ---
   [[nodiscard]] Status check_whole(Slot first_slot) const;
@@ -217,6 +226,11 @@ class RocksStore final : public Store {
   // Index rows are written again from the log. False: its log record cannot be read either.
   bool heal(Slot first_slot, const Dot& dot);
   void heal_mailbox(const MailboxId& mailbox);
+
+  // --- store_superseded.cc ---
+  void note_superseded(const MailboxId& mailbox, const Dot& dot, const Dot& by);
+  // The dot that stands for what this change says: its own, or another's.
+  Dot standing(const Dot& dot, const ChangeView& change);
 
   // --- store_refill.cc ---
   void unreadable(ColumnFamily family, View key, const std::string& text);
@@ -258,6 +272,9 @@ class RocksStore final : public Store {
   // Accepted state: disk plus what is in flight.
   PartitionTable table_;
   DamageTable damage_;
+  std::map<Slot, std::vector<Superseded>> superseded_;
+  std::size_t superseded_count_ = 0;
+  std::map<Slot, std::uint64_t> issued_;  // Of our writer, in partitions that were dropped.
   Pending<MailboxId, std::uint64_t> previous_{kPrevCacheMax};  // Our last n in the mailbox.
   Pending<LaneId, std::uint64_t, StateHash> lanes_{kLaneCacheMax};
   Pending<MailboxKey, KeyRow, StateHash> keys_;

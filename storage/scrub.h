@@ -14,6 +14,7 @@ namespace starling::storage {
 
 struct ScrubStep {
   Bytes cursor;               // For the next step; empty: the walk is complete.
+  double share = 1;           // Of the walk that is done, roughly: by the slots, the log as one half.
   std::uint64_t rows = 0;     // Looked at.
   std::uint64_t bytes = 0;    // Of those rows.
   std::uint64_t mended = 0;   // Changes whose rows were written again from the log.

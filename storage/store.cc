@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cassert>
 
 #include "storage/rocks_store.h"
@@ -49,6 +50,7 @@ Status RocksStore::start() {
   TRY(load_damage());
   TRY(refill());
   TRY(load_partitions());
+  TRY(load_issued());
   TRY(begin_run());
   committer_ = options_.committer(engine_->db());
   return ok_status();
@@ -101,6 +103,18 @@ Status RocksStore::load_partitions() {
   return rows.status();
 }
 
+Status RocksStore::load_issued() {
+  Engine::Scan rows(*engine_, ColumnFamily::kNode, kNodeIssued);
+  for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
+    const auto slot = parse_issued_key(rows.key());
+    const auto n = parse_number(rows.value());
+    if (!slot || !n) return Error{Errc::kCorrupt, "storage: the count of our own changes is damaged; "
+                                                  "set the store aside"};
+    issued_[*slot] = *n;
+  }
+  return rows.status();
+}
+
 // A writer lives for one run: kept only behind a clean marker, which must be gone from the disk
 // before the first write of this run (hazards F3).
 Status RocksStore::begin_run() {
@@ -111,6 +125,12 @@ Status RocksStore::begin_run() {
   engine_->put(batch, ColumnFamily::kNode, kNodeFormat, number_value(kFormat).view());
   engine_->put(batch, ColumnFamily::kNode, kNodePartitions, number_value(partitions_).view());
   engine_->erase(batch, ColumnFamily::kNode, kNodeCleanWriter);
+  if (!kept_writer_) {  // They are those of another writer.
+    for (const auto& [slot, n] : issued_) {
+      engine_->erase(batch, ColumnFamily::kNode, issued_key(slot));
+    }
+    issued_.clear();
+  }
   for (const Slot slot : refilled_) {
     const auto [first, last] = bounds_of(slot);
     engine_->erase_range(batch, ColumnFamily::kDamage, first,
@@ -167,6 +187,16 @@ std::uint64_t RocksStore::synced(PartitionId partition, WriterId writer) const {
   return table_.synced(slot_of(partition), writer);
 }
 
+std::uint64_t RocksStore::issued_of(Slot first_slot) const {
+  const auto kept = issued_.find(first_slot);
+  const std::uint64_t held = table_.held(first_slot, writer_);
+  return kept == issued_.end() ? held : std::max(held, kept->second);
+}
+
+std::uint64_t RocksStore::issued(PartitionId partition) const {
+  return issued_of(slot_of(partition));
+}
+
 VersionVector RocksStore::vector(PartitionId partition) const {
   return table_.vector(slot_of(partition));
 }
@@ -193,6 +223,35 @@ void RocksStore::set_expiry_time(std::uint64_t ms) {
                number_value(step).view());
   gathering_->has_writes = true;
   mark_dirty();
+}
+
+Status RocksStore::drop(PartitionId partition) {
+  const Slot slot = slot_of(partition);
+  const auto closes = [slot](const std::unique_ptr<Batch>& batch) {
+    return batch && std::any_of(batch->closed.begin(), batch->closed.end(),
+                                [slot](const Closed& closed) { return closed.first_slot == slot; });
+  };
+  if (!table_.settled(slot) || closes(gathering_) || closes(in_flight_)) {
+    return Error{Errc::kOverloaded, "storage: changes of the partition are on their way to the disk; "
+                                    "drop it a little later"};
+  }
+  rocksdb::WriteBatch& writes = *gathering_->writes;
+  if (const std::uint64_t issued = issued_of(slot); issued > 0) {
+    engine_->put(writes, ColumnFamily::kNode, issued_key(slot), number_value(issued).view());
+    issued_[slot] = issued;
+  }
+  const auto [first, last] = bounds_of(slot);
+  const Bytes end = last.empty() ? Bytes(kRowKeySizeMax, '\xff') : last;
+  for (const auto family : kReplicatedFamilies) engine_->erase_range(writes, family, first, end);
+  engine_->erase_range(writes, ColumnFamily::kDamage, first, end);
+  table_.forget(slot);
+  damage_.forget(slot);
+  superseded_count_ -= superseded_[slot].size();
+  superseded_.erase(slot);
+  lanes_.forget_if([&](const LaneId& lane) { return partition_of(lane.mailbox) == partition; });
+  gathering_->has_writes = true;
+  mark_dirty();
+  return ok_status();
 }
 
 std::unique_ptr<Export> RocksStore::export_partition(PartitionId partition,

@@ -51,7 +51,7 @@ struct SyncedChange {
   ChangeView view;    // Borrows from *bytes.
 };
 
-// "Of `writer`, from..to, these live; the rest is gone" (hazards F21).
+// "Of `writer`, from..to, these live; the rest is gone" (hazards F21), and of that, these were lost.
 struct RangeStatement {
   struct Item {
     std::uint64_t n = 0;
@@ -61,8 +61,9 @@ struct RangeStatement {
   WriterId writer;
   std::uint64_t from = 1;
   std::uint64_t to = 0;  // to < from: nothing.
-  std::vector<Item> live;  // Ascending n.
-  MSGPACK_DEFINE_ARRAY(writer, from, to, live)
+  std::vector<Item> live;           // Ascending n.
+  std::vector<std::uint64_t> lost;  // Ascending n.
+  MSGPACK_DEFINE_ARRAY(writer, from, to, live, lost)
 };
 
 struct StoredChange {
@@ -110,6 +111,15 @@ struct Appended {
 };
 
 enum class Applied { kNew, kAlready, kGap };
+
+// A change that says nothing any more, because another one won: a recalled content, a second copy of a
+// message, an old value of a register.
+struct Superseded {
+  Dot dot;
+  Dot by;
+  friend bool operator==(const Superseded&, const Superseded&) = default;
+};
+inline constexpr std::size_t kSupersededMax = 200'000;
 
 // What was found damaged: one change, or (no dot) a partition to be refilled at the next open.
 struct Damage {
@@ -166,8 +176,13 @@ class Store {
   // Partitions with a non-empty vector, ascending.
   [[nodiscard]] virtual std::vector<PartitionId> touched() const = 0;
 
+  // The highest n that append() gave out under writer(). Above held() after a drop, until our own run
+  // has come back from the owners that took the partition over.
+  [[nodiscard]] virtual std::uint64_t issued(PartitionId partition) const = 0;
+
   // --- Writing. ---
   // Our next dot in the partition of change.mailbox; `change.prev` is filled in.
+  // REQUIRES: issued() of the partition is held (invariant 4).
   virtual Appended append(ChangeView change) = 0;
   // Another writer's change. kGap stores nothing. kCorrupt, kUnsupported: nothing stored.
   virtual Result<Applied> apply(PartitionId partition, const Dot& dot, View change) = 0;
@@ -246,6 +261,20 @@ class Store {
   [[nodiscard]] virtual std::uint64_t expiry_time() const = 0;  // In effect; 0: nothing expires.
   // Once in kCompactionPeriodSeconds: makes idle files be compacted too.
   virtual void tend() = 0;
+
+  // --- Superseded changes (hazards F21). ---
+  // Noted as they are met, by reads of the scrub too: at most kSupersededMax, the others are met again.
+  [[nodiscard]] virtual std::vector<PartitionId> with_superseded() const = 0;
+  [[nodiscard]] virtual std::vector<Superseded> superseded(PartitionId partition) const = 0;
+  // Erases their bodies: from now on ranges call them gone. REQUIRES of the caller: every owner of the
+  // partition has synced `by`, or the last copy of something acknowledged could go with ours.
+  virtual Status erase_superseded(PartitionId partition, std::span<const Superseded> changes) = 0;
+
+  // --- Giving up. ---
+  // Erases all of the partition. Only the count of our own dots outlives it. REQUIRES: it is closed to
+  // writes, and others cover it (architecture invariant 6). kOverloaded: a change of it is on its way to
+  // the disk; later again.
+  virtual Status drop(PartitionId partition) = 0;
 
   // What replicas compare, as of now, without what is expired at the cut-off.
   virtual std::unique_ptr<Export> export_partition(PartitionId partition,

@@ -1,5 +1,7 @@
 // Damage: noted when it is met, closed when the change came back, is gone, or is lost.
 
+#include <algorithm>
+
 #include "storage/rocks_store.h"
 
 namespace starling::storage {
@@ -110,7 +112,9 @@ Status RocksStore::mend(PartitionId partition, const RangeStatement& range) {
   }
   if (gone.empty()) return ok_status();
   TRY(erase_rows_naming(slot, gone));
-  for (const Dot& dot : gone) close_damage(slot, dot, false);
+  for (const Dot& dot : gone) {
+    close_damage(slot, dot, std::binary_search(range.lost.begin(), range.lost.end(), dot.n));
+  }
   return ok_status();
 }
 

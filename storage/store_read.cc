@@ -3,16 +3,18 @@
 #include <algorithm>
 #include <cassert>
 
+#include <rocksdb/snapshot.h>
+
 #include "storage/mailbox_reader.h"
 #include "storage/rocks_store.h"
 
 namespace starling::storage {
 
 Result<std::optional<RocksStore::Loaded>> RocksStore::load_change(Slot first_slot,
-                                                                  const Dot& dot) {
+                                                                  const Dot& dot, ReadMode mode) {
   rocksdb::PinnableSlice value;
   TRY_ASSIGN(const bool found,
-             engine_->get(ColumnFamily::kLog, log_key(first_slot, dot).view(), value));
+             engine_->get(ColumnFamily::kLog, log_key(first_slot, dot).view(), value, mode));
   if (!found) return std::optional<Loaded>();
   auto bytes = std::make_shared<const Bytes>(view(value));
   const auto decoded = decode(*bytes, dot);
@@ -24,8 +26,8 @@ Result<std::optional<RocksStore::Loaded>> RocksStore::load_change(Slot first_slo
   return std::optional<Loaded>({{dot, std::move(bytes)}, *decoded});
 }
 
-Result<StoredChange> RocksStore::load_named(Slot first_slot, const Dot& dot) {
-  TRY_ASSIGN(auto loaded, load_change(first_slot, dot));
+Result<StoredChange> RocksStore::load_named(Slot first_slot, const Dot& dot, ReadMode mode) {
+  TRY_ASSIGN(auto loaded, load_change(first_slot, dot, mode));
   if (!loaded) return damaged_change(first_slot, dot, "its log record is missing");
   return std::move(loaded->change);
 }
@@ -80,6 +82,9 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
     out.live.push_back({dot->n, {Bytes(log.value())}});
   }
   TRY(log.status());
+  for (const Dot& dot : damage_.lost(slot)) {
+    if (dot.writer == writer && out.from <= dot.n && dot.n <= out.to) out.lost.push_back(dot.n);
+  }
   return out;
 }
 
@@ -90,7 +95,9 @@ Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const Ver
   MailboxPage page;
   page.cursor = cursor;
   page.covered = table_.vector(slot);
-  MailboxReader reader(*engine_, mailbox, cursor, page.covered);
+  rocksdb::ManagedSnapshot snapshot(&engine_->db());
+  const ReadMode mode{snapshot.snapshot()};
+  MailboxReader reader(*engine_, mailbox, cursor, page.covered, mode);
   TRY(reader.start());
   std::size_t used = 0;
   while (!reader.done()) {
@@ -108,7 +115,7 @@ Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const Ver
     const bool some = !page.changes.empty();
     page.more = some && page.changes.size() >= changes;
     if (page.more) break;
-    TRY_ASSIGN(StoredChange change, load_named(slot, row.dot));
+    TRY_ASSIGN(StoredChange change, load_named(slot, row.dot, mode));
     page.more = some && used + change.bytes->size() > bytes;
     if (page.more) break;
     used += change.bytes->size();
@@ -126,7 +133,9 @@ Result<std::vector<StoredChange>> RocksStore::history(const MailboxId& mailbox,
   TRY(check_whole(slot));
   const FixedBytes<32> prefix =
       FixedBytes<32>().raw(mailbox.view()).raw(conversation.view());
-  Engine::Scan entries(*engine_, ColumnFamily::kEntries, prefix.view());
+  rocksdb::ManagedSnapshot snapshot(&engine_->db());
+  const ReadMode mode{snapshot.snapshot()};
+  Engine::Scan entries(*engine_, ColumnFamily::kEntries, prefix.view(), mode);
   if (before.is_zero()) {
     entries->SeekToLast();
   } else {
@@ -143,7 +152,7 @@ Result<std::vector<StoredChange>> RocksStore::history(const MailboxId& mailbox,
                                    "from the log; read another owner, or again"};
     }
     if (expiry_->expired(row->expiry)) continue;
-    TRY_ASSIGN(StoredChange change, load_named(slot, row->dot));
+    TRY_ASSIGN(StoredChange change, load_named(slot, row->dot, mode));
     out.push_back(std::move(change));
   }
   TRY(entries.status());

@@ -27,6 +27,14 @@ Bytes cursor_of(std::size_t stage, View after) {
   return out.append(after);
 }
 
+double share_of(View cursor) {
+  if (cursor.empty()) return 1;
+  const Place at = parse_cursor(cursor);
+  const double rest = 0.5 / (kStages.size() - 1);
+  const double slots = at.after.size() < sizeof(Slot) ? 0 : BytesReader(at.after).u16be() / double{kSlotCount};
+  return at.stage == 0 ? 0.5 * slots : 0.5 + rest * (static_cast<double>(at.stage - 1) + slots);
+}
+
 std::optional<Dot> dot_named(ColumnFamily family, View value) {
   if (family == ColumnFamily::kEntries) {
     const auto row = parse_entry_row(value);
@@ -58,7 +66,7 @@ Result<ScrubStep> RocksStore::scrub(View cursor, std::size_t bytes) {
   TRY(check_room());
   const Place from = parse_cursor(cursor);
   if (from.stage >= kStages.size()) return Error{Errc::kInvalid, "storage: no cursor of a scrub"};
-  const std::size_t damaged_before = damage_.damaged_count() + damage_.damaged_slots().size();
+  const std::size_t damaged_before = damage_.damaged_count() + damage_.refill_slots().size();
   ScrubRun run{{}, rocksdb::ManagedSnapshot(&engine_->db())};
   const ColumnFamily family = kStages[from.stage];
   Engine::Scan rows(*engine_, family, {}, {}, run.mode());
@@ -82,7 +90,8 @@ Result<ScrubStep> RocksStore::scrub(View cursor, std::size_t bytes) {
       scrub_damage_list(run);
     }
   }
-  const std::size_t damaged = damage_.damaged_count() + damage_.damaged_slots().size();
+  run.step.share = share_of(run.step.cursor);
+  const std::size_t damaged = damage_.damaged_count() + damage_.refill_slots().size();
   run.step.damaged = damaged > damaged_before ? damaged - damaged_before : 0;
   return std::move(run.step);
 }
@@ -146,7 +155,10 @@ bool RocksStore::rows_stand(ScrubRun& run, const Dot& dot, const ChangeView& cha
     const auto value = read(ColumnFamily::kRegisters, register_key(change.mailbox, change.reg.key));
     const auto row = value ? parse_register_row(*value) : std::nullopt;
     if (!row) return stands(false);
-    if (row->dot != dot) return !takes_register(dot, change.reg, *row);
+    if (row->dot != dot) {
+      note_superseded(change.mailbox, dot, row->dot);
+      return !takes_register(dot, change.reg, *row);
+    }
     return row->merge == change.reg.merge && row->stamp == change.reg.stamp &&
            row->value == change.reg.value;
   }
@@ -159,7 +171,10 @@ bool RocksStore::rows_stand(ScrubRun& run, const Dot& dot, const ChangeView& cha
   const auto value = read(ColumnFamily::kKeys, message_key(change.mailbox, entry.key).view());
   const auto row = value ? parse_key_row(*value) : std::nullopt;
   if (!row) return stands(false);
-  if (row->dot != dot) return !takes_key(wanted, *row);
+  if (row->dot != dot) {
+    note_superseded(change.mailbox, dot, row->dot);
+    return !takes_key(wanted, *row);
+  }
   if (*row != wanted) return false;
   if (wanted.is_void) return true;
   const auto at = read(ColumnFamily::kEntries,

@@ -11,6 +11,7 @@ namespace starling::storage {
 Appended RocksStore::append(ChangeView change) {
   const PartitionId partition = partition_of(change.mailbox);
   const Dot dot{writer_, table_.held(slot_of(partition), writer_) + 1};
+  assert(dot.n > issued(partition) && "a dot is used once");
   change.prev = previous(change.mailbox);
   auto bytes = std::make_shared<const Bytes>(encode(change, dot));
   const auto staged = decode(*bytes, dot);
@@ -44,6 +45,9 @@ Result<Applied> RocksStore::apply(PartitionId partition, const RangeStatement& r
   TRY_ASSIGN(auto checked, check(partition, range, held));
   table_.hold(slot, range.writer, range.to);
   for (auto& item : checked) stage(partition, item.dot, std::move(item.bytes), item.view);
+  for (const std::uint64_t n : range.lost) {
+    if (held < n && n <= range.to) close_damage(slot, {range.writer, n}, true);
+  }
   gathering_->has_writes = true;  // The vector moves even when nothing lives.
   mark_dirty();
   return Applied::kNew;
@@ -75,7 +79,7 @@ Status RocksStore::check_foreign(Slot first_slot, WriterId writer, std::uint64_t
   if (n > kRunLengthMax) {
     return Error{Errc::kCorrupt, "storage: a dot beyond any run's length; ask another owner"};
   }
-  if (writer == writer_ && n > table_.held(first_slot, writer)) {
+  if (writer == writer_ && n > issued_of(first_slot)) {
     return Error{Errc::kCorrupt,
                  "storage: a peer holds more of this run than this node wrote, so the data folder "
                  "is an older copy; stop and start again without it"};
@@ -135,7 +139,8 @@ void RocksStore::stage_key(const Dot& dot, const ChangeView& change) {
   } else if (const auto current = find_key_row(change.mailbox, entry.key);
              current && current->dot != dot) {
     stats_.shadows += healing_ ? 0 : 1;
-    if (!takes_key(row, *current)) return;
+    if (!takes_key(row, *current)) return note_superseded(change.mailbox, dot, current->dot);
+    note_superseded(change.mailbox, current->dot, dot);
     if (!current->is_void) {
       engine_->erase(writes, ColumnFamily::kEntries,
                      entry_key(change.mailbox, current->conversation, current->id).view());
@@ -154,7 +159,10 @@ void RocksStore::stage_register(const Dot& dot, const ChangeView& change) {
   const RegisterView& reg = change.reg;
   const Bytes key = register_key(change.mailbox, reg.key);
   if (const auto current = find_register_row(key); current && current->dot != dot) {
-    if (!takes_register(dot, reg, *current)) return;
+    if (!takes_register(dot, reg, *current)) {
+      return note_superseded(change.mailbox, dot, current->dot);
+    }
+    note_superseded(change.mailbox, current->dot, dot);
   }
   RegisterRow row{reg.merge, reg.stamp, dot, Bytes(reg.value)};
   engine_->put(*gathering_->writes, ColumnFamily::kRegisters, key, register_value(row));

@@ -82,7 +82,9 @@ AdminApi::AdminApi(NodeImpl& node)
                {"group.create", &AdminApi::group_create},
                {"group.add", &AdminApi::group_add},
                {"group.list", &AdminApi::group_list},
-               {"group.members", &AdminApi::group_members}},
+               {"group.members", &AdminApi::group_members},
+               {"verify", &AdminApi::verify},
+               {"repair", &AdminApi::repair}},
       scope_(node.leaves_.loop) {
   serve();
 }
@@ -163,6 +165,7 @@ Task<Result<Json>> AdminApi::status(Json) {
             {"version", kVersion},
             {"writer", writer_text(node_.store_->writer())},
             {"uptime_s", uptime},
+            {"missing", node_.catch_up_->missing()},
             {"state", state()},
             {"clock_offset_ms", node_.membership_->median_clock_offset().value_or(0)},
             {"sessions", view.counters.sessions},
@@ -340,6 +343,13 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_written_bytes_total", "Bytes of write batches", store.bytes);
   count("starling_shadows_total", "Second copies of a message key that met", store.shadows);
   count("starling_corrupt_records_total", "Records refused by their checksum", store.corrupt);
+  gauge("starling_damaged_changes", "Changes that cannot be read here and wait for another owner's",
+        static_cast<double>(store.damaged));
+  gauge("starling_lost_changes", "Changes of which no copy is left anywhere", static_cast<double>(store.lost));
+  gauge("starling_partitions_leaving", "Partitions being handed over to their new owners",
+        static_cast<double>(node_.hand_over_->leaving().size()));
+  gauge("starling_expiry_time_seconds", "Entries that expire up to here are gone",
+        static_cast<double>(node_.store_->expiry_time()) / 1000);
   gauge("starling_pending_changes", "Changes accepted and not yet synced",
         static_cast<double>(store.pending));
   const auto members = node_.membership_->stats();

@@ -41,6 +41,9 @@ class AdminApi {
   overlay::Task<Result<Json>> group_list(Json arguments);
   overlay::Task<Result<Json>> group_members(Json arguments);
   overlay::Task<Result<Json>> list(char sigil, Json arguments);
+  // admin_repair.cc: what is stored.
+  overlay::Task<Result<Json>> verify(Json arguments);
+  overlay::Task<Result<Json>> repair(Json arguments);
   void serve();
 
   void collect(MetricSink& sink) const;

@@ -6,7 +6,7 @@
 // method          arguments                                  answer
 // status          {}                                         {cluster:{lineage, ring, copies, synced, partitions, nodes,
 //                                                              serving, change}, node:{id, short, version, writer,
-//                                                              uptime_s, state, clock_offset_ms, sessions, connections,
+//                                                              uptime_s, state, missing, clock_offset_ms, sessions, connections,
 //                                                              data, pid, rss, addresses:{client,link,admin}},
 //                                                             members:[{id, short, self, state, ring_state, zone,
 //                                                              weight, share, sessions, ring, catching_up, version,
@@ -29,4 +29,9 @@
 // group.add       {group, members:[..], role?: 0}            {results:[{name, error?}]}
 // group.list      {after?, limit?: 1000}                     {groups:[{name, members, created_ms}], more}
 // group.members   {group, after?, limit?: 1000}              {members:[{name, role}], more}
+// verify          {from?: 0, limit?: 64}                     {partitions, checked, same, rows, next?,
+//                                                              findings:[{partition, outcome, nodes:[short],
+//                                                              damaged:[dot], lost:[dot]}]}   (a page of the ring)
+// repair          {start?: bool, give_up?: bool}             {busy, scrubbing, share, rows, bytes, mended, found, damaged,
+//                                                              hopeless:[{partition, dot}], lost, given_up, expiry_ms}
 #pragma once

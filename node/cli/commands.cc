@@ -11,6 +11,8 @@ std::vector<Command> all_commands() {
       status_command(),
       ring_command(),
       where_command(),
+      verify_command(),
+      repair_command(),
       user_add_command(),
       user_list_command(),
       user_passwd_command(),

@@ -21,6 +21,8 @@ Command invite_command();
 Command status_command();
 Command ring_command();
 Command where_command();
+Command verify_command();
+Command repair_command();
 
 // Users and groups.
 Command user_add_command();

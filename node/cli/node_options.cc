@@ -18,6 +18,7 @@ namespace starling::node::cli {
 namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
+constexpr std::uint64_t kRetentionMaxDays = 36'500;
 
 std::string token_path(const std::string& data) { return data + "/join-token"; }
 
@@ -100,6 +101,8 @@ void add_node_options(po::options_description& options) {
       ("synced", number(config.synced),
        "copies that must be on disk before a message is acknowledged; 0: a majority; for a new cluster")
       ("partitions", number(config.partitions), "a power of two; for a new cluster")
+      ("retention", po::value<std::uint64_t>()->value_name("DAYS")->default_value(config.retention_ms / kDayMs),
+       "how long history is kept; the same on every node, at least 3")
       ("free-space-min", po::value<std::uint64_t>()->value_name("MIB")->default_value(
                              config.free_space_min / kMiB),
        "read-only below this much free disk")
@@ -127,6 +130,8 @@ Result<Config> make_config(const Arguments& arguments) {
   TRY(cluster_choices(arguments, config));
   TRY_ASSIGN(const std::uint64_t free_space, within(arguments, "free-space-min", 0, std::uint64_t{1} << 30));
   config.free_space_min = free_space * kMiB;
+  TRY_ASSIGN(const std::uint64_t days, within(arguments, "retention", kRetentionMinMs / kDayMs, kRetentionMaxDays));
+  config.retention_ms = days * kDayMs;
   config.log_level = arguments.text("log-level");
   TRY(overlay::parse_log_level(config.log_level));
   config.log_file = arguments.text("log-file");
@@ -142,6 +147,7 @@ std::string config_text(const Config& config) {
       << "\nadmin = " << config.admin.text() << "\n";
   if (!config.advertise.empty()) out << "advertise = " << config.advertise << "\n";
   out << "zone = " << config.zone << "\nweight = " << config.weight
+      << "\nretention = " << config.retention_ms / kDayMs
       << "\nfree-space-min = " << config.free_space_min / kMiB << "\nlog-level = " << config.log_level << "\n";
   if (!config.log_file.empty()) out << "log-file = " << config.log_file << "\n";
   if (config.log_json) out << "log-json = true\n";

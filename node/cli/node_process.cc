@@ -10,6 +10,7 @@
 
 #include "crypto/init.h"
 #include "node/cli/admin_client.h"
+#include "node/cli/table.h"
 
 namespace starling::node::cli {
 namespace {
@@ -57,6 +58,7 @@ int NodeProcess::run() {
   if (auto opened = open(); !opened) {
     return complain(kExitFailed, "cannot start: " + opened.error().text + next_step(opened.code()));
   }
+  started_ = loop_.clock_now();
   loop_.on_signal(SIGINT, [this] { on_signal(); });
   loop_.on_signal(SIGTERM, [this] { on_signal(); });
   announce();
@@ -130,9 +132,14 @@ void NodeProcess::watch() {
 void NodeProcess::report(const Json& status) {
   const auto node = status.find("node");
   const std::string state = node == status.end() ? "" : text_of(*node, "state");
-  if (state.empty() || state == last_state_ || state == "serving") return;
+  if (state.empty() || state == "serving") return;
+  const Instant now = loop_.clock_now();
+  if (state == last_state_ && (now - reported_ < kReportEvery || number_of(*node, "missing") == 0)) return;
   last_state_ = state;
-  std::cout << state << " ..." << std::endl;
+  reported_ = now;
+  const std::uint64_t missing = number_of(*node, "missing");
+  std::cout << state << (missing == 0 ? "" : ", " + thousands(missing) + " changes to fetch") << " ..."
+            << std::endl;
 }
 
 void NodeProcess::on_signal() {
@@ -162,8 +169,25 @@ void NodeProcess::on_fatal(const Error& error) {
                               "\n  A member gives a new token with: starling invite");
     std::_Exit(kExitFailed);
   }
+  if (loop_.clock_now() - started_ >= kRunToRestart) {
+    complain(kExitFatal, error.text + "\n  The node stopped so that nothing is acknowledged that may be lost, "
+                                      "and starts again under a new writer.");
+    start_again();
+  }
   complain(kExitFatal, error.text + "\n  The node stopped so that nothing is acknowledged that may be lost. "
                                     "Check the disk, then start it again.");
+  std::_Exit(kExitFatal);
+}
+
+// The same process anew, with nothing of this run: its files and sockets are closed by exec.
+void NodeProcess::start_again() const {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> words;
+  for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
+  std::vector<char*> argv;
+  for (auto& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  if (!words.empty()) ::execv("/proc/self/exe", argv.data());
   std::_Exit(kExitFatal);
 }
 

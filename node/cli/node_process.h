@@ -15,6 +15,9 @@
 namespace starling::node::cli {
 
 inline constexpr Duration kStopTimeout = 30s;   // Then the process ends all the same.
+// A node that must not go on after this long starts itself again; one that fails at once ends.
+inline constexpr Duration kRunToRestart = 30s;
+inline constexpr Duration kReportEvery = 2s;    // How far it is, in the same state.
 inline constexpr Duration kWatchEvery = 200ms;  // Until the node serves.
 
 class NodeProcess {
@@ -32,6 +35,7 @@ class NodeProcess {
   void report(const Json& status);
   void on_signal();
   [[noreturn]] void on_fatal(const Error& error);
+  [[noreturn]] void start_again() const;
 
   // Set at construction.
   const Config config_;
@@ -43,8 +47,10 @@ class NodeProcess {
   // Loop state.
   std::unique_ptr<Node> node_;
   std::string last_state_;
+  Instant reported_{};
   bool asking_ = false;
   bool served_ = false;
+  Instant started_{};
   bool stopping_ = false;
   int exit_code_ = kExitOk;
   overlay::Timer watch_;

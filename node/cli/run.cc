@@ -118,7 +118,8 @@ Command run_command() {
                "  starling run\n"
                "  starling run --data /var/lib/starling --client 0.0.0.0:7400 \\\n"
                "               --link 0.0.0.0:7401 --advertise 192.0.2.7\n\n"
-               "Exit code 70: the disk failed, and the node stopped itself before losing anything.\n",
+               "When the disk fails, the node stops before anything is lost and starts itself again; when that fails\n"
+               "within half a minute, it ends with exit code 70.\n",
       .options = add_node_options,
       .run = run,
       .words = {},

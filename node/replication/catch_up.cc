@@ -1,6 +1,7 @@
 #include "node/replication/catch_up.h"
 
 #include <algorithm>
+#include <map>
 
 namespace starling::node {
 
@@ -14,13 +15,17 @@ constexpr Duration kFetchDeadline = 5s;
 constexpr Duration kSettleAfterStart = 1500ms;  // Gossip has told us who is there by then.
 constexpr Duration kRetryEvery = 200ms;
 constexpr std::size_t kCompareDotsMax = 64 << 10;  // In one answer.
+constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
 constexpr int kInstallTurnsMin = 5;
 constexpr int kInstallTurnsMax = 1000;
 constexpr std::size_t kInstallMissingMax = 64;  // Runs.
 
 }  // namespace
 
-CatchUp::CatchUp(ClusterView& view) : view_(view), scope_(view.loop) { serve(); }
+CatchUp::CatchUp(ClusterView& view) : view_(view), scope_(view.loop) {
+  serve();
+  view_.on_ring([this] { lanes_merged_.clear(); });
+}
 
 void CatchUp::serve() {
   view_.rpc.serve(Method::kCompare, overlay::Access::kMembers,
@@ -28,18 +33,7 @@ void CatchUp::serve() {
     auto request = unpack<CompareRequest>(body);
     if (!request) return reply(request.error());
     view_.heard_of_ring(from, request->ring);
-    CompareReply answer;
-    answer.ring = view_.in_ring() ? view_.ring().number() : RingNumber{};
-    std::size_t dots = 0;
-    for (const auto& theirs : request->items) {
-      auto vector = view_.store.vector(theirs.partition);
-      if (vector.empty() || theirs.digest == vector.digest()) continue;
-      dots += vector.dots().size();
-      answer.items.push_back({theirs.partition, std::move(vector)});
-      answer.more = dots >= kCompareDotsMax;
-      if (answer.more) break;  // The asker goes on behind the last one.
-    }
-    reply(pack(answer));
+    reply(pack(vectors_for(*request)));
   });
   view_.rpc.serve(Method::kFetch, overlay::Access::kMembers,
                   [this](const NodeId&, View body, Reply reply) {
@@ -54,7 +48,25 @@ void CatchUp::serve() {
     if (range->to < range->from) {
       range = held_for_others(request->partition, request->writer, request->from);
     }
+    if (request->to != 0 && range->to > request->to) {
+      std::erase_if(range->live, [&](const auto& item) { return item.n > request->to; });
+      range->to = request->to;
+    }
     reply(pack(*range));
+  });
+  view_.rpc.serve(Method::kLanes, overlay::Access::kMembers,
+                  [this](const NodeId&, View body, Reply reply) {
+    auto request = unpack<LanesRequest>(body);
+    if (!request) return reply(request.error());
+    if (!view_.in_ring() || request->partition.value >= view_.ring().partitions()) {
+      return reply(Error{Errc::kInvalid, "no such partition"});
+    }
+    std::optional<storage::LaneRow> after;
+    if (!request->after.empty()) after = request->after.back();
+    auto lanes = view_.store.read_lanes(request->partition, after, kLanesMax);
+    if (!lanes) return reply(lanes.error());
+    const bool more = lanes->size() == kLanesMax;
+    reply(pack(LanesReply{std::move(*lanes), more}));
   });
   view_.rpc.serve(Method::kHold, overlay::Access::kMembers,
                   [this](const NodeId& from, View body, Reply reply) {
@@ -67,6 +79,23 @@ void CatchUp::serve() {
   });
 }
 
+CompareReply CatchUp::vectors_for(const CompareRequest& request) const {
+  CompareReply answer;
+  answer.ring = view_.in_ring() ? view_.ring().number() : RingNumber{};
+  std::size_t dots = 0;
+  for (const auto& theirs : request.items) {
+    auto vector = view_.store.vector(theirs.partition);
+    const bool told = request.all ? view_.is_owner(theirs.partition)
+                                  : theirs.digest != vector.digest();
+    if (!told) continue;
+    dots += vector.dots().size();
+    answer.items.push_back({theirs.partition, std::move(vector), view_.store.is_whole(theirs.partition)});
+    answer.more = dots >= kCompareDotsMax;
+    if (answer.more) break;  // The asker goes on behind the last one.
+  }
+  return answer;
+}
+
 Task<Done> CatchUp::answer_hold(NodeId from, HoldRequest request, Reply reply) {
   if (view_.store.held(request.partition, request.writer) < request.n) {
     auto fetch = fetch_until(from, request.partition, request.writer, request.n);
@@ -76,9 +105,7 @@ Task<Done> CatchUp::answer_hold(NodeId from, HoldRequest request, Reply reply) {
       co_return Done{};
     }
   }
-  auto [durable, future] = overlay::Completer<bool>::make(view_.loop);
-  view_.store.when_durable([durable = durable]() mutable { durable.set(true); });
-  co_await future;
+  co_await view_.durable();
   reply(pack(HoldReply{view_.store.synced(request.partition, request.writer)}));
   co_return Done{};
 }
@@ -90,6 +117,7 @@ void CatchUp::start() {
 
 void CatchUp::fall_behind() {
   ++returns_;
+  lanes_merged_.clear();
   view_.catching_up = true;
   if (on_catching_up) on_catching_up(true);
 }
@@ -103,18 +131,18 @@ std::vector<NodeId> CatchUp::peers() const {
   return nodes;
 }
 
+// Whatever the peer is now: a former owner may hold what nobody else has.
+bool CatchUp::is_ours(PartitionId partition) const {
+  return view_.is_owner(partition) || view_.ring().is_owner_to_be(partition, view_.self);
+}
+
 std::vector<PartitionId> CatchUp::ours() const {
-  std::vector<PartitionId> shared;
-  const auto& ring = view_.ring();
-  for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
+  std::vector<PartitionId> ours;
+  for (std::uint32_t i = 0; i < view_.ring().partitions(); ++i) {
     const PartitionId p{static_cast<std::uint16_t>(i)};
-    const auto to_be = ring.owners_to_be(p);
-    const bool ours = ring.is_owner(p, view_.self) ||
-                      std::find(to_be.begin(), to_be.end(), view_.self) != to_be.end();
-    // Whatever the peer is now: a former owner may hold what nobody else has.
-    if (ours) shared.push_back(p);
+    if (is_ours(p)) ours.push_back(p);
   }
-  return shared;
+  return ours;
 }
 
 bool CatchUp::enough_answered(const std::set<NodeId>& answered) const {
@@ -192,35 +220,71 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
   for (const auto partition : partitions) {
     request.items.push_back({partition, view_.store.vector(partition).digest()});
   }
+  std::map<PartitionId, storage::VersionVector> told;
+  for (const auto partition : view_.store.with_superseded()) {
+    told[partition] = view_.store.vector(partition);
+  }
   auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kCompare, pack(request),
                               kFetchDeadline);
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
   CO_TRY_ASSIGN(const CompareReply answer, unpack<CompareReply>(body));
   view_.heard_of_ring(peer, answer.ring);
-  std::size_t missing = 0;
+  std::optional<PartitionId> cut;
+  if (answer.more && !answer.items.empty()) cut = answer.items.back().partition;
+  for (const auto& item : answer.items) told.insert_or_assign(item.partition, item.vector);
+  for (const auto partition : partitions) {
+    // What is not in the answer is equal there.
+    const auto has = told.find(partition);
+    if (has != told.end() && on_covered && (!cut || partition <= *cut)) on_covered(peer, partition, has->second);
+  }
+  auto fetches = std::make_shared<Fetches>();
+  fetches->peer = peer;
   for (const auto& item : answer.items) {
     if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
     for (const auto& dot : item.vector.dots()) {
       if (view_.store.held(item.partition, dot.writer) >= dot.n) continue;
-      if (dot.writer == view_.store.writer()) {
-        (void)view_.own_dots_hold(item.partition, dot.n);
-        continue;
-      }
-      ++missing;
-      auto fetching = fetch_until(peer, item.partition, dot.writer, dot.n);
-      const auto fetched = co_await fetching;
-      if (fetched) continue;
-      view_.log.warn("a run could not be fetched", {{"peer", peer}, {"cause", fetched.error()}});
-      // One damaged or refused run must not keep the others from coming home.
-      const Errc code = fetched.code();
-      if (code != Errc::kCorrupt && code != Errc::kUnsupported && code != Errc::kOverloaded) {
-        co_return fetched.error();
-      }
+      // Our own run comes back only where we gave the partition up and got it again.
+      if (dot.writer == view_.store.writer() && !view_.own_dots_hold(item.partition, dot.n)) continue;
+      fetches->runs.push_back({item.partition, dot});
+      fetches->changes += dot.n - view_.store.held(item.partition, dot.writer);
     }
   }
-  std::optional<PartitionId> cut;
-  if (answer.more && !answer.items.empty()) cut = answer.items.back().partition;
-  co_return Compared{missing, cut};
+  auto fetching = fetch_all(fetches);
+  CO_TRY(co_await fetching);
+  co_return Compared{fetches->runs.size(), cut};
+}
+
+// Several runs at once, because a round trip for each in turn would cost more than what it brings.
+Task<Status> CatchUp::fetch_all(std::shared_ptr<Fetches> fetches) {
+  const std::size_t count = fetches->runs.size();
+  if (count == 0) co_return ok_status();
+  missing_ += fetches->changes;
+  auto [finished, future] = overlay::Completer<bool>::make(view_.loop);
+  fetches->finished = finished;
+  fetches->running = std::min(count, kFetchesAtOnce);
+  for (std::size_t i = fetches->running; i > 0; --i) scope_.spawn(fetch_next(fetches));
+  co_await future;
+  missing_ -= fetches->changes;
+  if (fetches->error) co_return *fetches->error;
+  co_return ok_status();
+}
+
+Task<Done> CatchUp::fetch_next(std::shared_ptr<Fetches> fetches) {
+  while (fetches->next < fetches->runs.size() && !fetches->error) {
+    const auto [partition, dot] = fetches->runs[fetches->next++];
+    auto fetching = fetch_until(fetches->peer, partition, dot.writer, dot.n);
+    const auto fetched = co_await fetching;
+    if (fetched) continue;
+    view_.log.warn("a run could not be fetched", {{"peer", fetches->peer}, {"cause", fetched.error()}});
+    // One damaged or refused run must not keep the others from coming home.
+    const Errc code = fetched.code();
+    if (code != Errc::kCorrupt && code != Errc::kUnsupported && code != Errc::kOverloaded &&
+        code != Errc::kNotOwner && !fetches->error) {
+      fetches->error = fetched.error();
+    }
+  }
+  if (--fetches->running == 0) fetches->finished.set(true);
+  co_return Done{};
 }
 
 void CatchUp::fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer) {
@@ -239,16 +303,17 @@ Task<Done> CatchUp::gap(NodeId peer, PartitionId partition, WriterId writer) {
 Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId writer,
                                   std::uint64_t n) {
   while (view_.store.held(partition, writer) < n) {
+    if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
     if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
-    const std::uint64_t held = view_.store.held(partition, writer);
     ++view_.counters.fetches;
-    Bytes request = pack(FetchRequest{partition, writer, held + 1});
-    auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kFetch, std::move(request),
-                                kFetchDeadline);
-    CO_TRY_ASSIGN(const Bytes body, co_await asking);
-    CO_TRY_ASSIGN(const storage::RangeStatement range, unpack<storage::RangeStatement>(body));
-    if (range.writer != writer || range.to < range.from) {
-      co_return Error{Errc::kUnavailable, "the peer does not hold the run yet"};
+    auto asking = ask_run(peer, partition, {writer, view_.store.held(partition, writer) + 1}, 0);
+    CO_TRY_ASSIGN(const storage::RangeStatement range, co_await asking);
+    if (range.live.size() < range.to - range.from + 1 &&
+        lanes_merged_.insert({peer, partition}).second) {
+      auto merging = merge_lanes(peer, partition);
+      const auto merged = co_await merging;
+      if (!merged) lanes_merged_.erase({peer, partition});
+      if (!merged) co_return merged.error();
     }
     for (const auto& item : range.live) {
       auto change = storage::decode(item.change.data, Dot{writer, item.n});
@@ -263,6 +328,32 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
     if (applied == storage::Applied::kGap) {
       co_return Error{Errc::kCorrupt, "the peer answered with another run than asked for"};
     }
+  }
+  co_return ok_status();
+}
+
+Task<Result<storage::RangeStatement>> CatchUp::ask_run(NodeId peer, PartitionId partition, Dot from,
+                                                       std::uint64_t to) {
+  Bytes request = pack(FetchRequest{partition, from.writer, from.n, to});
+  auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kFetch, std::move(request),
+                              kFetchDeadline);
+  CO_TRY_ASSIGN(const Bytes body, co_await asking);
+  CO_TRY_ASSIGN(storage::RangeStatement range, unpack<storage::RangeStatement>(body));
+  if (range.writer != from.writer || range.from != from.n || range.to < range.from) {
+    co_return Error{Errc::kNotFound, "the peer has not come so far"};
+  }
+  co_return range;
+}
+
+Task<Status> CatchUp::merge_lanes(NodeId peer, PartitionId partition) {
+  LanesRequest request{partition, {}};
+  for (bool more = true; more;) {
+    auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kLanes, pack(request), kFetchDeadline);
+    CO_TRY_ASSIGN(const Bytes body, co_await asking);
+    CO_TRY_ASSIGN(const LanesReply reply, unpack<LanesReply>(body));
+    CO_TRY(view_.store.merge_lanes(partition, reply.lanes));
+    more = reply.more && !reply.lanes.empty();
+    if (more) request.after = {reply.lanes.back()};
   }
   co_return ok_status();
 }

@@ -6,12 +6,15 @@
 // A node is `catching up` from its start (or from hearing that it was declared dead) until it covers the
 // vectors that its reachable fellow owners had at that moment. Nodes that catch up answer these
 // requests too, so a whole cluster that restarts gets going by itself.
+// What a run leaves out because it expired there was counted by its lane once, so lanes are fetched
+// before a run that has such gaps.
 // Invariant: only the prefix rule of the store decides what is accepted, so a fetch may be late,
 // repeated or reordered.
 // Thread: one loop.   Sources: Bayou (SOSP 1995), DottedDB (SRDS 2017).
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <set>
 
@@ -32,8 +35,13 @@ class CatchUp {
   // We were away: do as after a start.
   void fall_behind();
   std::function<void(bool)> on_catching_up;  // Tells the others.
+  // Of a partition with superseded changes: `peer` has synced at least this.
+  std::function<void(const NodeId& peer, PartitionId, const storage::VersionVector& has)> on_covered;
   // Runs that we hold without being an owner (stand_in.h). REQUIRED.
   std::function<storage::RangeStatement(PartitionId, WriterId, std::uint64_t from)> held_for_others;
+
+  // Changes that the comparison under way found missing.
+  [[nodiscard]] std::uint64_t missing() const { return missing_; }
 
   // Fetches what `peer` has of `writer` beyond what we hold, in the background, once at a time.
   void fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer);
@@ -48,6 +56,10 @@ class CatchUp {
   // A joiner: rounds with every current owner until it follows all of them closely.
   overlay::Task<Status> install();
 
+  // "Of writer, from..to": as one node answers, its run or what it holds for others. kCorrupt, kNotFound
+  // (it has not come so far), and what a call may end with.
+  overlay::Task<Result<storage::RangeStatement>> ask_run(NodeId peer, PartitionId partition, Dot from,
+                                                         std::uint64_t to);
 
  private:
   overlay::Task<Done> run();
@@ -57,16 +69,32 @@ class CatchUp {
     std::optional<PartitionId> cut;  // The answer ends here: compare those behind it.
   };
   overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions);
+  struct Fetches {  // What one comparison found missing.
+    NodeId peer;
+    std::vector<std::pair<PartitionId, Dot>> runs;  // Up to these.
+    std::uint64_t changes = 0;
+    std::size_t next = 0;
+    std::size_t running = 0;
+    std::optional<Error> error;
+    overlay::Completer<bool> finished;
+  };
+  overlay::Task<Status> fetch_all(std::shared_ptr<Fetches> fetches);
+  overlay::Task<Done> fetch_next(std::shared_ptr<Fetches> fetches);
+  overlay::Task<Status> merge_lanes(NodeId peer, PartitionId partition);
+  [[nodiscard]] CompareReply vectors_for(const CompareRequest& request) const;
   overlay::Task<Done> answer_hold(NodeId from, HoldRequest request, overlay::Reply reply);
   void serve();
-  [[nodiscard]] std::vector<PartitionId> ours() const;  // Owned, or to be.
+  [[nodiscard]] bool is_ours(PartitionId partition) const;  // Owned, or to be.
+  [[nodiscard]] std::vector<PartitionId> ours() const;
   [[nodiscard]] std::vector<NodeId> peers() const;
   // Of each partition, did N-W+1 owners answer, so that every acknowledged change was met (hazards F32)?
   [[nodiscard]] bool enough_answered(const std::set<NodeId>& answered) const;
 
   ClusterView& view_;
   std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
+  std::uint64_t missing_ = 0;
   std::uint64_t returns_ = 0;     // How often we fell behind.
+  std::set<std::pair<NodeId, PartitionId>> lanes_merged_;  // Since then.
   overlay::Scope scope_;          // Last: its tasks use everything above.
 };
 

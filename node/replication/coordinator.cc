@@ -54,13 +54,15 @@ storage::EntryView entry_of(const AppendRequest& request, View body) {
 }  // namespace
 
 Coordinator::Coordinator(ClusterView& view, Replicator& replicator, CatchUp& catch_up,
-                         MaySend may_send, Implies implies, DriveCopy drive_copy)
+                         MaySend may_send, Implies implies, DriveCopy drive_copy,
+                         std::uint64_t retention_ms)
     : view_(view),
       replicator_(replicator),
       catch_up_(catch_up),
       may_send_(std::move(may_send)),
       implies_(implies),
       drive_copy_(std::move(drive_copy)),
+      retention_ms_(retention_ms),
       scope_(view.loop) {
   serve();
 }
@@ -93,9 +95,7 @@ void Coordinator::serve() {
                   [this](const NodeId&, View body, Reply reply) {
     auto request = unpack<FindKeyRequest>(body);
     if (!request) return reply(request.error());
-    if (!view_.is_owner(view_.store.partition_of(request->mailbox))) {
-      return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
-    }
+    if (auto may = view_.answers_for(request->mailbox); !may) return reply(may.error());
     const auto state = view_.store.find_key(request->mailbox, request->key);
     reply(pack(FindKeyReply{state.has_value(), state ? state->dot : Dot{}}));
   });
@@ -103,20 +103,21 @@ void Coordinator::serve() {
                   [this](const NodeId&, View body, Reply reply) {
     auto query = unpack<LaneQuery>(body);
     if (!query) return reply(query.error());
-    if (!view_.is_owner(view_.store.partition_of(query->mailbox))) {
-      return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
-    }
+    if (auto may = view_.answers_for(query->mailbox); !may) return reply(may.error());
     reply(pack(LaneAnswer{view_.store.lane_high(query->mailbox, query->device, query->lane)}));
   });
 }
 
 Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool quorum) const {
-  if (!view_.is_owner(partition)) {
-    return Error{Errc::kNotOwner, "this node does not own the partition in ring version " +
-                                      std::to_string(view_.in_ring() ? view_.ring().number().value : 0)};
-  }
-  if (view_.catching_up && (flags & kAppendForce) == 0) {
+  const auto answers = view_.answers_for(partition);
+  if (!answers && answers.code() == Errc::kNotOwner) return answers.error();
+  const bool behind = view_.catching_up || !answers;
+  if (behind && (flags & kAppendForce) == 0) {
     return Error{Errc::kCatchingUp, "this owner is behind the others; ask the next one"};
+  }
+  // It gave the partition up and got it back: its own run must come home before it goes on.
+  if (view_.store.held(partition, view_.store.writer()) < view_.store.issued(partition)) {
+    return Error{Errc::kCatchingUp, "this owner has yet to fetch its own changes; ask the next one"};
   }
   if (!view_.clock_trusted()) {
     return Error{Errc::kUnavailable, "this node's clock is off, so it does not coordinate"};
@@ -252,12 +253,14 @@ void Coordinator::mint(Pending send) {
   const bool direct = !request.to.empty() && request.to.front() == '@' && request.to != request.from;
   if (is_copy(request)) {
     change.entry.id = request.id;
+    change.entry.expires_ms = request.expires_ms;
     change.entry.flags = storage::kEntryIsCopy;
     change.entry.conversation = mailbox_of(is_position(request) ? request.from : request.to);
     view_.hlc.observe_repair(request.id.time, view_.loop.wall_ms());
   } else {
     change.entry.id = {view_.hlc.next(view_.loop.wall_ms(), request.floor.time),
                        view_.store.writer()};
+    change.entry.expires_ms = expiry_of(change.entry.id, request.lifetime_ms);
     if (direct) change.entry.flags = storage::kEntryImpliesCopy;
     change.entry.conversation = direct ? mailbox_of(request.from) : send.mailbox;
   }
@@ -275,6 +278,12 @@ void Coordinator::mint(Pending send) {
   flight.waiters.push_back(std::move(send.done));
   replicate(key, appended.partition, appended.dot, static_cast<Grade>(request.grade),
             appended.bytes);
+}
+
+// Stamped once, so that all copies of a message go together (hazards F22).
+std::uint64_t Coordinator::expiry_of(const EntryId& id, std::uint64_t lifetime_ms) const {
+  const std::uint64_t lifetime = lifetime_ms == 0 ? retention_ms_ : std::min(lifetime_ms, retention_ms_);
+  return hlc_ms(id.time) + lifetime;
 }
 
 // Any owner may hold what we lack: a retry, or a number below the lane's end that we do not have.

@@ -40,7 +40,7 @@ class Coordinator {
                                        std::function<void(Status)> done)>;
 
   Coordinator(ClusterView& view, Replicator& replicator, CatchUp& catch_up, MaySend may_send,
-              Implies implies, DriveCopy drive_copy);
+              Implies implies, DriveCopy drive_copy, std::uint64_t retention_ms);
 
   void append(AppendRequest request, Bytes body, Done done);
   void write_register(const WriteRegisterRequest& request, std::function<void(Status)> done);
@@ -94,6 +94,7 @@ class Coordinator {
   overlay::Task<starling::Done> redrive(KeyIn key, PartitionId partition, Dot dot,
                                         protocol::Grade grade);
   void resume_lane(const LaneId& lane);
+  [[nodiscard]] std::uint64_t expiry_of(const EntryId& id, std::uint64_t lifetime_ms) const;
   void refuse(const Pending& send, Error error);
 
   ClusterView& view_;
@@ -102,6 +103,7 @@ class Coordinator {
   MaySend may_send_;
   Implies implies_;
   DriveCopy drive_copy_;
+  const std::uint64_t retention_ms_;
   std::map<KeyIn, InFlight> in_flight_;  // Ordered: iteration is part of a simulated history.
   std::map<LaneId, std::deque<Pending>> held_lanes_;  // A look-up is under way.
   overlay::Scope scope_;

@@ -85,9 +85,7 @@ void Coordinator::finish(const KeyIn& key, Result<std::uint8_t> copies) {
 }
 
 Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot dot, Grade grade) {
-  auto [durable, synced] = overlay::Completer<bool>::make(view_.loop);
-  view_.store.when_durable([durable = durable]() mutable { durable.set(true); });
-  co_await synced;
+  co_await view_.durable();
   auto stored = view_.store.read_change(partition, dot);
   if (!stored) {
     finish(key, stored.error());

@@ -31,6 +31,7 @@ bool worth_another(Errc code) {
     case Errc::kTimeout:
     case Errc::kFull:
     case Errc::kIo:
+    case Errc::kCorrupt:
       return true;
     default:
       return false;

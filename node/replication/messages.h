@@ -18,6 +18,7 @@ inline constexpr std::size_t kFetchBytesMax = 1 << 20;
 inline constexpr std::size_t kReadChangesMax = 500;
 inline constexpr std::size_t kReadBytesMax = 512 << 10;
 inline constexpr std::size_t kComparePartitionsMax = 2048;
+inline constexpr std::size_t kLanesMax = 10'000;  // In one answer.
 static_assert(kFetchBytesMax + storage::kChangeSizeMax < (4u << 20), "an answer fits one frame");
 
 // kReplicate (notice): runs of the sender's own writer.
@@ -63,7 +64,8 @@ struct Hinted {
   MSGPACK_DEFINE_ARRAY(ring, writer, items)
 };
 
-// kCompare: digests of our vectors; the answer has the vectors that differ.
+// kCompare: digests of our vectors; the answer has the vectors that differ. Who hands a partition over
+// asks for `all`, equal or not: the answer has those that the answerer owns (architecture invariant 6).
 struct CompareRequest {
   struct Item {
     PartitionId partition;
@@ -72,13 +74,15 @@ struct CompareRequest {
   };
   RingNumber ring;
   std::vector<Item> items;  // Ascending. An empty vector has a digest, too.
-  MSGPACK_DEFINE_ARRAY(ring, items)
+  bool all = false;
+  MSGPACK_DEFINE_ARRAY(ring, items, all)
 };
 struct CompareReply {
   struct Item {
     PartitionId partition;
     storage::VersionVector vector;
-    MSGPACK_DEFINE_ARRAY(partition, vector)
+    bool whole = true;  // Nothing of it is damaged there: only then the vector says what is covered.
+    MSGPACK_DEFINE_ARRAY(partition, vector, whole)
   };
   RingNumber ring;
   std::vector<Item> items;
@@ -86,12 +90,42 @@ struct CompareReply {
   MSGPACK_DEFINE_ARRAY(ring, items, more)
 };
 
-// kFetch: "send me writer w from n". The answer is a storage::RangeStatement.
+// kFetch: "send me writer w from n", up to `to` unless that is 0. The answer is a storage::RangeStatement.
 struct FetchRequest {
   PartitionId partition;
   WriterId writer;
   std::uint64_t from = 1;
-  MSGPACK_DEFINE_ARRAY(partition, writer, from)
+  std::uint64_t to = 0;
+  MSGPACK_DEFINE_ARRAY(partition, writer, from, to)
+};
+
+// kLanes: lanes of a partition, in the order of their keys. They outlive the entries that raised them, so
+// whoever fetches a run of which something is gone asks for them, too.
+struct LanesRequest {
+  PartitionId partition;
+  std::vector<storage::LaneRow> after;  // Empty: from the first. Else the last one of the answer before.
+  MSGPACK_DEFINE_ARRAY(partition, after)
+};
+struct LanesReply {
+  std::vector<storage::LaneRow> lanes;
+  bool more = false;
+  MSGPACK_DEFINE_ARRAY(lanes, more)
+};
+
+// kVerify: the digest of a partition's canonical export (storage/export.h) at a cut-off.
+struct VerifyRequest {
+  PartitionId partition;
+  std::uint64_t cutoff_ms = 0;
+  MSGPACK_DEFINE_ARRAY(partition, cutoff_ms)
+};
+struct VerifyReply {
+  std::uint64_t vector = 0;  // Digest of the vector that the export is of.
+  Blob digest;
+  std::uint64_t rows = 0;
+  std::vector<Dot> damaged;
+  std::vector<Dot> lost;
+  bool refill = false;       // A file cannot be read: emptied and fetched again at the next start.
+  MSGPACK_DEFINE_ARRAY(vector, digest, rows, damaged, lost, refill)
 };
 
 // kHold: answered when the receiver has synced 1..n of the writer, fetching from the caller what it
@@ -141,7 +175,10 @@ struct AppendRequest {
   std::uint8_t type = 1;   // storage::EntryType
   BlobView body;
   EntryId id;              // Copies only.
-  MSGPACK_DEFINE_ARRAY(ring, to, from, device, seq, acked, floor, flags, grade, type, body, id)
+  std::uint64_t lifetime_ms = 0;  // Asked for by the sender; 0: as long as history is kept.
+  std::uint64_t expires_ms = 0;   // Copies only: as stamped.
+  MSGPACK_DEFINE_ARRAY(ring, to, from, device, seq, acked, floor, flags, grade, type, body, id,
+                       lifetime_ms, expires_ms)
 };
 struct AppendReply {
   RingNumber ring;

@@ -59,6 +59,11 @@ void Obligations::drive(PartitionId partition, const Dot& dot, Shared change,
   if (!duty.under_way) attempt(at);
 }
 
+bool Obligations::open(PartitionId partition) const {
+  const auto duty = duties_.lower_bound({partition, Dot{}});
+  return (duty != duties_.end() && duty->first.first == partition) || in_log_.contains(partition);
+}
+
 void Obligations::add(const At& at, Shared change) { duties_[at].change = std::move(change); }
 
 // All below it are met or in memory, unless the log was left to before.
@@ -97,6 +102,7 @@ void Obligations::attempt(const At& at) {
   request.device = change->entry.key.device;
   request.seq = change->entry.key.seq;
   request.id = change->entry.id;
+  request.expires_ms = change->entry.expires_ms;
   request.type = static_cast<std::uint8_t>(change->entry.type);
   request.flags = kAppendCopy;
   if (change->kind == ChangeKind::kVoid) request.flags |= kAppendVoid;
@@ -191,12 +197,12 @@ void Obligations::tick() {
 // Of writers whose run is over, and of our own where memory does not hold them.
 void Obligations::take_up_logs() {
   for (const auto partition : view_.store.touched()) {
-    if (!view_.coordinates(partition)) continue;
+    const bool coordinates = view_.coordinates(partition);
     const auto vector = view_.store.vector(partition);
     for (const auto& dot : vector.dots()) {
       const bool own = dot.writer == view_.store.writer();
       const auto ours = in_log_.find(partition);
-      if (own ? ours == in_log_.end() : running_(dot.writer)) continue;
+      if (own ? ours == in_log_.end() : !coordinates || running_(dot.writer)) continue;
       const std::uint64_t end = own ? ours->second : dot.n;
       auto& scanned = scanned_[{partition, dot.writer}];
       scanned = std::max(scanned, settled_[{partition, dot.writer}]);

@@ -43,9 +43,7 @@ void Publisher::serve_reads() {
     auto request = unpack<ReadRequest>(body);
     if (!request) return reply(request.error());
     view_.heard_of_ring(from, request->ring);
-    if (!view_.is_owner(view_.store.partition_of(request->mailbox))) {
-      return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
-    }
+    if (auto may = view_.answers_for(request->mailbox); !may) return reply(may.error());
     auto page = view_.store.read_mailbox(request->mailbox, request->cursor, kReadChangesMax,
                                          kReadBytesMax);
     if (!page) return reply(page.error());
@@ -54,9 +52,7 @@ void Publisher::serve_reads() {
   view_.rpc.serve(Method::kHistory, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
     auto request = unpack<HistoryRequest>(body);
     if (!request) return reply(request.error());
-    if (!view_.is_owner(view_.store.partition_of(request->mailbox))) {
-      return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
-    }
+    if (auto may = view_.answers_for(request->mailbox); !may) return reply(may.error());
     const std::size_t limit = std::min<std::size_t>(request->limit, kReadChangesMax);
     auto found = view_.store.history(request->mailbox, request->conversation, request->before, limit);
     if (!found) return reply(found.error());
@@ -77,9 +73,7 @@ void Publisher::serve_reads() {
                   [this](const NodeId&, View body, Reply reply) {
     auto request = unpack<ReadRegistersRequest>(body);
     if (!request) return reply(request.error());
-    if (!view_.is_owner(view_.store.partition_of(request->mailbox))) {
-      return reply(Error{Errc::kNotOwner, "this node does not own the mailbox"});
-    }
+    if (auto may = view_.answers_for(request->mailbox); !may) return reply(may.error());
     // What W others have synced is acknowledged before our own disk has it, and who asks next may build on it.
     auto shared = std::make_shared<Reply>(std::move(reply));
     view_.store.when_durable([this, request = std::move(*request), shared] {
@@ -94,9 +88,7 @@ void Publisher::serve_reads() {
 }
 
 Result<Bytes> Publisher::follow(const NodeId& gateway, const FollowRequest& request) {
-  if (!view_.is_owner(request.partition)) {
-    return Error{Errc::kNotOwner, "this node does not own the partition"};
-  }
+  TRY(view_.answers_for(request.partition));
   if (followers_.size() + request.items.size() > kFollowedMailboxesMax) {
     return Error{Errc::kOverloaded, "too many mailboxes are followed here"};
   }

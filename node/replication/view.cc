@@ -9,12 +9,31 @@ void ClusterView::set_ring(RingPtr ring) {
   for (auto& watcher : ring_watchers_) watcher();
 }
 
+overlay::Future<bool> ClusterView::durable() {
+  auto [durable, future] = overlay::Completer<bool>::make(loop);
+  store.when_durable([durable = durable]() mutable { durable.set(true); });
+  return std::move(future);
+}
+
 bool ClusterView::own_dots_hold(PartitionId partition, std::uint64_t n) {
-  if (store.held(partition, store.writer()) >= n) return true;
+  if (store.issued(partition) >= n) return true;
   if (!store.kept_writer()) return false;
   store.fail({Errc::kCorrupt, "a peer holds changes of this node that this folder never heard of: it is an older "
                               "copy. Started again, the node goes on under a new writer and fetches them"});
   return false;
+}
+
+Status ClusterView::answers_for(PartitionId partition) const {
+  if (!is_owner(partition)) {
+    return Error{Errc::kNotOwner, "this node does not own partition " + std::to_string(partition.value) +
+                                      " in ring version " +
+                                      std::to_string(in_ring() ? ring_->number().value : 0)};
+  }
+  if (!store.is_whole(partition)) {
+    return Error{Errc::kCorrupt, "something of partition " + std::to_string(partition.value) +
+                                     " is damaged on this owner and being repaired; ask the next one"};
+  }
+  return ok_status();
 }
 
 std::vector<NodeId> ClusterView::candidates(PartitionId partition) const {

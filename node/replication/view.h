@@ -16,6 +16,7 @@
 #include "overlay/loop.h"
 #include "overlay/ring.h"
 #include "overlay/rpc.h"
+#include "overlay/task.h"
 #include "storage/store.h"
 
 namespace starling::node {
@@ -112,9 +113,17 @@ class ClusterView {
   [[nodiscard]] bool behind(const NodeId& node) const {
     return node == self ? catching_up || read_only : liveness.catching_up(node);
   }
+  // May we answer for the partition? kNotOwner; kCorrupt: something of it is damaged here, so what we say
+  // would be less than what another owner knows.
+  [[nodiscard]] Status answers_for(PartitionId partition) const;
+  [[nodiscard]] Status answers_for(const MailboxId& mailbox) const {
+    return answers_for(store.partition_of(mailbox));
+  }
   [[nodiscard]] bool is_owner(PartitionId partition) const {
     return in_ring() && partition.value < ring_->partitions() && ring_->is_owner(partition, self);
   }
+  // When everything that the store has accepted so far is synced.
+  [[nodiscard]] overlay::Future<bool> durable();
   // "Our own writer has come as far as n": false, and this run is over, when it has not. A folder that
   // was copied after a clean stop and put back keeps its writer; going on would reuse dots (hazards F3).
   // A writer drawn in this run was never anywhere else, so for that one n is a peer's error.

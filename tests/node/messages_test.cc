@@ -43,17 +43,21 @@ void for_each_message(With with) {
   with("replicate", Replicate{kRing, kWriter, {{kPartition, 17, 16, {{"one"}, {"two"}}}}});
   with("replicated", Replicated{kRing, kWriter, {{kPartition, 18}}});
   with("hinted", Hinted{kRing, kWriter, {{kPartition, 17, 18}}});
-  with("compare_request", CompareRequest{kRing, {{kPartition, 0xFEDCBA9876543210}}});
-  with("compare_reply", CompareReply{kRing, {{kPartition, vector()}}, true});
-  with("fetch_request", FetchRequest{kPartition, kWriter, 18});
-  with("range_statement", storage::RangeStatement{kWriter, 3, 9, {{4, {"four"}}, {9, {"nine"}}}});
+  with("compare_request", CompareRequest{kRing, {{kPartition, 0xFEDCBA9876543210}}, true});
+  with("compare_reply", CompareReply{kRing, {{kPartition, vector(), false}}, true});
+  with("fetch_request", FetchRequest{kPartition, kWriter, 18, 20});
+  with("range_statement", storage::RangeStatement{kWriter, 3, 9, {{4, {"four"}}, {9, {"nine"}}}, {5, 6}});
+  with("lanes_request", LanesRequest{kPartition, {{kMailbox, kDevice, 99, 12}}});
+  with("lanes_reply", LanesReply{{{kMailbox, kDevice, 99, 12}}, true});
+  with("verify_request", VerifyRequest{kPartition, 1'700'000'000'123});
+  with("verify_reply", VerifyReply{0xFEDCBA9876543210, {"digest"}, 40, {{kWriter, 17}}, {{kWriter, 3}}, true});
   with("hold_request", HoldRequest{kPartition, kWriter, 18});
   with("hold_reply", HoldReply{18});
   with("find_key_request", FindKeyRequest{kMailbox, {kDevice, 99, 3}});
   with("find_key_reply", FindKeyReply{true, {kWriter, 17}});
   with("append_request",
        AppendRequest{kRing, "@bob", "@alice", kDevice, 3, 2, kEntry, kAppendRetry | kAppendCopy, 2,
-                     4, {"hello"}, {kEntry.time + 1, WriterId{9}}});
+                     4, {"hello"}, {kEntry.time + 1, WriterId{9}}, 86'400'000, 1'700'086'400'123});
   with("append_reply", AppendReply{kRing, kEntry, 3});
   with("write_register_request",
        WriteRegisterRequest{kRing, kMailbox, 3, kEntry, "role/@bob", {"value"}, kAppendForce, true,
@@ -154,7 +158,7 @@ TEST(NodeMessages, SurviveEveryFlippedBit) {
 }
 
 TEST(NodeMessages, RefuseNumbersAndIdsThatDoNotFitTheirFields) {
-  const Bytes fetch = pack(FetchRequest{kPartition, kWriter, 18});
+  const Bytes fetch = pack(FetchRequest{kPartition, kWriter, 18, 20});
   EXPECT_TRUE(unpack<FetchRequest>(with_field(fetch, 0, pack(65'535))).ok());
   EXPECT_FALSE(unpack<FetchRequest>(with_field(fetch, 0, pack(65'536))).ok());
   EXPECT_FALSE(unpack<FetchRequest>(with_field(fetch, 2, pack(-1))).ok());

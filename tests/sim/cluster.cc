@@ -20,6 +20,11 @@ SimCluster::~SimCluster() {
   }
 }
 
+void SimCluster::set_retention(Duration retention) {
+  retention_ms_ = static_cast<std::uint64_t>(to_ms(retention));
+  for (auto& host : hosts_) host->config.retention_ms = retention_ms_;
+}
+
 void SimCluster::add_host() {
   auto host = std::make_unique<Host>();
   const std::size_t i = hosts_.size();
@@ -32,6 +37,7 @@ void SimCluster::add_host() {
   host->config.copies = options_.copies;
   host->config.synced = options_.synced;
   host->config.partitions = options_.partitions;
+  host->config.retention_ms = retention_ms_;
   host->config.password_cost = kCheapest;
   host->disk = std::make_unique<SimDisk>(world_, host->name, options_.disk);
   hosts_.push_back(std::move(host));
@@ -60,6 +66,7 @@ Result<std::size_t> SimCluster::add_node(Duration limit) {
   const std::size_t i = hosts_.size() - 1;
   hosts_[i]->config.join_token = invite.at("token").get<std::string>();
   TRY(start(i));
+  if (options_.tap != nullptr) (void)index_of("nobody");
   if (!run_until([&] { return up(i) && node(i).serving(); }, limit)) {
     return Error{Errc::kTimeout, hosts_[i]->name + " does not come to serve"};
   }
@@ -104,9 +111,8 @@ Status SimCluster::start(std::size_t i) {
 std::function<std::unique_ptr<overlay::Rpc>(overlay::Rpc&)> SimCluster::wrap(std::size_t i) {
   if (options_.tap == nullptr) return {};
   return [this, i](overlay::Rpc& links) {
-    std::vector<std::string> ips;
-    for (const auto& host : hosts_) ips.push_back(host->ip);
-    return options_.tap->wrap(i, *hosts_[i]->loop, network_, ips, links);
+    return options_.tap->wrap(i, *hosts_[i]->loop, network_, [this](std::size_t h) { return hosts_[h]->ip; },
+                              links);
   };
 }
 

@@ -67,6 +67,8 @@ class SimCluster {
   Status end_faults();
 
   void run_for(Duration duration) { world_.run_for(duration); }
+  // How long entries are kept; of nodes started from now on.
+  void set_retention(Duration retention);
   bool run_until(const std::function<bool()>& done, Duration limit) {
     return world_.run_until(done, limit);
   }
@@ -136,6 +138,7 @@ class SimCluster {
   const ClusterOptions options_;
   SimNetwork network_;
   std::vector<std::unique_ptr<Host>> hosts_;
+  std::uint64_t retention_ms_ = node::kRetentionDefaultMs;
   std::size_t fatal_errors_ = 0;
   overlay::LogLevel log_level_ = overlay::LogLevel::kInfo;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -9,12 +9,12 @@ using overlay::Method;
 class TapRpc final : public overlay::Rpc {
  public:
   TapRpc(Tap& tap, std::size_t host, SimLoop& loop, SimNetwork& network,
-         std::vector<std::string> ips, overlay::Rpc& links)
+         IpOf ip, overlay::Rpc& links)
       : tap_(tap),
         host_(host),
         loop_(loop),
         network_(network),
-        ips_(std::move(ips)),
+        ip_(std::move(ip)),
         links_(links) {}
 
   void serve(Method method, overlay::Access access, Handler handler) override {
@@ -116,8 +116,8 @@ class TapRpc final : public overlay::Rpc {
   // At the end of this turn, with all that is on its way.
   void break_link(std::size_t peer) {
     auto& world = loop_.world();
-    world.note("tap", "the link between " + ips_[host_] + " and " + ips_[peer] + " breaks");
-    world.after(Duration(0), [&network = network_, a = ips_[host_], b = ips_[peer]] {
+    world.note("tap", "the link between " + ip_(host_) + " and " + ip_(peer) + " breaks");
+    world.after(Duration(0), [&network = network_, a = ip_(host_), b = ip_(peer)] {
       network.reset_streams(a, b);
     });
   }
@@ -126,15 +126,15 @@ class TapRpc final : public overlay::Rpc {
   const std::size_t host_;
   SimLoop& loop_;
   SimNetwork& network_;
-  const std::vector<std::string> ips_;
+  const IpOf ip_;
   overlay::Rpc& links_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 std::unique_ptr<overlay::Rpc> Tap::wrap(std::size_t host, SimLoop& loop, SimNetwork& network,
-                                        const std::vector<std::string>& ips,
+                                        IpOf ip,
                                         overlay::Rpc& links) {
-  return std::make_unique<TapRpc>(*this, host, loop, network, ips, links);
+  return std::make_unique<TapRpc>(*this, host, loop, network, std::move(ip), links);
 }
 
 void Tap::release() {

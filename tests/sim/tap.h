@@ -43,6 +43,8 @@ struct Carried {
   std::uint64_t hash = 0;  // Of the body.
 };
 
+using IpOf = std::function<std::string(std::size_t host)>;
+
 class Tap {
  public:
   // Before it leaves. A notice cannot be held: what follows would overtake it.
@@ -60,7 +62,7 @@ class Tap {
 
   // For SimCluster.
   std::unique_ptr<overlay::Rpc> wrap(std::size_t host, SimLoop& loop, SimNetwork& network,
-                                     const std::vector<std::string>& ips, overlay::Rpc& links);
+                                     IpOf ip, overlay::Rpc& links);
   void know(const NodeId& node, std::size_t host) { hosts_[node] = host; }
 
  private:

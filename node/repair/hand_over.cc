@@ -1,0 +1,126 @@
+#include "node/repair/hand_over.h"
+
+#include <algorithm>
+
+namespace starling::node {
+
+using overlay::Method;
+using overlay::Task;
+
+namespace {
+
+constexpr Duration kLookEvery = 1s;
+constexpr Duration kCompareDeadline = 5s;
+constexpr Duration kHoldDeadline = 30s;        // An owner may have much to fetch.
+constexpr std::size_t kPartitionsAtOnce = 256;  // Closed, compared and dropped together.
+
+}  // namespace
+
+HandOver::HandOver(ClusterView& view, const Obligations& obligations)
+    : view_(view), obligations_(obligations), scope_(view.loop) {
+  scope_.spawn(run());
+}
+
+std::vector<PartitionId> HandOver::leaving() const {
+  std::vector<PartitionId> leaving;
+  if (!view_.in_ring()) return leaving;
+  for (const auto partition : view_.store.touched()) {
+    const bool ours = view_.is_owner(partition) || view_.ring().is_owner_to_be(partition, view_.self);
+    if (!ours) leaving.push_back(partition);
+  }
+  return leaving;
+}
+
+Task<Done> HandOver::run() {
+  overlay::Timer timer;
+  for (;;) {
+    co_await overlay::sleep(view_.loop, kLookEvery, timer);
+    auto partitions = leaving();
+    if (partitions.empty()) blocked_by_.reset();
+    // What they imply elsewhere is in our log alone to find (obligations.h).
+    std::erase_if(partitions, [this](PartitionId p) { return obligations_.open(p) || !view_.store.is_whole(p); });
+    if (partitions.empty()) continue;
+    partitions.resize(std::min(partitions.size(), kPartitionsAtOnce));
+    auto giving = give_up(std::move(partitions));
+    co_await giving;
+  }
+}
+
+Task<Done> HandOver::give_up(std::vector<PartitionId> partitions) {
+  const RingNumber closed_at = view_.ring().number();
+  co_await view_.durable();  // The ring version that closed them, and all that was accepted before.
+  std::map<NodeId, std::vector<PartitionId>> asked;
+  for (const auto partition : partitions) {
+    for (const auto& owner : view_.ring().owners(partition)) asked[owner].push_back(partition);
+  }
+  std::map<PartitionId, std::size_t> covers;
+  std::optional<NodeId> blocked_by;
+  for (const auto& [owner, theirs] : asked) {
+    auto comparing = covered_by(owner, theirs);
+    const auto covered = co_await comparing;
+    if (!covered) blocked_by = owner;
+    if (!covered) continue;
+    for (const auto partition : *covered) ++covers[partition];
+  }
+  blocked_by_ = blocked_by;
+  if (view_.ring().number() != closed_at) co_return Done{};  // Others may own them now.
+  std::size_t count = 0;
+  for (const auto partition : partitions) {
+    if (covers[partition] < view_.ring().owners(partition).size()) continue;
+    if (view_.store.drop(partition)) ++count;
+  }
+  if (count > 0) view_.log.info("partitions handed over and dropped", {{"count", count}});
+  dropped_ += count;
+  co_return Done{};
+}
+
+Task<std::optional<HandOver::Covered>> HandOver::covered_by(NodeId owner,
+                                                            std::vector<PartitionId> partitions) {
+  Covered covered;
+  std::vector<CompareReply::Item> lacking;
+  while (!partitions.empty()) {
+    CompareRequest request;
+    request.ring = view_.ring().number();
+    request.all = true;
+    for (const auto partition : partitions) request.items.push_back({partition, 0});
+    auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kCompare, pack(request),
+                                kCompareDeadline);
+    const auto body = co_await asking;
+    if (!body) co_return std::nullopt;
+    auto answer = unpack<CompareReply>(*body);
+    if (!answer) co_return std::nullopt;
+    view_.heard_of_ring(owner, answer->ring);
+    if (answer->ring != request.ring || view_.ring().number() != request.ring) co_return std::nullopt;
+    for (auto& item : answer->items) {
+      if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
+      if (item.whole && item.vector.covers(view_.store.vector(item.partition))) {
+        covered.insert(item.partition);
+      } else {
+        lacking.push_back(std::move(item));
+      }
+    }
+    if (!answer->more || answer->items.empty()) break;
+    const PartitionId cut = answer->items.back().partition;
+    std::erase_if(partitions, [cut](PartitionId p) { return p <= cut; });
+  }
+  // Told now, compared again in the next turn.
+  for (const auto& item : lacking) {
+    auto bringing = bring_home(owner, item);
+    co_await bringing;
+  }
+  co_return covered;
+}
+
+// The owner fetches from us what it lacks, one writer after the other.
+Task<Done> HandOver::bring_home(NodeId owner, const CompareReply::Item& theirs) {
+  const auto ours = view_.store.vector(theirs.partition);
+  for (const auto& dot : ours.dots()) {
+    if (theirs.vector.covers(dot)) continue;
+    auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold,
+                                pack(HoldRequest{theirs.partition, dot.writer, dot.n}), kHoldDeadline);
+    if (const auto answer = co_await asking; !answer) co_return Done{};
+  }
+  co_return Done{};
+}
+
+}  // namespace starling::node

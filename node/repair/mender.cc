@@ -1,0 +1,128 @@
+#include "node/repair/mender.h"
+
+#include <algorithm>
+
+namespace starling::node {
+
+using overlay::Task;
+
+namespace {
+
+constexpr Duration kLookEvery = 500ms;   // For news of damage.
+constexpr Duration kRetryEvery = 10s;    // What could not be mended.
+
+}  // namespace
+
+Mender::Mender(ClusterView& view, CatchUp& catch_up)
+    : view_(view), catch_up_(catch_up), scope_(view.loop) {
+  scope_.spawn(run());
+}
+
+Task<Done> Mender::run() {
+  overlay::Timer timer;
+  Duration waited{};
+  for (;;) {
+    co_await overlay::sleep(view_.loop, kLookEvery, timer);
+    waited += kLookEvery;
+    if (!view_.in_ring() || (!due_ && waited < kRetryEvery)) continue;
+    waited = {};
+    due_ = false;
+    auto mending = mend_all();
+    co_await mending;
+  }
+}
+
+Task<Done> Mender::mend_all() {
+  if (std::exchange(busy_, true)) co_return Done{};
+  for (const auto partition : view_.store.damaged_partitions()) {
+    auto mending = mend_partition(partition);
+    co_await mending;
+  }
+  // What was mended, dropped or lost is no case any more.
+  std::erase_if(hopeless_, [this](const Change& change) {
+    const auto damaged = view_.store.damaged(change.first);
+    return std::find(damaged.begin(), damaged.end(), change.second) == damaged.end();
+  });
+  busy_ = false;
+  co_return Done{};
+}
+
+// One writer after the other, each from its first damaged change to its last.
+Task<Done> Mender::mend_partition(PartitionId partition) {
+  const auto damaged = view_.store.damaged(partition);
+  for (std::size_t at = 0; at < damaged.size();) {
+    std::size_t end = at + 1;
+    while (end < damaged.size() && damaged[end].writer == damaged[at].writer) ++end;
+    std::uint64_t from = damaged[at].n;
+    const std::uint64_t to = damaged[end - 1].n;
+    while (from <= to) {
+      auto mending = mend_run(partition, damaged[at].writer, from, to);
+      const Answer answer = co_await mending;
+      if (answer == Answer::kMended) break;
+      if (answer == Answer::kNobodyHasIt) hopeless_.insert({partition, {damaged[at].writer, from}});
+      // The next damaged one may fare better.
+      const auto next = std::find_if(damaged.begin() + static_cast<std::ptrdiff_t>(at),
+                                     damaged.begin() + static_cast<std::ptrdiff_t>(end),
+                                     [from](const Dot& dot) { return dot.n > from; });
+      if (next == damaged.begin() + static_cast<std::ptrdiff_t>(end)) break;
+      from = next->n;
+    }
+    at = end;
+  }
+  co_return Done{};
+}
+
+// kMended: all of from..to. Otherwise the verdict is about `from`, or about what is left behind it.
+Task<Mender::Answer> Mender::mend_run(PartitionId partition, WriterId writer, std::uint64_t from,
+                                      std::uint64_t to) {
+  bool silent = false;
+  const auto owners = view_.ring().owners(partition).to_vector();
+  std::vector<NodeId> nodes = owners;
+  for (const auto& member : view_.ring().members()) {
+    const bool owner = std::find(owners.begin(), owners.end(), member.id) != owners.end();
+    if (!owner && !member.gone() && view_.alive(member.id)) nodes.push_back(member.id);
+  }
+  std::uint64_t at = from;
+  for (const auto& node : nodes) {
+    if (node == view_.self) continue;
+    while (at <= to) {
+      auto asking = catch_up_.ask_run(node, partition, {writer, at}, to);
+      const auto range = co_await asking;
+      if (!range) {
+        silent = silent || (range.code() != Errc::kCorrupt && range.code() != Errc::kNotFound);
+        break;
+      }
+      if (auto mended = view_.store.mend(partition, *range); !mended) {
+        view_.log.warn("a change from another owner does not mend ours",
+                       {{"peer", node}, {"cause", mended.error()}});
+        silent = true;
+        break;
+      }
+      at = range->to + 1;
+    }
+    if (at > to) break;
+  }
+  co_await view_.durable();
+  if (at > to) {
+    view_.log.info("damage is mended", {{"partition", partition.value}, {"first", to_text({writer, from})}});
+    co_return Answer::kMended;
+  }
+  co_return at > from || silent ? Answer::kOpen : Answer::kNobodyHasIt;
+}
+
+Task<Result<std::size_t>> Mender::give_up() {
+  auto trying = mend_all();
+  co_await trying;
+  const auto hopeless = hopeless_;
+  std::size_t count = 0;
+  for (const auto& [partition, dot] : hopeless) {
+    CO_TRY(view_.store.mark_lost(partition, dot));
+    view_.log.error("a change is written off as lost", {{"partition", partition.value}, {"dot", to_text(dot)}});
+    ++count;
+  }
+  co_await view_.durable();
+  hopeless_.clear();
+  co_return count;
+}
+
+}  // namespace starling::node

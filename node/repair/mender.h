@@ -1,0 +1,53 @@
+// Mender: brings damaged changes back from the other owners, while the node serves.
+//
+// The store lists the changes that it cannot read (storage/damage.h). Each run of them is asked from one
+// owner after the other, then from the members that may stand in; the first good answer mends it, also the
+// answer that a change is gone. A change which every other owner answered not to have stays listed and is
+// told as hopeless: an operator may write it off, `give_up()`, and then it counts as gone (hazards F30).
+// Invariants: (1) what is mended was checked by the store; (2) nothing is written off while an owner
+// has not answered.
+// Thread: one loop.
+#pragma once
+
+#include <set>
+#include <vector>
+
+#include "node/replication/catch_up.h"
+#include "node/replication/view.h"
+#include "overlay/task.h"
+
+namespace starling::node {
+
+class Mender {
+ public:
+  using Change = std::pair<PartitionId, Dot>;
+
+  Mender(ClusterView& view, CatchUp& catch_up);
+
+  // Something was found damaged: look soon. Cheap; from the store's damage hook.
+  void look() { due_ = true; }
+  // Looks at all that is listed now; returns when every change was tried.
+  overlay::Task<Done> mend_all();
+  [[nodiscard]] bool busy() const { return due_ || busy_; }
+  // Damaged, and no other owner has it: as of the last try of each.
+  [[nodiscard]] const std::set<Change>& hopeless() const { return hopeless_; }
+  // Writes those off, after asking for each of them once more. The value: how many.
+  overlay::Task<Result<std::size_t>> give_up();
+
+ private:
+  enum class Answer { kMended, kNobodyHasIt, kOpen };
+
+  overlay::Task<Done> run();
+  overlay::Task<Done> mend_partition(PartitionId partition);
+  overlay::Task<Answer> mend_run(PartitionId partition, WriterId writer, std::uint64_t from,
+                                 std::uint64_t to);
+
+  ClusterView& view_;
+  CatchUp& catch_up_;
+  bool due_ = true;   // Damage of an earlier run may be listed.
+  bool busy_ = false;
+  std::set<Change> hopeless_;
+  overlay::Scope scope_;
+};
+
+}  // namespace starling::node

@@ -1,0 +1,115 @@
+#include "node/repair/verifier.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace starling::node {
+
+using overlay::Method;
+using overlay::Task;
+
+namespace {
+
+constexpr Duration kVerifyDeadline = 30s;
+constexpr Duration kMeetAgainAfter = 500ms;
+constexpr int kMeetings = 6;                  // Before owners count as behind.
+constexpr std::uint64_t kRowsPerTurn = 2000;  // Then others have the loop.
+constexpr std::uint64_t kCutoffAheadMs = 60'000;  // Above every owner's expiry time.
+
+}  // namespace
+
+Verifier::Verifier(ClusterView& view) : view_(view), scope_(view.loop) {
+  view_.rpc.serve(Method::kVerify, overlay::Access::kMembers,
+                  [this](const NodeId&, View body, overlay::Reply reply) {
+    auto request = unpack<VerifyRequest>(body);
+    if (!request) return reply(request.error());
+    if (!view_.is_owner(request->partition)) {
+      return reply(Error{Errc::kNotOwner, "this node does not own the partition"});
+    }
+    if (exports_ >= kExportsAtOnceMax) return reply(Error{Errc::kOverloaded, "too many are verified here"});
+    scope_.spawn(answer(*request, std::move(reply)));
+  });
+}
+
+Task<Done> Verifier::answer(VerifyRequest request, overlay::Reply reply) {
+  ++exports_;
+  VerifyReply out;
+  out.damaged = view_.store.damaged(request.partition);
+  out.lost = view_.store.lost(request.partition);
+  const auto refill = view_.store.to_refill();
+  out.refill = std::find(refill.begin(), refill.end(), request.partition) != refill.end();
+  const auto rows = view_.store.export_partition(request.partition, request.cutoff_ms);
+  overlay::Timer timer;
+  std::optional<Error> error;
+  if (auto vector = rows->vector()) {
+    out.vector = vector->digest();
+  } else {
+    error = vector.error();
+  }
+  while (!error) {
+    auto row = rows->next();
+    if (!row) error = row.error();
+    if (!row || !*row) break;
+    if (++out.rows % kRowsPerTurn == 0) co_await overlay::sleep(view_.loop, 0s, timer);
+  }
+  --exports_;
+  if (error && out.damaged.empty() && !out.refill) {
+    reply(*error);
+    co_return Done{};
+  }
+  const auto digest = rows->digest();
+  out.digest.data.assign(reinterpret_cast<const char*>(digest.data()), digest.size());
+  reply(pack(out));
+  co_return Done{};
+}
+
+Task<Verifier::Finding> Verifier::verify(PartitionId partition) {
+  overlay::Timer timer;
+  Finding finding;
+  for (int meeting = 0; meeting < kMeetings; ++meeting) {
+    if (meeting > 0) co_await overlay::sleep(view_.loop, kMeetAgainAfter, timer);
+    finding = {partition, Outcome::kSame, {}, {}, {}, 0};
+    std::map<NodeId, VerifyReply> answers;
+    std::set<Dot> damaged, lost;
+    const VerifyRequest request{partition, static_cast<std::uint64_t>(view_.loop.wall_ms()) + kCutoffAheadMs};
+    for (const auto& owner : view_.ring().owners(partition).to_vector()) {
+      auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kVerify, pack(request),
+                                  kVerifyDeadline);
+      const auto body = co_await asking;
+      auto reply = body ? unpack<VerifyReply>(*body) : Result<VerifyReply>(body.error());
+      if (!reply) {
+        finding.outcome = Outcome::kUnreachable;
+        finding.nodes.push_back(owner);
+        continue;
+      }
+      damaged.insert(reply->damaged.begin(), reply->damaged.end());
+      lost.insert(reply->lost.begin(), reply->lost.end());
+      answers.emplace(owner, std::move(*reply));
+    }
+    finding.damaged.assign(damaged.begin(), damaged.end());
+    finding.lost.assign(lost.begin(), lost.end());
+    if (finding.outcome == Outcome::kUnreachable || answers.empty()) continue;
+    const auto& first = answers.begin()->second;
+    for (const auto& [node, reply] : answers) {
+      if (reply.damaged.empty() && !reply.refill) continue;
+      finding.outcome = Outcome::kDamaged;
+      finding.nodes.push_back(node);
+    }
+    if (finding.outcome == Outcome::kDamaged) continue;  // It may be mended while we wait.
+    const bool met = std::all_of(answers.begin(), answers.end(), [&](const auto& answer) {
+      return answer.second.vector == first.vector;
+    });
+    const bool same = std::all_of(answers.begin(), answers.end(), [&](const auto& answer) {
+      return answer.second.digest.data == first.digest.data;
+    });
+    finding.rows = first.rows;
+    if (met && same) co_return finding;
+    finding.outcome = met ? Outcome::kDiffers : Outcome::kBehind;
+    for (const auto& [node, reply] : answers) finding.nodes.push_back(node);
+    if (met) co_return finding;
+  }
+  co_return finding;
+}
+
+}  // namespace starling::node

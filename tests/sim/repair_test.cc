@@ -1,0 +1,362 @@
+// What the disk lost is brought back, written off in the open, or handed over before it is dropped
+// (hazards F11, F12, F21, F30).
+#include "tests/sim/hazards.h"
+
+#include "storage/engine.h"
+#include "storage/layout.h"
+
+namespace starling::sim {
+namespace {
+
+using storage::ColumnFamily;
+using storage::Engine;
+
+class Repair : public Hazards {
+ protected:
+  explicit Repair(std::size_t nodes = 3) : Hazards(nodes) {}
+
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Hazards::SetUp());
+    start(*alice, a);
+    start(*bob, b);
+  }
+  // Acknowledged, and its dot.
+  Dot say() {
+    std::optional<Dot> dot;
+    SendIndex said = kUnsent;
+    tap.on_leave = [&](const TapMessage& m) {
+      if (m.method == Method::kReplicate && said != kUnsent) {
+        if (const auto x = find(m, said)) dot = x->dot;
+      }
+      return Fate::kPass;
+    };
+    said = send(*alice);
+    EXPECT_TRUE(acked(said));
+    EXPECT_TRUE(until([&] { return dot.has_value(); }));
+    tap.on_leave = nullptr;
+    messages.push_back(said);
+    return dot.value_or(Dot{});
+  }
+  // One row of stopped nodes, changed behind their backs.
+  void tamper(const std::vector<std::size_t>& nodes, ColumnFamily family, View prefix,
+              const std::function<void(Bytes&)>& to) {
+    for (const auto i : nodes) ASSERT_TRUE(cluster.stop(i));
+    for (const auto i : nodes) {
+      auto engine = Engine::open({cluster.folder(i) + "/store", cluster.disk(i).env(), false});
+      ASSERT_TRUE(engine.ok()) << engine.error().text;
+      Bytes key, value;
+      {
+        Engine::Scan rows(**engine, family, prefix);
+        rows->SeekToFirst();
+        ASSERT_TRUE(rows.valid());
+        key = rows.key();
+        value = rows.value();
+      }
+      to(value);
+      rocksdb::WriteBatch batch;
+      (*engine)->put(batch, family, key, value);
+      ASSERT_TRUE((*engine)->write_synced(batch).ok());
+    }
+    for (const auto i : nodes) ASSERT_TRUE(cluster.restart(i));
+    ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+  }
+  void rot(const std::vector<std::size_t>& nodes, const Dot& dot) {
+    const auto slot = first_slot(partition, options.partitions);
+    tamper(nodes, ColumnFamily::kLog, storage::log_key(slot, dot).view(),
+           [](Bytes& value) { value[value.size() / 2] ^= 1; });
+  }
+  Json repair(std::size_t i, Json arguments) {
+    auto answer = cluster.admin(i, "repair", arguments);
+    EXPECT_TRUE(answer.ok()) << answer.error().text;
+    for (int turn = 0; answer && answer->at("busy") == true && turn < 600; ++turn) {
+      world.run_for(100ms);
+      answer = cluster.admin(i, "repair", Json::object());
+    }
+    return answer.ok() ? *answer : Json::object();
+  }
+  Json verify(std::size_t i) {
+    const auto answer = cluster.admin(i, "verify", {{"limit", 1024}}, 120s);
+    EXPECT_TRUE(answer.ok()) << answer.error().text;
+    return answer.ok() ? *answer : Json::object();
+  }
+  [[nodiscard]] std::string outcome_of(const Json& report) const {
+    for (const auto& finding : report.at("findings")) {
+      if (finding.at("partition") == partition.value) return finding.at("outcome");
+    }
+    return "";
+  }
+
+  std::vector<SendIndex> messages;
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Repair, ::testing::Range<std::uint64_t>(1, 4));
+
+TEST_P(Repair, F30_ADamagedChangeComesBackFromAnotherOwnerWhileTheNodeServes) {
+  say();
+  const Dot bad = say();
+  say();
+  rot({c}, bad);
+  const auto found = repair(c, {{"start", true}});
+  EXPECT_EQ(found.at("found"), 1) << found;
+  EXPECT_EQ(found.at("damaged"), 0) << found;
+  EXPECT_EQ(found.at("lost"), 0) << found;
+  EXPECT_EQ(verify(a).at("same"), options.partitions);
+  // It is c that is asked.
+  leave_alone(c);
+  start(*bob2, c);
+  for (const auto message : messages) EXPECT_EQ(history_of(*bob2, message).size(), 1u);
+  finish();
+}
+
+// While nobody else can be reached, what is damaged is not served, nor is what it may belong to.
+TEST_P(Repair, F30_AnOwnerThatIsNotWholeDoesNotCoordinate) {
+  const Dot bad = say();
+  rot({a}, bad);
+  ASSERT_TRUE(caught_up(*alice));
+  tap.on_leave = [&](const TapMessage& m) {
+    return m.method == Method::kFetch && m.from == a ? Fate::kLose : Fate::kPass;
+  };
+  ASSERT_TRUE(cluster.admin(a, "repair", {{"start", true}}).ok());
+  world.run_for(2s);
+  std::set<std::size_t> coordinated;
+  tap.on_arrive = [&](const TapMessage& m) {
+    if (m.method == Method::kReplicate && !carried(m).empty()) coordinated.insert(m.from);
+  };
+  const auto meanwhile = send(*alice);
+  EXPECT_TRUE(acked(meanwhile)) << world.trace().text("", 40);
+  EXPECT_FALSE(coordinated.contains(a));
+  EXPECT_EQ(outcome_of(verify(b)), "damaged");
+  tap.clear();
+  EXPECT_EQ(repair(a, {{"start", true}}).at("damaged"), 0);
+  EXPECT_EQ(verify(b).at("same"), options.partitions);
+  finish();
+}
+
+// All copies rotten: the loss is told, the operator writes it off, and the rest goes on.
+TEST_P(Repair, F30_WhatNoOwnerHasIsWrittenOffByTheOperatorAndShown) {
+  say();
+  const Dot bad = say();
+  say();
+  rot({a, b, c}, bad);
+  for (const auto owner : {a, b, c}) EXPECT_EQ(repair(owner, {{"start", true}}).at("damaged"), 1);
+  EXPECT_EQ(outcome_of(verify(a)), "damaged");
+  for (const auto owner : {a, b, c}) {
+    // The others may have been cut off while it was tried first.
+    Json answer;
+    for (int turn = 0; turn < 20; ++turn) {
+      answer = repair(owner, {{"start", true}, {"give_up", true}});
+      if (answer.at("lost") == 1) break;
+      world.run_for(1s);
+    }
+    EXPECT_EQ(answer.at("lost"), 1) << answer;
+    EXPECT_EQ(answer.at("damaged"), 0) << answer;
+  }
+  const auto report = verify(a);
+  EXPECT_EQ(report.at("same"), options.partitions) << report;
+  ASSERT_EQ(report.at("findings").size(), 1u) << report;
+  EXPECT_EQ(report.at("findings")[0].at("lost").size(), 1u);
+  start(*bob2, b);
+  EXPECT_EQ(history_of(*bob2, messages[0]).size(), 1u);
+  EXPECT_EQ(history_of(*bob2, messages[1]).size(), 0u);
+  EXPECT_EQ(history_of(*bob2, messages[2]).size(), 1u);
+  EXPECT_TRUE(acked(send(*alice)));
+}
+
+// Nothing is written off while an owner that may have it is away.
+TEST_P(Repair, F30_WithAnOwnerAwayNothingIsWrittenOff) {
+  const Dot bad = say();
+  rot({b, c}, bad);
+  cluster.crash(a, Crash::kPower);
+  world.run_for(15s);
+  const auto answer = repair(b, {{"start", true}, {"give_up", true}});
+  EXPECT_EQ(answer.at("lost"), 0) << answer;
+  EXPECT_EQ(answer.at("damaged"), 1) << answer;
+  ASSERT_TRUE(cluster.restart(a));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+  world.run_for(15s);
+  EXPECT_EQ(verify(a).at("same"), options.partitions);
+  finish();
+}
+
+// Equal vectors with another state must not be; the digest sees it, and tells where.
+TEST_P(Repair, VerifySeesAReplicaThatHasAnotherState) {
+  say();
+  EXPECT_EQ(verify(a).at("same"), options.partitions);
+  tamper({c}, ColumnFamily::kLanes, mailbox_of("#g").view(),
+         [](Bytes& value) { value[0] = static_cast<char>(value[0] + 1); });
+  EXPECT_EQ(outcome_of(verify(a)), "differs");
+}
+
+// --- Retention. ---
+
+class Expiry : public Repair {
+ protected:
+  Expiry() : Repair(3) { cluster.set_retention(60s); }
+  [[nodiscard]] std::uint64_t expiry_of(std::size_t i) {
+    return cluster.admin(i, "repair", Json::object())->at("expiry_ms").get<std::uint64_t>();
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Expiry, ::testing::Range<std::uint64_t>(1, 4));
+
+TEST_P(Expiry, HistoryEndsAtTheSameEntryEverywhere) {
+  say();
+  world.run_for(120s);
+  say();
+  start(*bob2, b);
+  EXPECT_EQ(history_of(*bob2, messages[0]).size(), 0u);
+  EXPECT_EQ(history_of(*bob2, messages[1]).size(), 1u);
+  EXPECT_EQ(verify(a).at("same"), options.partitions);
+}
+
+TEST_P(Expiry, F12_AClockThatJumpsErasesNothing) {
+  world.run_for(30s);
+  ASSERT_GT(expiry_of(b), 0u);
+  for (const auto& clocks : {std::vector<std::size_t>{c}, std::vector<std::size_t>{a, b, c}}) {
+    const auto before = expiry_of(b);
+    for (const auto i : clocks) cluster.clock_step(i, 40 * 24h);
+    world.run_for(30s);
+    for (const auto i : {a, b, c}) EXPECT_LE(expiry_of(i), before + 60'000) << i;
+    for (const auto i : clocks) cluster.clock_step(i, -40 * 24h);
+    world.run_for(30s);
+  }
+  say();
+  start(*bob2, c);
+  EXPECT_EQ(history_of(*bob2, messages[0]).size(), 1u);
+  finish();
+}
+
+TEST_P(Expiry, F12_AClockThatFallsBackHoldsAllBack) {
+  world.run_for(30s);
+  cluster.clock_step(c, -24h);
+  world.run_for(5s);
+  const auto before = expiry_of(c);
+  world.run_for(60s);
+  EXPECT_EQ(expiry_of(c), before);
+  EXPECT_LE(expiry_of(a), before + 30'000);
+}
+
+// c was away while a message came and went: it fetches no entry, but must still know its number.
+TEST_P(Expiry, F21_TheLaneOfAnExpiredMessageComesHomeWithItsRun) {
+  say();
+  cluster.crash(c, Crash::kPower);
+  world.run_for(15s);
+  const auto gone = send(*alice);
+  ASSERT_TRUE(acked(gone));
+  world.run_for(120s);
+  ASSERT_TRUE(cluster.restart(c));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  EXPECT_EQ(verify(a).at("same"), options.partitions) << verify(a);
+  start(*bob2, c);
+  EXPECT_EQ(history_of(*bob2, gone).size(), 0u);
+}
+
+// --- Handing over. ---
+
+class HandOver : public Repair {
+ protected:
+  HandOver() : Repair(3) {}
+  // Partitions of which node i has something.
+  std::set<PartitionId> held_by(std::size_t i) {
+    std::set<PartitionId> held;
+    for (const auto& [p, vector] : cluster.vectors(i)) {
+      if (!vector.empty()) held.insert(p);
+    }
+    return held;
+  }
+  std::set<PartitionId> owned_by(std::size_t i) {
+    std::set<PartitionId> owned;
+    const auto ring = cluster.admin(0, "ring", {{"partitions", true}});
+    for (std::size_t p = 0; p < ring->at("table").size(); ++p) {
+      for (const auto& owner : ring->at("table")[p]) {
+        if (cluster.index_of(owner.get<std::string>()) == i) {
+          owned.insert(PartitionId{static_cast<std::uint16_t>(p)});
+        }
+      }
+    }
+    return owned;
+  }
+  [[nodiscard]] bool holds_only_what_it_owns(std::size_t i) {
+    const auto owned = owned_by(i);
+    const auto held = held_by(i);
+    return std::includes(owned.begin(), owned.end(), held.begin(), held.end());
+  }
+  void talk_to_everybody() {
+    for (int n = 0; n < 12; ++n) {
+      const std::string group = "#g" + std::to_string(n);
+      ASSERT_TRUE(work.add_group(group, {"@alice", "@bob"}));
+      ASSERT_TRUE(acked(send(*alice, group)));
+    }
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, HandOver, ::testing::Range<std::uint64_t>(1, 6));
+
+TEST_P(HandOver, F11_WhoLosesAPartitionDropsItOnceItsOwnersHaveIt) {
+  talk_to_everybody();
+  const auto joined = cluster.add_node(120s);
+  ASSERT_TRUE(joined) << joined.error().text;
+  ASSERT_FALSE(owned_by(*joined).empty());
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    EXPECT_TRUE(until([&] { return holds_only_what_it_owns(i); }, 60s)) << i;
+  }
+  EXPECT_EQ(verify(a).at("same"), options.partitions);
+  finish();
+}
+
+// The new owner does not answer: the old one keeps its copy for as long as that takes.
+TEST_P(HandOver, F11_NothingIsDroppedBeforeEveryOwnerSaidThatItHasIt) {
+  talk_to_everybody();
+  std::size_t joined = 3;
+  tap.on_leave = [&](const TapMessage& m) {
+    // Comparisons of anti-entropy pass, those of a hand-over are lost.
+    if (m.method != Method::kCompare || m.to != joined) return Fate::kPass;
+    const auto request = unpack<node::CompareRequest>(m.body);
+    return request && request->all ? Fate::kLose : Fate::kPass;
+  };
+  const auto added = cluster.add_node(120s);
+  ASSERT_TRUE(added) << added.error().text;
+  joined = *added;
+  const auto of_the_new = owned_by(joined);
+  std::map<std::size_t, std::set<PartitionId>> before;
+  for (std::size_t i = 0; i < joined; ++i) before[i] = held_by(i);
+  world.run_for(30s);
+  bool one_waits = false;
+  for (std::size_t i = 0; i < joined; ++i) {
+    const auto owned = owned_by(i);
+    for (const auto p : before[i]) {
+      if (owned.contains(p) || !of_the_new.contains(p)) continue;
+      one_waits = true;
+      EXPECT_TRUE(held_by(i).contains(p)) << "node " << i << " partition " << p.value;
+    }
+  }
+  EXPECT_TRUE(one_waits) << Json(before[0].size()) << Json(of_the_new.size()) << Json(owned_by(0).size());
+  tap.clear();
+  for (std::size_t i = 0; i < joined; ++i) {
+    EXPECT_TRUE(until([&] { return holds_only_what_it_owns(i); }, 60s)) << i;
+  }
+  finish();
+}
+
+// A change that only the old owner has when it closes comes home before the drop.
+TEST_P(HandOver, F11_WhatOnlyTheLeaverHasComesHomeFirst) {
+  talk_to_everybody();
+  tap.on_leave = [&](const TapMessage& m) {
+    // Anti-entropy finds nothing; only the leaver's own request makes the owners fetch.
+    return m.method == Method::kReplicate && m.from == a ? Fate::kLose : Fate::kPass;
+  };
+  const auto only = send(*alice);
+  world.run_for(500ms);
+  const auto joined = cluster.add_node(120s);
+  ASSERT_TRUE(joined) << joined.error().text;
+  tap.on_leave = nullptr;
+  EXPECT_TRUE(acked(only));
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    EXPECT_TRUE(until([&] { return holds_only_what_it_owns(i); }, 60s)) << i;
+  }
+  finish();
+}
+
+}  // namespace
+}  // namespace starling::sim
