@@ -93,6 +93,9 @@ class Coordinator {
   overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
   overlay::Task<starling::Done> redrive(KeyIn key, PartitionId partition, Dot dot,
                                         protocol::Grade grade);
+  overlay::Task<Result<std::uint8_t>> hold(PartitionId partition, Dot dot, protocol::Grade grade);
+  overlay::Task<starling::Done> redrive_register(PartitionId partition, Dot dot,
+                                                 std::function<void(Status)> done);
   void resume_lane(const LaneId& lane);
   void refuse(const Pending& send, Error error);
 
