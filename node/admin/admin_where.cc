@@ -45,7 +45,12 @@ Result<FindCopyRequest> parse_message(const MailboxId& mailbox, const std::strin
     out.key.lane = lane_to(mailbox);
     return out;
   }
-  TRY_ASSIGN(out.id, parse_entry_id(text));
+  const auto id = parse_entry_id(text);
+  if (!id) {
+    return Error{Errc::kInvalid, "'" + text + "' is no message: write its id, 26 letters and digits as `send` "
+                                              "prints it, or DEVICE/SEQ as `tail --json` prints them"};
+  }
+  out.id = *id;
   return out;
 }
 

@@ -393,7 +393,6 @@ Command chat_command() {
           [](po::options_description& options) {
             options.add_options()("address", po::value<std::string>(), "whom to talk to first");
             add_session_options(options);
-            add_json_option(options);
           },
           chat,
           {"[address]"}};

@@ -7,6 +7,7 @@
 #include "node/cli/commands.h"
 #include "node/cli/names.h"
 #include "node/cli/table.h"
+#include "storage/ids.h"
 
 namespace starling::node::cli {
 namespace {
@@ -164,8 +165,13 @@ void print_message(const Json& answer, bool colour) {
 
 int where(const Arguments& arguments) {
   Json answer;
-  Json question = {{"address", address_name(arguments.text("address"))}};
+  const std::string address = arguments.text("address");
   const bool message = arguments.has("message");
+  if (!message && parse_entry_id(address)) {
+    return complain(kExitUsage, address + " is a message: say in whose mailbox, too, as in starling where '#ops' " +
+                                    address);
+  }
+  Json question = {{"address", address_name(address)}};
   if (message) question["message"] = arguments.text("message");
   if (const int code = admin_call(arguments, "where", question, answer); code != kExitOk) return code;
   if (arguments.flag("json")) {

@@ -97,8 +97,7 @@ Task<Result<CreationRecord>> Names::decide(CreationRecord record) {
     last = {Errc::kUnavailable,
             "a name needs most of the " + std::to_string(view_.in_ring() ? view_.ring().copies() : 0) +
                 " nodes that decide on it, and they did not answer in time; whether it was created is not "
-                "known. See who is missing with `starling where " + record.address +
-                "`, then try again"};
+                "known. See who is missing with `starling status`, then try again"};
   }
   co_return last;
 }
