@@ -21,7 +21,9 @@
 #include "node/node.h"
 #include "node/replication/catch_up.h"
 #include "node/replication/coordinator.h"
+#include "node/replication/find_copy.h"
 #include "node/replication/forward.h"
+#include "node/replication/heads.h"
 #include "node/replication/obligations.h"
 #include "node/replication/publisher.h"
 #include "node/replication/replicator.h"
@@ -127,8 +129,11 @@ class NodeImpl final : public Node {
   std::unique_ptr<Eraser> eraser_;
   std::unique_ptr<Upkeep> upkeep_;
   std::unique_ptr<Verifier> verifier_;
+  std::unique_ptr<Heads> heads_;
+  std::unique_ptr<FindCopy> find_copy_;
   std::unique_ptr<PaxosService> paxos_;
   std::unique_ptr<RingService> ring_;
+  std::unique_ptr<Tenures> tenures_;
   std::unique_ptr<Names> names_;
   std::unique_ptr<Accounts> accounts_;
   std::unique_ptr<Groups> groups_;

@@ -55,10 +55,13 @@ void NodeImpl::wire() {
   };
   upkeep_ = std::make_unique<Upkeep>(*view_, [this] { return lowest_clock(); });
   verifier_ = std::make_unique<Verifier>(*view_);
+  heads_ = std::make_unique<Heads>(*view_);
+  find_copy_ = std::make_unique<FindCopy>(*view_, *publisher_, *stand_in_);
   paxos_ = std::make_unique<PaxosService>(*view_);
   ring_ = std::make_unique<RingService>(*view_, *paxos_, identity_);
   ring_->seeds = [this] { return member_endpoints(); };
-  names_ = std::make_unique<Names>(*view_, *paxos_, *forwarder_);
+  tenures_ = std::make_unique<Tenures>(*view_, [this](RingNumber number) { return ring_->recall(number); });
+  names_ = std::make_unique<Names>(*view_, *paxos_, *tenures_, *forwarder_);
   accounts_ = std::make_unique<Accounts>(*view_, *names_, *forwarder_, identity_,
                                          config_.password_cost);
   groups_ = std::make_unique<Groups>(*view_, *names_, *forwarder_);

@@ -13,10 +13,6 @@ PrepareReply prepare(AcceptorState& state, const Ballot& ballot) {
     reply.value = state.value;
     return reply;
   }
-  if (state.sealed) {
-    reply.verdict = Verdict::kSealed;
-    return reply;
-  }
   // An equal ballot is refused too (invariant 1): a proposer whose reply was lost takes a new
   // round.
   if (ballot <= state.promised) {
@@ -35,10 +31,6 @@ AcceptReply accept(AcceptorState& state, const Ballot& ballot, const Blob& value
   if (state.decided) {
     reply.verdict = Verdict::kDecided;
     reply.value = state.value;
-    return reply;
-  }
-  if (state.sealed) {
-    reply.verdict = Verdict::kSealed;
     return reply;
   }
   // One ballot has one value; a second one comes from a broken peer.
@@ -69,12 +61,9 @@ std::optional<Blob> query(const AcceptorState& state) {
   return state.decided ? state.value : std::nullopt;
 }
 
-void seal(AcceptorState& state) { state.sealed = true; }
-
-AcceptorState inherit(const std::vector<AcceptorState>& sealed) {
+AcceptorState inherit(const std::vector<AcceptorState>& states) {
   AcceptorState out;
-  for (const auto& state : sealed) {
-    assert(state.sealed);
+  for (const auto& state : states) {
     out.promised = std::max(out.promised, state.promised);
     if (out.decided) continue;
     if (state.decided || state.accepted > out.accepted) {

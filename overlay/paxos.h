@@ -46,16 +46,15 @@ struct AcceptorState {
   Ballot accepted;
   std::optional<Blob> value;  // Of `accepted`, or the decision.
   bool decided = false;       // `value` is chosen, for ever.
-  bool sealed = false;        // Handed over to later voters: grants nothing more.
   friend bool operator==(const AcceptorState&, const AcceptorState&) = default;
-  MSGPACK_DEFINE_ARRAY(promised, accepted, value, decided, sealed)
+  MSGPACK_DEFINE_ARRAY(promised, accepted, value, decided)
 };
 
 enum class Verdict : std::uint8_t {
   kGranted = 1,    // Promised, or accepted.
   kRefused = 2,    // `promised` is at or above the ballot.
   kDecided = 3,    // `value` is the decision.
-  kSealed = 4,     // Other nodes vote now; ask again under the newer ring version.
+  kSealed = 4,     // The voter does not vote here, now: the caller refuses before prepare() and accept().
   kUndecided = 5,  // Answer to a query: no decision is known here.
 };
 
@@ -81,11 +80,9 @@ AcceptReply accept(AcceptorState& state, const Ballot& ballot, const Blob& value
 Status learn(AcceptorState& state, const Blob& decision);
 std::optional<Blob> query(const AcceptorState& state);
 
-// For a change of voters. After seal() a state grants nothing, so what a majority of sealed states
-// holds is final for those voters. inherit() makes the first state of a new voter from them.
-// REQUIRES of inherit: states of a majority of the previous voters, all sealed.
-void seal(AcceptorState& state);
-AcceptorState inherit(const std::vector<AcceptorState>& sealed);
+// For a change of voters: the first state of a new voter. It holds whatever the previous ones chose when
+// `states` are those of a majority of them, of whom none votes any more (node/ring/tenure.h).
+AcceptorState inherit(const std::vector<AcceptorState>& states);
 
 // --- Proposer ---
 

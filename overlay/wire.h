@@ -57,6 +57,8 @@ enum class Method : std::uint16_t {
   kRingGet = 11,
   kRingDecided = 12,  // notice
   kRingProgress = 13,
+  kSeal = 14,
+  kHandOver = 15,
   // Replication.
   kReplicate = 20,   // notice
   kReplicated = 21,  // notice
@@ -79,8 +81,10 @@ enum class Method : std::uint16_t {
   kRead = 43,
   kHistory = 44,
   kLane = 45,
+  kHeads = 46,
   // Operators.
   kNodeInfo = 50,
+  kFindCopy = 51,
 };
 
 }  // namespace starling::overlay

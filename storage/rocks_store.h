@@ -128,6 +128,9 @@ class RocksStore final : public Store {
                                      std::size_t bytes) override;
   Result<MailboxPage> read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
                                    std::size_t changes, std::size_t bytes) override;
+  Result<VersionVector> mailbox_vector(const MailboxId& mailbox) override;
+  Result<std::optional<StoredChange>> find_entry(const MailboxId& mailbox,
+                                                 const EntryId& id) override;
   Result<std::vector<StoredChange>> history(const MailboxId& mailbox, const MailboxId& conversation,
                                             const EntryId& before, std::size_t limit) override;
   Result<StoredChange> read_change(PartitionId partition, const Dot& dot) override;
@@ -149,7 +152,7 @@ class RocksStore final : public Store {
 
   std::optional<Bytes> get(Family family, View key) override;
   void put(Family family, View key, View value) override;
-  std::vector<std::pair<Bytes, Bytes>> scan(Family family, View prefix,
+  std::vector<std::pair<Bytes, Bytes>> scan(Family family, View prefix, View after,
                                             std::size_t limit) override;
 
   [[nodiscard]] StoreStats stats() const override;

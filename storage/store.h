@@ -90,6 +90,7 @@ struct RegisterValue {
   EntryId stamp;
   Bytes key;
   Bytes value;
+  Dot dot;  // Of the write.
 };
 
 // A lane and its highest number. Lanes outlive the entries that raised them, so a run that is read
@@ -198,10 +199,15 @@ class Store {
   // All kinds of changes after `cursor`.
   virtual Result<MailboxPage> read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
                                            std::size_t changes, std::size_t bytes) = 0;
+  // The last change of each writer there: a cursor that covers it has seen the mailbox. kCorrupt.
+  virtual Result<VersionVector> mailbox_vector(const MailboxId& mailbox) = 0;
   // Entries of a conversation older than `before` (zero: newest), newest first.
   virtual Result<std::vector<StoredChange>> history(const MailboxId& mailbox,
                                                     const MailboxId& conversation,
                                                     const EntryId& before, std::size_t limit) = 0;
+  // The entry at this position, whichever conversation it is of.
+  virtual Result<std::optional<StoredChange>> find_entry(const MailboxId& mailbox,
+                                                         const EntryId& id) = 0;
   virtual Result<StoredChange> read_change(PartitionId partition, const Dot& dot) = 0;
 
   // --- Message keys, lanes (including what is in flight). An expired key is not found. ---
@@ -298,7 +304,8 @@ class Store {
   enum class Family { kPaxos, kNode };
   virtual std::optional<Bytes> get(Family family, View key) = 0;  // Including in flight.
   virtual void put(Family family, View key, View value) = 0;
-  virtual std::vector<std::pair<Bytes, Bytes>> scan(Family family, View prefix,
+  // Keys that begin with `prefix` and are after `after` (empty: from the first), ascending.
+  virtual std::vector<std::pair<Bytes, Bytes>> scan(Family family, View prefix, View after,
                                                     std::size_t limit) = 0;
 
   [[nodiscard]] virtual StoreStats stats() const = 0;

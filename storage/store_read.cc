@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <limits>
 
 #include <rocksdb/snapshot.h>
 
@@ -124,6 +125,54 @@ Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const Ver
     TRY(reader.next());
   }
   return page;
+}
+
+// Two seeks a writer: to the first row behind its last, and one back.
+Result<VersionVector> RocksStore::mailbox_vector(const MailboxId& mailbox) {
+  TRY(check_whole(slot_of(partition_of(mailbox))));
+  constexpr auto kEnd = std::numeric_limits<std::uint64_t>::max();
+  VersionVector out;
+  Engine::Scan rows(*engine_, ColumnFamily::kMailboxDots, mailbox.view());
+  rows->SeekToFirst();
+  while (rows.valid()) {
+    const auto first = parse_dot_key(rows.key(), MailboxId::kSize);
+    if (!first) return Error{Errc::kCorrupt, "storage: a key of 'mailbox_dots' is damaged; ask another owner"};
+    rows->SeekForPrev(slice(mailbox_dot_key(mailbox, {first->writer, kEnd}).view()));
+    const auto last = rows.valid() ? parse_dot_key(rows.key(), MailboxId::kSize) : std::nullopt;
+    if (!last) break;
+    out.raise(last->writer, last->n);
+    rows->Next();
+  }
+  TRY(rows.status());
+  return out;
+}
+
+// One seek a conversation.
+Result<std::optional<StoredChange>> RocksStore::find_entry(const MailboxId& mailbox,
+                                                           const EntryId& id) {
+  const Slot slot = slot_of(partition_of(mailbox));
+  TRY(check_whole(slot));
+  rocksdb::ManagedSnapshot snapshot(&engine_->db());
+  const ReadMode mode{snapshot.snapshot()};
+  Engine::Scan entries(*engine_, ColumnFamily::kEntries, mailbox.view(), mode);
+  entries->SeekToFirst();
+  while (entries.valid()) {
+    MailboxId conversation;
+    const View rest = entries.key().substr(MailboxId::kSize);
+    if (!MailboxId::from(rest.substr(0, MailboxId::kSize), conversation)) break;
+    const auto wanted = entry_key(mailbox, conversation, id);
+    if (entries.key() < wanted.view()) entries->Seek(slice(wanted.view()));
+    if (entries.valid() && entries.key() == wanted.view()) {
+      const auto row = parse_entry_row(entries.value());
+      if (!row) return Error{Errc::kCorrupt, "storage: a row of 'entries' is damaged; ask another owner"};
+      TRY_ASSIGN(StoredChange change, load_named(slot, row->dot, mode));
+      return std::optional<StoredChange>(std::move(change));
+    }
+    const Bytes behind(17, '\xff');  // After every id.
+    entries->Seek(slice(Bytes(mailbox.view()).append(conversation.view()).append(behind)));
+  }
+  TRY(entries.status());
+  return std::optional<StoredChange>();
 }
 
 Result<std::vector<StoredChange>> RocksStore::history(const MailboxId& mailbox,

@@ -116,7 +116,7 @@ std::optional<RegisterRow> RocksStore::find_register_row(const Bytes& key) {
 std::optional<RegisterValue> RocksStore::find_register(const MailboxId& mailbox, View key) {
   auto row = find_register_row(register_key(mailbox, key));
   if (!row) return std::nullopt;
-  return RegisterValue{row->merge, row->stamp, Bytes(key), std::move(row->value)};
+  return RegisterValue{row->merge, row->stamp, Bytes(key), std::move(row->value), row->dot};
 }
 
 std::vector<RegisterValue> RocksStore::scan_registers(const MailboxId& mailbox, View prefix,
@@ -132,7 +132,7 @@ std::vector<RegisterValue> RocksStore::scan_registers(const MailboxId& mailbox, 
     auto row = parse_register_row(rows.value());
     if (!row) row = find_register_row(Bytes(rows.key()));  // Heals it.
     if (!row) continue;
-    out.push_back({row->merge, row->stamp, Bytes(key), std::move(row->value)});
+    out.push_back({row->merge, row->stamp, Bytes(key), std::move(row->value), row->dot});
   }
   if (const auto status = rows.status(); !status) fail(status.error());
   return out;
@@ -156,7 +156,7 @@ std::vector<std::pair<MailboxId, RegisterValue>> RocksStore::find_mailboxes(View
       if (!row) row = find_register_row(wanted);  // Heals it.
       if (row) {
         out.emplace_back(
-            mailbox, RegisterValue{row->merge, row->stamp, Bytes(key), std::move(row->value)});
+            mailbox, RegisterValue{row->merge, row->stamp, Bytes(key), std::move(row->value), row->dot});
       }
     }
     if (rows.valid() && rows.key().starts_with(mailbox.view())) {
@@ -195,16 +195,18 @@ void RocksStore::put(Family family, View key, View value) {
 }
 
 std::vector<std::pair<Bytes, Bytes>> RocksStore::scan(Family family, View prefix,
-                                                      std::size_t limit) {
+                                                      View after, std::size_t limit) {
   std::map<Bytes, Bytes> found;
   Engine::Scan rows(*engine_, family_of(family), prefix);
-  for (rows->SeekToFirst(); rows.valid() && found.size() < limit; rows->Next()) {
+  rows->Seek(slice(std::max(prefix, after)));
+  for (; rows.valid() && found.size() < limit; rows->Next()) {
+    if (!after.empty() && rows.key() <= after) continue;
     if (family == Family::kNode && is_reserved(rows.key())) continue;
     found.emplace(rows.key(), rows.value());
   }
   if (const auto status = rows.status(); !status) fail(status.error());
   small_state(family).for_each_pending([&](const Bytes& key, const Bytes& value) {
-    if (View(key).starts_with(prefix)) found.insert_or_assign(key, value);
+    if (View(key).starts_with(prefix) && View(key) > after) found.insert_or_assign(key, value);
   });
   std::vector<std::pair<Bytes, Bytes>> out;
   for (auto& [key, value] : found) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "node/admin/metrics.h"
+#include "node/admin/names_of.h"
 #include "node/node_impl.h"
 
 namespace starling::node {
@@ -15,16 +16,6 @@ namespace {
 
 constexpr std::int64_t kInviteSecondsDefault = 3600;
 constexpr std::int64_t kInviteSecondsMax = 30 * 24 * 3600;
-
-std::string state_name(overlay::MemberState state) {
-  switch (state) {
-    case overlay::MemberState::kAlive: return "alive";
-    case overlay::MemberState::kSuspect: return "suspect";
-    case overlay::MemberState::kDead: return "dead";
-    case overlay::MemberState::kLeft: return "left";
-  }
-  return "unknown";
-}
 
 std::string state_name(overlay::RingMemberState state) {
   switch (state) {
@@ -47,12 +38,6 @@ std::string change_name(overlay::RingChange change) {
     case overlay::RingChange::kWeight: return "weight";
   }
   return "";
-}
-
-std::string writer_text(WriterId writer) {
-  Bytes bytes;
-  BytesWriter(bytes).u64be(writer.value);
-  return hex(bytes);
 }
 
 // Resident memory of this process in bytes; 0 where /proc is not there.
@@ -238,33 +223,6 @@ Task<Result<Json>> AdminApi::ring(Json arguments) {
     out["vectors"] = std::move(vectors);
   }
   co_return out;
-}
-
-Task<Result<Json>> AdminApi::where(Json arguments) {
-  const std::string address = arguments.at("address").get<std::string>();
-  CO_TRY_ASSIGN(const AddressKind kind, check_address(address));
-  const MailboxId mailbox = mailbox_of(address);
-  const PartitionId partition = node_.store_->partition_of(mailbox);
-  auto& view = *node_.view_;
-  const auto candidates = view.candidates(partition);
-  Json owners = Json::array();
-  for (const auto& owner : view.ring().owners(partition)) {
-    const auto member = node_.membership_->find(owner);
-    owners.push_back({{"id", to_text(owner)},
-                      {"short", short_text(owner)},
-                      {"state", member ? state_name(member->state) : "unknown"},
-                      {"catching_up", view.behind(owner)},
-                      {"coordinator", owner == candidates.front()}});
-  }
-  auto reading = read_registers(view, *node_.forwarder_, mailbox, kCreatedKey, "", 1);
-  CO_TRY_ASSIGN(const ReadRegistersReply created, co_await reading);
-  co_return Json{{"address", address},
-                 {"kind", kind == AddressKind::kUser ? "user" : "group"},
-                 {"exists", !created.items.empty()},
-                 {"mailbox", hex(mailbox.view())},
-                 {"slot", slot_of(mailbox)},
-                 {"partition", partition.value},
-                 {"owners", std::move(owners)}};
 }
 
 Task<Result<Json>> AdminApi::invite(Json arguments) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "node/node.h"
+#include "node/replication/messages.h"
 #include "overlay/task.h"
 
 namespace starling::node {
@@ -28,8 +29,13 @@ class AdminApi {
   // admin_api.cc: the cluster.
   overlay::Task<Result<Json>> status(Json arguments);
   overlay::Task<Result<Json>> ring(Json arguments);
-  overlay::Task<Result<Json>> where(Json arguments);
   overlay::Task<Result<Json>> invite(Json arguments);
+  // admin_where.cc: mailboxes and messages.
+  using Copies = std::vector<std::pair<NodeId, FindCopyReply>>;
+  overlay::Task<Result<Json>> where(Json arguments);
+  overlay::Task<Result<Json>> locate(Json out, MailboxId mailbox, std::string text);
+  overlay::Task<Copies> ask_all(FindCopyRequest request);
+  [[nodiscard]] std::string liveness_of(const NodeId& node) const;
   // admin_people.cc: users and groups.
   overlay::Task<Result<Json>> user_add(Json arguments);
   overlay::Task<Result<Json>> user_list(Json arguments);

@@ -116,7 +116,8 @@ Task<Result<Json>> AdminApi::user_add(Json arguments) {
   Json results = Json::array();
   for (const auto& user : users) {
     const std::string address = with_sigil(user.at("name").get<std::string>(), '@');
-    auto creating = node_.accounts_->create(address, user.value("password", std::string()));
+    auto creating = node_.accounts_->create(address, user.value("password", std::string()),
+                                            user.value("nonce", std::uint64_t{0}));
     const auto created = co_await creating;
     Json result{{"name", address}, {"created", created.ok()}};
     if (!created) result["error"] = error_json(created.error());
@@ -155,7 +156,7 @@ Task<Result<Json>> AdminApi::group_create(Json arguments) {
   const std::string group = with_sigil(arguments.at("group").get<std::string>(), '#');
   std::string owner = arguments.value("owner", std::string());
   if (!owner.empty()) owner = with_sigil(std::move(owner), '@');
-  auto creating = node_.groups_->create(group, owner);
+  auto creating = node_.groups_->create(group, owner, arguments.value("nonce", std::uint64_t{0}));
   CO_TRY(co_await creating);
   Json added = Json::array();
   if (arguments.contains("members")) {

@@ -17,15 +17,21 @@
 //                                                             members:[{id, short, zone, weight, state, partitions,
 //                                                              first, share}], table?: [[short,...], ...],
 //                                                             vectors?: {partition: {writer: n}} of what is synced here}
-// where           {address}                                  {address, kind, exists, mailbox, slot, partition,
+// where           {address, message?}                        {address, kind, exists, mailbox, slot, partition,
 //                                                             owners:[{id, short, state, catching_up, coordinator}]}
+//                 message: an entry id, or DEVICE/SEQ         and message:{id, device, seq, from, to, void},
+//                                                             of each owner {answered, whole,
+//                                                             copies:[{writer, n, state}]},
+//                                                             stand_ins:[{short, state, copies}],
+//                                                             followers:[{gateway, owner}]
 // invite          {expires_s?: 3600}                         {token, expires_ms, seeds}
-// user.add        {users:[{name, password?}]}                {results:[{name, created, error?}]}
+// user.add        {users:[{name, password?, nonce?}]}        {results:[{name, created, error?}]}
+//                 nonce: any number but 0; asked again with it after a timeout, the answer is as to the first
 // user.list       {after?, limit?: 1000}                     {users:[{name, disabled, created_ms, groups}], more}
 // user.passwd     {name, password}                           {}
 // user.disable    {name, disabled: bool}                     {}
 // token           {user, device, expires_s?: 2592000}        {token, expires_ms}   (log in without a password)
-// group.create    {group, owner?, members?: [..]}            {created}
+// group.create    {group, owner?, members?: [..], nonce?}    {created}
 // group.add       {group, members:[..], role?: 0}            {results:[{name, error?}]}
 // group.list      {after?, limit?: 1000}                     {groups:[{name, members, created_ms}], more}
 // group.members   {group, after?, limit?: 1000}              {members:[{name, role}], more}

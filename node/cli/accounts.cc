@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "crypto/init.h"
+#include "crypto/random.h"
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
 #include "node/cli/names.h"
@@ -54,6 +55,39 @@ int list_all(const Arguments& arguments, const std::string& method, Json questio
   return kExitOk;
 }
 
+constexpr int kTriesMax = 3;  // Of what timed out, under one nonce: whichever try created it, it is ours.
+
+bool worth_a_retry(const Json& result) {
+  const auto error = result.find("error");
+  if (error == result.end() || !error->is_object()) return false;
+  const auto code = static_cast<Errc>(number_of(*error, "code"));
+  return code == Errc::kTimeout || code == Errc::kUnavailable || code == Errc::kOverloaded;
+}
+
+// Creates a batch of users; asks again for those whose outcome is unknown.
+int create(const Arguments& arguments, Json users, Json& results) {
+  std::map<std::string, std::size_t> at;  // In the results.
+  for (int attempt = 1; !users.empty(); ++attempt) {
+    Json answer;
+    if (const int code = admin_call(arguments, "user.add", {{"users", users}}, answer); code != kExitOk) return code;
+    Json again = Json::array();
+    for (const Json& result : list_of(answer, "results")) {
+      const auto [place, fresh] = at.try_emplace(text_of(result, "name"), results.size());
+      if (fresh) {
+        results.push_back(result);
+      } else {
+        results[place->second] = result;
+      }
+      if (attempt == kTriesMax || !worth_a_retry(result)) continue;
+      for (const Json& user : users) {
+        if (text_of(user, "name") == place->first) again.push_back(user);
+      }
+    }
+    users = std::move(again);
+  }
+  return kExitOk;
+}
+
 int user_add(const Arguments& arguments) {
   if (auto ready = crypto_init(); !ready) return complain(ready.error());
   const bool generate = arguments.flag("generate");
@@ -70,12 +104,11 @@ int user_add(const Arguments& arguments) {
   for (std::size_t i = 0; i < names.size(); ++i) {
     const std::string name = user_name(names[i]);
     if (generate) generated[name] = password = random_password();
-    users.push_back({{"name", name}, {"password", password}});
+    users.push_back({{"name", name}, {"password", password}, {"nonce", SystemRandom().u64()}});
     if (users.size() < kBatch && i + 1 < names.size()) continue;
-    Json answer;
-    const int code = admin_call(arguments, "user.add", {{"users", std::exchange(users, Json::array())}}, answer);
-    if (code != kExitOk) return code;
-    results = all_or_nothing(std::move(results), answer, "results");
+    if (const int code = create(arguments, std::exchange(users, Json::array()), results); code != kExitOk) {
+      return code;
+    }
   }
   if (arguments.flag("json")) {
     for (Json& result : results) {
@@ -152,8 +185,11 @@ int group_create(const Arguments& arguments) {
   const Json owner = arguments.has("owner") ? Json(user_name(arguments.text("owner"))) : members.front();
   members.erase(std::remove(members.begin(), members.end(), owner), members.end());
   Json answer;
-  const Json question = {{"group", group}, {"members", members}, {"owner", owner}};
-  if (const int code = admin_call(arguments, "group.create", question, answer); code != kExitOk) return code;
+  const Json question = {
+      {"group", group}, {"members", members}, {"owner", owner}, {"nonce", SystemRandom().u64()}};
+  if (const int code = admin_call(arguments, "group.create", question, answer, kTriesMax); code != kExitOk) {
+    return code;
+  }
   std::cout << group << " created, owned by " << owner.get<std::string>() << "\n";
   return kExitOk;
 }

@@ -125,12 +125,16 @@ Result<Json> admin_call(const std::string& socket, const std::string& method, co
   return json;
 }
 
-int admin_call(const Arguments& options, const std::string& method, const Json& arguments, Json& answer) {
+int admin_call(const Arguments& options, const std::string& method, const Json& arguments, Json& answer,
+               int tries) {
   const std::string socket =
       options.has("admin") ? options.text("admin") : "unix:" + options.text("data") + "/admin.sock";
   bool reached = false;
   auto result = admin_call(socket, method, arguments, std::chrono::seconds(options.number("timeout")),
                            reached);
+  const bool unsure = !result && reached &&
+                      (result.code() == Errc::kUnavailable || result.code() == Errc::kTimeout);
+  if (unsure && tries > 1) return admin_call(options, method, arguments, answer, tries - 1);
   if (!result) {
     const bool silent = !reached && result.code() == Errc::kIo;
     return complain(silent ? kExitUnreachable : exit_code(result.error()), result.error().text);

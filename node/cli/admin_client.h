@@ -16,8 +16,10 @@ using Json = nlohmann::json;
 Result<Json> admin_call(const std::string& socket, const std::string& method, const Json& arguments,
                         Duration timeout, bool& reached);
 
-// The same for a command with add_admin_options(): complains and returns the exit code.
-int admin_call(const Arguments& options, const std::string& method, const Json& arguments, Json& answer);
+// The same for a command with add_admin_options(): complains and returns the exit code. `tries` above 1 only
+// for what may be asked twice: then a node that answers "unavailable" or "timeout" is asked again.
+int admin_call(const Arguments& options, const std::string& method, const Json& arguments, Json& answer,
+               int tries = 1);
 
 // Fields of an answer; a default when the node that answers is older or newer and has none.
 std::string text_of(const Json& json, const char* field);

@@ -5,6 +5,8 @@
 #include <deque>
 #include <map>
 
+#include "crypto/text.h"
+#include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
 #include "node/cli/screen.h"
 #include "node/cli/session.h"
@@ -33,7 +35,9 @@ constexpr const char* kHelp =
 class Chat : public ClientHandler {
  public:
   explicit Chat(const Arguments& arguments)
-      : to_(arguments.text("address")), piped_(::isatty(STDIN_FILENO) == 0) {}
+      : to_(arguments.text("address")),
+        json_(arguments.flag("json")),
+        piped_(json_ || ::isatty(STDIN_FILENO) == 0) {}
 
   // Of a login that was refused; of a piped input, also the first line that failed.
   std::optional<Error> failure;
@@ -106,24 +110,30 @@ class Chat : public ClientHandler {
   }
 
  private:
-  [[nodiscard]] bool colour() const { return screen_ != nullptr && screen_->colour(); }
+  [[nodiscard]] bool colour() const { return !json_ && screen_ != nullptr && screen_->colour(); }
   [[nodiscard]] std::string name_of(const std::string& address) const {
     return coloured_name(printable(address, false), colour());
   }
   void say(const std::string& line) {
     if (screen_ != nullptr) screen_->print(line);
   }
-  void note(const std::string& line) { say(dim("* " + line, colour())); }
+  void say(const Json& line) { say(line.dump(-1, ' ', false, Json::error_handler_t::replace)); }
+  void note(const std::string& line) {
+    if (json_) return say(Json{{"note", line}});
+    say(dim("* " + line, colour()));
+  }
   void prompt() {
-    if (screen_ != nullptr) screen_->set_prompt(to_.empty() ? "> " : to_ + "> ");
+    if (screen_ != nullptr && !json_) screen_->set_prompt(to_.empty() ? "> " : to_ + "> ");
   }
   [[nodiscard]] std::string peer_of(const protocol::EntryMessage& entry) const {
     return entry.to == session_->client().user() ? entry.from : entry.to;
   }
 
-  void show(const protocol::EntryMessage& entry, const std::string& mark = "") {
+  // `copies`: of a message of our own, acknowledged just now.
+  void show(const protocol::EntryMessage& entry, int copies = 0) {
     const auto id = parse_entry_id(entry.id);
     const std::int64_t at = id ? static_cast<std::int64_t>(hlc_ms(id->time)) : 0;
+    if (json_) return say(json_of(entry, at, copies));
     const bool here = peer_of(entry) == to_;
     const std::string where =
         here ? "" : dim(" > " + printable(entry.to, false), colour());
@@ -131,7 +141,18 @@ class Chat : public ClientHandler {
     say(dim(clock_text(at), colour()) + " " + name_of(entry.from) + where + "  " +
         (text ? printable(entry.body.data, true)
               : "(" + std::to_string(entry.body.data.size()) + " bytes)") +
-        mark);
+        (copies > 0 ? dim(" \u2713" + std::to_string(copies), colour()) : ""));
+  }
+  // As `tail --json`; `copies` for what was sent here.
+  static Json json_of(const protocol::EntryMessage& entry, std::int64_t at, int copies) {
+    Json line{{"id", entry.id}, {"from", entry.from}, {"to", entry.to}, {"wall_ms", at}};
+    if (is_utf8(entry.body.data)) {
+      line["text"] = entry.body.data;
+    } else {
+      line["hex"] = hex(entry.body.data);
+    }
+    if (copies > 0) line["copies"] = copies;
+    return line;
   }
 
   // Lines of a pipe wait for the login and, one by one, for the answer to the one before.
@@ -162,6 +183,7 @@ class Chat : public ClientHandler {
   // What was asked for did not happen.
   void trouble(const Error& error, const std::string& text) {
     if (piped_ && !failure) failure = error;
+    if (json_) return say(Json{{"error", {{"name", name(error.code)}, {"text", text}}}});
     note(text);
   }
   void trouble(const Error& error) { trouble(error, error.text); }
@@ -206,7 +228,7 @@ class Chat : public ClientHandler {
       own.to = to;
       own.content = static_cast<std::uint8_t>(storage::EntryType::kText);
       own.body.data = text;
-      show(own, dim(" \u2713" + std::to_string(result->copies), colour()));
+      show(own, result->copies);
     }
     work();
   }
@@ -224,7 +246,7 @@ class Chat : public ClientHandler {
     std::string rest = space == std::string::npos ? "" : line.substr(space + 1);
     while (rest.ends_with(' ')) rest.pop_back();
     if (verb == "quit" || verb == "exit") return session_->stop();
-    if (verb == "help") return say(kHelp);
+    if (verb == "help") return json_ ? note(kHelp) : say(std::string(kHelp));
     if (verb == "to") {
       talk_to(rest);
       const bool ready = session_->client().phase() == ClientPhase::kReady;
@@ -327,7 +349,8 @@ class Chat : public ClientHandler {
   UserSession* session_ = nullptr;
   Screen* screen_ = nullptr;
   std::string to_;
-  const bool piped_;
+  const bool json_;
+  const bool piped_;  // Lines come from a program; so they do with --json.
   std::deque<std::string> lines_;  // Of a pipe, not worked on yet.
   std::size_t asked_ = 0;          // Questions without their answer.
   std::map<std::string, std::string> oldest_;  // Conversation -> oldest id shown by /history.
@@ -364,7 +387,8 @@ Command chat_command() {
           "A chat in the terminal: messages scroll above, your line stays below. A mark such as\n"
           "\u27132 behind your message says on how many nodes it is stored. Also reads lines from a\n"
           "pipe: then a line goes nowhere before ADDRESS or /to says where, and a refusal shows in\n"
-          "the exit code.\n\n"
+          "the exit code. With --json every line that is printed is one JSON object: a message\n"
+          "(id, from, to, wall_ms, text; copies when it is yours), a note, or an error.\n\n"
           "  starling chat '#ops' --user @alice --client 127.0.0.1:7400\n",
           [](po::options_description& options) {
             options.add_options()("address", po::value<std::string>(), "whom to talk to first");

@@ -32,6 +32,8 @@ class Sending : public ClientHandler {
     auto deadline = session.loop().after(patience, [&] { session.stop(); });
     session.run();
     linger_.cancel();
+    // Why a node would not take it says more than what became of the connection.
+    if (const auto& refusal = session.client().stats().last_refusal) trouble = *refusal;
   }
 
   void on_phase(ClientPhase phase, const Error* why) override {

@@ -7,6 +7,7 @@
 #include "node/cli/commands.h"
 #include "node/cli/names.h"
 #include "node/cli/table.h"
+#include "storage/ids.h"
 
 namespace starling::node::cli {
 namespace {
@@ -121,15 +122,67 @@ int ring(const Arguments& arguments) {
   return kExitOk;
 }
 
+// "synced", or, of several copies of one message, each with its dot.
+Cell copies_cell(const Json& node) {
+  std::string text;
+  bool synced = false;
+  for (const Json& copy : list_of(node, "copies")) {
+    const std::string state = text_of(copy, "state");
+    synced |= state == "synced";
+    text += (text.empty() ? "" : "; ") + state + " as " + text_of(copy, "writer").substr(0, 8) + ":" +
+            std::to_string(number_of(copy, "n"));
+  }
+  return {text, synced ? Tone::kGood : Tone::kBad};
+}
+
+void print_message(const Json& answer, bool colour) {
+  const Json message = answer.value("message", Json::object());
+  std::cout << "Message " << text_of(message, "id") << " from " << text_of(message, "from") << " to "
+            << text_of(message, "to") << (flag_of(message, "void") ? " (closed: taken back)" : "")
+            << "\nkey " << text_of(message, "device") << "/" << number_of(message, "seq")
+            << ", in the mailbox of " << text_of(answer, "address") << ", partition "
+            << number_of(answer, "partition") << "\n\n";
+  Table table({"Node", "Role", "State", "Copy"});
+  for (const Json& owner : list_of(answer, "owners")) {
+    const bool answered = flag_of(owner, "answered");
+    Cell copy = answered ? copies_cell(owner) : Cell("no answer", Tone::kBad);
+    if (answered && !flag_of(owner, "whole")) copy.text += " (the partition has damage here)";
+    table.row({text_of(owner, "short"), flag_of(owner, "coordinator") ? "owner, coordinates" : "owner",
+               state_cell(owner), copy});
+  }
+  for (const Json& node : list_of(answer, "stand_ins")) {
+    table.row({text_of(node, "short"), "stand-in", state_cell(node), copies_cell(node)});
+  }
+  table.print(std::cout, colour);
+  const Json& followers = list_of(answer, "followers");
+  std::cout << "\n" << (followers.empty() ? "No gateway follows the mailbox now.\n" : "Followed by");
+  for (std::size_t i = 0; i < followers.size(); ++i) {
+    std::cout << (i == 0 ? " " : ", ") << text_of(followers[i], "gateway") << " at "
+              << text_of(followers[i], "owner");
+  }
+  if (!followers.empty()) std::cout << "\n";
+}
+
 int where(const Arguments& arguments) {
   Json answer;
-  const Json question = {{"address", address_name(arguments.text("address"))}};
+  const std::string address = arguments.text("address");
+  const bool message = arguments.has("message");
+  if (!message && parse_entry_id(address)) {
+    return complain(kExitUsage, address + " is a message: say in whose mailbox, too, as in starling where '#ops' " +
+                                    address);
+  }
+  Json question = {{"address", address_name(address)}};
+  if (message) question["message"] = arguments.text("message");
   if (const int code = admin_call(arguments, "where", question, answer); code != kExitOk) return code;
   if (arguments.flag("json")) {
     std::cout << answer.dump(2) << "\n";
     return kExitOk;
   }
   const bool colour = stdout_has_colour();
+  if (message) {
+    print_message(answer, colour);
+    return kExitOk;
+  }
   std::cout << text_of(answer, "address") << " is a " << text_of(answer, "kind")
             << (flag_of(answer, "exists") ? "" : " that nobody has created") << "; its mailbox is in partition "
             << number_of(answer, "partition") << " (slot " << number_of(answer, "slot") << ")\n\n";
@@ -206,21 +259,25 @@ Command ring_command() {
 Command where_command() {
   return {
       .name = "where",
-      .summary = "the nodes that keep a user's or group's messages",
-      .usage = "where ADDRESS [--data FOLDER] [--json]",
+      .summary = "the nodes that keep a user's or group's messages, or one message",
+      .usage = "where ADDRESS [MESSAGE] [--data FOLDER] [--json]",
       .about = "Shows the partition of an address and the nodes that own it; the one that coordinates now is\n"
                "marked. An address is @user or #group; a bare name is a user.\n\n"
+               "With a message: which owner has it on disk, under which writer and number, who holds it for\n"
+               "owners out of reach, and which gateways follow the mailbox. A message is the id that `send`\n"
+               "prints, or DEVICE/SEQ as `tail --json` prints them. A message to a user is in two mailboxes:\n"
+               "the recipient's and, as a copy, the sender's.\n\n"
                "Examples:\n"
                "  starling where @alice\n"
-               "  starling where '#ops'\n",
+               "  starling where '#ops' 0001K5D8JQ8W0M3V2T7XN4B9CE\n",
       .options =
           [](po::options_description& options) {
             add_admin_options(options);
             add_json_option(options);
-            options.add_options()("address", po::value<std::string>());
+            options.add_options()("address", po::value<std::string>())("message", po::value<std::string>());
           },
       .run = where,
-      .words = {"address"},
+      .words = {"address", "[message]"},
   };
 }
 

@@ -96,6 +96,7 @@ struct ClientStats {
   std::uint64_t received = 0;    // Entries handed out.
   std::uint64_t duplicates = 0;  // Entries with a key that was known: further copies.
   std::map<Errc, std::uint64_t> errors;  // Refusals of sends.
+  std::optional<Error> last_refusal;     // Of a send, since the last one that was acknowledged.
 };
 
 class Client {
@@ -240,6 +241,8 @@ class Client {
   std::uint64_t next_request_ = 1;
   Bytes out_;                                  // Frames of this turn.
   bool flushing_ = false;
+
+  std::map<std::string, std::uint64_t> creating_;  // Groups asked for without an answer, by nonce.
 
   // Sends.
   std::size_t open_sends_ = 0;

@@ -183,6 +183,7 @@ void Client::on_send_answer(Request request, std::uint8_t type, View body) {
     auto ack = decode<protocol::Ack>(body);
     if (!ack) return;
     refused_rounds_ = 0;
+    stats_.last_refusal.reset();
     report(lane, lane.on_ack(request.seq, ack->id, ack->copies, loop_.now()));
   } else {
     auto message = decode<protocol::ErrorMessage>(body);
@@ -195,6 +196,7 @@ void Client::on_send_answer(Request request, std::uint8_t type, View body) {
 void Client::refused(Lane& lane, std::uint64_t seq, const protocol::ErrorMessage& message) {
   const Error error = to_error(message);
   ++stats_.errors[error.code];
+  stats_.last_refusal = error;
   const Duration advice = std::chrono::milliseconds(message.retry_after_ms);
   const unsigned rounds = lane.failures();
   report(lane, lane.on_error(seq, error, advice, loop_.now(), random_));
@@ -306,7 +308,18 @@ void Client::group_call(Type type, std::string group, std::string user, std::uin
 }
 
 void Client::create_group(std::string group, Done<starling::Done> done) {
-  group_call(Type::kGroupCreate, std::move(group), "", 0, std::move(done));
+  // One number for all tries until one is answered for good: whichever of them was the one, it is ours.
+  auto& nonce = creating_[group];
+  if (nonce == 0) nonce = random_.u64() | 1;
+  auto message = group_request(Type::kGroupCreate, group, "");
+  message.nonce = nonce;
+  call(std::move(message),
+       answer_as<protocol::Head>(Type::kOk, kDone,
+                                 [this, alive = std::weak_ptr<bool>(alive_), group = std::move(group),
+                                  done = std::move(done)](Result<starling::Done> answer) {
+    if (!alive.expired() && (answer || !is_retryable(answer.code()))) creating_.erase(group);
+    done(std::move(answer));
+  }));
 }
 
 void Client::add_member(std::string group, std::string user, std::uint8_t role,

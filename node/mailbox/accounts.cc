@@ -19,8 +19,9 @@ Accounts::Accounts(ClusterView& view, Names& names, Forwarder& forwarder, const 
   decoy_ = *decoy;
 }
 
-Task<Status> Accounts::create(std::string user, std::string password) {
+Task<Status> Accounts::create(std::string user, std::string password, std::uint64_t nonce) {
   CreationRecord record;
+  record.nonce = nonce;
   CO_TRY_ASSIGN(const AddressKind kind, check_address(user));
   if (kind != AddressKind::kUser) co_return Error{Errc::kInvalid, "a user's name begins with @"};
   record.address = user;
@@ -41,7 +42,7 @@ Task<Result<AccountValue>> Accounts::find(std::string user) {
 
 Task<Result<Accounts::Stamped>> Accounts::read(std::string user) {
   CO_TRY(check_address(user));
-  auto reading = read_registers(view_, forwarder_, mailbox_of(user), kAccountKey, "", 1);
+  auto reading = read_registers(view_, mailbox_of(user), kAccountKey, "", 1);
   CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
   if (found.items.empty()) co_return Error{Errc::kNotFound, "there is no user " + user};
   const auto& item = found.items.front();

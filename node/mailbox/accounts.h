@@ -28,7 +28,8 @@ class Accounts {
            PasswordCost cost);
 
   // An empty password: the account logs in by tokens that an operator issues. kExists.
-  overlay::Task<Status> create(std::string user, std::string password);
+  // `nonce` as in Names::create.
+  overlay::Task<Status> create(std::string user, std::string password, std::uint64_t nonce);
   // kUnauthenticated, whether the user or the password is wrong.
   overlay::Task<Result<Login>> log_in(std::string user, std::string device, std::string password);
   // kUnauthenticated.

@@ -15,13 +15,13 @@ Groups::Groups(ClusterView& view, Names& names, Forwarder& forwarder)
 
 Task<Status> Groups::exists(std::string address) {
   CO_TRY(check_address(address));
-  auto reading = read_registers(view_, forwarder_, mailbox_of(address), kCreatedKey, "", 1);
+  auto reading = read_registers(view_, mailbox_of(address), kCreatedKey, "", 1);
   CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
   if (found.items.empty()) co_return Error{Errc::kNotFound, "there is no " + address};
   co_return ok_status();
 }
 
-Task<Status> Groups::create(std::string group, std::string owner) {
+Task<Status> Groups::create(std::string group, std::string owner, std::uint64_t nonce) {
   CO_TRY_ASSIGN(const AddressKind kind, check_address(group));
   if (kind != AddressKind::kGroup) co_return Error{Errc::kInvalid, "a group's name begins with #"};
   if (!owner.empty()) {
@@ -29,6 +29,7 @@ Task<Status> Groups::create(std::string group, std::string owner) {
     CO_TRY(co_await checking);
   }
   CreationRecord record;
+  record.nonce = nonce;
   record.address = std::move(group);
   record.owner = std::move(owner);
   auto creating = names_.create(std::move(record));
@@ -67,7 +68,7 @@ Task<Result<std::vector<Groups::Member>>> Groups::members(std::string group, std
   std::string from = after.empty() ? std::string() : std::string(kMemberPrefix) + after;
   for (bool more = true; more && members.size() < limit;) {
     const auto want = static_cast<std::uint32_t>(limit - members.size());
-    auto reading = read_registers(view_, forwarder_, mailbox_of(group), kMemberPrefix, from, want);
+    auto reading = read_registers(view_, mailbox_of(group), kMemberPrefix, from, want);
     CO_TRY_ASSIGN(const ReadRegistersReply page, co_await reading);
     more = page.items.size() == want;
     for (const auto& item : page.items) {
@@ -84,7 +85,7 @@ Task<Result<Role>> Groups::role_of(std::string group, std::string user) {
   auto checking = exists(group);
   CO_TRY(co_await checking);
   const std::string key = std::string(kMemberPrefix) + user;
-  auto reading = read_registers(view_, forwarder_, mailbox_of(group), key, "", 1);
+  auto reading = read_registers(view_, mailbox_of(group), key, "", 1);
   CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
   if (!found.items.empty() && found.items.front().key == key) {
     auto value = unpack<MemberValue>(found.items.front().value.data);
@@ -97,7 +98,7 @@ Task<Result<std::vector<std::string>>> Groups::of_user(std::string user) {
   std::vector<std::string> groups;
   std::string after;
   for (bool more = true; more && groups.size() < kGroupsPerUserMax;) {
-    auto reading = read_registers(view_, forwarder_, mailbox_of(user), kGroupPrefix, after, kPage);
+    auto reading = read_registers(view_, mailbox_of(user), kGroupPrefix, after, kPage);
     CO_TRY_ASSIGN(const ReadRegistersReply page, co_await reading);
     more = page.items.size() == kPage;
     for (const auto& item : page.items) {

@@ -19,8 +19,8 @@ class Groups {
 
   Groups(ClusterView& view, Names& names, Forwarder& forwarder);
 
-  // `owner` may be empty (an operator's group). kExists.
-  overlay::Task<Status> create(std::string group, std::string owner);
+  // `owner` may be empty (an operator's group); `nonce` as in Names::create. kExists.
+  overlay::Task<Status> create(std::string group, std::string owner, std::uint64_t nonce);
   // kNotFound: no such group or user.
   overlay::Task<Status> set_member(std::string group, std::string user, std::uint8_t role,
                                    bool removed);

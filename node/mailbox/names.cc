@@ -6,33 +6,42 @@ namespace starling::node {
 
 using overlay::Completer;
 using overlay::Future;
-using overlay::Method;
 using overlay::Task;
 using storage::MergeKind;
 
 namespace {
 
-constexpr View kInstancePrefix = "name/";
 constexpr Duration kDecideDeadline = 5s;
+constexpr Duration kAgainAfter = 100ms;
 
-View address_of(View instance) { return instance.substr(kInstancePrefix.size()); }
+// "name/" mailbox:16 address. The mailbox id keeps the names of a partition together on disk.
+Bytes instance_of(View address) {
+  return Bytes(kNameInstances).append(mailbox_of(address).view()).append(address);
+}
+View address_of(View instance) {
+  const std::size_t head = kNameInstances.size() + MailboxId::kSize;
+  return instance.size() < head ? View() : instance.substr(head);
+}
 
 }  // namespace
 
-Names::Names(ClusterView& view, PaxosService& paxos, Forwarder& forwarder)
-    : view_(view), paxos_(paxos), forwarder_(forwarder) {
+Names::Names(ClusterView& view, PaxosService& paxos, const Tenures& tenures, Forwarder& forwarder)
+    : view_(view), paxos_(paxos), tenures_(tenures), forwarder_(forwarder) {
   PaxosService::Kind kind;
+  kind.fails_when_stale = true;
   kind.may_vote = [this](const NodeId& from, const overlay::PaxosRequest& request) -> Status {
     if (!view_.in_ring()) return Error{Errc::kStaleRing, "this node knows no ring version yet"};
     view_.heard_of_ring(from, request.ring);
     const View address = address_of(request.instance.data);
     TRY(check_address(address));
-    const PartitionId partition = view_.store.partition_of(mailbox_of(address));
-    if (request.ring != view_.ring().number()) {
-      return Error{Errc::kStaleRing, "the ring is at another version"};
+    if (request.instance.data != instance_of(address)) {
+      return Error{Errc::kInvalid, "a name beside its mailbox"};
     }
-    if (!view_.is_owner(partition)) return Error{Errc::kNotOwner, "only owners vote on a name"};
-    return ok_status();
+    if (request.ring != view_.ring().number()) {
+      return Error{Errc::kStaleRing, "the ring is at version " +
+                                         std::to_string(view_.ring().number().value)};
+    }
+    return tenures_.may_vote(view_.store.partition_of(mailbox_of(address)));
   };
   kind.known = [this](View instance) -> std::optional<Blob> {
     auto created = view_.store.find_register(mailbox_of(address_of(instance)), kCreatedKey);
@@ -40,32 +49,57 @@ Names::Names(ClusterView& view, PaxosService& paxos, Forwarder& forwarder)
     return Blob{std::move(created->value)};
   };
   kind.decided = [](View, const Blob&) {};
-  paxos_.add_kind(std::string(kInstancePrefix), std::move(kind));
+  paxos_.add_kind(std::string(kNameInstances), std::move(kind));
 }
 
 Task<Status> Names::create(CreationRecord record) {
   CO_TRY(check_address(record.address));
-  const MailboxId mailbox = mailbox_of(record.address);
-  auto reading = read_registers(view_, forwarder_, mailbox, kCreatedKey, "", 1);
+  if (record.nonce == 0) record.nonce = view_.random.u64();
+  const Error exists{Errc::kExists, record.address + " exists already"};
+  auto reading = read_registers(view_, mailbox_of(record.address), kCreatedKey, "", 1);
   const auto present = co_await reading;
   if (present && !present->items.empty()) {
-    co_return Error{Errc::kExists, record.address + " exists already"};
+    CO_TRY_ASSIGN(CreationRecord earlier, unpack<CreationRecord>(present->items.front().value.data));
+    if (earlier.nonce != record.nonce || earlier.owner != record.owner) co_return exists;
+    auto completing = write_registers(std::move(earlier));  // Our own, asked for again.
+    auto completed = co_await completing;
+    co_return completed;
   }
-  if (!view_.in_ring()) co_return Error{Errc::kUnavailable, "this node is still joining"};
-  record.nonce = view_.random.u64();
-  record.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
-  const auto owners = view_.ring().owners(view_.store.partition_of(mailbox));
-  std::vector<NodeId> voters(owners.begin(), owners.end());
-  std::sort(voters.begin(), voters.end());
-  auto proposing = paxos_.propose(Bytes(kInstancePrefix) + record.address, view_.ring().number(),
-                                  std::move(voters), {pack(record)}, kDecideDeadline);
-  CO_TRY_ASSIGN(const Blob decision, co_await proposing);
-  CO_TRY_ASSIGN(CreationRecord chosen, unpack<CreationRecord>(decision.data));
-  const bool ours = chosen.nonce == record.nonce && chosen.stamp == record.stamp;
+  auto deciding = decide(record);
+  CO_TRY_ASSIGN(CreationRecord chosen, co_await deciding);
+  const bool ours = chosen.nonce == record.nonce && chosen.owner == record.owner;
   auto writing = write_registers(std::move(chosen));
   CO_TRY(co_await writing);
-  if (!ours) co_return Error{Errc::kExists, record.address + " exists already"};
+  if (!ours) co_return exists;
   co_return ok_status();
+}
+
+// Proposes under one ring version after the other, until the voters of one decide.
+Task<Result<CreationRecord>> Names::decide(CreationRecord record) {
+  overlay::Timer timer;
+  const PartitionId partition = view_.store.partition_of(mailbox_of(record.address));
+  const Instant until = view_.loop.now() + kDecideDeadline;
+  Error last{Errc::kUnavailable, "this node is still joining"};
+  while (view_.in_ring() && view_.loop.now() < until) {
+    record.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
+    auto voters = view_.ring().owners(partition).to_vector();
+    std::sort(voters.begin(), voters.end());
+    auto proposing = paxos_.propose(instance_of(record.address), view_.ring().number(), std::move(voters),
+                                    {pack(record)}, until - view_.loop.now());
+    const auto decision = co_await proposing;
+    if (decision) co_return unpack<CreationRecord>(decision->data);
+    last = decision.error();
+    if (last.code != Errc::kStaleRing) break;
+    co_await overlay::sleep(view_.loop, kAgainAfter, timer);
+  }
+  // To the caller it is one thing: no majority voted.
+  if (last.code == Errc::kStaleRing || last.code == Errc::kUnavailable) {
+    last = {Errc::kUnavailable,
+            "a name needs most of the " + std::to_string(view_.in_ring() ? view_.ring().copies() : 0) +
+                " nodes that decide on it, and they did not answer in time; whether it was created is not "
+                "known. See who is missing with `starling status`, then try again"};
+  }
+  co_return last;
 }
 
 Task<Status> Names::write_registers(CreationRecord record) {
@@ -98,19 +132,6 @@ Future<Status> Names::write(const std::string& address, View key, MergeKind merg
                             [done = std::move(done)](Status status) mutable {
                               done.set(std::move(status));
                             });
-  return std::move(future);
-}
-
-Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, Forwarder& forwarder,
-                                                  const MailboxId& mailbox, View prefix, View after,
-                                                  std::uint32_t limit) {
-  auto [done, future] = Completer<Result<ReadRegistersReply>>::make(view.loop);
-  ReadRegistersRequest request{mailbox, Bytes(prefix), Bytes(after), limit};
-  forwarder.read(view.store.partition_of(mailbox), Method::kReadRegisters, pack(request),
-                 kReadDeadline, [done = std::move(done)](Result<Bytes> body) mutable {
-                   if (!body) return done.set(body.error());
-                   done.set(unpack<ReadRegistersReply>(*body));
-                 });
   return std::move(future);
 }
 

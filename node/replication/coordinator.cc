@@ -124,8 +124,11 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
   }
   if (view_.read_only) return Error{Errc::kFull, "no disk space left on this node; it is read-only"};
   if (quorum && view_.reachable_owners(partition) + view_.stand_ins(partition).size() < view_.ring().w()) {
-    return Error{Errc::kUnavailable, "fewer nodes reachable than copies needed; kept pending by you, "
-                                     "accepted again when they return"};
+    return Error{Errc::kUnavailable,
+                 "only " + std::to_string(view_.reachable_owners(partition) + view_.stand_ins(partition).size()) +
+                     " of the " + std::to_string(view_.ring().w()) +
+                     " nodes that must store it can be reached; keep it, it is accepted when they are back "
+                     "(see who is missing with `starling status`)"};
   }
   if (view_.store.stats().pending > kPendingChangesMax) {
     return Error{Errc::kOverloaded, "the disk does not keep up; try again in a moment"};

@@ -93,6 +93,9 @@ class Coordinator {
   overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
   overlay::Task<starling::Done> redrive(KeyIn key, PartitionId partition, Dot dot,
                                         protocol::Grade grade);
+  overlay::Task<Result<std::uint8_t>> hold(PartitionId partition, Dot dot, protocol::Grade grade);
+  overlay::Task<starling::Done> redrive_register(PartitionId partition, Dot dot,
+                                                 std::function<void(Status)> done);
   void resume_lane(const LaneId& lane);
   [[nodiscard]] std::uint64_t expiry_of(const EntryId& id, std::uint64_t lifetime_ms) const;
   void refuse(const Pending& send, Error error);

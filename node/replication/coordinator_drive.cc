@@ -95,6 +95,26 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
     replicate(key, partition, dot, grade == Grade::kAll ? grade : Grade::kQuorum, stored->bytes);
     co_return starling::Done{};
   }
+  auto holding = hold(partition, dot, grade);
+  const auto copies = co_await holding;
+  if (!copies) {
+    finish(key, copies.error());
+    co_return starling::Done{};
+  }
+  const auto change = storage::decode(*stored->bytes, dot);
+  if (change && implies_(*change)) {
+    drive_copy_(partition, dot, stored->bytes, [this, key, copies = *copies](Status done) {
+      if (!done) return finish(key, Error{Errc::kTimeout, done.error().text});
+      finish(key, copies);
+    });
+    co_return starling::Done{};
+  }
+  finish(key, copies);
+  co_return starling::Done{};
+}
+
+// Of another writer's change that we hold: asks owners to hold it too, until enough do.
+Task<Result<std::uint8_t>> Coordinator::hold(PartitionId partition, Dot dot, Grade grade) {
   std::uint8_t copies = 1;
   const RingNumber ring = view_.ring().number();
   const auto owners = view_.candidates(partition);
@@ -111,19 +131,34 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
     if (reply && reply->synced >= dot.n) ++copies;
   }
   if (!view_.is_owner(partition) || view_.ring().number() != ring) copies = 0;  // Count again.
-  if (copies < needed) {
-    finish(key, Error{Errc::kTimeout, "too few owners hold the message yet; retry with the same key"});
+  if (copies < needed) co_return Error{Errc::kTimeout, "too few owners hold it yet; retry with the same key"};
+  co_return copies;
+}
+
+// The register stands already, under this dot: it is driven to its copies, and to what it implies.
+Task<starling::Done> Coordinator::redrive_register(PartitionId partition, Dot dot,
+                                                   std::function<void(Status)> done) {
+  auto [durable, synced] = overlay::Completer<bool>::make(view_.loop);
+  view_.store.when_durable([durable = durable]() mutable { durable.set(true); });
+  co_await synced;
+  const auto stored = view_.store.read_change(partition, dot);
+  if (!stored) {
+    done(Error{Errc::kUnavailable, "the write that stands cannot be read here: " + stored.error().text});
     co_return starling::Done{};
   }
+  auto both = std::make_shared<Both>();
+  both->done = [done = std::move(done)](Result<std::uint8_t> copies) {
+    done(copies ? ok_status() : Status(copies.error()));
+  };
   const auto change = storage::decode(*stored->bytes, dot);
-  if (change && implies_(*change)) {
-    drive_copy_(partition, dot, stored->bytes, [this, key, copies](Status done) {
-      if (!done) return finish(key, Error{Errc::kTimeout, done.error().text});
-      finish(key, copies);
-    });
+  if (change && implies_(*change)) drive_implied(partition, dot, stored->bytes, both);
+  if (dot.writer == view_.store.writer()) {
+    replicator_.when_replicated(partition, dot.n, false,
+                                [both](Result<std::uint8_t> copies) { both->part(copies); });
     co_return starling::Done{};
   }
-  finish(key, copies);
+  auto holding = hold(partition, dot, Grade::kQuorum);
+  both->part(co_await holding);
   co_return starling::Done{};
 }
 
@@ -162,6 +197,12 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
     value = pack(*wanted);
   }
   change.reg.value = value;
+  // The same write again, one that lost to a later, or a membership as it is: a change that says nothing new.
+  const bool old = present && !request.stamp.is_zero() && present->merge == change.reg.merge &&
+                   !storage::wins(change.reg, {present->merge, present->stamp, present->key, present->value});
+  if (old || (present && request.member_change && present->value == value)) {
+    return scope_.spawn(redrive_register(partition, present->dot, std::move(done)));
+  }
   const auto appended = view_.store.append(change);
   replicator_.send(appended);
   auto both = std::make_shared<Both>();

@@ -31,7 +31,7 @@ bool worth_another(Errc code) {
     case Errc::kTimeout:
     case Errc::kFull:
     case Errc::kIo:
-    case Errc::kCorrupt:
+    case Errc::kCorrupt:  // Damaged here; mended from the others.
       return true;
     default:
       return false;

@@ -216,7 +216,8 @@ struct RegisterItem {
   std::string key;
   Blob value;
   EntryId stamp;
-  MSGPACK_DEFINE_ARRAY(key, value, stamp)
+  std::uint8_t merge = 1;  // storage::MergeKind
+  MSGPACK_DEFINE_ARRAY(key, value, stamp, merge)
 };
 struct ReadRegistersReply {
   std::vector<RegisterItem> items;
@@ -287,6 +288,31 @@ struct ReadReply {
   MSGPACK_DEFINE_ARRAY(changes, cursor, more)
 };
 
+// kHeads: which of these mailboxes have more than the cursors that the digests are of? One request for
+// all mailboxes of a login that the asked node owns (hazards F27).
+inline constexpr std::size_t kHeadsMax = 2048;
+struct HeadsRequest {
+  struct Item {
+    MailboxId mailbox;
+    std::uint64_t digest = 0;
+    MSGPACK_DEFINE_ARRAY(mailbox, digest)
+  };
+  RingNumber ring;
+  std::vector<Item> items;
+  MSGPACK_DEFINE_ARRAY(ring, items)
+};
+struct HeadsReply {
+  struct Refused {
+    MailboxId mailbox;
+    std::uint8_t code = 0;  // Errc: kNotOwner, kCorrupt.
+    MSGPACK_DEFINE_ARRAY(mailbox, code)
+  };
+  std::vector<MailboxId> changed;
+  std::vector<Refused> refused;
+  bool behind = false;  // The node catches up: ask another as well.
+  MSGPACK_DEFINE_ARRAY(changed, refused, behind)
+};
+
 // kLane: where a lane ends, as far as this owner knows.
 struct LaneQuery {
   MailboxId mailbox;
@@ -318,6 +344,44 @@ struct DirectoryReply {
   MailboxId last;
   bool more = false;
   MSGPACK_DEFINE_ARRAY(items, last, more)
+};
+
+// kFindCopy: what the asked node has of one message, by its position (then `key` is zero) or its key; and
+// of each of `dots`.
+inline constexpr std::size_t kFindDotsMax = 64;
+struct FindCopyRequest {
+  PartitionId partition;
+  MailboxId mailbox;
+  EntryId id;
+  MessageKey key;
+  std::vector<Dot> dots;
+  MSGPACK_DEFINE_ARRAY(partition, mailbox, id, key, dots)
+};
+enum class CopyState : std::uint8_t {
+  kAbsent = 0,   // Not here yet.
+  kHeld = 1,     // Accepted, not yet synced.
+  kSynced = 2,
+  kDamaged = 3,
+  kLost = 4,     // No copy was left anywhere.
+  kGone = 5,     // Seen once; expired, or known to be gone.
+  kHint = 6,     // Held for the owners, as a stand-in.
+};
+struct FindCopyReply {
+  struct Copy {
+    Dot dot;
+    std::uint8_t state = 0;  // CopyState
+    MSGPACK_DEFINE_ARRAY(dot, state)
+  };
+  bool found = false;        // Key, position and who wrote it are known here.
+  MessageKey key;
+  EntryId id;
+  std::string from;
+  std::string to;
+  bool is_void = false;
+  bool whole = true;         // Nothing of the partition is damaged here.
+  std::vector<Copy> copies;
+  std::vector<NodeId> followers;  // Gateways that follow the mailbox here.
+  MSGPACK_DEFINE_ARRAY(found, key, id, from, to, is_void, whole, copies, followers)
 };
 
 // kHistory: entries of a conversation below `before` (zero: newest), newest first. Answer: ReadReply.

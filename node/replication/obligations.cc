@@ -239,7 +239,7 @@ void Obligations::persist() {
 
 void Obligations::load() {
   constexpr std::size_t kSettledMax = 4u << 20;
-  for (const auto& [key, value] : view_.store.scan(Store::Family::kNode, kSettledPrefix, kSettledMax)) {
+  for (const auto& [key, value] : view_.store.scan(Store::Family::kNode, kSettledPrefix, "", kSettledMax)) {
     BytesReader in(View(key).substr(kSettledPrefix.size()));
     const PartitionId partition{in.u16be()};
     const WriterId writer{in.u64be()};

@@ -80,7 +80,8 @@ void Publisher::serve_reads() {
       ReadRegistersReply answer;
       for (auto& value : view_.store.scan_registers(request.mailbox, request.prefix, request.after,
                                                     request.limit)) {
-        answer.items.push_back({std::move(value.key), {std::move(value.value)}, value.stamp});
+        answer.items.push_back({std::move(value.key), {std::move(value.value)}, value.stamp,
+                                static_cast<std::uint8_t>(value.merge)});
       }
       (*shared)(pack(answer));
     });
@@ -160,6 +161,14 @@ void Publisher::remove(const MailboxId& mailbox, const StreamAt& at) {
   if (it == followers_.end()) return;
   std::erase(it->second, at);
   if (it->second.empty()) followers_.erase(it);
+}
+
+std::vector<NodeId> Publisher::followers(const MailboxId& mailbox) const {
+  std::vector<NodeId> gateways;
+  const auto it = followers_.find(mailbox);
+  if (it == followers_.end()) return gateways;
+  for (const auto& at : it->second) gateways.push_back(at.first);
+  return gateways;
 }
 
 void Publisher::forget(const NodeId& gateway) {

@@ -34,6 +34,7 @@ class Publisher {
   void on_synced(std::span<const storage::SyncedChange> changes);
   void forget(const NodeId& gateway);  // Its link went down.
   [[nodiscard]] std::size_t followed() const { return followers_.size(); }
+  [[nodiscard]] std::vector<NodeId> followers(const MailboxId& mailbox) const;
 
  private:
   using StreamAt = std::pair<NodeId, PartitionId>;

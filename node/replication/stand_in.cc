@@ -87,6 +87,13 @@ std::pair<std::uint64_t, std::uint64_t> StandIn::extend(Held& held, std::uint64_
   return {at->first, at->second};
 }
 
+bool StandIn::holds(PartitionId partition, const Dot& dot) const {
+  const auto held = held_.find({partition, dot.writer});
+  if (held == held_.end()) return false;
+  const auto behind = held->second.segments.upper_bound(dot.n);
+  return behind != held->second.segments.begin() && std::prev(behind)->second >= dot.n;
+}
+
 storage::RangeStatement StandIn::read(PartitionId partition, WriterId writer,
                                       std::uint64_t from) const {
   storage::RangeStatement range;

@@ -32,6 +32,7 @@ class StandIn {
   // What we hold of a writer, from `from` on: for an owner that fetches. Empty when nothing.
   [[nodiscard]] storage::RangeStatement read(PartitionId partition, WriterId writer,
                                              std::uint64_t from) const;
+  [[nodiscard]] bool holds(PartitionId partition, const Dot& dot) const;
   [[nodiscard]] std::size_t segments() const { return held_.size(); }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 

@@ -28,7 +28,11 @@ struct JoinReply {
   MSGPACK_DEFINE_ARRAY(ring, seeds)
 };
 
-// kRingGet: the newest version known. kRingDecided (notice) carries the same.
+// kRingGet: the version of that number, or (zero) the newest known. kRingDecided (notice) carries one, too.
+struct RingGetRequest {
+  RingNumber number;
+  MSGPACK_DEFINE_ARRAY(number)
+};
 struct RingAnswer {
   Blob ring;
   MSGPACK_DEFINE_ARRAY(ring)
@@ -38,6 +42,50 @@ struct RingAnswer {
 struct RingProgress {
   RingNumber ring;
   MSGPACK_DEFINE_ARRAY(ring)
+};
+
+// kSeal: "the owners of these partitions are others since these ring versions; vote no more under older
+// ones, and say under which you voted last". Answered once that is durable (tenure.h).
+struct SealRequest {
+  struct Item {
+    PartitionId partition;
+    RingNumber term;
+    MSGPACK_DEFINE_ARRAY(partition, term)
+  };
+  RingNumber ring;
+  std::vector<Item> items;
+  MSGPACK_DEFINE_ARRAY(ring, items)
+};
+struct SealReply {
+  struct Item {
+    PartitionId partition;
+    RingNumber from;   // Could vote from this version,
+    RingNumber until;  // to this one; zero: still.
+    bool empty = false;  // No name of the partition was ever voted on here.
+    MSGPACK_DEFINE_ARRAY(partition, from, until, empty)
+  };
+  RingNumber ring;
+  std::vector<Item> items;
+  MSGPACK_DEFINE_ARRAY(ring, items)
+};
+
+// kHandOver: the acceptor states of a partition's names, in the order of their instances, after `after`.
+struct HandOverRequest {
+  RingNumber ring;
+  PartitionId partition;
+  RingNumber term;
+  Blob after;
+  MSGPACK_DEFINE_ARRAY(ring, partition, term, after)
+};
+struct HandOverReply {
+  struct Item {
+    Blob instance;
+    Blob state;  // overlay::AcceptorState
+    MSGPACK_DEFINE_ARRAY(instance, state)
+  };
+  std::vector<Item> items;
+  bool more = false;
+  MSGPACK_DEFINE_ARRAY(items, more)
 };
 
 }  // namespace starling::node

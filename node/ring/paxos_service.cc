@@ -86,11 +86,9 @@ void PaxosService::drive(const std::shared_ptr<Proposal>& proposal, const Propos
   for (const auto& send : out.sends) {
     const auto request = overlay::to_request(proposal->instance, proposal->ring, send.message);
     view_.rpc.call(send.to, Method::kPaxos, pack(request), kAnswerDeadline,
-                   [this, proposal, to = send.to](Result<Bytes> body) {
-      if (!body && body.code() == Errc::kStaleRing && view_.on_newer_ring) {
-        view_.on_newer_ring(to, {});
-      }
-      if (!body) return;
+                   [this, proposal, to = send.to, kind = request.kind,
+                    ballot = request.ballot](Result<Bytes> body) {
+      if (!body) return refused(proposal, to, kind, ballot, body.code());
       auto response = overlay::decode_paxos_response(*body);
       if (!response) return;
       if (auto answer = overlay::to_input(to, *response)) drive(proposal, *answer);
@@ -107,6 +105,19 @@ void PaxosService::drive(const std::shared_ptr<Proposal>& proposal, const Propos
       if (auto alive = weak.lock()) drive(alive, Proposer::Tick{});
     });
   }
+}
+
+void PaxosService::refused(const std::shared_ptr<Proposal>& proposal, const NodeId& voter,
+                           overlay::PaxosKind request, const overlay::Ballot& ballot, Errc code) {
+  if (code != Errc::kStaleRing && code != Errc::kCatchingUp) return;  // Lost: the round times out.
+  if (code == Errc::kStaleRing && view_.on_newer_ring) view_.on_newer_ring(voter, {});
+  const Kind* kind = kind_of(proposal->instance);
+  if (kind == nullptr || !kind->fails_when_stale) return;
+  overlay::PaxosResponse response;
+  response.kind = request;
+  response.ballot = ballot;
+  response.verdict = overlay::Verdict::kSealed;
+  if (auto answer = overlay::to_input(voter, response)) drive(proposal, *answer);
 }
 
 }  // namespace starling::node

@@ -14,11 +14,18 @@ using storage::Store;
 namespace {
 
 constexpr View kRingKey = "ring";
+constexpr View kHistoryPrefix = "ring/";
 constexpr View kRingInstances = "ring";  // overlay::next_instance
 constexpr Duration kAskDeadline = 3s;
 constexpr Duration kJoinDeadline = 15s;
 constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
 constexpr int kChangeTriesMax = 10;
+
+Bytes history_key(RingNumber number) {
+  Bytes key(kHistoryPrefix);
+  BytesWriter(key).u64be(number.value);
+  return key;
+}
 
 }  // namespace
 
@@ -58,7 +65,12 @@ Result<std::optional<RingVersion>> RingService::load(Store& store) {
 
 Status RingService::set(const RingVersion& version) {
   TRY_ASSIGN(auto ring, overlay::Ring::make(version));
-  view_.store.put(Store::Family::kNode, kRingKey, overlay::encode(version));
+  const Bytes encoded = overlay::encode(version);
+  view_.store.put(Store::Family::kNode, kRingKey, encoded);
+  view_.store.put(Store::Family::kNode, history_key(version.number), encoded);
+  if (version.number.value > kRingHistoryMax) {
+    view_.store.put(Store::Family::kNode, history_key({version.number.value - kRingHistoryMax}), "");
+  }
   view_.store.set_partitions(version.partitions);
   view_.set_ring(std::move(ring));
   view_.log.info("ring version", {{"number", version.number.value},
@@ -87,9 +99,14 @@ Status RingService::adopt(const RingVersion& version) {
 }
 
 void RingService::serve() {
-  view_.rpc.serve(Method::kRingGet, Access::kMembers, [this](const NodeId&, View, Reply reply) {
+  view_.rpc.serve(Method::kRingGet, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
+    const auto request = unpack<RingGetRequest>(body);
+    if (!request) return reply(request.error());
     if (!view_.in_ring()) return reply(Error{Errc::kNotFound, "no ring version is known here"});
-    reply(pack(RingAnswer{{overlay::encode(view_.ring().version())}}));
+    if (request->number.value == 0) return reply(pack(RingAnswer{{overlay::encode(view_.ring().version())}}));
+    auto version = remembered(request->number);
+    if (!version) return reply(Error{Errc::kNotFound, "this ring version is not known here"});
+    reply(pack(RingAnswer{{std::move(*version)}}));
   });
   view_.rpc.on_notice(Method::kRingDecided, [this](const NodeId&, View body) {
     auto answer = unpack<RingAnswer>(body);
@@ -129,7 +146,7 @@ std::optional<NodeId> RingService::trusted(const NodeId& peer) {
 void RingService::fetch(const NodeId& peer) {
   const auto member = trusted(peer);
   if (!member || !fetching_.insert(*member).second) return;
-  view_.rpc.call(*member, Method::kRingGet, Bytes(), kAskDeadline,
+  view_.rpc.call(*member, Method::kRingGet, pack(RingGetRequest{}), kAskDeadline,
                  [this, member = *member](Result<Bytes> body) {
     fetching_.erase(member);
     if (!body) return;
@@ -137,6 +154,31 @@ void RingService::fetch(const NodeId& peer) {
     if (!answer) return;
     if (auto version = overlay::decode_ring_version(answer->ring.data)) (void)adopt(*version);
   });
+}
+
+std::optional<Bytes> RingService::remembered(RingNumber number) {
+  auto stored = view_.store.get(Store::Family::kNode, history_key(number));
+  if (stored && stored->empty()) return std::nullopt;  // Forgotten.
+  return stored;
+}
+
+Task<Result<RingVersion>> RingService::recall(RingNumber number) {
+  if (const auto stored = remembered(number)) co_return overlay::decode_ring_version(*stored);
+  const RingPtr ring = view_.ring_ptr();  // It may be replaced meanwhile.
+  for (const auto& member : ring->version().members) {
+    if (member.gone() || member.id == view_.self || !view_.alive(member.id)) continue;
+    auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kRingGet,
+                                pack(RingGetRequest{number}), kAskDeadline);
+    const auto body = co_await asking;
+    const auto answer = body ? unpack<RingAnswer>(*body) : Result<RingAnswer>(body.error());
+    if (!answer) continue;
+    auto version = overlay::decode_ring_version(answer->ring.data);
+    if (!version || version->number != number) continue;
+    view_.store.put(Store::Family::kNode, history_key(number), answer->ring.data);
+    co_return version;
+  }
+  co_return Error{Errc::kUnavailable, "no member that answers knows ring version " +
+                                          std::to_string(number.value)};
 }
 
 Task<Status> RingService::change(Build build) {

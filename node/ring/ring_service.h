@@ -25,6 +25,9 @@
 namespace starling::node {
 
 inline constexpr Duration kProposeDeadline = 10s;
+// Older versions are forgotten. A partition whose owners could not hand over its names for that many
+// changes of the ring decides no more names.
+inline constexpr std::uint64_t kRingHistoryMax = 256;
 
 class RingService {
  public:
@@ -48,6 +51,9 @@ class RingService {
   // do. Holding the cluster secret is not enough to tell us who is in the ring.
   void fetch(const NodeId& peer);
 
+  // A version that was decided, from disk or from a member. kUnavailable.
+  overlay::Task<Result<overlay::RingVersion>> recall(RingNumber number);
+
   // The joiner's side: asks `seed` (a member already dialled) for admission, then adopts the answer.
   overlay::Task<Result<JoinReply>> ask_to_join(NodeId seed, JoinRequest request);
   // Tells members that we cover what we shall own, until the change is complete.
@@ -62,6 +68,7 @@ class RingService {
   overlay::Task<Result<Bytes>> admit_checked(NodeId from, JoinRequest request);
   overlay::Task<Done> complete(overlay::Reply reply);
   void announce();
+  [[nodiscard]] std::optional<Bytes> remembered(RingNumber number);
   [[nodiscard]] std::optional<NodeId> trusted(const NodeId& peer);
   Status set(const overlay::RingVersion& version);
 

@@ -114,16 +114,35 @@ void Feeds::unsubscribe(const MailboxId& mailbox, FeedSubscriber& subscriber) {
   if (it->second.mailboxes.empty()) streams_.erase(it);
 }
 
+std::optional<NodeId> Feeds::followed(const MailboxId& mailbox) const {
+  const auto feed = feeds_.find(mailbox);
+  const auto stream = streams_.find(view_.store.partition_of(mailbox));
+  if (feed == feeds_.end() || !feed->second.ready) return std::nullopt;
+  if (stream == streams_.end() || !stream->second.live) return std::nullopt;
+  return stream->second.owner;
+}
+
 void Feeds::read(const MailboxId& mailbox, const storage::VersionVector& cursor, ReadDone done) {
-  const Feed* feed = find(mailbox);
-  auto stream = streams_.find(view_.store.partition_of(mailbox));
-  if (feed == nullptr || !feed->ready || stream == streams_.end() || !stream->second.live) {
-    return done(Error{Errc::kUnavailable, "no owner is followed yet"});
+  const auto owner = followed(mailbox);
+  if (!owner) return done(Error{Errc::kUnavailable, "no owner is followed yet"});
+  auto& reads = reads_[*owner];
+  if (reads.in_flight >= kReadsAtOnceMax) {
+    reads.waiting.push_back({mailbox, cursor, true, std::move(done)});
+    return;
   }
-  const NodeId owner = stream->second.owner;
+  read_at(*owner, mailbox, cursor, [this, mailbox, owner = *owner, done = std::move(done)](auto page) {
+    const bool useless = !page && (page.code() == Errc::kCorrupt || page.code() == Errc::kNotOwner ||
+                                   page.code() == Errc::kCatchingUp);
+    if (useless) avoid(view_.store.partition_of(mailbox), owner);
+    done(std::move(page));
+  });
+}
+
+void Feeds::read_at(const NodeId& owner, const MailboxId& mailbox, const storage::VersionVector& cursor,
+                    ReadDone done) {
   auto& reads = reads_[owner];
   if (reads.in_flight >= kReadsAtOnceMax) {
-    reads.waiting.push_back({mailbox, cursor, std::move(done)});
+    reads.waiting.push_back({mailbox, cursor, false, std::move(done)});
     return;
   }
   ++reads.in_flight;
@@ -143,9 +162,27 @@ void Feeds::read_next(const NodeId& owner) {
   while (!reads.waiting.empty() && reads.in_flight < kReadsAtOnceMax) {
     auto next = std::move(reads.waiting.front());
     reads.waiting.pop_front();
-    read(next.mailbox, next.cursor, std::move(next.done));
+    if (next.of_followed) {
+      read(next.mailbox, next.cursor, std::move(next.done));
+    } else {
+      read_at(owner, next.mailbox, next.cursor, std::move(next.done));
+    }
   }
   if (reads.in_flight == 0 && reads.waiting.empty()) reads_.erase(owner);
+}
+
+// It cannot be read there: follow another owner, if there is one.
+void Feeds::avoid(PartitionId partition, const NodeId& owner) {
+  std::erase_if(avoided_, [now = view_.loop.now()](const auto& item) { return item.second <= now; });
+  avoided_[{partition, owner}] = view_.loop.now() + kAvoidFor;
+  const auto stream = streams_.find(partition);
+  if (stream == streams_.end() || stream->second.owner != owner || stream->second.asking) return;
+  if (choose_owner(partition) != owner) follow(partition);
+}
+
+bool Feeds::avoided(PartitionId partition, const NodeId& owner) const {
+  const auto it = avoided_.find({partition, owner});
+  return it != avoided_.end() && it->second > view_.loop.now();
 }
 
 bool Feeds::join(const MailboxId& mailbox, FeedSubscriber& subscriber,
@@ -182,8 +219,8 @@ std::optional<NodeId> Feeds::choose_owner(PartitionId partition) const {
     if (!view_.alive(owner)) continue;
     const auto weight = std::hash<std::string>{}(Bytes(owner.view()) + Bytes(view_.self.view()) +
                                                  std::to_string(partition.value));
-    const std::tuple<int, bool, std::size_t> rank{view_.behind(owner) ? 0 : 1, owner == view_.self,
-                                                  weight};
+    const std::tuple<int, bool, std::size_t> rank{
+        avoided(partition, owner) ? 0 : view_.behind(owner) ? 1 : 2, owner == view_.self, weight};
     if (!best || rank > best_rank) {
       best = owner;
       best_rank = rank;
@@ -227,7 +264,8 @@ void Feeds::followed(PartitionId partition, std::uint64_t number, Result<Bytes> 
   if (it == streams_.end() || it->second.number != number) return;
   Stream& stream = it->second;
   stream.asking = false;
-  if (!reply) return;  // watch() comes back to it.
+  // watch() comes back to it.
+  if (!reply) return reply.code() == Errc::kCorrupt ? avoid(partition, stream.owner) : void();
   const auto answer = unpack<FollowReply>(*reply);
   if (!answer) return;
   stream.live = true;

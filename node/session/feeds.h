@@ -25,6 +25,8 @@ namespace starling::node {
 
 // Pages on their way from one owner: together well under what a link may queue.
 inline constexpr std::size_t kReadsAtOnceMax = 32;
+// An owner whose copy of a partition is damaged is not followed for so long, while there is another.
+inline constexpr Duration kAvoidFor = 30s;
 
 // A change on its way to the sessions of a feed.
 class Delivery {
@@ -65,6 +67,11 @@ class Feeds {
   // From the owner that is followed. kUnavailable: wait for on_feed_ready.
   using ReadDone = std::function<void(Result<ReadReply>)>;
   void read(const MailboxId& mailbox, const storage::VersionVector& cursor, ReadDone done);
+  // From another owner, whose answer may hold what the followed one lacks.
+  void read_at(const NodeId& owner, const MailboxId& mailbox, const storage::VersionVector& cursor,
+               ReadDone done);
+  // Nothing: wait for on_feed_ready.
+  [[nodiscard]] std::optional<NodeId> followed(const MailboxId& mailbox) const;
   // True when `vector` covers what the stream has pushed: from now on the subscriber gets every change.
   bool join(const MailboxId& mailbox, FeedSubscriber& subscriber,
             const storage::VersionVector& vector);
@@ -111,10 +118,13 @@ class Feeds {
             std::function<void(Result<Bytes>)> done);
   void lose(const MailboxId& mailbox);
   void read_next(const NodeId& owner);
+  void avoid(PartitionId partition, const NodeId& owner);
+  [[nodiscard]] bool avoided(PartitionId partition, const NodeId& owner) const;
 
   struct WaitingRead {
     MailboxId mailbox;
     storage::VersionVector cursor;
+    bool of_followed = true;  // Whoever that is by then.
     ReadDone done;
   };
   struct Reads {
@@ -126,6 +136,7 @@ class Feeds {
   std::unordered_map<MailboxId, Feed> feeds_;
   std::map<PartitionId, Stream> streams_;
   std::map<NodeId, Reads> reads_;  // By the owner asked.
+  std::map<std::pair<PartitionId, NodeId>, Instant> avoided_;  // Until then. Few: damaged partitions.
   std::set<PartitionId> adding_;   // Streams with to_add, flushed at the end of the turn.
   std::uint64_t next_number_;
   bool flush_queued_ = false;

@@ -212,7 +212,8 @@ struct GroupRequest {
   std::string user;
   std::uint8_t role = 0;     // 0 member, 1 moderator, 2 owner.
   std::uint32_t limit = 500;
-  MSGPACK_DEFINE_ARRAY(type, request, group, user, role, limit)
+  std::uint64_t nonce = 0;   // kGroupCreate: drawn once, the same in every retry of it; 0: no retries.
+  MSGPACK_DEFINE_ARRAY(type, request, group, user, role, limit, nonce)
 };
 struct MemberItem {
   std::string user;

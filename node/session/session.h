@@ -21,6 +21,7 @@
 #include "node/mailbox/groups.h"
 #include "node/session/entry_frame.h"
 #include "node/session/feeds.h"
+#include "node/session/head_check.h"
 #include "node/session/protocol.h"
 
 namespace starling::node {
@@ -90,6 +91,10 @@ class Session final : public FeedSubscriber {
     bool initial = false;     // One of those that kSyncDone waits for.
     bool announced = false;   // kSynced was sent.
     bool again = false;       // The feed became ready anew while a read was under way.
+    bool checked = false;     // Its heads were asked for; then,
+    bool current = false;     // the followed owner has no more than the vector,
+    std::vector<NodeId> others;  // these owners have, and are read first,
+    std::vector<NodeId> spare;   // and these take the place of one that fails.
   };
 
   // session.cc: requests.
@@ -127,6 +132,12 @@ class Session final : public FeedSubscriber {
   void add_tail(const std::string& address, storage::VersionVector cursor, bool initial);
   void synced_one();
   void remove_tail(const std::string& address);
+  void check_heads();
+  void checked(const MailboxId& mailbox, HeadCheck::Found found);
+  void go_on(const MailboxId& mailbox);
+  void read_other(const MailboxId& mailbox);
+  void have_read_other(const MailboxId& mailbox, Result<ReadReply> reply);
+  bool take(const MailboxId& mailbox, const ReadReply& page);
   void read(const MailboxId& mailbox);
   void read_later(const MailboxId& mailbox, Duration delay);
   overlay::Task<Done> read_after(MailboxId mailbox, Duration delay);
@@ -158,6 +169,8 @@ class Session final : public FeedSubscriber {
   std::uint64_t sync_request_ = 0;      // Waits for kSyncDone.
   std::size_t tails_to_sync_ = 0;
   std::map<MailboxId, Tail> tails_;
+  std::vector<MailboxId> to_check_;     // Ready for their heads to be asked for,
+  overlay::Timer check_timer_;          // all at once.
   bool refreshing_ = false;
   std::map<std::string, bool> expected_groups_;  // From changes: are we in it?
   std::shared_ptr<bool> alive_;         // For answers that outlive us.

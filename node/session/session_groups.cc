@@ -74,7 +74,7 @@ Task<Done> Session::list_members(protocol::GroupRequest request) {
 Task<Done> Session::change_group(Type type, protocol::GroupRequest request) {
   const std::uint64_t number = request.request;
   if (type == Type::kGroupCreate) {
-    auto creating = services_.groups.create(request.group, user_);
+    auto creating = services_.groups.create(request.group, user_, request.nonce);
     finish_request(number, co_await creating);
     co_return Done{};
   }

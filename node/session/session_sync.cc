@@ -10,6 +10,7 @@ namespace {
 constexpr int kRefreshTries = 5;
 constexpr Duration kRefreshEvery = 200ms;
 constexpr Duration kRetryReadAfter = 500ms;
+constexpr Duration kGatherFor = 20ms;  // Mailboxes that become ready meanwhile share the heads requests.
 constexpr Duration kRereadAfter = 50ms;  // The followed owner had less than it pushed before.
 }
 
@@ -85,11 +86,106 @@ void Session::on_feed_ready(const MailboxId& mailbox) {
     return;
   }
   if (it->second.state == TailState::kLive) return;
-  if (door_full()) {
-    it->second.state = TailState::kBehind;
+  if (!std::exchange(it->second.checked, true)) {
+    it->second.state = TailState::kReading;
+    to_check_.push_back(mailbox);
+    const bool all = to_check_.size() >= tails_to_sync_;
+    if (to_check_.size() == 1 || all) {
+      check_timer_ = services_.view.loop.after(all ? 0ms : kGatherFor, [this] { check_heads(); });
+    }
     return;
   }
-  read(mailbox);
+  go_on(mailbox);
+}
+
+// One request an owner node for all that became ready (hazards F27).
+void Session::check_heads() {
+  std::vector<HeadCheck::Item> items;
+  for (const auto& mailbox : std::exchange(to_check_, {})) {
+    const auto it = tails_.find(mailbox);
+    if (it == tails_.end() || closed_) continue;
+    if (const auto owner = services_.feeds.followed(mailbox)) {
+      it->second.again = false;
+      items.push_back({mailbox, it->second.vector.digest(), *owner});
+    } else {
+      it->second.state = TailState::kWaiting;  // Ready anew, later.
+      it->second.checked = false;
+    }
+  }
+  if (items.empty()) return;
+  HeadCheck::ask(services_.view, items,
+                 [this, alive = alive_](const MailboxId& mailbox, HeadCheck::Found found) {
+                   if (*alive && !closed_) checked(mailbox, std::move(found));
+                 });
+}
+
+void Session::checked(const MailboxId& mailbox, HeadCheck::Found found) {
+  const auto it = tails_.find(mailbox);
+  if (it == tails_.end()) return;
+  Tail& tail = it->second;
+  tail.state = TailState::kWaiting;
+  tail.current = !found.followed_has_more;
+  tail.others = std::move(found.others);
+  tail.spare = std::move(found.spare);
+  go_on(mailbox);
+}
+
+// Reads what other owners have, then what the followed one has, then joins the stream.
+void Session::go_on(const MailboxId& mailbox) {
+  Tail& tail = tails_.at(mailbox);
+  if (door_full()) {
+    tail.state = TailState::kBehind;
+    return;
+  }
+  if (!tail.others.empty()) return read_other(mailbox);
+  const bool current = std::exchange(tail.current, false) && !tail.again;
+  if (!current || !services_.feeds.join(mailbox, *this, tail.vector)) return read(mailbox);
+  tail.state = TailState::kLive;
+  announce_synced(tail);
+}
+
+void Session::read_other(const MailboxId& mailbox) {
+  Tail& tail = tails_.at(mailbox);
+  tail.state = TailState::kReading;
+  services_.feeds.read_at(tail.others.back(), mailbox, tail.vector,
+                          [this, alive = alive_, mailbox](Result<ReadReply> reply) {
+                            if (*alive && !closed_) have_read_other(mailbox, std::move(reply));
+                          });
+}
+
+void Session::have_read_other(const MailboxId& mailbox, Result<ReadReply> reply) {
+  const auto it = tails_.find(mailbox);
+  if (it == tails_.end()) return;
+  Tail& tail = it->second;
+  tail.state = TailState::kWaiting;
+  if (!reply) {
+    tail.others.pop_back();
+    if (!tail.spare.empty()) {
+      tail.others.push_back(tail.spare.back());
+      tail.spare.pop_back();
+    }
+  } else if (!take(mailbox, *reply)) {
+    return;
+  } else if (!reply->more) {
+    tail.others.pop_back();
+  }
+  go_on(mailbox);
+}
+
+// False when the session ended over it.
+bool Session::take(const MailboxId& mailbox, const ReadReply& page) {
+  for (const auto& item : page.changes) {
+    const auto change = storage::decode(item.change.data, item.dot);
+    const auto it = tails_.find(mailbox);
+    if (it == tails_.end()) return false;
+    if (!change) continue;
+    const std::string address = it->second.address;
+    const Delivery delivery(address, item.dot, *change);
+    deliver(it->second, delivery);
+    if (closed_) return false;
+  }
+  tails_.at(mailbox).vector.merge(page.cursor);
+  return true;
 }
 
 void Session::on_feed_lost(const MailboxId& mailbox) {
@@ -118,16 +214,8 @@ void Session::have_read(const MailboxId& mailbox, Result<ReadReply> reply) {
     if (std::exchange(it->second.again, false)) return read(mailbox);
     return read_later(mailbox, kRetryReadAfter);
   }
-  for (const auto& item : reply->changes) {
-    const auto change = storage::decode(item.change.data, item.dot);
-    if (!change) continue;
-    const std::string address = it->second.address;
-    const Delivery delivery(address, item.dot, *change);
-    deliver(it->second, delivery);
-    if (closed_) return;
-  }
+  if (!take(mailbox, *reply)) return;
   Tail& tail = it->second;
-  tail.vector.merge(reply->cursor);
   if (door_full()) {
     tail.state = TailState::kBehind;
     return;
@@ -264,7 +352,7 @@ void Session::on_drained() {
   }
   for (const auto& mailbox : behind) {
     auto it = tails_.find(mailbox);
-    if (it != tails_.end() && it->second.state == TailState::kBehind && !door_full()) read(mailbox);
+    if (it != tails_.end() && it->second.state == TailState::kBehind && !door_full()) go_on(mailbox);
   }
 }
 

@@ -63,7 +63,7 @@ void for_each_message(With with) {
        WriteRegisterRequest{kRing, kMailbox, 3, kEntry, "role/@bob", {"value"}, kAppendForce, true,
                             {kEntry.time - 1, WriterId{9}}});
   with("read_registers_request", ReadRegistersRequest{kMailbox, "role/", "role/@bob", 50});
-  with("read_registers_reply", ReadRegistersReply{{{"role/@bob", {"value"}, kEntry}}});
+  with("read_registers_reply", ReadRegistersReply{{{"role/@bob", {"value"}, kEntry, 2}}});
   with("follow_request", FollowRequest{kRing, kPartition, 7, {{kMailbox, true, vector()}}});
   with("follow_reply", FollowReply{vector(), {kMailbox, kOther}});
   with("unfollow", Unfollow{kPartition, 7, {kMailbox}});
@@ -80,6 +80,16 @@ void for_each_message(With with) {
   with("join_reply", JoinReply{{"ring"}, {"10.0.0.1:7401", "10.0.0.2:7401"}});
   with("ring_answer", RingAnswer{{"ring"}});
   with("ring_progress", RingProgress{kRing});
+  with("ring_get_request", RingGetRequest{kRing});
+  with("seal_request", SealRequest{kRing, {{kPartition, {299}}}});
+  with("seal_reply", SealReply{kRing, {{kPartition, {200}, {298}, true}}});
+  with("hand_over_request", HandOverRequest{kRing, kPartition, {299}, {"name/"}});
+  with("hand_over_reply", HandOverReply{{{{"name/@bob"}, {"state"}}}, true});
+  with("heads_request", HeadsRequest{kRing, {{kMailbox, 0xFEDCBA9876543210}}});
+  with("heads_reply", HeadsReply{{kMailbox}, {{kOther, 6}}, true});
+  with("find_copy_request", FindCopyRequest{kPartition, kMailbox, kEntry, {kDevice, 99, 3}, {{kWriter, 17}}});
+  with("find_copy_reply", FindCopyReply{true, {kDevice, 99, 3}, kEntry, "@alice", "@bob", true, false,
+                                        {{{kWriter, 17}, 2}}, {id<NodeId>(80)}});
 }
 
 TEST(NodeMessages, FrozenBytesStayTheSame) {

@@ -59,24 +59,12 @@ TEST(PaxosAcceptor, AnswersEverythingWithADecisionItLearned) {
   EXPECT_EQ(query(state), blob("x"));
 }
 
-TEST(PaxosAcceptor, GrantsNothingAfterItWasSealed) {
-  AcceptorState state;
-  accept(state, ballot(2, 1), blob("x"));
-  seal(state);
-  const AcceptorState before = state;
-  EXPECT_EQ(prepare(state, ballot(3, 1)).verdict, Verdict::kSealed);
-  EXPECT_EQ(accept(state, ballot(3, 1), blob("y")).verdict, Verdict::kSealed);
-  EXPECT_EQ(state, before);
-}
-
 TEST(PaxosAcceptor, HeirsKeepTheHighestAcceptedValueAndEveryPromise) {
   AcceptorState a, b, c;
   accept(a, ballot(2, 1), blob("old"));
   accept(b, ballot(3, 2), blob("new"));
   prepare(c, ballot(7, 1));
-  for (auto* state : {&a, &b, &c}) seal(*state);
   auto heir = inherit({a, b, c});
-  EXPECT_FALSE(heir.sealed);
   EXPECT_EQ(heir.promised, ballot(7, 1));
   EXPECT_EQ(heir.accepted, ballot(3, 2));
   EXPECT_EQ(heir.value, blob("new"));
@@ -92,7 +80,6 @@ TEST(PaxosAcceptor, StateSurvivesItsBytes) {
   AcceptorState state;
   EXPECT_EQ(*unpack<AcceptorState>(pack(state)), state);
   accept(state, ballot(2, 1), blob("x"));
-  seal(state);
   EXPECT_EQ(*unpack<AcceptorState>(pack(state)), state);
 }
 

@@ -165,7 +165,8 @@ TEST_F(BadPeer, WhoIsNoMemberReachesNothingButJoin) {
   for (const auto method :
        {Method::kPaxos, Method::kRingGet, Method::kRingProgress, Method::kCompare,
         Method::kFetch, Method::kHold, Method::kFindKey, Method::kAppend, Method::kWriteRegister,
-        Method::kReadRegisters, Method::kFollow, Method::kRead, Method::kHistory, Method::kLane}) {
+        Method::kReadRegisters, Method::kFollow, Method::kRead, Method::kHistory, Method::kLane, Method::kSeal,
+        Method::kHandOver, Method::kHeads, Method::kFindCopy}) {
     for (const Bytes& body : {Bytes(), Bytes("\xc1"), pack(Bytes("x"))}) {
       EXPECT_TRUE(refused(peer->call(number(method), body), Errc::kStaleRing)) << number(method);
     }

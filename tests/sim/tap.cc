@@ -93,6 +93,7 @@ class TapRpc final : public overlay::Rpc {
     const auto fate = tap_.on_answer ? tap_.on_answer(message(*ask), answer) : Fate::kPass;
     if (fate == Fate::kPass) return finish(*ask, std::move(answer));
     if (fate == Fate::kLose) return lose(ask);
+    if (fate == Fate::kDamage) return finish(*ask, Error{Errc::kCorrupt, "damaged, as it were"});
     hold(ask, [ask, answer = std::make_shared<Result<Bytes>>(std::move(answer))] {
       finish(*ask, std::move(*answer));
     });

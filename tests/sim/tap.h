@@ -22,7 +22,8 @@
 
 namespace starling::sim {
 
-enum class Fate { kPass, kHold, kLose };
+// kDamage, of an answer: as if what was asked for could not be read there.
+enum class Fate { kPass, kHold, kLose, kDamage };
 
 struct TapMessage {
   enum class Kind { kNotice, kRequest };

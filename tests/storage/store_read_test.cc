@@ -76,6 +76,41 @@ TEST_F(StoreRead, PagesReturnEveryChangeOfTheMailboxOnce) {
   }
 }
 
+// What a reader of the whole mailbox has as its cursor, and nothing of other mailboxes.
+TEST_F(StoreRead, TheVectorOfAMailboxIsTheCursorAtItsEnd) {
+  EXPECT_TRUE(store().mailbox_vector(kAlice)->empty());
+  for (std::uint64_t n = 1; n <= 30; ++n) {
+    for (const std::uint64_t writer : {std::uint64_t{1}, std::uint64_t{2}, ~std::uint64_t{0}}) {
+      apply({WriterId{writer}, n}, entry((n + writer) % 3 == 0 ? kBob : kAlice, n, 10 * n, "x", WriterId{writer}));
+    }
+  }
+  box.sync();
+  for (const auto& mailbox : {kAlice, kBob, kCarol}) {
+    const auto page = store().read_mailbox(mailbox, {}, 1000, 1 << 20);
+    ASSERT_TRUE(page.ok());
+    const auto vector = store().mailbox_vector(mailbox);
+    ASSERT_TRUE(vector.ok());
+    EXPECT_EQ(*vector, page->cursor);
+    EXPECT_EQ(vector->digest(), page->cursor.digest());
+  }
+}
+
+TEST_F(StoreRead, AnEntryIsFoundByItsPositionInAnyConversation) {
+  auto first = entry(kAlice, 1, 10);
+  auto second = entry(kAlice, 2, 20);
+  second.entry.conversation = kCarol;
+  apply({WriterId{1}, 1}, first);
+  apply({WriterId{1}, 2}, second);
+  box.sync();
+  for (const auto& change : {first, second}) {
+    const auto found = store().find_entry(kAlice, change.entry.id);
+    ASSERT_TRUE(found.ok() && found->has_value());
+    EXPECT_EQ(decode(*(*found)->bytes, (*found)->dot)->entry.key, change.entry.key);
+  }
+  EXPECT_FALSE(store().find_entry(kAlice, {15, WriterId{77}})->has_value());
+  EXPECT_FALSE(store().find_entry(kBob, first.entry.id)->has_value());
+}
+
 TEST_F(StoreRead, AcrossWritersAPageFollowsThePositions) {
   apply({WriterId{1}, 1}, entry(kAlice, 1, 10));
   apply({WriterId{1}, 2}, entry(kAlice, 2, 40));

@@ -350,9 +350,12 @@ TEST_F(StoreWrite, SmallStateIsReadBackAtOnceAndDurableWithTheBatch) {
   box.sync();
   store().put(Store::Family::kPaxos, "ring/1", "again");
   store().put(Store::Family::kPaxos, "ring/0", "first");
-  const auto pairs = store().scan(Store::Family::kPaxos, "ring/", 2);
+  const auto pairs = store().scan(Store::Family::kPaxos, "ring/", "", 2);
   EXPECT_EQ(pairs, (StoreBox::Rows{{"ring/0", "first"}, {"ring/1", "again"}}));
-  EXPECT_EQ(store().scan(Store::Family::kNode, "", 10).size(), 1u);  // Not the store's own keys.
+  const auto rest = store().scan(Store::Family::kPaxos, "ring/", "ring/0", 9);  // Written and in flight.
+  EXPECT_EQ(rest, (StoreBox::Rows{{"ring/1", "again"}, {"ring/2", "accepted"}}));
+  EXPECT_TRUE(store().scan(Store::Family::kPaxos, "ring/", "ring/2", 9).empty());
+  EXPECT_EQ(store().scan(Store::Family::kNode, "", "", 10).size(), 1u);  // Not the store's own keys.
 }
 
 TEST_F(StoreWrite, RemembersTheHighestTimeEverAccepted) {

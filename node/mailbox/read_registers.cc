@@ -1,0 +1,136 @@
+#include "node/mailbox/read_registers.h"
+
+#include <algorithm>
+#include <map>
+
+#include "storage/change.h"
+
+namespace starling::node {
+
+using overlay::Completer;
+using overlay::Method;
+
+namespace {
+
+storage::RegisterView view_of(const RegisterItem& item) {
+  return {static_cast<storage::MergeKind>(item.merge), item.stamp, item.key, item.value.data};
+}
+
+class Reading : public std::enable_shared_from_this<Reading> {
+ public:
+  Reading(ClusterView& view, ReadRegistersRequest request)
+      : view_(view), limit_(request.limit), body_(pack(request)), until_(view.loop.now() + kReadDeadline) {
+    const PartitionId partition = view.store.partition_of(request.mailbox);
+    owners_ = view.candidates(partition);
+    // Unreachable owners only when there is nobody else: liveness is an opinion.
+    const auto reachable = static_cast<std::size_t>(std::count_if(
+        owners_.begin(), owners_.end(), [&](const NodeId& node) { return view.alive(node); }));
+    if (reachable > 0) owners_.resize(reachable);
+    needed_ = view.ring().copies() - view.ring().w() + 1;
+  }
+
+  overlay::Future<Result<ReadRegistersReply>> begin() {
+    auto [done, future] = Completer<Result<ReadRegistersReply>>::make(view_.loop);
+    done_ = std::move(done);
+    ask();
+    return std::move(future);
+  }
+
+ private:
+  void ask() {
+    while (answers_.size() + in_flight_ < needed_ + hedged_ && next_ < owners_.size()) {
+      ++in_flight_;
+      view_.rpc.call(owners_[next_++], Method::kReadRegisters, body_, until_ - view_.loop.now(),
+                     [self = shared_from_this()](Result<Bytes> body) { self->answered(std::move(body)); });
+    }
+    if (in_flight_ == 0) finish();
+  }
+
+  void answered(Result<Bytes> body) {
+    --in_flight_;
+    if (!done_.valid()) return;
+    auto reply = body ? unpack<ReadRegistersReply>(*body) : Result<ReadRegistersReply>(body.error());
+    if (!reply) {
+      last_ = reply.error();
+      if (view_.loop.now() >= until_) next_ = owners_.size();
+      return ask();
+    }
+    answers_.push_back(std::move(*reply));
+    if (answers_.size() >= needed_) return finish();
+    if (answers_.size() == 1) wait(kHedgeAfter, [this] { hedge(); });
+    ask();
+  }
+
+  void hedge() {
+    ++hedged_;
+    wait(kSecondAnswerWait - kHedgeAfter, [this] { finish(); });
+    ask();
+  }
+
+  void wait(Duration delay, std::function<void()> then) {
+    patience_ = view_.loop.after(delay, [weak = weak_from_this(), then = std::move(then)] {
+      if (const auto self = weak.lock()) then();
+    });
+  }
+
+  void finish() {
+    if (!done_.valid()) return;
+    patience_.cancel();
+    auto done = std::exchange(done_, {});
+    if (answers_.empty()) return done.set(last_);
+    done.set(merge_registers(answers_, limit_));
+  }
+
+  ClusterView& view_;
+  const std::uint32_t limit_;
+  const Bytes body_;
+  const Instant until_;
+  std::vector<NodeId> owners_;
+  std::size_t needed_ = 1;
+  std::size_t hedged_ = 0;
+  std::size_t next_ = 0;
+  std::size_t in_flight_ = 0;
+  std::vector<ReadRegistersReply> answers_;
+  Error last_{Errc::kUnavailable, "no owner of the mailbox can be reached; see `starling status`"};
+  Completer<Result<ReadRegistersReply>> done_;
+  overlay::Timer patience_;
+};
+
+}  // namespace
+
+ReadRegistersReply merge_registers(const std::vector<ReadRegistersReply>& answers, std::uint32_t limit) {
+  std::map<View, const RegisterItem*> best;
+  std::optional<View> end;  // A full page says nothing of what comes behind it.
+  for (const auto& answer : answers) {
+    if (!answer.items.empty() && answer.items.size() >= limit) {
+      const View last = answer.items.back().key;
+      end = end ? std::min(*end, last) : last;
+    }
+    for (const auto& item : answer.items) {
+      const auto [at, fresh] = best.emplace(item.key, &item);
+      const auto& present = *at->second;
+      if (!fresh && item.merge == present.merge && storage::wins(view_of(item), view_of(present))) {
+        at->second = &item;
+      }
+    }
+  }
+  ReadRegistersReply out;
+  for (const auto& [key, item] : best) {
+    if (out.items.size() >= limit || (end && key > *end)) break;
+    out.items.push_back(*item);
+  }
+  return out;
+}
+
+overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, const MailboxId& mailbox,
+                                                           View prefix, View after, std::uint32_t limit) {
+  if (!view.in_ring()) {
+    auto [done, future] = Completer<Result<ReadRegistersReply>>::make(view.loop);
+    done.set(Error{Errc::kUnavailable, "this node is still joining the cluster"});
+    return std::move(future);
+  }
+  return std::make_shared<Reading>(view, ReadRegistersRequest{mailbox, Bytes(prefix), Bytes(after), limit})
+      ->begin();
+}
+
+}  // namespace starling::node

@@ -1,0 +1,27 @@
+// read_registers: the registers of a mailbox, merged from as many owners as it takes.
+//
+// A write is acknowledged by W owners, so of any N-W+1 one has it, unless it is a stand-in's still. Their
+// answers are merged by kind; what one has and another lacks is found. An owner that cannot answer is
+// replaced by the next, one that is slow gets help from the next (hedged requests: Dean and Barroso, The
+// Tail at Scale, CACM 2013), and when only one answers, that will do. Thread: one loop.
+#pragma once
+
+#include "node/replication/messages.h"
+#include "node/replication/view.h"
+#include "overlay/task.h"
+
+namespace starling::node {
+
+// Once one owner has answered: one more is asked,
+inline constexpr Duration kHedgeAfter = 50ms;
+// and what there is has to do.
+inline constexpr Duration kSecondAnswerWait = 250ms;
+
+// kUnavailable, kTimeout: no owner answers.
+overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, const MailboxId& mailbox,
+                                                           View prefix, View after, std::uint32_t limit);
+
+// What `limit` registers after `after` are, by these answers to one question. Pure.
+ReadRegistersReply merge_registers(const std::vector<ReadRegistersReply>& answers, std::uint32_t limit);
+
+}  // namespace starling::node

@@ -1,0 +1,23 @@
+// Heads: an owner's side of a login. Which of a session's mailboxes have something that its cursors lack?
+//
+// A cursor read from a mailbox to its end is the vector of its last changes, so digests tell. When they
+// differ for another reason (a writer's last change was superseded since), the read finds nothing.
+// Thread: one loop.
+#pragma once
+
+#include "node/replication/messages.h"
+#include "node/replication/view.h"
+
+namespace starling::node {
+
+class Heads {
+ public:
+  explicit Heads(ClusterView& view);
+
+ private:
+  [[nodiscard]] Result<Bytes> answer(const HeadsRequest& request) const;
+
+  ClusterView& view_;
+};
+
+}  // namespace starling::node

@@ -1,0 +1,103 @@
+// Tenures: since which ring version this node votes on the names of a partition, and how claims move from
+// one set of owners to the next.
+//
+// A term of a partition is a run of ring versions with the same owners, named by its first. Only its owners
+// vote in it, and only those that hold all that earlier terms may have chosen. To get there an owner seals:
+// it asks the owners of the term before to vote no more, and to hand over their acceptor states.
+//   - Who knows a ring version votes under no older one, so to learn of it is to be sealed; the answer to
+//     kSeal says so once that is durable, and until when the node could vote.
+//   - A majority of the term before sealed: what was chosen then is held by one of them that could vote
+//     then; the states of all those are merged. If none of the majority could vote, nothing was chosen in
+//     that term, nor will be: the term before it is asked, and so on, down to version 1.
+//   - An owner that votes in the present term already has everything: its states alone will do.
+// The merged states are stored before the row that says "may vote", and both before the first vote.
+// Invariants: (1) votes of a term are given by owners of that term under a ring version of that term;
+//             (2) whatever was chosen in an earlier term is held by each that votes; (3) a promise or an
+//             accepted ballot of a majority is under the promise of each that votes later, so ballots go
+//             on rising over a change of owners.
+// Bounded and throttled: batches of partitions, pages of states, a rest after each page; what is done is
+// durable by partition. Thread: one loop.
+// Sources: Lamport, Malkhi, Zhou, Reconfiguring a State Machine (2010); Vertical Paxos (2009).
+// docs/decisions/0011-names-move-by-sealing.md
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "node/replication/view.h"
+#include "node/ring/messages.h"
+#include "overlay/paxos.h"
+#include "overlay/ring_version.h"
+#include "overlay/task.h"
+
+namespace starling::node {
+
+inline constexpr std::size_t kSealPartitionsMax = 256;        // In one request.
+inline constexpr std::size_t kHandOverBytesMax = 256 << 10;   // A page.
+inline constexpr std::size_t kHandOverNamesMax = 512;
+inline constexpr Duration kHandOverRest = 5ms;                // After a page: under 50 MB a second.
+
+// Where the acceptor states of a partition's names are: their keys begin with this and a mailbox id.
+inline constexpr View kNameInstances = "name/";
+
+class Tenures {
+ public:
+  // A decided version: from disk, or from other members. kUnavailable: nobody who has it answers.
+  using Recall = std::function<overlay::Task<Result<overlay::RingVersion>>(RingNumber)>;
+
+  Tenures(ClusterView& view, Recall recall);
+
+  // May this node vote on names of the partition under the ring version it is at? kNotOwner; kCatchingUp:
+  // claims are still being handed over.
+  [[nodiscard]] Status may_vote(PartitionId partition) const;
+  [[nodiscard]] std::size_t pending() const { return pending_.size(); }
+
+ private:
+  // Of a partition that this node owns, or owned. Kept for ever: 24 bytes and a key.
+  struct Row {
+    RingNumber term;   // The present one; zero when we are no owner.
+    RingNumber from;   // The last term that we could vote in,
+    RingNumber until;  // up to this version; zero: still.
+    MSGPACK_DEFINE_ARRAY(term, from, until)
+  };
+  using Answers = std::map<NodeId, SealReply::Item>;
+  struct Source {
+    NodeId node;
+    bool empty = false;
+  };
+
+  void serve();
+  void load();
+  void wake();
+  overlay::Task<Done> run();
+  overlay::Task<Status> follow_ring();
+  void step(const overlay::Ring* before, const overlay::Ring& after);
+  void put(PartitionId partition, const Row& row);
+  overlay::Task<Status> take_over_some();
+  overlay::Task<std::map<NodeId, SealReply>> seal(
+      std::map<NodeId, std::vector<SealRequest::Item>> asked);
+  overlay::Task<Result<std::vector<Source>>> find_sources(PartitionId partition, RingNumber term,
+                                                          Answers answers);
+  overlay::Task<Status> take_over(PartitionId partition, RingNumber term, std::vector<Source> from);
+  Status merge(PartitionId partition, const HandOverReply& page);
+  overlay::Task<Result<RingPtr>> ring_at(RingNumber number);
+  [[nodiscard]] bool has_names(PartitionId partition) const;
+  [[nodiscard]] Result<HandOverReply> page(PartitionId partition, View after) const;
+  [[nodiscard]] bool still(PartitionId partition, RingNumber term) const;
+
+  ClusterView& view_;
+  const Recall recall_;
+  RingPtr at_;                               // The version that the rows are as of.
+  std::map<PartitionId, Row> rows_;
+  std::map<PartitionId, RingNumber> pending_;  // Present terms that we cannot vote in yet.
+  PartitionId last_tried_;
+  std::map<RingNumber, RingPtr> rings_;      // Lately needed; a few.
+  bool running_ = false;
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  overlay::Scope scope_;                     // Last.
+};
+
+}  // namespace starling::node
