@@ -1,6 +1,8 @@
 // What a node keeps an eye on: the other members, the ring, its disk and its clock.
 #include "node/node_impl.h"
 
+#include <algorithm>
+
 namespace starling::node {
 
 using overlay::Endpoint;
@@ -10,6 +12,7 @@ using storage::Store;
 namespace {
 
 constexpr Duration kTickEvery = 500ms;
+constexpr std::size_t kPeersKeptMax = 1024;       // Addresses of old acquaintance beside the members'.
 constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
 constexpr std::int64_t kExpiryOffsetMaxMs = 60'000;
 
@@ -134,8 +137,17 @@ void NodeImpl::on_damage(const storage::Damage& damage) {
   });
 }
 
+// Also those that this run has not heard: after several losses of power one could otherwise remember
+// only whom it met last, and a cluster could come back as islands that do not know of each other.
 void NodeImpl::remember_peers() {
-  store_->put(Store::Family::kNode, kPeersKey, pack(member_endpoints()));
+  auto endpoints = member_endpoints();
+  for (const auto& peer : known_peers()) {
+    if (endpoints.size() >= kPeersKeptMax) break;
+    if (std::find(endpoints.begin(), endpoints.end(), peer.text()) == endpoints.end()) {
+      endpoints.push_back(peer.text());
+    }
+  }
+  store_->put(Store::Family::kNode, kPeersKey, pack(endpoints));
 }
 
 std::vector<std::string> NodeImpl::member_endpoints() const {
