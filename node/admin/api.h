@@ -20,6 +20,8 @@
 // where           {address}                                  {address, kind, exists, mailbox, slot, partition,
 //                                                             owners:[{id, short, state, catching_up, coordinator}]}
 // invite          {expires_s?: 3600}                         {token, expires_ms, seeds}
+// queues          {}                                         {queues:[{name, help, size, limit, transient}]}: what waits
+//                                                              here; `transient` ones are empty at rest
 // user.add        {users:[{name, password?}]}                {results:[{name, created, error?}]}
 // user.list       {after?, limit?: 1000}                     {users:[{name, disabled, created_ms, groups}], more}
 // user.passwd     {name, password}                           {}

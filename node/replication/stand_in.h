@@ -34,6 +34,7 @@ class StandIn {
                                              std::uint64_t from) const;
   [[nodiscard]] std::size_t segments() const { return held_.size(); }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  [[nodiscard]] std::size_t handing() const { return handing_.size(); }  // Owners being told.
 
  private:
   using Run = std::pair<PartitionId, WriterId>;
