@@ -396,7 +396,8 @@ std::vector<SimCluster::Unrest> SimCluster::unrest() {
     }
     const auto& rates = status->at("rates");
     for (const char* duty : {"obligations", "hints_bytes"}) {
-      if (rates.at(duty) != 0) out.push_back({9, name + " has " + rates.at(duty).dump() + " " + duty});
+      if (rates.at(duty) == 0) continue;
+      out.push_back({9, name + " has " + rates.at(duty).dump() + " " + duty});
     }
     all.push_back(vectors(i));
   }

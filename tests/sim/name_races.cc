@@ -2,7 +2,15 @@
 
 #include <algorithm>
 
+#include "tests/sim/workload.h"
+
 namespace starling::sim {
+namespace {
+
+constexpr std::size_t kTriedMax = 3;  // Names of a run.
+constexpr Duration kLoginLimit = 20s;
+
+}  // namespace
 
 void NameRaces::start(Duration pause) {
   running_ = true;
@@ -47,6 +55,42 @@ void NameRaces::claim(const std::shared_ptr<NameRace>& race, std::size_t which) 
                    race->claims[which].told = NameRace::Told::kTaken;
                  }
                });
+}
+
+bool NameRaces::logs_in(const NameRace& race, const NameRace::Claim& claim) {
+  History history;
+  std::vector<overlay::Endpoint> doors;
+  for (std::size_t i = 0; i < cluster_.size(); ++i) doors.push_back(cluster_.client_address(i));
+  SimDevice device(world_, cluster_.network(), history,
+                   SimDevice::Identity{race.name, claim.password.substr(0, 5), claim.password,
+                                       "10.3.0.1"},
+                   std::move(doors));
+  device.start(claim.node);
+  world_.run_until(
+      [&] { return device.ready() || device.client().phase() == node::ClientPhase::kFailed; },
+      kLoginLimit);
+  return device.ready();
+}
+
+Violations NameRaces::try_passwords() {
+  Violations out;
+  std::size_t tried = 0;
+  for (auto it = races_.rbegin(); it != races_.rend() && tried < kTriedMax; ++it) {
+    const auto& race = **it;
+    const bool owned = std::any_of(race.claims.begin(), race.claims.end(), [](const auto& claim) {
+      return claim.told == NameRace::Told::kYes;
+    });
+    if (!owned) continue;
+    ++tried;
+    for (const auto& claim : race.claims) {
+      const bool yes = claim.told == NameRace::Told::kYes;
+      if (logs_in(race, claim) == yes) continue;
+      out.push_back({10, "the " + claim.password + (yes ? " was told yes and cannot" : " can") +
+                             " log in",
+                     race.name});
+    }
+  }
+  return out;
 }
 
 Violations check_names(const std::vector<std::shared_ptr<NameRace>>& races) {

@@ -102,7 +102,10 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   const auto settled = [&] { return p.cluster.all_serving() && p.workload.settled(); };
   const bool ended = p.world.run_until(settled, options.settle_limit);
   const auto unrest = wait_for_quiet(options.quiet, p);
-  if (ended && unrest.empty()) p.watch.expect_rest();
+  if (ended && unrest.empty()) {
+    p.watch.expect_rest();
+    report.violations = p.races.try_passwords();
+  }
   p.world.run_for(kTail);
   // Whatever is wrong by now is more telling than that it took too long.
   TRY_ASSIGN(const ClusterExport stores, p.cluster.stop_and_export());

@@ -112,6 +112,24 @@ TEST_F(Scenarios, EverythingAtOnceOnFiveNodes) {
   });
 }
 
+TEST_F(Scenarios, PowerLossOfAllAndFullDisksLoseNothing) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.cluster.nodes = 5;
+    options.faults.both = options.faults.hard = true;
+    return options;
+  });
+}
+
+TEST_F(Scenarios, NodesJoinWhileThingsBreak) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.joins = 2;
+    options.faults.hard = true;
+    return options;
+  });
+}
+
 TEST_F(Scenarios, RareFaultsToo) {
   for_seeds([](std::uint64_t seed) {
     auto options = base(seed);
