@@ -11,6 +11,8 @@ using node::Node;
 
 namespace {
 
+constexpr std::int64_t kInviteSeconds = 86'400;  // Longer than any clock jumps.
+
 std::string text_of(const std::map<WriterId, std::uint64_t>& vector) {
   std::string out;
   for (const auto& [writer, n] : vector) {
@@ -72,7 +74,7 @@ Status SimCluster::form() {
 }
 
 Result<std::size_t> SimCluster::begin_join(std::size_t inviter) {
-  TRY_ASSIGN(const Json invite, admin(inviter, "invite", Json::object()));
+  TRY_ASSIGN(const Json invite, admin(inviter, "invite", {{"expires_s", kInviteSeconds}}));
   add_host();
   const std::size_t i = hosts_.size() - 1;
   hosts_[i]->config.join_token = invite.at("token").get<std::string>();

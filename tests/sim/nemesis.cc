@@ -9,7 +9,10 @@ void Nemesis::start() {
 
 void Nemesis::stop() {
   running_ = false;
-  for (std::size_t i = 0; i < cluster_.size(); ++i) cluster_.disk(i).on_commit(nullptr);
+  for (std::size_t i = 0; i < cluster_.size(); ++i) {
+    cluster_.disk(i).on_commit(nullptr);
+    jump_back(i);
+  }
 }
 
 Duration Nemesis::draw(Duration low, Duration high) {
@@ -43,7 +46,7 @@ std::vector<Nemesis::Fault> Nemesis::choices() const {
   }
   if (options_.hard) {
     out.insert(out.end(), {Fault::kPair, Fault::kBlackout, Fault::kFull, Fault::kFailedSync,
-                           Fault::kHalves});
+                           Fault::kHalves, Fault::kPort, Fault::kJump});
   }
   return out;
 }
@@ -118,11 +121,35 @@ void Nemesis::strike(Fault fault, std::size_t i, Duration length) {
       world_.note("nemesis", "the next sync of " + ip + " fails");
       return cluster_.disk(i).fail_next_sync();
     case Fault::kHalves: return halves(length);
+    case Fault::kPort: {  // Data dies and gossip lives, or the other way round.
+      const bool data = random_.below(2) == 0;
+      ++done_[data ? "only gossip" : "no gossip"];
+      const auto kind = data ? SimNetwork::Kind::kStreams : SimNetwork::Kind::kDatagrams;
+      world_.note("nemesis", std::string(data ? "streams" : "datagrams") + " of " + ip + " die");
+      cluster_.network().silence(ip, kind, true);
+      return later(length, [this, i, kind] {
+        cluster_.network().silence(cluster_.ip(i), kind, false);
+      });
+    }
+    case Fault::kJump: {
+      ++done_["clock jump"];
+      constexpr std::uint64_t kHourMs = 3'600'000;
+      const auto by = static_cast<std::int64_t>(random_.below(2 * kHourMs + 1)) -
+                      static_cast<std::int64_t>(kHourMs);
+      jumps_[i] += by;
+      cluster_.clock_step(i, std::chrono::milliseconds(by));
+      return later(length, [this, i] { jump_back(i); });
+    }
   }
 }
 
 std::size_t Nemesis::other_than(std::size_t i) {
   return (i + 1 + random_.below(cluster_.size() - 1)) % cluster_.size();
+}
+
+void Nemesis::jump_back(std::size_t i) {
+  const auto by = std::exchange(jumps_[i], 0);
+  if (by != 0) cluster_.clock_step(i, std::chrono::milliseconds(-by));
 }
 
 // One link, again and again.

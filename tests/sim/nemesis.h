@@ -21,7 +21,8 @@ struct FaultOptions {
   bool slow_disks = true;
   bool clocks = true;        // Steps of up to 2 s.
   bool more = false;         // Hung disks, drifting clocks, broken links, lag, bridges.
-  bool hard = false;         // Two or all nodes at once, full disks, failed syncs, halves.
+  bool hard = false;         // Two or all nodes at once, full disks, failed syncs, halves, one port
+                             // only, clocks that jump by up to an hour.
   Duration gap_min = 1s;     // Between two faults.
   Duration gap_max = 6s;
   Duration length_min = 500ms;
@@ -37,7 +38,7 @@ class Nemesis {
   Nemesis& operator=(const Nemesis&) = delete;
 
   void start();
-  // Nothing is broken any more; what is broken stays so.
+  // Nothing is broken any more; what is broken stays so, but for clocks that jumped.
   void stop();
   // What was done, by kind.
   [[nodiscard]] const std::map<std::string, std::size_t>& done() const { return done_; }
@@ -46,7 +47,7 @@ class Nemesis {
   enum class Fault {
     kCrash, kPartition, kPause, kSlowDisk, kClock,  // Usual.
     kHang, kDrift, kBreak, kLag, kBridge,           // `more`
-    kPair, kBlackout, kFull, kFailedSync, kHalves,  // `hard`
+    kPair, kBlackout, kFull, kFailedSync, kHalves, kPort, kJump,  // `hard`
   };
 
   Duration draw(Duration low, Duration high);
@@ -61,6 +62,7 @@ class Nemesis {
   void restart(std::size_t i);
   void partition(std::size_t i, Duration length);
   void halves(Duration length);
+  void jump_back(std::size_t i);
   void break_links(std::size_t i, Duration length);
 
   World& world_;
@@ -69,6 +71,7 @@ class Nemesis {
   SeededRandom random_;
   bool running_ = false;
   std::map<std::string, std::size_t> done_;
+  std::map<std::size_t, std::int64_t> jumps_;  // Of clocks, in ms: to be taken back.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
