@@ -32,6 +32,7 @@ void NodeImpl::on_member(const MemberEvent& event) {
     case MemberEvent::Kind::kAliveAgain:
       leaves_.log.info("a member is alive", {{"node", event.node}});
       remember_peers();
+      check_clock();  // Before we make ids with it: after a start nobody had told us the time.
       break;
     default: break;
   }

@@ -52,6 +52,10 @@ Task<Status> Names::create(CreationRecord record) {
     co_return Error{Errc::kExists, record.address + " exists already"};
   }
   if (!view_.in_ring()) co_return Error{Errc::kUnavailable, "this node is still joining"};
+  // A stamp of a wrong clock would push ours, and with it every id of this run, into the future.
+  if (!view_.clock_trusted()) {
+    co_return Error{Errc::kUnavailable, "this node's clock is off, so it decides no names"};
+  }
   record.nonce = view_.random.u64();
   record.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
   const auto owners = view_.ring().owners(view_.store.partition_of(mailbox));
