@@ -91,8 +91,17 @@ void NodeImpl::check_disk() {
   }
 }
 
+bool NodeImpl::has_fellows() const {
+  if (!view_->in_ring()) return false;
+  const auto& members = view_->ring().version().members;
+  return std::count_if(members.begin(), members.end(), [](const auto& m) { return !m.gone(); }) > 1;
+}
+
 void NodeImpl::check_clock() {
   const auto offset = membership_->median_clock_offset();
+  // Nobody to compare with: what was found last holds, or a wrong clock would be right once its node is
+  // cut off. A node without fellows has only its own.
+  if (!offset && view_->good_clock_ms != 0 && has_fellows()) return;
   // Values come from peers: compared, not subtracted.
   const bool off = offset && (*offset > kClockOffsetMaxMs || *offset < -kClockOffsetMaxMs);
   if (!off) view_->good_clock_ms = view_->wall_minus_steady_ms();
