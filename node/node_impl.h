@@ -87,6 +87,7 @@ class NodeImpl final : public Node {
   [[nodiscard]] bool gained_partitions() const;
   void tick();
   void check_disk();
+  [[nodiscard]] bool has_fellows() const;  // In the ring, alive or not.
   void check_clock();
   void on_damage(const storage::Damage& damage);
   [[nodiscard]] std::optional<std::uint64_t> lowest_clock() const;

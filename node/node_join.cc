@@ -125,11 +125,15 @@ Task<Status> NodeImpl::ask_seed(Endpoint seed) {
   CO_TRY_ASSIGN(const JoinReply answer, co_await asking);
   CO_TRY_ASSIGN(const auto version, overlay::decode_ring_version(answer.ring.data));
   store_->put(Store::Family::kNode, kKeyringKey, keyring_.serialise());
-  CO_TRY(ring_->adopt(version));
   std::vector<Endpoint> seeds{seed};
+  std::vector<std::string> peers{seed.text()};
   for (const auto& text : answer.seeds) {
     if (auto endpoint = Endpoint::parse(text)) seeds.push_back(*endpoint);
+    peers.push_back(text);
   }
+  // With the ring: whoever comes back as a member has to know where the others are.
+  store_->put(Store::Family::kNode, kPeersKey, pack(peers));
+  CO_TRY(ring_->adopt(version));
   membership_->start(std::move(seeds));
   // The members' addresses come by gossip; until then nobody can be asked for data.
   overlay::Timer timer;

@@ -1,6 +1,8 @@
 // What a node keeps an eye on: the other members, the ring, its disk and its clock.
 #include "node/node_impl.h"
 
+#include <algorithm>
+
 namespace starling::node {
 
 using overlay::Endpoint;
@@ -10,6 +12,7 @@ using storage::Store;
 namespace {
 
 constexpr Duration kTickEvery = 500ms;
+constexpr std::size_t kPeersKeptMax = 1024;       // Addresses of old acquaintance beside the members'.
 constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
 constexpr std::int64_t kExpiryOffsetMaxMs = 60'000;
 
@@ -29,6 +32,7 @@ void NodeImpl::on_member(const MemberEvent& event) {
     case MemberEvent::Kind::kAliveAgain:
       leaves_.log.info("a member is alive", {{"node", event.node}});
       remember_peers();
+      check_clock();  // Before we make ids with it: after a start nobody had told us the time.
       break;
     default: break;
   }
@@ -87,8 +91,17 @@ void NodeImpl::check_disk() {
   }
 }
 
+bool NodeImpl::has_fellows() const {
+  if (!view_->in_ring()) return false;
+  const auto& members = view_->ring().version().members;
+  return std::count_if(members.begin(), members.end(), [](const auto& m) { return !m.gone(); }) > 1;
+}
+
 void NodeImpl::check_clock() {
   const auto offset = membership_->median_clock_offset();
+  // Nobody to compare with: what was found last holds, or a wrong clock would be right once its node is
+  // cut off. A node without fellows has only its own.
+  if (!offset && view_->good_clock_ms != 0 && has_fellows()) return;
   // Values come from peers: compared, not subtracted.
   const bool off = offset && (*offset > kClockOffsetMaxMs || *offset < -kClockOffsetMaxMs);
   if (!off) view_->good_clock_ms = view_->wall_minus_steady_ms();
@@ -134,8 +147,17 @@ void NodeImpl::on_damage(const storage::Damage& damage) {
   });
 }
 
+// Also those that this run has not heard: after several losses of power one could otherwise remember
+// only whom it met last, and a cluster could come back as islands that do not know of each other.
 void NodeImpl::remember_peers() {
-  store_->put(Store::Family::kNode, kPeersKey, pack(member_endpoints()));
+  auto endpoints = member_endpoints();
+  for (const auto& peer : known_peers()) {
+    if (endpoints.size() >= kPeersKeptMax) break;
+    if (std::find(endpoints.begin(), endpoints.end(), peer.text()) == endpoints.end()) {
+      endpoints.push_back(peer.text());
+    }
+  }
+  store_->put(Store::Family::kNode, kPeersKey, pack(endpoints));
 }
 
 std::vector<std::string> NodeImpl::member_endpoints() const {

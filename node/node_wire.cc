@@ -93,6 +93,8 @@ void NodeImpl::wire() {
     if (hello == nullptr) return publisher_->forget(peer);
     (void)hlc_.observe(hlc_at(static_cast<std::uint64_t>(hello->wall_ms)), leaves_.loop.wall_ms());
     view_->heard_of_ring(peer, hello->ring);
+    const auto* member = view_->in_ring() ? view_->ring().member(peer) : nullptr;
+    if (membership_ != nullptr && member != nullptr && !member->gone()) membership_->meet(peer);
   });
 }
 

@@ -115,6 +115,15 @@ bool Links::linked(const NodeId& peer) const {
   return it != peers_.end() && it->second->up != nullptr;
 }
 
+Links::Load Links::busiest() const {
+  Load load;
+  for (const auto& [id, peer] : peers_) {
+    load.calls = std::max(load.calls, peer->calls.size());
+    load.queued_bytes = std::max(load.queued_bytes, peer->queue.bytes());
+  }
+  return load;
+}
+
 Links::Peer& Links::peer_of(const NodeId& id) {
   auto& peer = peers_[id];
   if (!peer) peer = std::make_unique<Peer>(id);

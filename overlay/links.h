@@ -103,6 +103,12 @@ class Links final : public Rpc {
   // Closes the link to a node that was revoked, and fails what waits for it.
   void drop(const NodeId& node);
   [[nodiscard]] const LinksMetrics& metrics() const { return metrics_; }
+  // Of the peer that has the most.
+  struct Load {
+    std::size_t calls = 0;         // Asked, not answered yet.
+    std::size_t queued_bytes = 0;  // For a socket that does not keep up.
+  };
+  [[nodiscard]] Load busiest() const;
 
  private:
   struct Connection;

@@ -176,6 +176,10 @@ void Membership::perform(Swim::Output output) {
   arm(output.wake_at);
 }
 
+void Membership::meet(const NodeId& peer) {
+  if (started_ && !is_alive(peer)) exchange(Swim::Exchange{peer});
+}
+
 void Membership::exchange(const Swim::Exchange& exchange) {
   if (exchanges_running_ >= kExchangesMax) {
     ++stats_.exchanges_skipped;

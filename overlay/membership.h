@@ -79,6 +79,9 @@ class Membership {
   // Begins to probe and gossip. `seeds` are link endpoints, host names resolved; they are tried
   // again for as long as nobody answers. Once.
   void start(std::vector<Endpoint> seeds);
+  // A link to it came up. Who is not known to be alive, and speaks, is asked at once: by gossip the
+  // news of a newcomer may take seconds, in which its fellow owners would write without it.
+  void meet(const NodeId& peer);
   // Tells the others, lingers for SwimConfig::leave_linger, then a kLeft event of ourselves comes.
   void leave();
 

@@ -45,6 +45,7 @@ rocksdb::DBOptions database_options(const EngineOptions& from) {
     options.db_write_buffer_size = 0;
     options.max_total_wal_size = std::uint64_t{1} << 40;
     options.max_background_jobs = 1;
+    options.max_file_opening_threads = 1;  // The caller itself.
     options.avoid_flush_during_shutdown = true;
     options.info_log = std::make_shared<NoLog>();
   }

@@ -59,6 +59,7 @@ AdminApi::AdminApi(NodeImpl& node)
                {"ring", &AdminApi::ring},
                {"where", &AdminApi::where},
                {"invite", &AdminApi::invite},
+               {"queues", &AdminApi::queues},
                {"user.add", &AdminApi::user_add},
                {"user.list", &AdminApi::user_list},
                {"user.passwd", &AdminApi::user_passwd},
@@ -326,6 +327,7 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_link_frames_sent_total", "Frames sent on node links", links.frames_out);
   count("starling_calls_total", "Calls to other nodes", links.calls);
   count("starling_call_timeouts_total", "Calls that met their deadline", links.timeouts);
+  collect_queues(sink);
   gauge("starling_resident_bytes", "Resident memory of the process",
         static_cast<double>(resident_bytes()));
 }

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "node/node.h"
 #include "node/replication/messages.h"
@@ -36,6 +37,8 @@ class AdminApi {
   overlay::Task<Result<Json>> locate(Json out, MailboxId mailbox, std::string text);
   overlay::Task<Copies> ask_all(FindCopyRequest request);
   [[nodiscard]] std::string liveness_of(const NodeId& node) const;
+  // admin_queues.cc
+  overlay::Task<Result<Json>> queues(Json arguments);
   // admin_people.cc: users and groups.
   overlay::Task<Result<Json>> user_add(Json arguments);
   overlay::Task<Result<Json>> user_list(Json arguments);
@@ -53,6 +56,16 @@ class AdminApi {
   void serve();
 
   void collect(MetricSink& sink) const;
+  // What waits in this node, and how much of it may.
+  struct Queue {
+    const char* name;
+    const char* help;
+    std::uint64_t size;
+    std::uint64_t limit;  // Above, new ones are refused or left for later.
+    bool transient;       // Empty in a cluster at rest.
+  };
+  [[nodiscard]] std::vector<Queue> queue_list() const;
+  void collect_queues(MetricSink& sink) const;
   [[nodiscard]] Json member_json(const NodeId& id) const;
   [[nodiscard]] Json rates() const;
   [[nodiscard]] std::string state() const;

@@ -25,6 +25,8 @@
 //                                                             stand_ins:[{short, state, copies}],
 //                                                             followers:[{gateway, owner}]
 // invite          {expires_s?: 3600}                         {token, expires_ms, seeds}
+// queues          {}                                         {queues:[{name, help, size, limit, transient}]}: what waits
+//                                                              here; `transient` ones are empty at rest
 // user.add        {users:[{name, password?, nonce?}]}        {results:[{name, created, error?}]}
 //                 nonce: any number but 0; asked again with it after a timeout, the answer is as to the first
 // user.list       {after?, limit?: 1000}                     {users:[{name, disabled, created_ms, groups}], more}

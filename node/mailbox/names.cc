@@ -81,6 +81,10 @@ Task<Result<CreationRecord>> Names::decide(CreationRecord record) {
   const Instant until = view_.loop.now() + kDecideDeadline;
   Error last{Errc::kUnavailable, "this node is still joining"};
   while (view_.in_ring() && view_.loop.now() < until) {
+    // A stamp of a wrong clock would push ours, and with it every id of this run, into the future.
+    if (!view_.clock_trusted()) {
+      co_return Error{Errc::kUnavailable, "this node's clock is off, so it decides no names; set it right (NTP)"};
+    }
     record.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
     auto voters = view_.ring().owners(partition).to_vector();
     std::sort(voters.begin(), voters.end());

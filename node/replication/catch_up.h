@@ -60,6 +60,7 @@ class CatchUp {
   // (it has not come so far), and what a call may end with.
   overlay::Task<Result<storage::RangeStatement>> ask_run(NodeId peer, PartitionId partition, Dot from,
                                                          std::uint64_t to);
+  [[nodiscard]] std::size_t fetching() const { return gaps_.size(); }  // Gaps.
 
  private:
   overlay::Task<Done> run();

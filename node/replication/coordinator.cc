@@ -315,6 +315,12 @@ Task<starling::Done> Coordinator::ask_owners(Pending send, LaneId lane) {
   co_return starling::Done{};
 }
 
+std::size_t Coordinator::longest_lane() const {
+  std::size_t longest = 0;
+  for (const auto& [lane, held] : held_lanes_) longest = std::max(longest, held.size());
+  return longest;
+}
+
 void Coordinator::resume_lane(const LaneId& lane) {
   auto it = held_lanes_.find(lane);
   if (it == held_lanes_.end()) return;

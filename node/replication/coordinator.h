@@ -44,6 +44,8 @@ class Coordinator {
 
   void append(AppendRequest request, Bytes body, Done done);
   void write_register(const WriteRegisterRequest& request, std::function<void(Status)> done);
+  [[nodiscard]] std::size_t in_flight() const { return in_flight_.size(); }
+  [[nodiscard]] std::size_t longest_lane() const;  // Of those held back by a look-up.
 
  private:
   struct Pending {          // One send from its first check to its answer.

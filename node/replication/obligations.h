@@ -38,6 +38,7 @@ class Obligations {
   // Of our own or of writers whose run is over, as far as they were taken up.
   [[nodiscard]] bool open(PartitionId partition) const;
   [[nodiscard]] std::size_t outstanding() const { return duties_.size(); }
+  [[nodiscard]] std::size_t redriving() const { return redriving_; }
 
  private:
   using At = std::pair<PartitionId, Dot>;

@@ -39,6 +39,7 @@ class Replicator {
   void send(const storage::Appended& appended);
   // `all`: every owner, not W.
   void when_replicated(PartitionId partition, std::uint64_t n, bool all, Done done);
+  [[nodiscard]] std::size_t waiting() const { return waiters_; }
   [[nodiscard]] bool overloaded() const { return waiters_ >= kWaitersMax; }
   // Told by Obligations: travels with every run.
   void set_settled(PartitionId partition, std::uint64_t n);

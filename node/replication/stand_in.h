@@ -35,6 +35,7 @@ class StandIn {
   [[nodiscard]] bool holds(PartitionId partition, const Dot& dot) const;
   [[nodiscard]] std::size_t segments() const { return held_.size(); }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  [[nodiscard]] std::size_t handing() const { return handing_.size(); }  // Owners being told.
 
  private:
   using Run = std::pair<PartitionId, WriterId>;

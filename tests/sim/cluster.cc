@@ -2,11 +2,26 @@
 
 #include <cassert>
 
+#include "storage/engine.h"
 #include "tests/sim/store_export.h"
 
 namespace starling::sim {
 
 using node::Node;
+
+namespace {
+
+constexpr std::int64_t kInviteSeconds = 86'400;  // Longer than any clock jumps.
+
+std::string text_of(const std::map<WriterId, std::uint64_t>& vector) {
+  std::string out;
+  for (const auto& [writer, n] : vector) {
+    out += (out.empty() ? "" : " ") + std::to_string(writer.value) + ":" + std::to_string(n);
+  }
+  return out.empty() ? "nothing" : out;
+}
+
+}  // namespace
 
 SimCluster::SimCluster(World& world, ClusterOptions options)
     : world_(world), options_(options), network_(world, options.network) {
@@ -58,15 +73,20 @@ Status SimCluster::form() {
   return ok_status();
 }
 
-Result<std::size_t> SimCluster::add_node(Duration limit) {
-  const auto inviter = any_up();
-  if (!inviter) return Error{Errc::kUnavailable, "no node is up to invite"};
-  TRY_ASSIGN(const Json invite, admin(*inviter, "invite", Json::object()));
+Result<std::size_t> SimCluster::begin_join(std::size_t inviter) {
+  TRY_ASSIGN(const Json invite, admin(inviter, "invite", {{"expires_s", kInviteSeconds}}));
   add_host();
   const std::size_t i = hosts_.size() - 1;
   hosts_[i]->config.join_token = invite.at("token").get<std::string>();
   TRY(start(i));
   if (options_.tap != nullptr) (void)index_of("nobody");
+  return i;
+}
+
+Result<std::size_t> SimCluster::add_node(Duration limit) {
+  const auto inviter = any_up();
+  if (!inviter) return Error{Errc::kUnavailable, "no node is up to invite"};
+  TRY_ASSIGN(const std::size_t i, begin_join(*inviter));
   if (!run_until([&] { return up(i) && node(i).serving(); }, limit)) {
     return Error{Errc::kTimeout, hosts_[i]->name + " does not come to serve"};
   }
@@ -78,6 +98,7 @@ Status SimCluster::start(std::size_t i) {
   assert(!host.node);
   world_.note(host.name, "start");
   network_.set_power(host.ip, true);
+  if (options_.keep_writers) TRY(keep_writer(host));
   host.loop = std::make_unique<SimLoop>(world_, host.name);
   host.loop->step_clock(host.clock_offset);
   host.loop->set_drift(host.drift_ppm);
@@ -105,7 +126,26 @@ Status SimCluster::start(std::size_t i) {
     clear(host);
     return Error{status.code(), "starting " + host.name + ": " + status.error().text};
   }
+  ask(i, "status", Json::object(), [&host](Result<Json> answer) {
+    if (!answer) return;
+    const auto hex = answer->at("node").at("writer").get<std::string>();
+    host.writer = WriterId{std::stoull(hex, nullptr, 16)};
+  });
   return ok_status();
+}
+
+// Writes the marker of a clean stop, whatever the end of the last run was.
+Status SimCluster::keep_writer(Host& host) {
+  if (host.writer.value == 0) return ok_status();
+  storage::EngineOptions options;
+  options.path = host.config.data + "/store";
+  options.env = host.disk->env();
+  options.background_work = false;
+  TRY_ASSIGN(const auto engine, storage::Engine::open(options));
+  rocksdb::WriteBatch batch;
+  engine->put(batch, storage::ColumnFamily::kNode, storage::kNodeCleanWriter,
+              storage::number_value(host.writer.value).view());
+  return engine->write_synced(batch);
 }
 
 std::function<std::unique_ptr<overlay::Rpc>(overlay::Rpc&)> SimCluster::wrap(std::size_t i) {
@@ -247,6 +287,7 @@ Status SimCluster::end_faults() {
     network_.set_extra_latency(ip(i), Duration(0));
     disk(i).hold(false);
     disk(i).set_speed(options_.disk.sync_min, options_.disk.sync_max);
+    disk(i).set_free_bytes(options_.disk.free_bytes);
     if (hosts_[i]->drift_ppm != 0) clock_drift(i, 0);
     if (up(i) && hosts_[i]->loop->paused()) resume(i);
     TRY(restart(i));
@@ -254,13 +295,19 @@ Status SimCluster::end_faults() {
   return ok_status();
 }
 
+void SimCluster::ask(std::size_t i, const std::string& method, const Json& arguments,
+                     std::function<void(Result<Json>)> done) {
+  if (!up(i)) return;
+  hosts_[i]->loop->enter([this, i, method, arguments, done = std::move(done)] {
+    node(i).admin(method, arguments, done);
+  });
+}
+
 Result<Json> SimCluster::admin(std::size_t i, const std::string& method, const Json& arguments,
                                Duration limit) {
   if (!up(i)) return Error{Errc::kUnavailable, hosts_[i]->name + " is down"};
   auto answer = std::make_shared<std::optional<Result<Json>>>();
-  hosts_[i]->loop->enter([&] {
-    node(i).admin(method, arguments, [answer](Result<Json> r) { answer->emplace(std::move(r)); });
-  });
+  ask(i, method, arguments, [answer](Result<Json> r) { answer->emplace(std::move(r)); });
   if (!run_until([&] { return answer->has_value(); }, limit)) {
     return Error{Errc::kTimeout, hosts_[i]->name + " does not answer " + method};
   }
@@ -339,19 +386,34 @@ SimCluster::Vectors SimCluster::vectors(std::size_t i) {
   return out;
 }
 
-bool SimCluster::quiet() {
+std::vector<SimCluster::Unrest> SimCluster::unrest() {
+  std::vector<Unrest> out;
   std::vector<Vectors> all;
   for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    const std::string& name = hosts_[i]->name;
     const auto status = admin(i, "status", Json::object());
-    if (!status || status->at("rates").at("obligations") != 0) return false;
+    if (!status) {
+      out.push_back({5, name + ": " + status.error().text});
+      continue;
+    }
+    const auto& rates = status->at("rates");
+    for (const char* duty : {"obligations", "hints_bytes"}) {
+      if (rates.at(duty) == 0) continue;
+      out.push_back({9, name + " has " + rates.at(duty).dump() + " " + duty});
+    }
     all.push_back(vectors(i));
   }
+  if (all.size() < hosts_.size()) return out;
   for (const auto& [partition, owners] : owner_table(0)) {
     for (const auto i : owners) {
-      if (all[i][partition] != all[owners.front()][partition]) return false;
+      if (all[i][partition] == all[owners.front()][partition]) continue;
+      out.push_back({5, "partition " + std::to_string(partition.value) + ": " +
+                            hosts_[owners.front()]->name + " has " +
+                            text_of(all[owners.front()][partition]) + ", " + hosts_[i]->name +
+                            " has " + text_of(all[i][partition])});
     }
   }
-  return true;
+  return out;
 }
 
 bool SimCluster::run_until_quiet(Duration limit) {

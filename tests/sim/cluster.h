@@ -36,6 +36,7 @@ struct ClusterOptions {
   Duration supervisor_delay = 1s;  // From a fatal error to the next start.
   Duration form_limit = 120s;
   Tap* tap = nullptr;              // Outlives the cluster.
+  bool keep_writers = false;       // Broken: a crash is taken for a clean stop.
 };
 
 enum class Crash { kProcess, kPower };
@@ -51,6 +52,8 @@ class SimCluster {
   Status form();
   // One more host, invited by a node that is up; waits until it serves. Its index.
   Result<std::size_t> add_node(Duration limit);
+  // The same without waiting: invited by node `inviter`, it joins when it can.
+  Result<std::size_t> begin_join(std::size_t inviter);
 
   void crash(std::size_t i, Crash kind);
   Status restart(std::size_t i);
@@ -63,7 +66,7 @@ class SimCluster {
   // Between nodes, by index; the hosts of clients are cut from none.
   void partition(const std::vector<std::vector<std::size_t>>& sides);
   void heal();
-  // Ends every fault: cuts, pauses, slow disks, loss; starts what is down.
+  // Ends every fault: cuts, pauses, slow and full disks, loss; starts what is down.
   Status end_faults();
 
   void run_for(Duration duration) { world_.run_for(duration); }
@@ -72,7 +75,10 @@ class SimCluster {
   bool run_until(const std::function<bool()>& done, Duration limit) {
     return world_.run_until(done, limit);
   }
-  // One operator request, run to its answer.
+  // One operator request; `done` comes in a turn of the node, or never if that ends first.
+  void ask(std::size_t i, const std::string& method, const Json& arguments,
+           std::function<void(Result<Json>)> done);
+  // The same, run to its answer.
   Result<Json> admin(std::size_t i, const std::string& method, const Json& arguments,
                      Duration limit = 30s);
 
@@ -84,16 +90,26 @@ class SimCluster {
   [[nodiscard]] const std::string& folder(std::size_t i) const { return hosts_[i]->config.data; }
   [[nodiscard]] const std::string& ip(std::size_t i) const { return hosts_[i]->ip; }
   [[nodiscard]] overlay::Endpoint client_address(std::size_t i) const;
+  // Of its run, or of the last one.
+  [[nodiscard]] WriterId writer(std::size_t i) const { return hosts_[i]->writer; }
   // Index of the node with this id, short or long. nullopt for a stranger.
   std::optional<std::size_t> index_of(const std::string& id);
   // Owners of the partition of `address`, in preference order, asked from the first node that is
   // up.
   std::vector<std::size_t> owners_of(const std::string& address);
+  // Of every partition, as node `asked` knows it. Empty when it does not answer.
+  std::map<PartitionId, std::vector<std::size_t>> owner_table(std::size_t asked);
   // What node i has synced: partition -> writer -> n. Empty while it is down.
   using Vectors = std::map<PartitionId, std::map<WriterId, std::uint64_t>>;
   Vectors vectors(std::size_t i);
-  // All nodes are up, owners of a partition have equal vectors, and no change owes another.
-  bool quiet();
+  // Why the cluster is not quiet, in sentences: a node that is down, owners with different vectors,
+  // a change that owes another, something held for others.
+  struct Unrest {
+    int invariant = 0;  // Broken, if it lasts: 5, equal owners, or 9, nothing left over.
+    std::string text;
+  };
+  std::vector<Unrest> unrest();
+  bool quiet() { return unrest().empty(); }
   // Runs until quiet(); false when `limit` passed first.
   bool run_until_quiet(Duration limit);
 
@@ -112,6 +128,7 @@ class SimCluster {
     std::string ip;
     node::Config config;
     std::string id;  // Short id, once known.
+    WriterId writer;  // Of the last run.
     double drift_ppm = 0;
     std::chrono::milliseconds clock_offset{0};
     std::unique_ptr<SimDisk> disk;
@@ -125,8 +142,8 @@ class SimCluster {
 
   void add_host();
   Status start(std::size_t i);
+  Status keep_writer(Host& host);
   std::function<std::unique_ptr<overlay::Rpc>(overlay::Rpc&)> wrap(std::size_t i);
-  std::map<PartitionId, std::vector<std::size_t>> owner_table(std::size_t asked);
   std::shared_ptr<bool> begin_stop(std::size_t i);
   Status end_stop(std::size_t i, const std::shared_ptr<bool>& done, Duration limit);
   Status stop_all();

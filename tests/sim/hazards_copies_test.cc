@@ -179,7 +179,7 @@ TEST_P(FarGateway, F09_AReadOfAnOwnerThatWasLeftDoesNotJoinTheStreamOfAnother) {
   missed = send(*alice);
   ASSERT_TRUE(until([&] { return pushed && shown(*bob, missed) == 1; }, 500ms));
   cluster.disk(*reader).set_free_bytes(0);  // Stores nothing any more, and says so.
-  ASSERT_TRUE(until([&] { return followed && followed != reader; }, 2500ms));
+  ASSERT_TRUE(until([&] { return followed && followed != reader; }, 2900ms));
   ASSERT_FALSE(answered->covers(pushed->dot));
   ASSERT_EQ(tap.held(), 1u);
   tap.release();

@@ -108,6 +108,7 @@ struct StoredEntry {
   EntryId id;
   bool is_void = false;
   std::uint64_t hash = 0;
+  Dot dot;
 };
 struct PartitionExport {
   storage::VersionVector vector;

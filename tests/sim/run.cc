@@ -1,187 +1,119 @@
 #include "tests/sim/run.h"
 
-#include <chrono>
+#include <algorithm>
 #include <cstdio>
+#include <ctime>
+#include <iterator>
 
+#include "tests/sim/intruder.h"
+#include "tests/sim/name_races.h"
+#include "tests/sim/owners_equal.h"
 #include "tests/sim/run_options.h"
+#include "tests/sim/sabotage.h"
+#include "tests/sim/watch.h"
 
 namespace starling::sim {
 namespace {
 
 constexpr Duration kTail = 3s;  // A round of repair with each peer, so that late damage shows.
 
-// Breaks one thing after the other and mends each after a while.
-class Nemesis {
- public:
-  Nemesis(World& world, SimCluster& cluster, FaultOptions options)
-      : world_(world), cluster_(cluster), options_(options), random_(world.fork()) {}
-  ~Nemesis() { *alive_ = false; }
-
-  void start() {
-    running_ = true;
-    next();
-  }
-  void stop() { running_ = false; }
-  [[nodiscard]] std::size_t crashes() const { return crashes_; }
-
- private:
-  enum class Fault {
-    kCrash, kPartition, kPause, kSlowDisk, kClock, kHang, kDrift, kBreak, kLag, kBridge
-  };
-
-  Duration draw(Duration low, Duration high) {
-    const auto span = static_cast<std::uint64_t>((high - low).count()) + 1;
-    return low + Duration(static_cast<Duration::rep>(random_.below(span)));
-  }
-  void later(Duration delay, std::function<void()> fn) {
-    world_.after(delay, [this, fn = std::move(fn), alive = alive_] {
-      if (*alive && running_) fn();
-    });
-  }
-  void next() {
-    later(draw(options_.gap_min, options_.gap_max), [this] {
-      strike();
-      next();
-    });
-  }
-
-  void strike() {
-    std::vector<Fault> choices;
-    if (options_.crashes) choices.insert(choices.end(), 2, Fault::kCrash);
-    if (options_.partitions) choices.push_back(Fault::kPartition);
-    if (options_.pauses) choices.push_back(Fault::kPause);
-    if (options_.slow_disks) choices.push_back(Fault::kSlowDisk);
-    if (options_.clocks) choices.push_back(Fault::kClock);
-    if (options_.more) {
-      choices.insert(choices.end(), {Fault::kHang, Fault::kDrift, Fault::kBreak, Fault::kLag,
-                                     Fault::kBridge});
-    }
-    if (choices.empty()) return;
-    const std::size_t i = random_.below(cluster_.size());
-    const Duration length = draw(options_.length_min, options_.length_max);
-    switch (choices[random_.below(choices.size())]) {
-      case Fault::kCrash: return crash(i, length);
-      case Fault::kPartition: return partition(i, length);
-      case Fault::kPause:
-        cluster_.pause(i);
-        return later(length, [this, i] { cluster_.resume(i); });
-      case Fault::kSlowDisk:
-        cluster_.disk(i).set_speed(20ms, 200ms);
-        return later(length, [this, i] {
-          cluster_.disk(i).set_speed(DiskOptions{}.sync_min, DiskOptions{}.sync_max);
-        });
-      case Fault::kClock: {
-        const auto by = static_cast<std::int64_t>(random_.below(4001)) - 2000;
-        return cluster_.clock_step(i, std::chrono::milliseconds(by));
-      }
-      case Fault::kHang:
-        world_.note("nemesis", "disk of " + cluster_.ip(i) + " hangs");
-        cluster_.disk(i).hold(true);
-        return later(length, [this, i] { cluster_.disk(i).hold(false); });
-      case Fault::kDrift:
-        cluster_.clock_drift(i, static_cast<double>(random_.below(40'001)) - 20'000);
-        return later(length, [this, i] { cluster_.clock_drift(i, 0); });
-      case Fault::kBreak: return break_links(i, length);
-      case Fault::kLag:
-        world_.note("nemesis", "lag at " + cluster_.ip(i));
-        cluster_.network().set_extra_latency(cluster_.ip(i), draw(20ms, 400ms));
-        return later(length, [this, i] {
-          cluster_.network().set_extra_latency(cluster_.ip(i), Duration(0));
-        });
-      case Fault::kBridge: return bridge(i, length);
-    }
-  }
-
-  [[nodiscard]] std::size_t other_than(std::size_t i) {
-    return (i + 1 + random_.below(cluster_.size() - 1)) % cluster_.size();
-  }
-  // One link, again and again.
-  void break_links(std::size_t i, Duration length) {
-    const std::size_t other = other_than(i);
-    world_.note("nemesis", "links of " + cluster_.ip(i) + " and " + cluster_.ip(other) + " break");
-    for (Duration at{}; at < length; at += draw(5ms, 2s)) {
-      later(at, [this, i, other] {
-        cluster_.network().reset_streams(cluster_.ip(i), cluster_.ip(other));
-      });
-    }
-  }
-  // Two nodes do not see each other; the others see both.
-  void bridge(std::size_t i, Duration length) {
-    cluster_.partition({{i}, {other_than(i)}});
-    later(length, [this] { cluster_.heal(); });
-  }
-
-  void crash(std::size_t i, Duration length) {
-    std::size_t down = 0;
-    for (std::size_t n = 0; n < cluster_.size(); ++n) down += !cluster_.up(n);
-    if (!cluster_.up(i) || down > (options_.both ? 1u : 0u)) return;
-    ++crashes_;
-    const Crash kind = random_.below(2) == 0 ? Crash::kProcess : Crash::kPower;
-    // At once, or between the sync of a commit and everything that follows from it.
-    if (random_.below(2) == 0) {
-      cluster_.crash(i, kind);
-    } else {
-      cluster_.disk(i).on_commit([this, i, kind](std::uint64_t) {
-        cluster_.disk(i).on_commit(nullptr);
-        cluster_.crash(i, kind);
-      });
-    }
-    later(length, [this, i] {
-      cluster_.disk(i).on_commit(nullptr);
-      if (const auto started = cluster_.restart(i); !started) {
-        world_.note("nemesis", started.error().text);
-      }
-    });
-  }
-
-  void partition(std::size_t i, Duration length) {
-    std::vector<std::size_t> others;
-    for (std::size_t n = 0; n < cluster_.size(); ++n) {
-      if (n != i) others.push_back(n);
-    }
-    if (random_.below(3) == 0 && !others.empty()) {
-      // One way only.
-      const auto& to = cluster_.ip(others[random_.below(others.size())]);
-      world_.note("network", "one-way cut from " + cluster_.ip(i) + " to " + to);
-      cluster_.network().cut(cluster_.ip(i), to);
-    } else {
-      cluster_.partition({{i}, others});
-    }
-    later(length, [this] { cluster_.heal(); });
-  }
-
-  World& world_;
-  SimCluster& cluster_;
-  const FaultOptions options_;
-  SeededRandom random_;
-  bool running_ = false;
-  std::size_t crashes_ = 0;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+struct Parts {
+  World& world;
+  SimCluster& cluster;
+  Tap& tap;
+  Workload& workload;
+  Nemesis& nemesis;
+  NameRaces& races;
+  Watch& watch;
+  Intruder& intruder;
 };
 
-Status go(const RunOptions& options, World& world, SimCluster& cluster, Workload& workload,
-          Nemesis& nemesis, RunReport& report) {
-  TRY(cluster.form());
-  TRY(workload.set_up());
-  workload.start();
-  nemesis.start();
-  world.run_for(options.length);
-  nemesis.stop();
-  for (std::size_t i = 0; i < cluster.size(); ++i) cluster.disk(i).on_commit(nullptr);
-  workload.stop();
-  TRY(cluster.end_faults());
-  workload.wake_all();
-  const auto settled = [&] { return cluster.all_serving() && workload.settled(); };
-  const bool ended = world.run_until(settled, options.settle_limit);
-  const Instant end = world.now() + options.quiet;
-  while (world.now() < end &&
-         (!cluster.quiet() || !check_delivered(workload.history()).empty())) {
-    world.run_for(100ms);
+// Several at one moment, through different nodes where there are some.
+void join(const RunOptions& options, Parts& p) {
+  for (std::size_t n = 0; n < options.joins; ++n) {
+    const std::size_t first = p.cluster.size() + n;
+    for (std::size_t turn = 0; turn < options.cluster.nodes; ++turn) {
+      const std::size_t inviter = (first + turn) % options.cluster.nodes;
+      if (!p.cluster.up(inviter)) continue;
+      const auto joining = p.cluster.begin_join(inviter);
+      if (joining) break;
+      p.world.note("run", "no join: " + joining.error().text);
+    }
   }
-  world.run_for(kTail);
+}
+
+// Quiet, and every device has what was acknowledged; looked at less and less often. What keeps it
+// from that in the end.
+std::vector<SimCluster::Unrest> wait_for_quiet(Duration limit, Parts& p) {
+  const Instant begin = p.world.now();
+  while (true) {
+    auto unrest = p.cluster.unrest();
+    if (unrest.empty() && check_delivered(p.workload.history()).empty()) return {};
+    const Duration waited = p.world.now() - begin;
+    if (waited >= limit) return unrest;
+    p.world.run_for(std::min(1s + waited / 8, 50ms + waited / 4));
+  }
+}
+
+// Everybody may send what the workload sends, so nothing is refused for good: that a number was used
+// for another message, or is gone, would be the loss of a place in the sender's order.
+Violations check_refusals(const History& history) {
+  Violations out;
+  for (const auto& send : history.sends()) {
+    if (send.outcome != Outcome::kRefused || send.error == Errc::kOverloaded) continue;
+    out.push_back({3, "refused (" + std::string(name(send.error)) + "): " + history.text(send),
+                   hash_text(send.hash)});
+  }
+  return out;
+}
+
+void judge(const ClusterExport& stores, Parts& p, Violations& out) {
+  const auto add = [&out](Violations more) {
+    out.insert(out.end(), std::make_move_iterator(more.begin()),
+               std::make_move_iterator(more.end()));
+  };
+  add(p.watch.violations());
+  add(p.intruder.violations());
+  add(check_names(p.races.races()));
+  add(check_rows(stores, mailbox_names(p.workload.addresses())));
+  add(check_stored_dots(stores));
+  add(check_all(p.workload.history(), &stores));
+  add(check_refusals(p.workload.history()));
+}
+
+Status go(const RunOptions& options, Parts p, RunReport& report) {
+  TRY(p.cluster.form());
+  TRY(p.workload.set_up());
+  sabotage(options.sabotage, p.world, p.cluster, p.tap);
+  p.workload.start();
+  p.nemesis.start();
+  p.watch.start();
+  if (options.race > Duration(0)) p.races.start(options.race);
+  if (options.intruder) p.intruder.start(p.workload.users());
+  p.world.run_for(options.length / 3);
+  join(options, p);
+  p.world.run_for(options.length - options.length / 3);
+  p.nemesis.stop();
+  p.races.stop();
+  p.intruder.stop();
+  p.workload.stop();
+  TRY(p.cluster.end_faults());
+  p.workload.wake_all();
+  const auto settled = [&] { return p.cluster.all_serving() && p.workload.settled(); };
+  const bool ended = p.world.run_until(settled, options.settle_limit);
+  const auto unrest = wait_for_quiet(options.quiet, p);
+  if (ended && unrest.empty()) {
+    p.watch.expect_rest();
+    report.violations = p.races.try_passwords();
+  }
+  p.world.run_for(kTail);
   // Whatever is wrong by now is more telling than that it took too long.
-  TRY_ASSIGN(const ClusterExport stores, cluster.stop_and_export());
-  report.violations = check_all(workload.history(), &stores);
+  TRY_ASSIGN(const ClusterExport stores, p.cluster.stop_and_export());
+  judge(stores, p, report.violations);
+  for (const auto& [invariant, why] : unrest) {
+    report.violations.push_back({invariant, std::to_string(to_ms(options.quiet)) +
+                                                " ms after the last fault and answer: " + why, ""});
+  }
   if (!ended) return Error{Errc::kTimeout, "sends or nodes do not settle after the faults"};
   return ok_status();
 }
@@ -238,7 +170,7 @@ void explain(Tap& tap, World& world) {
 }
 
 RunReport run_once(const RunOptions& options) {
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();
   RunReport report;
   report.seed = options.seed;
   report.command = "sim " + text_of(options);
@@ -247,19 +179,25 @@ RunReport run_once(const RunOptions& options) {
   Tap tap;
   if (options.explain) explain(tap, world);
   {
-    ClusterOptions leaves = options.cluster;
-    if (options.explain) leaves.tap = &tap;
-    SimCluster cluster(world, leaves);
-    Workload workload(world, cluster, options.workload);
-    Nemesis nemesis(world, cluster, options.faults);
-    report.status = go(options, world, cluster, workload, nemesis, report);
+    RunOptions run = sabotaged(options);
+    if (options.explain || options.sabotage != 0) run.cluster.tap = &tap;
+    SimCluster cluster(world, run.cluster);
+    Workload workload(world, cluster, run.workload);
+    Nemesis nemesis(world, cluster, run.faults);
+    NameRaces races(world, cluster);
+    Watch watch(world, cluster);
+    Intruder intruder(world, cluster);
+    report.status =
+        go(run, {world, cluster, tap, workload, nemesis, races, watch, intruder}, report);
+    report.queues = watch.highest();
     const auto& history = workload.history();
     report.sends = history.sends().size();
     report.acked = history.count(Outcome::kAcked);
     report.refused = history.count(Outcome::kRefused);
     report.unknown = history.count(Outcome::kUnknown) + history.count(Outcome::kPending);
     report.shown = history.deliveries().size();
-    report.crashes = nemesis.crashes();
+    report.faults = nemesis.done();
+    report.names = races.races().size();
     report.fatal_errors = cluster.fatal_errors();
     report.digest = world.trace().digest();
     if (!report.passed()) {
@@ -269,8 +207,7 @@ RunReport run_once(const RunOptions& options) {
   }
   report.events = world.events_run();
   report.virtual_seconds = static_cast<double>(world.elapsed().count()) / 1e9;
-  report.real_seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  report.cpu_seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
   return report;
 }
 
@@ -286,16 +223,22 @@ RunReport run(const RunOptions& options) {
   return report;
 }
 
+std::size_t RunReport::fault_count() const {
+  std::size_t count = 0;
+  for (const auto& [kind, n] : faults) count += n;
+  return count;
+}
+
 std::string RunReport::text() const {
-  char head[320];
+  char head[400];
   std::snprintf(head, sizeof head,
                 "seed %llu: %s, %zu sends (%zu acked, %zu refused, %zu open), %zu shown, "
-                "%zu crashes, %zu fatal, %llu events, %.0f virtual s in %.2f s (%.0fx), "
+                "%zu names, %zu faults, %zu fatal, %llu events, %.0f virtual s in %.2f CPU s (%.0fx), "
                 "digest %016llx\n",
                 static_cast<unsigned long long>(seed), passed() ? "passed" : "FAILED", sends, acked,
-                refused, unknown, shown, crashes, fatal_errors,
-                static_cast<unsigned long long>(events), virtual_seconds, real_seconds,
-                virtual_seconds / (real_seconds > 0 ? real_seconds : 1),
+                refused, unknown, shown, names, fault_count(), fatal_errors,
+                static_cast<unsigned long long>(events), virtual_seconds, cpu_seconds,
+                virtual_seconds / (cpu_seconds > 0 ? cpu_seconds : 1),
                 static_cast<unsigned long long>(digest));
   std::string out = head;
   if (passed()) return out;
@@ -307,6 +250,42 @@ std::string RunReport::text() const {
            trace;
   }
   return out;
+}
+
+void Totals::add(const RunReport& report) {
+  ++runs;
+  failed += report.passed() ? 0 : 1;
+  sends += report.sends;
+  shown += report.shown;
+  names += report.names;
+  for (const auto& [kind, n] : report.faults) faults[kind] += n;
+  virtual_seconds += report.virtual_seconds;
+  cpu_seconds += report.cpu_seconds;
+  for (const auto& [queue, size] : report.queues) {
+    auto& largest = queues[queue];
+    largest = std::max(largest, size);
+  }
+}
+
+std::string Totals::text() const {
+  std::size_t count = 0;
+  std::string kinds;
+  for (const auto& [kind, n] : faults) {
+    count += n;
+    kinds += (kinds.empty() ? "" : ", ") + std::to_string(n) + " " + kind;
+  }
+  char head[256];
+  std::snprintf(head, sizeof head,
+                "total: %zu runs, %zu failed, %zu messages checked, %zu shown, %zu names, "
+                "%zu faults, %.0f virtual s in %.1f CPU s (%.0fx)\n",
+                runs, failed, sends, shown, names, count, virtual_seconds, cpu_seconds,
+                virtual_seconds / (cpu_seconds > 0 ? cpu_seconds : 1));
+  std::string sizes;
+  for (const auto& [queue, size] : queues) {
+    sizes += (sizes.empty() ? "" : ", ") + queue + " " + std::to_string(size);
+  }
+  return head + (kinds.empty() ? "" : "faults: " + kinds + "\n") +
+         (sizes.empty() ? "" : "largest queues: " + sizes + "\n");
 }
 
 }  // namespace starling::sim

@@ -2,43 +2,35 @@
 // seed.
 //
 // Phases: form the cluster; write while faults come and go; end all faults; wait until every send
-// has its answer, owners have equal vectors and devices have what was acknowledged; stop the nodes
-// and check the invariants.
+// has its answer, owners have equal vectors and devices have what was acknowledged; wait until every
+// queue is empty; stop the nodes and check the invariants.
 // Thread: one; nothing outlives the call.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "tests/sim/checkers.h"
 #include "tests/sim/cluster.h"
+#include "tests/sim/nemesis.h"
 #include "tests/sim/workload.h"
 
 namespace starling::sim {
-
-struct FaultOptions {
-  bool crashes = true;       // One node at a time; killed, or with its power lost.
-  bool both = false;         // A second node may go down while the first is down.
-  bool partitions = true;
-  bool pauses = true;
-  bool slow_disks = true;
-  bool clocks = true;        // Steps of up to 2 s.
-  bool more = false;         // Hung disks, drifting clocks, broken links, lag, bridges.
-  Duration gap_min = 1s;     // Between two faults.
-  Duration gap_max = 6s;
-  Duration length_min = 500ms;
-  Duration length_max = 8s;
-};
 
 struct RunOptions {
   std::uint64_t seed = 1;
   Duration length = 30s;     // Of the phase with faults.
   Duration settle_limit = 180s;
-  Duration quiet = 30s;      // After the last answer, that repair may take.
+  Duration quiet = 30s;      // After the last answer: then owners are equal, or a promise is broken.
+  Duration race = 5s;        // Between two names that two people want at once; 0: never.
+  bool intruder = true;      // Somebody tries to log in without a password.
+  std::size_t joins = 0;     // Nodes that join while things break, all at one time.
   ClusterOptions cluster;
   WorkloadOptions workload;
   FaultOptions faults;
   bool echo = false;         // Print the trace as it happens.
+  int sabotage = 0;          // The invariant that is broken on purpose (sabotage.h); 0: none.
   bool explain = false;      // Trace what nodes say to each other about messages.
 };
 
@@ -50,13 +42,29 @@ struct RunReport {
   std::uint64_t digest = 0;     // Of the trace.
   std::uint64_t events = 0;
   std::size_t sends = 0, acked = 0, refused = 0, unknown = 0, shown = 0;
-  std::size_t crashes = 0, fatal_errors = 0;
+  std::size_t names = 0;        // That two people wanted at once.
+  std::size_t fatal_errors = 0;
+  std::map<std::string, std::size_t> faults;   // By kind.
+  std::map<std::string, std::uint64_t> queues;  // The largest that each was seen at.
   double virtual_seconds = 0;
-  double real_seconds = 0;
+  double cpu_seconds = 0;       // Of this process: what others do on the machine does not count.
   std::string trace;            // Of the first violation's message, or the end of the run.
 
+  [[nodiscard]] std::size_t fault_count() const;
   [[nodiscard]] bool passed() const { return status.ok() && violations.empty(); }
   // "seed 7: passed, 812 sends, ..." and, for a failure, how to run it again and what happened.
+  [[nodiscard]] std::string text() const;
+};
+
+// Of many runs: what was checked and what was done to it.
+struct Totals {
+  std::size_t runs = 0, failed = 0, sends = 0, shown = 0, names = 0;
+  std::map<std::string, std::size_t> faults;
+  std::map<std::string, std::uint64_t> queues;
+  double virtual_seconds = 0;
+  double cpu_seconds = 0;
+
+  void add(const RunReport& report);
   [[nodiscard]] std::string text() const;
 };
 

@@ -25,17 +25,30 @@ void each_option(RunOptions& run, Number number, Flag flag) {
   count("nodes", "of the cluster", run.cluster.nodes);
   time("seconds", "virtual seconds with faults", run.length);
   time("quiet", "virtual seconds that repair may take in the end", run.quiet);
+  time("race", "seconds between two names that two people want at once; 0: never", run.race);
+  count("joins", "nodes that join while things break", run.joins);
+  count("users", "people", run.workload.users);
+  count("devices", "of a person, at most", run.workload.devices_max);
+  count("groups", "that they write to", run.workload.groups);
+  time("pause-min", "seconds between two sends of a device, at least", run.workload.pause_min);
+  time("pause-max", "... at most", run.workload.pause_max);
+  time("gap-min", "seconds between two faults, at least", run.faults.gap_min);
+  time("gap-max", "... at most", run.faults.gap_max);
+  time("latency", "seconds that a packet takes, at most", run.cluster.network.latency_max);
   count("loss", "share of datagrams lost", run.cluster.network.loss);
   count("duplicate", "share of datagrams doubled", run.cluster.network.duplicate);
   count("straggle", "share of datagrams that come late", run.cluster.network.straggle);
   count("reconnect", "chance of a device to reconnect, per send", run.workload.reconnect);
   count("restart", "chance of a device to be restarted, per send", run.workload.restart);
+  count("sabotage", "the invariant to break on purpose", run.sabotage);
   flag("both", "two nodes may be down at once", run.faults.both, true);
   flag("more", "hung disks, drifting clocks, broken links, lag, bridges", run.faults.more, true);
+  flag("hard", "two or all nodes at once, full disks, failed syncs, halves, one port, clock jumps", run.faults.hard, true);
   flag("no-crashes", "no node ends", run.faults.crashes, false);
   flag("no-partitions", "no cuts", run.faults.partitions, false);
   flag("no-pauses", "no process stands still", run.faults.pauses, false);
   flag("no-slow-disks", "all disks are quick", run.faults.slow_disks, false);
+  flag("no-intruder", "nobody tries to log in without a password", run.intruder, false);
   flag("no-clocks", "no clock is stepped", run.faults.clocks, false);
 }
 

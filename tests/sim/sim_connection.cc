@@ -118,7 +118,7 @@ void Connection::wake() {
 }
 
 bool Connection::blocked(int i) const {
-  return net.is_cut(ends[i].ip, ends[1 - i].ip) || net.without_power_.contains(ends[1 - i].ip);
+  return net.is_cut(ends[i].ip, ends[1 - i].ip, SimNetwork::Kind::kStreams) || net.without_power_.contains(ends[1 - i].ip);
 }
 
 // Takes what the window lets through from the queue, gathered as one system call would.

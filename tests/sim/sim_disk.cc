@@ -89,7 +89,7 @@ class SimCommitter final : public storage::Committer {
     Item item = std::move(queue_.front());
     queue_.pop_front();
     Status status = failed_ ? Status(Error{Errc::kIo, "the simulated sync failed"})
-                            : write(db_, *item.batch, true);
+                            : write(db_, *item.batch, number % disk_.options_.sync_every == 0);
     disk_.world_.note(disk_.host_, "commit " + std::to_string(number) + " of " +
                                        std::to_string(item.batch->Count()) + " puts, " +
                                        std::to_string(item.batch->GetDataSize()) + " bytes");

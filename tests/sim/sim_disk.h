@@ -24,6 +24,7 @@ struct DiskOptions {
   Duration sync_min = 200us;
   Duration sync_max = 2ms;
   std::uint64_t free_bytes = 1ull << 40;
+  std::uint64_t sync_every = 1;  // Broken when above 1: other commits are not synced, and say they are.
 };
 
 class SimCommitter;
@@ -43,6 +44,7 @@ class SimDisk {
 
   void set_speed(Duration sync_min, Duration sync_max);
   void set_free_bytes(std::uint64_t bytes) { options_.free_bytes = bytes; }
+  void set_sync_every(std::uint64_t commits) { options_.sync_every = commits; }
   // The next commit fails, and with it every later one of that process.
   void fail_next_sync() { fail_next_ = true; }
   // Holds commits from now on (a disk that hangs), until called with false. What is held at a crash

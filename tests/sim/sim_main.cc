@@ -42,6 +42,7 @@ int main(int argc, char** argv) {
   std::uint64_t to = options->seed;
   if (std::sscanf(seeds.c_str(), "%lu..%lu", &from, &to) == 1) to = from;
   int failed = 0;
+  sim::Totals totals;
   for (std::uint64_t seed = from; seed <= to; ++seed) {
     sim::RunOptions run = *options;
     run.seed = seed;
@@ -50,6 +51,8 @@ int main(int argc, char** argv) {
     std::fputs(report.text().c_str(), stdout);
     std::fflush(stdout);
     failed += !report.passed();
+    totals.add(report);
   }
+  if (totals.runs > 1) std::fputs(totals.text().c_str(), stdout);
   return failed == 0 ? 0 : 1;
 }

@@ -13,6 +13,7 @@
 // Thread: the world's.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <set>
@@ -74,7 +75,10 @@ class SimNetwork {
   void heal_all();
   // Every stream between the two ends now, for both, with what is on its way.
   void reset_streams(const std::string& a, const std::string& b);
-  [[nodiscard]] bool is_cut(const std::string& from, const std::string& to) const;
+  // One port only: a host whose datagrams, or whose streams to other hosts, come nowhere.
+  enum class Kind { kDatagrams, kStreams };
+  void silence(const std::string& ip, Kind kind, bool on);
+  [[nodiscard]] bool is_cut(const std::string& from, const std::string& to, Kind kind) const;
 
   // Extra one-way delay of everything that leaves or reaches `ip`.
   void set_extra_latency(const std::string& ip, Duration extra);
@@ -99,6 +103,7 @@ class SimNetwork {
   SeededRandom random_;
   NetworkStats stats_;
   std::set<std::pair<std::string, std::string>> cuts_;
+  std::array<std::set<std::string>, 2> silent_;  // By Kind.
   std::set<std::string> without_power_;
   std::map<std::string, Duration> extra_latency_;
   std::map<Key, std::shared_ptr<network_detail::Socket>> packet_sockets_;

@@ -19,7 +19,7 @@ Status add_entries(storage::Store& store, PartitionId partition, PartitionExport
         if (change.kind == storage::ChangeKind::kRegister) continue;
         out.entries.push_back({change.mailbox, change.entry.key, change.entry.id,
                                change.kind == storage::ChangeKind::kVoid,
-                               body_hash(change.entry.body)});
+                               body_hash(change.entry.body), dot});
       }
       if (range.to < from) break;
       from = range.to + 1;

@@ -22,14 +22,19 @@ class TapRpc final : public overlay::Rpc {
                  [this, method, handler = std::move(handler)](const NodeId& from, View body,
                                                               overlay::Reply reply) {
                    arrived(TapMessage::Kind::kRequest, from, method, body);
-                   handler(from, body, std::move(reply));
+                   const auto altered = alter(TapMessage::Kind::kRequest, from, method, body);
+                   if (auto forged = forge(from, method, altered ? *altered : body)) {
+                     return reply(std::move(*forged));
+                   }
+                   handler(from, altered ? *altered : body, std::move(reply));
                  });
   }
   void on_notice(Method method, NoticeHandler handler) override {
     links_.on_notice(method, [this, method, handler = std::move(handler)](const NodeId& from,
                                                                           View body) {
       arrived(TapMessage::Kind::kNotice, from, method, body);
-      handler(from, body);
+      const auto altered = alter(TapMessage::Kind::kNotice, from, method, body);
+      handler(from, altered ? *altered : body);
     });
   }
 
@@ -84,12 +89,26 @@ class TapRpc final : public overlay::Rpc {
     if (peer && tap_.on_arrive) tap_.on_arrive({kind, *peer, host_, method, body});
   }
 
+  std::optional<Bytes> alter(TapMessage::Kind kind, const NodeId& from, Method method, View body) {
+    const auto peer = index(from);
+    if (!peer || !tap_.alter) return std::nullopt;
+    Bytes altered(body);
+    tap_.alter({kind, *peer, host_, method, body}, altered);
+    return altered;
+  }
+  std::optional<Bytes> forge(const NodeId& from, Method method, View body) {
+    const auto peer = index(from);
+    if (!peer || !tap_.forge) return std::nullopt;
+    return tap_.forge({TapMessage::Kind::kRequest, *peer, host_, method, body});
+  }
+
   void send(const std::shared_ptr<Call>& ask) {
     if (!ask->done) return;  // Held beyond its deadline.
     links_.call(ask->to, ask->method, ask->body, ask->deadline - loop_.now(),
                 [this, ask](Result<Bytes> answer) { answered(ask, std::move(answer)); });
   }
   void answered(const std::shared_ptr<Call>& ask, Result<Bytes> answer) {
+    if (answer && tap_.alter_answer) tap_.alter_answer(message(*ask), *answer);
     const auto fate = tap_.on_answer ? tap_.on_answer(message(*ask), answer) : Fate::kPass;
     if (fate == Fate::kPass) return finish(*ask, std::move(answer));
     if (fate == Fate::kLose) return lose(ask);
@@ -146,6 +165,9 @@ void Tap::clear() {
   on_leave = nullptr;
   on_arrive = nullptr;
   on_answer = nullptr;
+  alter = nullptr;
+  forge = nullptr;
+  alter_answer = nullptr;
   release();
 }
 
@@ -155,7 +177,9 @@ void add(std::vector<Carried>& out, PartitionId partition, const Dot& dot, View 
   const auto change = storage::decode(bytes, dot);
   if (!change) return;
   Carried item{partition, dot, change->kind, {}, {}, 0};
-  if (change->kind != storage::ChangeKind::kRegister) {
+  if (change->kind == storage::ChangeKind::kRegister) {
+    item.id = change->reg.stamp;
+  } else {
     item.id = change->entry.id;
     item.key = change->entry.key;
     item.hash = body_hash(change->entry.body);

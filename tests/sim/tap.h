@@ -13,6 +13,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "node/replication/messages.h"
@@ -39,7 +40,7 @@ struct Carried {
   PartitionId partition;  // Zero where the message does not say it.
   Dot dot;
   storage::ChangeKind kind{};
-  EntryId id;
+  EntryId id;              // Of a register: its stamp.
   MessageKey key;
   std::uint64_t hash = 0;  // Of the body.
 };
@@ -54,6 +55,12 @@ class Tap {
   std::function<void(const TapMessage&)> on_arrive;
   // A call has its answer, at the caller.
   std::function<Fate(const TapMessage& request, const Result<Bytes>& answer)> on_answer;
+
+  // Of nodes that do not do what they should (sabotage.h). At the receiver: another body in the place
+  // of what came, or an answer in the place of the handler's; at the caller: another answer.
+  std::function<void(const TapMessage&, Bytes& body)> alter;
+  std::function<std::optional<Bytes>(const TapMessage& request)> forge;
+  std::function<void(const TapMessage& request, Bytes& answer)> alter_answer;
 
   // Lets go of what was held, in order.
   void release();

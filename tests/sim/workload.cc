@@ -9,14 +9,15 @@ using node::ClientPhase;
 using node::protocol::EntryMessage;
 
 SimDevice::SimDevice(World& world, SimNetwork& network, History& history, Identity identity,
-                     std::vector<overlay::Endpoint> endpoints)
+                     std::vector<overlay::Endpoint> endpoints, bool forgetful)
     : world_(world),
       network_(network),
       history_(history),
       identity_(std::move(identity)),
       endpoints_(std::move(endpoints)),
       index_(history.add_device(identity_.user, identity_.name)),
-      random_(world.fork()) {
+      random_(world.fork()),
+      forgetful_(forgetful) {
   state_.user = identity_.user;
   state_.device = identity_.name;
 }
@@ -40,7 +41,12 @@ void SimDevice::start(std::size_t first_endpoint) {
 void SimDevice::close() {
   world_.note(history_.text(index_), "closed");
   loop_->enter([this] {
+    auto cursors = std::move(state_.cursors);
     state_ = client_->state();
+    if (forgetful_) {
+      state_.cursors = std::move(cursors);
+      state_.seen.clear();
+    }
     client_.reset();
   });
   network_.drop_process(identity_.ip, false);
@@ -171,7 +177,8 @@ SimDevice& Workload::add_device(const std::string& user, const std::string& name
                          std::to_string(devices_.size() % 250 + 1);
   devices_.push_back(std::make_unique<SimDevice>(
       world_, cluster_.network(), history_,
-      SimDevice::Identity{user, name, "secret of " + user, ip}, std::move(endpoints)));
+      SimDevice::Identity{user, name, "secret of " + user, ip}, std::move(endpoints),
+      options_.forgetful));
   return *devices_.back();
 }
 
@@ -248,6 +255,12 @@ void Workload::act(std::size_t i) {
   if (targets.empty()) return;
   const auto& to = targets[random_.below(targets.size())];
   device.send(to, body(device, random_.below(options_.body_max + 1)));
+}
+
+std::vector<std::string> Workload::addresses() const {
+  std::vector<std::string> out = users_;
+  for (const auto& [group, members] : groups_) out.push_back(group);
+  return out;
 }
 
 Bytes Workload::body(const SimDevice& device, std::size_t size) {

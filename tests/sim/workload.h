@@ -27,6 +27,7 @@ struct WorkloadOptions {
   double reconnect = 0.03;          // Per send: come back through another node.
   double restart = 0.01;            // Per send: close the device, start it again a little later.
   std::size_t body_max = 600;
+  bool forgetful = false;           // Broken: a restarted device has its old cursors and no keys.
 };
 
 // One device: a client, its loop, and what it remembers over a restart.
@@ -39,7 +40,7 @@ class SimDevice final : public node::ClientHandler {
     std::string ip;
   };
   SimDevice(World& world, SimNetwork& network, History& history, Identity identity,
-            std::vector<overlay::Endpoint> endpoints);
+            std::vector<overlay::Endpoint> endpoints, bool forgetful = false);
   ~SimDevice() override;
 
   void start(std::size_t first_endpoint);
@@ -75,6 +76,7 @@ class SimDevice final : public node::ClientHandler {
   SeededRandom random_;
   std::size_t shown_ = 0;
   node::ClientState state_;
+  const bool forgetful_;
   // Of the running client; destroyed from the bottom up.
   std::unique_ptr<SimLoop> loop_;
   std::unique_ptr<overlay::Transport> transport_;
@@ -106,6 +108,8 @@ class Workload {
   // "m17 of @u0/d1 ...": unique, `size` bytes at least.
   Bytes body(const SimDevice& device, std::size_t size = 0);
   [[nodiscard]] History& history() { return history_; }
+  [[nodiscard]] const std::vector<std::string>& users() const { return users_; }
+  [[nodiscard]] std::vector<std::string> addresses() const;  // Of all users and groups.
   [[nodiscard]] SimDevice& device(std::size_t i) { return *devices_[i]; }
   [[nodiscard]] std::size_t size() const { return devices_.size(); }
 

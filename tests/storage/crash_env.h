@@ -78,6 +78,11 @@ class CrashEnv {
 
     IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& o,
                              std::unique_ptr<rocksdb::FSWritableFile>* out, Debug* d) override {
+      // RocksDB writes its options down for people, reads them back and compares; without them it
+      // goes on. That was an eighth of a simulated run (measured).
+      if (name.find("/OPTIONS-") != std::string::npos) {
+        return IOStatus::NotSupported("no options files on this disk");
+      }
       // A frozen disk gives a file that takes nothing and is nowhere.
       const std::string at = frozen ? name + ".after-the-crash" : name;
       if (auto s = target()->NewWritableFile(at, o, out, d); !s.ok()) return s;

@@ -1,0 +1,65 @@
+// What waits in this node, with the limit of each queue: `queues` of the admin door, and two metrics.
+#include "node/admin/admin_api.h"
+#include "node/admin/metrics.h"
+#include "node/node_impl.h"
+
+namespace starling::node {
+
+std::vector<AdminApi::Queue> AdminApi::queue_list() const {
+  const auto& node = node_;
+  const auto links = node.links_->busiest();
+  return {
+      {"sends", "Sends taken as coordinator and not answered yet",
+       node.coordinator_->in_flight(), kWaitersMax, true},
+      {"lane", "Sends of one lane held back by a look-up, in the longest lane",
+       node.coordinator_->longest_lane(), kLaneQueueMax, true},
+      {"copies", "Changes that wait for their copies", node.replicator_->waiting(), kWaitersMax,
+       true},
+      {"duties", "Implied changes not yet acknowledged", node.obligations_->outstanding(),
+       kDutiesMax, true},
+      {"redriven", "Of those, tried again at this moment", node.obligations_->redriving(),
+       kRedriveAtOnceMax, true},
+      {"hint_bytes", "Held for owners that could not be reached", node.stand_in_->bytes(),
+       kHintBytesMax, true},
+      {"hand_home", "Owners that are being told of what is held for them",
+       node.stand_in_->handing(), kHandHomeAtOnceMax, true},
+      {"gaps", "Runs being fetched because a change came without those before it",
+       node.catch_up_->fetching(), kFetchesInFlightMax, true},
+      {"unsynced", "Changes accepted and not yet synced", node.store_->stats().pending,
+       kPendingChangesMax, true},
+      {"calls", "Calls to one node that wait for their answers, of the busiest link",
+       links.calls, overlay::kRequestsInFlightMax, true},
+      {"link_bytes", "Bytes for one node that wait for its socket, of the busiest link",
+       links.queued_bytes, overlay::kLinkQueueBytesMax, true},
+      {"gossip", "News that still travels by gossip", node.membership_->stats().gossip_queued,
+       overlay::kGossipQueueMax, true},
+      {"followed", "Mailboxes that gateways follow here", node.publisher_->followed(),
+       kFollowedMailboxesMax, false},
+      {"connections", "Connections of clients", node.gateway_->connections(), kConnectionsMax,
+       false},
+  };
+}
+
+overlay::Task<Result<Json>> AdminApi::queues(Json) {
+  Json list = Json::array();
+  for (const auto& queue : queue_list()) {
+    list.push_back({{"name", queue.name},
+                    {"help", queue.help},
+                    {"size", queue.size},
+                    {"limit", queue.limit},
+                    {"transient", queue.transient}});
+  }
+  co_return Json{{"queues", std::move(list)}};
+}
+
+void AdminApi::collect_queues(MetricSink& sink) const {
+  for (const auto& queue : queue_list()) {
+    const MetricSink::Labels labels{{"queue", queue.name}};
+    sink.gauge("starling_queue_size", "What waits in a queue (`starling_queue_limit` at most)",
+               static_cast<double>(queue.size), labels);
+    sink.gauge("starling_queue_limit", "The most that a queue takes; above, it is refused",
+               static_cast<double>(queue.limit), labels);
+  }
+}
+
+}  // namespace starling::node
