@@ -237,6 +237,15 @@ void explain(Tap& tap, World& world) {
   };
 }
 
+Status write_history(const History& history, const RunOptions& options) {
+  node::check::HistoryWriter writer;
+  TRY(writer.open(options.record));
+  for (const auto& event : events(history, "seed " + std::to_string(options.seed))) {
+    writer.write(event);
+  }
+  return writer.close();
+}
+
 RunReport run_once(const RunOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   RunReport report;
@@ -254,6 +263,9 @@ RunReport run_once(const RunOptions& options) {
     Nemesis nemesis(world, cluster, options.faults);
     report.status = go(options, world, cluster, workload, nemesis, report);
     const auto& history = workload.history();
+    if (!options.record.empty()) {
+      if (auto kept = write_history(history, options); !kept && report.status) report.status = kept;
+    }
     report.sends = history.sends().size();
     report.acked = history.count(Outcome::kAcked);
     report.refused = history.count(Outcome::kRefused);

@@ -40,6 +40,7 @@ struct RunOptions {
   FaultOptions faults;
   bool echo = false;         // Print the trace as it happens.
   bool explain = false;      // Trace what nodes say to each other about messages.
+  std::string record;        // File for the clients' history; empty: none.
 };
 
 struct RunReport {
