@@ -19,7 +19,7 @@
 namespace starling::node::cli {
 namespace {
 
-constexpr double kDemoSeconds = 20;       // Default pace: all of it in about this long.
+constexpr std::uint64_t kDemoSeconds = 20;  // Default pace: all of it in about this long.
 constexpr std::size_t kOpenMax = 2'000;   // Unacknowledged messages of all users at speed 0.
 constexpr Duration kTick = 5ms;
 constexpr std::size_t kLinesDefault = 3'000;
@@ -135,7 +135,8 @@ class Replay {
   // Sending.
   void play() {
     const double seconds = std::max(script_.seconds(), 0.001);
-    speed_ = arguments_.has("speed") ? arguments_.real("speed") : seconds / kDemoSeconds;
+    speed_ = arguments_.has("speed") ? arguments_.real("speed")
+                                       : seconds / std::max(1.0, static_cast<double>(arguments_.number("seconds")));
     start_ = progressed_ = loop_.clock_now();
     tick();
     loop_.run();
@@ -347,7 +348,8 @@ Command replay_command() {
             "users", number(200), "speakers of a generated conversation")(
             "devices", number(2), "devices of every user; one of them sends")(
             "speed", po::value<double>()->value_name("FACTOR"),
-            "how much faster than life; 0: as fast as possible; default: all in 20 s")(
+            "how much faster than life; 0: as fast as possible; default: all in --seconds")(
+            "seconds", number(kDemoSeconds), "play all of it in about this long, unless --speed says how")(
             "verify-fresh", number(20), "users who read everything again on a new device")(
             "patience", number(30), "seconds without progress until what lacks counts as lost");
         add_swarm_options(options);
