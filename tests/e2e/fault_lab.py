@@ -53,6 +53,14 @@ def clean_environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("STARLING_")}
 
 
+def give_up(*_):
+    # A runner that gives up on us must not leave nodes, mounts and namespaces behind.
+    raise KeyboardInterrupt
+
+
+signal.signal(signal.SIGTERM, give_up)
+
+
 class Node:
     """One process of `starling run`, at the addresses that the net gave it."""
 

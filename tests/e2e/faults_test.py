@@ -34,13 +34,6 @@ if NO_NET:
     print(f"no network namespaces here ({NO_NET}): nodes talk through a proxy of ours instead")
 
 
-def setUpModule():
-    # A runner that gives up on us must not leave nodes, mounts and namespaces behind.
-    def give_up(*_):
-        raise KeyboardInterrupt
-    signal.signal(signal.SIGTERM, give_up)
-
-
 def tearDownModule():
     print(f"\n{TOTALS['faults']} faults, {TOTALS['messages']} acknowledged messages, "
           f"{TOTALS['deliveries']} deliveries checked", flush=True)
