@@ -15,6 +15,7 @@
 
 #include "node/cli/histogram.h"
 #include "node/cli/progress.h"
+#include "node/cli/recording.h"
 #include "node/cli/swarm.h"
 #include "overlay/uv_loop.h"
 #include "overlay/uv_transport.h"
@@ -39,13 +40,20 @@ class Bench {
  private:
   struct User : ClientHandler {
     Bench* bench = nullptr;
-    std::uint32_t number = 0;
+    std::uint32_t number = 0;       // Also in the recording.
     std::string address;
     std::unique_ptr<Client> client;
     std::size_t open = 0;           // Sends under way.
     Instant login_at{};
     void on_entry(const protocol::EntryMessage& entry, bool live) override {
       bench->on_entry(*this, entry, live);
+    }
+    void on_moved(const protocol::EntryMessage& entry) override {
+      if (bench->record_) bench->recording_.recorder().moved(number, entry, bench->loop_.clock_now());
+    }
+    void on_void(const protocol::EntryMessage& entry) override {
+      if (!bench->record_) return;
+      bench->recording_.recorder().taken_back(number, entry, bench->loop_.clock_now());
     }
     void on_phase(ClientPhase phase, const Error* why) override;
   };
@@ -87,6 +95,8 @@ class Bench {
   overlay::UvTransport transport_{loop_};
   SystemRandom random_;
   Progress progress_;
+  Recording recording_;
+  bool record_ = false;              // --record: judging costs the client too much to do always.
   const std::string scenario_;
   const std::string tag_;
   std::vector<std::unique_ptr<User>> users_;

@@ -9,6 +9,7 @@ namespace {
 
 constexpr Duration kTick = 1ms;
 constexpr Duration kDrainTick = 20ms;
+constexpr auto kGrade = protocol::Grade::kQuorum;
 constexpr std::uint64_t kBurstMax = 5'000;  // Sends in one tick, when we are late.
 
 std::uint64_t us_between(Instant then, Instant now) {
@@ -40,7 +41,8 @@ Status Bench::make_users(std::size_t count, bool follow) {
     TRY_ASSIGN(auto state, swarm_.new_device(names[i], "bench-" + tag_));
     auto user = std::make_unique<User>();
     user->bench = this;
-    user->number = static_cast<std::uint32_t>(i);
+    user->number = record_ ? recording_.recorder().device(names[i], state.device, follow)
+                           : static_cast<std::uint32_t>(i);
     user->address = names[i];
     auto options = swarm_.client_options(i);
     options.follow = follow;
@@ -77,10 +79,16 @@ Status Bench::log_in(std::vector<User*> users) {
 void Bench::send_from(std::size_t sender, Instant due) {
   User& user = *senders_[sender];
   const bool counted = measuring_;
+  Bytes body = bench_body(due, user.number, payload_);
+  const Bytes recorded = record_ ? body : Bytes();
+  const auto number = std::make_shared<std::uint64_t>(0);
   const auto accepted = user.client->send(
-      targets_[sender], bench_body(due, user.number, payload_),
-      {protocol::Grade::kQuorum, storage::EntryType::kBinary},
-      [this, sender, due, counted](const Result<Sent>& result) {
+      targets_[sender], std::move(body), {kGrade, storage::EntryType::kBinary},
+      [this, sender, due, counted, number, to = targets_[sender]](const Result<Sent>& result) {
+        if (record_) {
+          recording_.recorder().answered(senders_[sender]->number, to, *number, result, kGrade,
+                                         loop_.clock_now());
+        }
         --senders_[sender]->open;
         if (result) {
           ++acked_all_;
@@ -91,6 +99,9 @@ void Bench::send_from(std::size_t sender, Instant due) {
       });
   if (accepted) {
     ++user.open;
+    if (record_) {
+      *number = recording_.recorder().sent(user.number, targets_[sender], recorded, loop_.clock_now());
+    }
   } else {
     ++errors_["not sent: " + std::string(name(accepted.code()))];
   }
@@ -155,6 +166,7 @@ void Bench::drain(const std::function<bool()>& done) {
 }
 
 void Bench::on_entry(User& user, const protocol::EntryMessage& entry, bool) {
+  if (record_) recording_.recorder().shown(user.number, entry, loop_.clock_now());
   // Our own copy, or what an earlier run left behind.
   if (scenario_ != "group" && entry.to != user.address) return;
   const auto stamp = read_bench_body(entry.body.data);
@@ -201,6 +213,7 @@ Status Bench::group() {
     all.push_back(user.get());
   }
   TRY(swarm_.add_group(group, members));
+  if (record_) recording_.recorder().group(group, members);
   TRY(log_in(all));
   fan_out_ = count;
   extra_["group"] = group;

@@ -26,6 +26,7 @@ std::vector<Command> all_commands() {
       chat_command(),
       replay_command(),
       bench_command(),
+      check_command(),
   };
 }
 

@@ -42,6 +42,7 @@ Command chat_command();
 // Workloads.
 Command replay_command();
 Command bench_command();
+Command check_command();
 
 std::vector<Command> all_commands();
 

@@ -4,10 +4,11 @@
 #include <csignal>
 #include <map>
 #include <set>
+#include <unordered_map>
 
 #include "node/cli/commands.h"
 #include "node/cli/progress.h"
-#include "node/cli/replay_proof.h"
+#include "node/cli/recording.h"
 #include "node/cli/replay_report.h"
 #include "node/cli/script.h"
 #include "node/cli/swarm.h"
@@ -18,7 +19,7 @@
 namespace starling::node::cli {
 namespace {
 
-constexpr double kDemoSeconds = 20;       // Default pace: all of it in about this long.
+constexpr std::uint64_t kDemoSeconds = 20;  // Default pace: all of it in about this long.
 constexpr std::size_t kOpenMax = 2'000;   // Unacknowledged messages of all users at speed 0.
 constexpr Duration kTick = 5ms;
 constexpr std::size_t kLinesDefault = 3'000;
@@ -29,6 +30,8 @@ class Replay {
       : arguments_(arguments), script_(std::move(script)), swarm_(std::move(swarm)) {}
 
   int run() {
+    const auto opened = recording_.open(swarm_.lineage(), "replay", arguments_.text("record"));
+    if (!opened) return fail(opened.error());
     if (auto set_up = prepare(); !set_up) return fail(set_up.error());
     loop_.on_signal(SIGINT, [this] { interrupted_ = true, loop_.stop(); });
     if (auto all_in = log_in(devices_); !all_in) return fail(all_in.error());
@@ -43,7 +46,7 @@ class Replay {
  private:
   struct Device : ClientHandler {
     Replay* replay = nullptr;
-    ReplayProof::Device number = 0;
+    check::Recorder::Device number = 0;
     std::string user;
     std::unique_ptr<Client> client;
     std::optional<Error> refused;
@@ -51,7 +54,10 @@ class Replay {
       replay->on_entry(*this, entry);
     }
     void on_moved(const protocol::EntryMessage& entry) override {
-      replay->proof_.repositioned(number, entry);
+      replay->recording_.recorder().moved(number, entry, replay->loop_.clock_now());
+    }
+    void on_void(const protocol::EntryMessage& entry) override {
+      replay->recording_.recorder().taken_back(number, entry, replay->loop_.clock_now());
     }
     void on_phase(ClientPhase phase, const Error* why) override {
       if (phase == ClientPhase::kFailed) refused = *why;
@@ -79,19 +85,8 @@ class Replay {
       std::vector<std::string> names;
       for (const auto speaker : members[room]) names.push_back(script_.speakers[speaker]);
       TRY(swarm_.add_group(script_.rooms[room], names));
-      rooms_.push_back(proof_.add_conversation(script_.rooms[room]));
-      for (const auto speaker : members[room]) follows_[speaker].insert(rooms_.back());
+      recording_.recorder().group(script_.rooms[room], names);
       show(0, "creating groups: " + thousands(room + 1) + " of " + thousands(members.size()));
-    }
-    for (const auto& line : script_.lines) {
-      if (line.direct == Line::kNobody) continue;
-      const auto pair = std::minmax(line.from, line.direct);
-      if (direct_.contains(pair)) continue;
-      const auto conversation = proof_.add_conversation(script_.speakers[pair.first] + " and " +
-                                                        script_.speakers[pair.second]);
-      direct_[pair] = conversation;
-      follows_[pair.first].insert(conversation);
-      follows_[pair.second].insert(conversation);
     }
     const std::size_t each = std::max<std::size_t>(1, arguments_.number("devices"));
     // The sending devices come first: device i sends for speaker i.
@@ -110,11 +105,7 @@ class Replay {
     auto device = std::make_unique<Device>();
     device->replay = this;
     device->user = state.user;
-    device->number = proof_.add_device(state.user + "/" + name,
-                                       device_of(mailbox_of(state.user), state.device));
-    for (const auto conversation : follows_[speaker]) {
-      proof_.follow(device->number, conversation);
-    }
+    device->number = recording_.recorder().device(state.user, name);
     device->client = std::make_unique<Client>(loop_, transport_, random_,
                                               swarm_.client_options(clients_made_++),
                                               std::move(state), *device);
@@ -144,7 +135,8 @@ class Replay {
   // Sending.
   void play() {
     const double seconds = std::max(script_.seconds(), 0.001);
-    speed_ = arguments_.has("speed") ? arguments_.real("speed") : seconds / kDemoSeconds;
+    speed_ = arguments_.has("speed") ? arguments_.real("speed")
+                                       : seconds / std::max(1.0, static_cast<double>(arguments_.number("seconds")));
     start_ = progressed_ = loop_.clock_now();
     tick();
     loop_.run();
@@ -163,56 +155,58 @@ class Replay {
     }
     show_progress();
     const bool complete = next_ == script_.lines.size() && open_ == 0 &&
-                          proof_.delivered() == proof_.expected();
+                          recording_.checker().delivered() == recording_.checker().expected();
     if (complete || loop_.clock_now() - progressed_ > patience()) return loop_.stop();
     timer_ = loop_.after(kTick, [this] { tick(); });
   }
 
   // False while a queue is full: the same line again with the next tick.
   bool say(const Line& line) {
-    if (!half_said_ && !send(line, rooms_[line.room], script_.rooms[line.room])) return false;
+    if (!half_said_ && !send(line, script_.rooms[line.room])) return false;
     half_said_ = true;
     if (line.direct == Line::kNobody) return true;
-    return send(line, direct_.at(std::minmax(line.from, line.direct)),
-                script_.speakers[line.direct]);
+    return send(line, script_.speakers[line.direct]);
   }
 
-  bool send(const Line& line, ReplayProof::Conversation conversation, const std::string& to) {
-    Client& client = *devices_[line.from]->client;
-    const auto message = static_cast<ReplayProof::Message>(sent_at_.size());
-    const auto accepted = client.send(to, line.text, {}, [this, message](Result<Sent> result) {
-      on_sent(message, std::move(result));
+  bool send(const Line& line, const std::string& to) {
+    Device& device = *devices_[line.from];
+    const std::size_t message = sent_.size();
+    const auto accepted = device.client->send(to, line.text, {}, [this, message](Result<Sent> result) {
+      on_sent(message, result);
     });
     if (!accepted) return false;
-    const auto number = proof_.sent(conversation, client.device(), client.user(), to, line.text);
-    assert(number == message);
-    (void)number;
-    sent_at_.push_back(loop_.clock_now());
+    const Instant now = loop_.clock_now();
+    sent_.push_back({now, device.number, to, recording_.recorder().sent(device.number, to, line.text, now)});
+    by_key_.emplace(MessageKey{device.client->device(), lane_to(mailbox_of(to)), sent_.back().number},
+                    message);
     ++open_;
-    progressed_ = loop_.clock_now();
+    progressed_ = now;
     return true;
   }
 
-  void on_sent(ReplayProof::Message message, Result<Sent> result) {
+  void on_sent(std::size_t message, const Result<Sent>& result) {
     --open_;
-    progressed_ = loop_.clock_now();
+    const Instant now = progressed_ = loop_.clock_now();
+    const auto& sent = sent_[message];
+    recording_.recorder().answered(sent.device, sent.to, sent.number, result, protocol::Grade::kQuorum,
+                                   now);
     if (!result) {
       ++totals_.refusals[std::string(name(result.code()))];
-      return proof_.refused(message);
+      return;
     }
     ++acked_;
     if (result->attempts > 1) ++totals_.retried;
-    const auto latency = loop_.clock_now() - sent_at_[message];
-    totals_.ack_latency.record(static_cast<std::uint64_t>(latency.count() / 1000));
-    proof_.acked(message);
+    totals_.ack_latency.record(static_cast<std::uint64_t>((now - sent.at).count() / 1000));
   }
 
   void on_entry(Device& device, const protocol::EntryMessage& entry) {
-    const auto message = proof_.received(device.number, entry);
-    if (!message) return;
-    progressed_ = loop_.clock_now();
+    const Instant now = loop_.clock_now();
+    recording_.recorder().shown(device.number, entry, now);
+    const auto message = by_key_.find({entry.device, entry.lane, entry.seq});
+    if (message == by_key_.end()) return;  // Of an earlier run.
+    progressed_ = now;
     if (verifying_) return;
-    const auto latency = loop_.clock_now() - sent_at_[*message];
+    const auto latency = now - sent_[message->second].at;
     totals_.delivery_latency.record(static_cast<std::uint64_t>(latency.count() / 1000));
   }
 
@@ -241,19 +235,21 @@ class Replay {
 
   void show_progress() {
     const double work = static_cast<double>(next_) / static_cast<double>(script_.lines.size());
-    const double due = static_cast<double>(std::max<std::uint64_t>(1, proof_.expected()));
-    const double arrived = static_cast<double>(proof_.delivered()) / due;
+    const double due = static_cast<double>(std::max<std::uint64_t>(1, recording_.checker().expected()));
+    const double arrived = static_cast<double>(recording_.checker().delivered()) / due;
     const double seconds =
         std::max(0.001, std::chrono::duration<double>(loop_.clock_now() - start_).count());
     show(work * (0.5 + 0.5 * arrived),
-         (verifying_ ? "fresh devices  " : "") + ("sent " + thousands(sent_at_.size())) + "  acked " +
-             thousands(acked_) + "  delivered " + thousands(proof_.delivered()) + "  " +
+         (verifying_ ? "fresh devices  " : "") + ("sent " + thousands(sent_.size())) + "  acked " +
+             thousands(acked_) + "  delivered " + thousands(recording_.checker().delivered()) + "  " +
              thousands(static_cast<std::uint64_t>(static_cast<double>(acked_) / seconds)) +
              " msg/s");
   }
 
   int report() {
-    totals_.proof = proof_.check();
+    recording_.recorder().end(loop_.clock_now());
+    const auto kept = recording_.close();
+    totals_.proof = recording_.checker().report();
     totals_.interrupted = interrupted_;
     totals_.rooms = script_.rooms.size();
     totals_.users = script_.speakers.size();
@@ -266,7 +262,8 @@ class Replay {
         totals_.retry_frames += device->client->stats().retries;
       }
     }
-    return tell(totals_, arguments_.flag("json"));
+    const int told = tell(totals_, arguments_.flag("json"));
+    return kept ? told : complain(kept.error());
   }
 
   const Arguments& arguments_;
@@ -279,10 +276,7 @@ class Replay {
   std::string tag_;
   double speed_ = 0;
 
-  ReplayProof proof_;
-  std::vector<ReplayProof::Conversation> rooms_;
-  std::map<std::pair<std::uint32_t, std::uint32_t>, ReplayProof::Conversation> direct_;
-  std::map<std::uint32_t, std::set<ReplayProof::Conversation>> follows_;  // By speaker.
+  Recording recording_;
   Devices devices_;
   Devices fresh_;
   std::size_t clients_made_ = 0;
@@ -293,7 +287,14 @@ class Replay {
   bool interrupted_ = false;
   std::size_t open_ = 0;
   std::uint64_t acked_ = 0;
-  std::vector<Instant> sent_at_;  // By message.
+  struct SentLine {
+    Instant at;
+    check::Recorder::Device device = 0;
+    std::string to;
+    std::uint64_t number = 0;
+  };
+  std::vector<SentLine> sent_;
+  std::unordered_map<MessageKey, std::size_t> by_key_;  // Index into sent_.
   Instant start_{};
   Instant progressed_{};
   ReplayReport totals_;  // Filled as it goes on.
@@ -347,7 +348,8 @@ Command replay_command() {
             "users", number(200), "speakers of a generated conversation")(
             "devices", number(2), "devices of every user; one of them sends")(
             "speed", po::value<double>()->value_name("FACTOR"),
-            "how much faster than life; 0: as fast as possible; default: all in 20 s")(
+            "how much faster than life; 0: as fast as possible; default: all in --seconds")(
+            "seconds", number(kDemoSeconds), "play all of it in about this long, unless --speed says how")(
             "verify-fresh", number(20), "users who read everything again on a new device")(
             "patience", number(30), "seconds without progress until what lacks counts as lost");
         add_swarm_options(options);

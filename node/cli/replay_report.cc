@@ -11,6 +11,8 @@
 namespace starling::node::cli {
 namespace {
 
+constexpr std::size_t kFirstMax = 10;  // Discrepancies that are told.
+
 double seconds_of(const ReplayReport& report) {
   return std::chrono::duration<double>(report.played_for).count();
 }
@@ -34,6 +36,24 @@ std::string latency_text(const Histogram& h) {
          " ms";
 }
 
+std::uint64_t unacknowledged(const ReplayReport& r) { return r.proof.open + r.proof.unknown; }
+
+Json faults_of(const ReplayReport& r) {
+  Json out = Json::object();
+  for (std::size_t i = 0; i < check::kFaults; ++i) {
+    out[std::string(name(static_cast<check::Fault>(i)))] = r.proof.faults[i];
+  }
+  return out;
+}
+
+std::vector<std::string> first_of(const ReplayReport& r) {
+  std::vector<std::string> out;
+  for (const auto& violation : r.proof.violations) {
+    if (out.size() < kFirstMax) out.push_back(violation.text);
+  }
+  return out;
+}
+
 Json to_json(const ReplayReport& r, bool pass) {
   return {{"proof", pass ? "pass" : "fail"},
           {"interrupted", r.interrupted},
@@ -51,33 +71,27 @@ Json to_json(const ReplayReport& r, bool pass) {
           {"reconnects", r.reconnects},
           {"expected", r.proof.expected},
           {"delivered", r.proof.delivered},
-          {"missing", r.proof.missing},
-          {"duplicate", r.proof.duplicate},
-          {"altered", r.proof.altered},
-          {"misplaced", r.proof.misplaced},
-          {"invented", r.proof.invented},
-          {"sender_order", r.proof.sender_order},
-          {"total_order", r.proof.total_order},
-          {"unacknowledged", r.proof.unacknowledged},
+          {"unacknowledged", unacknowledged(r)},
           {"late_inserts", r.proof.late_inserts},
-          {"repositioned", r.proof.repositioned},
+          {"repositioned", r.proof.moved},
+          {"faults", faults_of(r)},
           {"duplicates_dropped", r.copies},
           {"foreign", r.proof.foreign},
           {"acked_per_s", acked_per_second(r)},
           {"ack_us", percentiles(r.ack_latency)},
           {"delivery_us", percentiles(r.delivery_latency)},
-          {"first", r.proof.first}};
+          {"first", first_of(r)}};
 }
 
 void print_faults(const ReplayReport& r) {
-  const auto& proof = r.proof;
-  std::cout << "missing " << thousands(proof.missing) << ", duplicate " << thousands(proof.duplicate)
-            << ", altered " << thousands(proof.altered) << ", misplaced "
-            << thousands(proof.misplaced) << ", invented " << thousands(proof.invented)
-            << ", out of sender order " << thousands(proof.sender_order) << ", out of total order "
-            << thousands(proof.total_order) << ", unacknowledged "
-            << thousands(proof.unacknowledged) << "\n";
-  for (const auto& line : proof.first) std::cout << "  " << line << "\n";
+  for (std::size_t i = 0; i < check::kFaults; ++i) {
+    if (r.proof.faults[i] == 0) continue;
+    std::cout << name(static_cast<check::Fault>(i)) << " " << thousands(r.proof.faults[i]) << "\n";
+  }
+  if (unacknowledged(r) > 0) {
+    std::cout << "never acknowledged " << thousands(unacknowledged(r)) << "\n";
+  }
+  for (const auto& line : first_of(r)) std::cout << "  " << line << "\n";
   if (r.interrupted) std::cout << "  interrupted before the end\n";
 }
 
@@ -109,7 +123,8 @@ void print(const ReplayReport& r, bool pass) {
 }  // namespace
 
 int tell(const ReplayReport& report, bool as_json) {
-  const bool pass = report.proof.pass && !report.interrupted;
+  const bool pass = report.proof.passed() && report.proof.acked > 0 && unacknowledged(report) == 0 &&
+                    !report.interrupted;
   if (as_json) {
     std::cout << to_json(report, pass) << std::endl;
   } else {

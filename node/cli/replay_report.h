@@ -7,14 +7,14 @@
 #include <map>
 #include <string>
 
+#include "node/check/checker.h"
 #include "node/cli/histogram.h"
-#include "node/cli/replay_proof.h"
 #include "overlay/clock.h"
 
 namespace starling::node::cli {
 
 struct ReplayReport {
-  ReplayProof::Report proof;
+  check::Report proof;
   bool interrupted = false;
   std::size_t rooms = 0;
   std::size_t users = 0;

@@ -72,6 +72,8 @@ void add_swarm_options(po::options_description& options) {
   add_client_options(options);
   options.add_options()("cluster", po::value<std::string>()->value_name("FOLDER"),
                         "folder that holds the data folders of all nodes (node1, node2, ...)")(
+      "record", po::value<std::string>()->value_name("FILE"),
+      "write what clients did and saw there, for starling check")(
       "seed", po::value<std::uint64_t>()->value_name("NUMBER")->default_value(1),
       "of everything that is drawn");
   add_json_option(options);
@@ -90,6 +92,7 @@ Result<Swarm> Swarm::open(const Arguments& arguments) {
     bool reached = false;
     const auto status = admin_call(door.socket, "status", Json::object(), kAdminTimeout, reached);
     if (!status) continue;  // A node that is down; the others serve.
+    if (status->contains("cluster")) swarm.lineage_ = text_of((*status)["cluster"], "lineage");
     if (status->contains("node")) {
       door.pid = static_cast<int>(number_of((*status)["node"], "pid"));
       door.name = text_of((*status)["node"], "short");

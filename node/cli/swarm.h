@@ -41,6 +41,7 @@ class Swarm {
 
   [[nodiscard]] const std::vector<overlay::Endpoint>& endpoints() const { return endpoints_; }
   [[nodiscard]] const std::vector<NodeDoor>& doors() const { return doors_; }
+  [[nodiscard]] const std::string& lineage() const { return lineage_; }
 
   // What exists already is fine.
   using Step = std::function<void(std::size_t done, std::size_t all)>;
@@ -57,10 +58,11 @@ class Swarm {
 
   std::vector<overlay::Endpoint> endpoints_;
   std::vector<NodeDoor> doors_;
+  std::string lineage_;
   std::size_t next_door_ = 0;
 };
 
-// --client, --data, --cluster, --json, --seed.
+// --client, --data, --cluster, --json, --seed, --record.
 void add_swarm_options(po::options_description& options);
 
 // Six characters that set the devices of this run apart from those of others.

@@ -2,7 +2,8 @@
 // it.
 //
 // Every body in a simulation is unique, so its hash names the send that it belongs to, whatever
-// key, id or dot the cluster gave it.
+// key, id or dot the cluster gave it. What clients did and saw is judged by node/check, as the
+// histories of real processes are; events() says it in that form.
 // Thread: value types.
 #pragma once
 
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "crypto/result.h"
+#include "node/check/history.h"
 #include "overlay/clock.h"
 #include "storage/ids.h"
 #include "storage/version_vector.h"
@@ -42,6 +44,7 @@ struct SendRecord {
   std::string to;
   std::uint64_t hash = 0;  // Of the body.
   std::size_t size = 0;
+  std::uint64_t number = 0;  // In the lane of (device, to), as the client counts; 0: it took none.
   Instant invoked;
   Instant ended;
   Outcome outcome = Outcome::kPending;
@@ -77,6 +80,8 @@ class History {
   void acked(SendIndex send, std::uint64_t seq, const std::string& id, std::uint8_t copies,
              Instant now);
   void failed(SendIndex send, Outcome outcome, Errc error, Instant now);
+  // The client library did not take it. REQUIRES: the newest send.
+  void not_taken(SendIndex send, Errc error, Instant now);
   void delivered(Delivery delivery) { deliveries_.push_back(std::move(delivery)); }
 
   [[nodiscard]] const std::vector<DeviceInfo>& devices() const { return devices_; }
@@ -84,8 +89,9 @@ class History {
   [[nodiscard]] const std::vector<Delivery>& deliveries() const { return deliveries_; }
   [[nodiscard]] const SendRecord* send_of(std::uint64_t hash) const;
   [[nodiscard]] MessageKey key_of(const SendRecord& send) const;  // REQUIRES: acked.
-  // Users that get what `send` says: the members of the group, or both ends.
-  [[nodiscard]] std::set<std::string> readers(const SendRecord& send) const;
+  [[nodiscard]] const std::map<std::string, std::set<std::string>>& groups() const {
+    return groups_;
+  }
   [[nodiscard]] std::size_t count(Outcome outcome) const;
   [[nodiscard]] std::string text(const SendRecord& send) const;
   [[nodiscard]] std::string text(DeviceIndex device) const;
@@ -93,10 +99,14 @@ class History {
  private:
   std::vector<DeviceInfo> devices_;
   std::map<std::string, std::set<std::string>> groups_;
+  std::map<std::pair<DeviceIndex, std::string>, std::uint64_t> lanes_;  // Numbers used.
   std::vector<SendRecord> sends_;
   std::unordered_map<std::uint64_t, SendIndex> by_hash_;
   std::vector<Delivery> deliveries_;
 };
+
+// The whole history in the order of time, with header and end.
+std::vector<node::check::Event> events(const History& history, const std::string& cluster);
 
 std::uint64_t body_hash(View body);
 std::string hash_text(std::uint64_t hash);  // As traces and checkers say it.

@@ -169,6 +169,15 @@ void explain(Tap& tap, World& world) {
   };
 }
 
+Status write_history(const History& history, const RunOptions& options) {
+  node::check::HistoryWriter writer;
+  TRY(writer.open(options.record));
+  for (const auto& event : events(history, "seed " + std::to_string(options.seed))) {
+    writer.write(event);
+  }
+  return writer.close();
+}
+
 RunReport run_once(const RunOptions& options) {
   const std::clock_t begin = std::clock();
   RunReport report;
@@ -191,6 +200,9 @@ RunReport run_once(const RunOptions& options) {
         go(run, {world, cluster, tap, workload, nemesis, races, watch, intruder}, report);
     report.queues = watch.highest();
     const auto& history = workload.history();
+    if (!options.record.empty()) {
+      if (auto kept = write_history(history, options); !kept && report.status) report.status = kept;
+    }
     report.sends = history.sends().size();
     report.acked = history.count(Outcome::kAcked);
     report.refused = history.count(Outcome::kRefused);

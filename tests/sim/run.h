@@ -32,6 +32,7 @@ struct RunOptions {
   bool echo = false;         // Print the trace as it happens.
   int sabotage = 0;          // The invariant that is broken on purpose (sabotage.h); 0: none.
   bool explain = false;      // Trace what nodes say to each other about messages.
+  std::string record;        // File for the clients' history; empty: none.
 };
 
 struct RunReport {

@@ -2,6 +2,7 @@
 //
 //   sim --seed 7 --nodes 5 --both --trace
 //   sim --seeds 1..200
+//   sim --seed 7 --record seed7.history && starling check --closed seed7.history
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -13,20 +14,22 @@ using namespace starling;
 
 int main(int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
-  std::string seeds;
+  std::string seeds, record;
   bool echo = false;
   for (auto it = words.begin(); it != words.end();) {
     if (*it == "--help") {
       std::printf("sim: runs seeds of the simulator\n%s  --seeds A..B         from A to B\n"
-                  "  --trace              print everything that happens\n",
+                  "  --trace              print everything that happens\n"
+                  "  --record FILE        what clients did and saw, for starling check; of several\n"
+                  "                       seeds, each to FILE.SEED\n",
                   sim::run_usage().c_str());
       return 0;
     }
     if (*it == "--trace") {
       echo = true;
       it = words.erase(it);
-    } else if (*it == "--seeds" && it + 1 != words.end()) {
-      seeds = *(it + 1);
+    } else if ((*it == "--seeds" || *it == "--record") && it + 1 != words.end()) {
+      (*it == "--seeds" ? seeds : record) = *(it + 1);
       it = words.erase(it, it + 2);
     } else {
       ++it;
@@ -47,6 +50,7 @@ int main(int argc, char** argv) {
     sim::RunOptions run = *options;
     run.seed = seed;
     run.echo = echo;
+    if (!record.empty()) run.record = from == to ? record : record + "." + std::to_string(seed);
     const auto report = sim::run(run);
     std::fputs(report.text().c_str(), stdout);
     std::fflush(stdout);

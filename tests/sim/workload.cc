@@ -83,7 +83,7 @@ SendIndex SimDevice::send(const std::string& to, Bytes body, node::SendOptions o
                           history_.text(history_.sends()[index]));
         });
     if (!accepted) {
-      history_.failed(index, Outcome::kRefused, accepted.code(), world_.now());
+      history_.not_taken(index, accepted.code(), world_.now());
     }
   });
   return index;

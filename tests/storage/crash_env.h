@@ -32,7 +32,14 @@ class CrashEnv {
   [[nodiscard]] rocksdb::Env* env() { return env_.get(); }
 
   void freeze() { files_->frozen = true; }
-  void thaw() { files_->frozen = false; }
+  // The same, before the n-th change of the disk from now on: an append, a sync, a new, renamed or
+  // deleted file.
+  void freeze_in(std::uint64_t changes) { files_->changes_left = static_cast<std::int64_t>(changes); }
+  [[nodiscard]] bool frozen() const { return files_->frozen; }
+  void thaw() {
+    files_->changes_left = 0;
+    files_->frozen = false;
+  }
   // Cuts every file to its last sync; with `torn`, to a random place after it.
   void drop_unsynced(Random* torn = nullptr) { files_->drop_unsynced(torn); }
   [[nodiscard]] std::uint64_t syncs() const { return files_->syncs; }
@@ -48,7 +55,7 @@ class CrashEnv {
     File(std::unique_ptr<rocksdb::FSWritableFile> file, std::string name, Files& files)
         : FSWritableFileOwnerWrapper(std::move(file)), name_(std::move(name)), files_(files) {}
     IOStatus Append(const rocksdb::Slice& data, const IOOptions& o, Debug* d) override {
-      return files_.frozen ? IOStatus::OK() : target()->Append(data, o, d);
+      return files_.stopped() ? IOStatus::OK() : target()->Append(data, o, d);
     }
     IOStatus Append(const rocksdb::Slice& data, const IOOptions& o,
                     const rocksdb::DataVerificationInfo&, Debug* d) override {
@@ -58,7 +65,7 @@ class CrashEnv {
       return files_.frozen ? IOStatus::OK() : target()->Truncate(size, o, d);
     }
     IOStatus Sync(const IOOptions& o, Debug* d) override {
-      if (files_.frozen) return IOStatus::OK();
+      if (files_.stopped()) return IOStatus::OK();
       files_.synced(name_, target()->GetFileSize(o, d));
       return target()->Sync(o, d);
     }
@@ -84,9 +91,10 @@ class CrashEnv {
         return IOStatus::NotSupported("no options files on this disk");
       }
       // A frozen disk gives a file that takes nothing and is nowhere.
-      const std::string at = frozen ? name + ".after-the-crash" : name;
+      const bool nowhere = stopped();
+      const std::string at = nowhere ? name + ".after-the-crash" : name;
       if (auto s = target()->NewWritableFile(at, o, out, d); !s.ok()) return s;
-      if (frozen) {
+      if (nowhere) {
         (void)target()->DeleteFile(at, IOOptions(), d);
       } else {
         const std::lock_guard lock(mutex_);
@@ -104,14 +112,14 @@ class CrashEnv {
       return IOStatus::OK();
     }
     IOStatus DeleteFile(const std::string& name, const IOOptions& o, Debug* d) override {
-      if (frozen) return IOStatus::OK();
+      if (stopped()) return IOStatus::OK();
       const std::lock_guard lock(mutex_);
       synced_.erase(name);
       return target()->DeleteFile(name, o, d);
     }
     IOStatus RenameFile(const std::string& from, const std::string& to, const IOOptions& o,
                         Debug* d) override {
-      if (frozen) return IOStatus::OK();
+      if (stopped()) return IOStatus::OK();
       const std::lock_guard lock(mutex_);
       if (auto it = synced_.find(from); it != synced_.end()) {
         synced_[to] = it->second;
@@ -140,7 +148,14 @@ class CrashEnv {
       }
     }
 
+    // Counts a change; true when it must not happen.
+    bool stopped() {
+      if (changes_left > 0 && --changes_left == 0) frozen = true;
+      return frozen;
+    }
+
     std::atomic<bool> frozen{false};
+    std::atomic<std::int64_t> changes_left{0};  // Until the crash; 0: none is planned.
     std::atomic<std::uint64_t> syncs{0};
 
    private:

@@ -1,0 +1,130 @@
+"""What faults cost: the figures of docs/benchmarks.md. Root; minutes.
+
+    python3 tests/e2e/fault_bench.py partition [--seconds 60] [--rate 2000]
+    python3 tests/e2e/fault_bench.py return    [--seconds 30] [--rate 1000]
+    python3 tests/e2e/fault_bench.py recovery  [--gigabytes 10]
+
+partition: a node is cut off under load; from the heal to the moment when it serves again and lacks nothing.
+return: a node is down while the others write at full speed; how fast it catches up, and what that does to
+the latency of a live load. recovery: a node with much data is killed; from its start to ready.
+"""
+import argparse
+import json
+import subprocess
+import sys
+import time
+import pathlib
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from fault_lab import STARLING, Lab, clean_environment, eventually  # noqa: E402
+from fault_net import Namespaces  # noqa: E402
+
+
+def bench(lab, *words):
+    process = subprocess.Popen([STARLING, "bench", "pairs", "--json", "--cluster", str(lab.folder),
+                                *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                               env=clean_environment())
+    lab.stack.callback(process.kill)
+    return process
+
+
+def result(process):
+    out = json.loads(process.communicate()[0])
+    if process.returncode != 0 or out["lost"]:
+        raise SystemExit(f"the load failed: {out}")
+    return out
+
+
+def latency(out):
+    us = out["ack_us"]
+    return f"{out['acked']:,} acked, ack p50 {us['p50'] / 1000:.1f} ms, p99 {us['p99'] / 1000:.1f} ms"
+
+
+def wait_caught_up(node, began):
+    """Seconds until it is ready; then until nothing is fetched any more, and how many changes were."""
+    eventually("it serves", node.ready, 600)
+    ready = time.monotonic() - began
+    seen, at = -1, began
+    while True:
+        fetched = node.metric("starling_fetched_changes_total")
+        if fetched != seen:
+            seen, at = fetched, time.monotonic()
+        elif time.monotonic() - at > 2:
+            return ready, at - began, seen
+        time.sleep(0.05)
+
+
+def partition(options):
+    with Lab(Namespaces) as lab:
+        load = bench(lab, "--users", 200, "--rate", options.rate, "--warm-up", 5, "--duration",
+                     options.seconds + 30, "--patience", 120)
+        time.sleep(15)
+        node = lab.nodes[2]
+        fetched = node.metric("starling_fetched_changes_total")
+        lab.net.isolate(3)
+        time.sleep(options.seconds)
+        began = time.monotonic()
+        lab.net.heal()
+        eventually("it sees all", lambda: node.metric("starling_members_alive") == 3)
+        seen = time.monotonic() - began
+        eventually("it is caught up", lambda: node.ready() and node.metric("starling_catching_up") == 0, 300)
+        ready, last, count = wait_caught_up(node, began)
+        print(f"cut off for {options.seconds} s under {options.rate} sends/s: sees all after {seen:.1f} s, serves "
+              f"after {ready:.1f} s, last change fetched after {last:.1f} s ({count - fetched:,.0f} fetched)")
+        print("load:", latency(result(load)), flush=True)
+
+
+def come_back(options):
+    with Lab(Namespaces) as lab:
+        node = lab.nodes[2]
+        node.kill()
+        wrote = result(bench(lab, "--users", 200, "--in-flight", 16, "--warm-up", 1, "--duration",
+                             options.seconds, "--patience", 120))
+        print("while it is down:", latency(wrote), flush=True)
+        calm = result(bench(lab, "--users", 50, "--rate", options.rate, "--warm-up", 1, "--duration", 8,
+                            "--patience", 120))
+        print(f"live load of {options.rate}/s before:", latency(calm), flush=True)
+        live = bench(lab, "--users", 50, "--rate", options.rate, "--warm-up", 1, "--duration", 12,
+                     "--patience", 120)
+        time.sleep(2)
+        began = time.monotonic()
+        node.start(wait=False)
+        ready, last, count = wait_caught_up(node, began)
+        print(f"it serves after {ready:.1f} s, last change fetched after {last:.1f} s: {count:,.0f} changes, "
+              f"{count / max(last, 0.001):,.0f}/s")
+        print(f"live load of {options.rate}/s meanwhile:", latency(result(live)), flush=True)
+
+
+def recovery(options):
+    with Lab(Namespaces, nodes=options.nodes) as lab:
+        node = lab.nodes[-1]
+        size = lambda: sum(f.stat().st_size for f in pathlib.Path(node.data).glob("store/*")) / 1e9  # noqa: E731
+        while size() < options.gigabytes:
+            result(bench(lab, "--users", 40, "--in-flight", 8, "--payload", 65000, "--warm-up", 0, "--duration",
+                         20, "--patience", 120))
+            print(f"{size():.1f} GB", flush=True)
+        load = bench(lab, "--users", 40, "--rate", 200, "--warm-up", 0, "--duration", 5, "--patience", 120)
+        time.sleep(4)
+        node.kill()
+        began = time.monotonic()
+        node.start(wait=False)
+        eventually("it serves", node.ready, 600)
+        print(f"killed with {size():.1f} GB, {len(lab.nodes)} nodes: ready after {time.monotonic() - began:.1f} s")
+        load.communicate()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("partition", "return", "recovery"))
+    parser.add_argument("--seconds", type=int)
+    parser.add_argument("--rate", type=int)
+    parser.add_argument("--gigabytes", type=float, default=10)
+    parser.add_argument("--nodes", type=int, default=1)
+    options = parser.parse_args()
+    options.seconds = options.seconds or (60 if options.what == "partition" else 30)
+    options.rate = options.rate or (2000 if options.what == "partition" else 1000)
+    {"partition": partition, "return": come_back, "recovery": recovery}[options.what](options)
+
+
+if __name__ == "__main__":
+    main()

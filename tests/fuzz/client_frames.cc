@@ -1,0 +1,24 @@
+// What clients send: frames, and every message in them.
+#include "node/session/protocol.h"
+#include "tests/fuzz/fuzz.h"
+
+using namespace starling;
+namespace p = starling::node::protocol;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const View in = fuzz::view(data, size);
+  const auto body = [](View frame) {
+    fuzz::round_trips<p::Head, p::Login, p::LoggedIn, p::ErrorMessage, p::Sync, p::Synced, p::Send, p::Ack,
+                      p::EntryMessage, p::HistoryRequest, p::HistoryPage, p::LaneRequest, p::LaneState,
+                      p::GroupRequest, p::Members, p::GroupList, p::PasswordChange, p::JoinedOrLeft,
+                      p::GoAway>(frame);
+    return true;
+  };
+  p::FrameReader reader(64 << 10);
+  bool good = true;
+  fuzz::in_pieces(in, [&](View piece) {
+    if (good) good = reader.feed(piece, body).ok();
+  });
+  body(in);
+  return 0;
+}

@@ -1,0 +1,40 @@
+// What people hand over: invites, tokens, addresses, ids.
+#include "crypto/init.h"
+#include "crypto/invite.h"
+#include "crypto/paseto.h"
+#include "crypto/text.h"
+#include "crypto/token.h"
+#include "overlay/transport.h"
+#include "storage/ids.h"
+#include "tests/fuzz/fuzz.h"
+
+using namespace starling;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const bool ready = crypto_init().ok();
+  fuzz::require(ready, "crypto_init");
+  static SeededRandom random(1);
+  static const Identity identity = Identity::generate(random);
+  const View in = fuzz::view(data, size);
+  if (const auto invite = parse_invite(in)) {
+    fuzz::require(format_invite(*invite).ok(), "an invite that is read cannot be written");
+  }
+  (void)paseto_claimed_footer(in);
+  (void)paseto_decrypt(SecretKey{}, in, "implicit");
+  (void)paseto_verify(identity.public_key(), in, "implicit");
+  const auto forged = verify_token(in, [](const NodeId&) { return std::optional(identity.public_key()); }, 0);
+  fuzz::require(!forged, "a token that nobody issued is good");
+  if (const auto claims = claims_from_json(in)) {
+    const auto again = claims_from_json(claims_to_json(*claims));
+    fuzz::require(again && *again == *claims, "claims do not survive writing");
+  }
+  if (const auto bytes = parse_hex(in)) fuzz::require(hex(*bytes).size() == size, "hex");
+  (void)parse_base64url(in);
+  (void)parse_base32(in, 16);
+  (void)is_utf8(in);
+  if (const auto id = parse_entry_id(in)) fuzz::require(parse_entry_id(to_text(*id)).ok(), "entry id");
+  (void)parse_node_id(in);
+  (void)check_address(in);
+  (void)overlay::Endpoint::parse(in);
+  return 0;
+}
