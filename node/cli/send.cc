@@ -10,6 +10,7 @@
 namespace starling::node::cli {
 namespace {
 
+constexpr std::uint64_t kBurnAfterMinutesMax = 10 * 365 * 24 * 60;
 constexpr Duration kVoidGrace = 200ms;
 constexpr Duration kKeptGrace = 3s;  // For what earlier runs left, once our own message is through.
 
@@ -151,7 +152,12 @@ int send(const Arguments& arguments) {
   if (text.empty()) {
     return complain(kExitUsage, "there is nothing to send: give a TEXT, or write it to standard input");
   }
-  Sending sending(to, std::move(text), {*grade, storage::EntryType::kText});
+  const std::uint64_t minutes = arguments.number("burn-after");
+  if (minutes > kBurnAfterMinutesMax) {
+    return complain(kExitUsage, "--burn-after takes up to " + thousands(kBurnAfterMinutesMax) + " minutes");
+  }
+  Sending sending(to, std::move(text),
+                  {*grade, storage::EntryType::kText, static_cast<std::uint32_t>(minutes * 60)});
   auto session = UserSession::open(arguments, sending, false);
   if (!session) return complain_of_opening(session.error());
   sending.run(**session, std::chrono::seconds(arguments.number("timeout")));
@@ -184,6 +190,8 @@ Command send_command() {
             "text", po::value<std::vector<std::string>>(), "the message")(
             "grade", po::value<std::string>()->value_name("NAME")->default_value("quorum"),
             "when to acknowledge: quorum, all, local or memory")(
+            "burn-after", po::value<std::uint64_t>()->value_name("MINUTES")->default_value(0),
+            "erase it everywhere after this long; 0: when history ends")(
             "timeout", po::value<std::uint64_t>()->value_name("SECONDS")->default_value(30),
             "give up waiting after this long");
         add_session_options(options);

@@ -302,6 +302,7 @@ Status Client::send(const std::string& to, Bytes body, SendOptions options, Send
   item.body = std::move(body);
   item.content = static_cast<std::uint8_t>(options.content);
   item.grade = static_cast<std::uint8_t>(options.grade);
+  item.lifetime_s = options.lifetime_s;
   item.done = std::move(done);
   item.queued_at = loop_.now();
   Lane& target = lane(to);
@@ -331,7 +332,8 @@ struct SendView {
   std::uint8_t grade = 0;
   std::uint8_t content = 1;
   BlobView body;
-  MSGPACK_DEFINE_ARRAY(type, request, to, seq, acked, floor, flags, grade, content, body)
+  std::uint32_t lifetime_s = 0;
+  MSGPACK_DEFINE_ARRAY(type, request, to, seq, acked, floor, flags, grade, content, body, lifetime_s)
 };
 
 }  // namespace
@@ -348,7 +350,7 @@ void Client::pump(Lane& lane) {
     request.seq = next->seq;
     write(SendView{static_cast<std::uint8_t>(protocol::Type::kSend), id, lane.to(), next->seq,
                    lane.acked(), lane.floor(), next->item->flags, next->item->grade,
-                   next->item->content, BlobView{next->item->body}});
+                   next->item->content, BlobView{next->item->body}, next->item->lifetime_s});
     ++stats_.sends;
     if (next->item->attempts > 1) ++stats_.retries;
     congested_ = out_.size() + stream_->queued() > kClientQueuedBytesMax;

@@ -86,6 +86,7 @@ class Inbox {
 struct SendOptions {
   protocol::Grade grade = protocol::Grade::kQuorum;
   storage::EntryType content = storage::EntryType::kText;
+  std::uint32_t lifetime_s = 0;  // Burn after; 0: as long as the cluster keeps history.
 };
 
 struct ClientStats {

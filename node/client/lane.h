@@ -40,6 +40,7 @@ class Lane {
     std::uint8_t content = 1;
     std::uint8_t grade = 0;
     std::uint8_t flags = 0;
+    std::uint32_t lifetime_s = 0;
     SendDone done;
     Instant queued_at{};
     std::uint32_t attempts = 0;

@@ -24,7 +24,8 @@ struct SavedSend {
   std::uint8_t content = 1;
   std::uint8_t grade = 0;
   std::uint8_t flags = 0;  // protocol::kSendRetry, kSendVoid
-  MSGPACK_DEFINE_ARRAY(body, content, grade, flags)
+  std::uint32_t lifetime_s = 0;
+  MSGPACK_DEFINE_ARRAY(body, content, grade, flags, lifetime_s)
 };
 
 struct SavedLane {

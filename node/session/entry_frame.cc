@@ -17,7 +17,7 @@ Bytes entry_frame(const std::string& mailbox, const Dot& dot, const storage::Cha
   msgpack_detail::Sink sink{out};
   msgpack::packer<msgpack_detail::Sink> packer(sink);
   // The order of protocol::EntryMessage; a test holds the two together.
-  packer.pack_array(13);
+  packer.pack_array(14);
   packer.pack(static_cast<std::uint8_t>(protocol::Type::kEntry));
   packer.pack(std::uint64_t{0});
   packer.pack(mailbox);
@@ -31,6 +31,7 @@ Bytes entry_frame(const std::string& mailbox, const Dot& dot, const storage::Cha
   packer.pack(entry.to);
   packer.pack(content_of(change));
   packer.pack(BlobView{entry.body});
+  packer.pack(entry.expires_ms);
   const auto size = static_cast<std::uint32_t>(out.size() - protocol::kFrameHeaderSize);
   for (std::size_t i = 0; i < 4; ++i) out[i] = static_cast<char>(size >> (8 * i));
   return out;
@@ -50,6 +51,7 @@ protocol::EntryMessage entry_message(const std::string& mailbox, const Dot& dot,
   message.to = Bytes(change.entry.to);
   message.content = content_of(change);
   message.body.data = Bytes(change.entry.body);
+  message.expires_wall_ms = change.entry.expires_ms;
   return message;
 }
 

@@ -142,7 +142,8 @@ struct Send {
   std::uint8_t grade = 0;
   std::uint8_t content = 1;    // EntryType
   Blob body;
-  MSGPACK_DEFINE_ARRAY(type, request, to, seq, acked, floor, flags, grade, content, body)
+  std::uint32_t lifetime_s = 0;  // Burn after; 0: as long as the cluster keeps history.
+  MSGPACK_DEFINE_ARRAY(type, request, to, seq, acked, floor, flags, grade, content, body, lifetime_s)
 };
 
 struct Ack {
@@ -169,8 +170,9 @@ struct EntryMessage {
   std::string to;
   std::uint8_t content = 0;  // EntryType, or 0 for a void: drop the message with this key.
   Blob body;
+  std::uint64_t expires_wall_ms = 0;  // Then a device erases its copy, too. 0: never.
   MSGPACK_DEFINE_ARRAY(type, request, mailbox, writer, n, id, device, lane, seq, from, to, content,
-                       body)
+                       body, expires_wall_ms)
 };
 
 struct HistoryRequest {

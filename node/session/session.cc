@@ -237,6 +237,7 @@ void Session::send(std::uint64_t number, View body) {
   append.device = device_;
   append.seq = request->seq;
   append.acked = request->acked;
+  append.lifetime_ms = std::uint64_t{request->lifetime_s} * 1000;
   append.grade = request->grade;
   append.type = is_void ? 1 : request->content;
   if ((request->flags & protocol::kSendRetry) != 0) append.flags |= kAppendRetry;

@@ -74,7 +74,7 @@ class Backup : public ::testing::Test {
 
 // A clean stop keeps the writer, and the copy has it too: its dots after the copy must not be made again
 // (hazards F3).
-TEST_F(Backup, OfACleanStopGoesOnUnderANewWriter) {
+TEST_F(Backup, F37_OfACleanStopGoesOnUnderANewWriter) {
   ASSERT_TRUE(send(3));
   const auto folder = back_up();
   ASSERT_FALSE(folder.empty());

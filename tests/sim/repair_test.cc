@@ -252,6 +252,83 @@ TEST_P(Expiry, F21_TheLaneOfAnExpiredMessageComesHomeWithItsRun) {
   EXPECT_EQ(history_of(*bob2, gone).size(), 0u);
 }
 
+// The sender may ask for less than the cluster keeps.
+TEST_P(Repair, F22_ABurningMessageGoesBeforeTheHistory) {
+  say();
+  std::optional<Result<node::Sent>> sent;
+  ASSERT_TRUE(alice->client().send("#g", "burn after reading", {.lifetime_s = 60},
+                                   [&](Result<node::Sent> s) { sent.emplace(std::move(s)); }));
+  ASSERT_TRUE(until([&] { return sent.has_value(); }));
+  ASSERT_TRUE(sent->ok()) << sent->error().text;
+  start(*bob2, c);
+  const auto bodies = [&] {
+    std::optional<Result<node::protocol::HistoryPage>> page;
+    bob2->client().history("#g", "", 100, [&](auto answer) { page.emplace(std::move(answer)); });
+    EXPECT_TRUE(until([&] { return page.has_value(); }));
+    std::set<std::string> out;
+    for (const auto& entry : (*page)->entries) out.insert(entry.body.data);
+    return out;
+  };
+  EXPECT_TRUE(bodies().contains("burn after reading"));
+  world.run_for(120s);
+  EXPECT_FALSE(bodies().contains("burn after reading"));
+  EXPECT_EQ(history_of(*bob2, messages[0]).size(), 1u);
+  EXPECT_EQ(verify(a).at("same"), options.partitions);
+}
+
+// --- Erasing what was replaced. ---
+
+class Erasure : public Repair {
+ protected:
+  // Values of bob's membership in the log of a node.
+  std::size_t values_at(std::size_t i) {
+    EXPECT_TRUE(cluster.stop(i));
+    std::size_t count = 0;
+    {
+      auto engine = Engine::open({cluster.folder(i) + "/store", cluster.disk(i).env(), false});
+      EXPECT_TRUE(engine.ok());
+      Engine::Scan rows(**engine, ColumnFamily::kLog, {});
+      for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
+        const auto dot = storage::parse_dot_key(rows.key(), 2);
+        const auto change = storage::decode(rows.value(), *dot);
+        count += change.ok() && change->kind == storage::ChangeKind::kRegister &&
+                 change->mailbox == mailbox_of("#g") && change->reg.key == "member/@bob";
+      }
+    }
+    EXPECT_TRUE(cluster.restart(i));
+    EXPECT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+    return count;
+  }
+  void replace_twice() {
+    auto& client = alice->client();
+    ASSERT_TRUE(manage([&](auto done) { client.remove_member("#g", "@bob", std::move(done)); }));
+    ASSERT_TRUE(manage([&](auto done) { client.add_member("#g", "@bob", 0, std::move(done)); }));
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Erasure, ::testing::Range<std::uint64_t>(1, 4));
+
+TEST_P(Erasure, AnOldValueGoesOnceEveryOwnerHasWhatReplacedIt) {
+  replace_twice();
+  world.run_for(60s);
+  for (const auto owner : {a, b, c}) EXPECT_EQ(values_at(owner), 1u) << owner;
+  EXPECT_EQ(verify(a).at("same"), options.partitions);
+  finish();
+}
+
+TEST_P(Erasure, F21_NothingGoesWhileAnOwnerMayNeedIt) {
+  cluster.crash(c, Crash::kPower);
+  world.run_for(15s);
+  replace_twice();
+  world.run_for(60s);
+  EXPECT_EQ(values_at(a), 3u);
+  ASSERT_TRUE(cluster.restart(c));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+  world.run_for(60s);
+  for (const auto owner : {b, c}) EXPECT_EQ(values_at(owner), 1u) << owner;
+  finish();
+}
+
 // --- Handing over. ---
 
 class HandOver : public Repair {
