@@ -23,6 +23,7 @@ void each_option(RunOptions& run, Number number, Flag flag) {
   };
   count("seed", "the seed to run", run.seed);
   count("nodes", "of the cluster", run.cluster.nodes);
+  count("copies", "of each partition", run.cluster.copies);
   time("seconds", "virtual seconds with faults", run.length);
   time("quiet", "virtual seconds that repair may take in the end", run.quiet);
   time("race", "seconds between two names that two people want at once; 0: never", run.race);

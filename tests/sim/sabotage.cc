@@ -1,6 +1,7 @@
 #include "tests/sim/sabotage.h"
 
 #include <deque>
+#include <set>
 
 #include "crypto/password.h"
 #include "node/mailbox/registers.h"
@@ -99,6 +100,17 @@ void hide_own_dots(Bytes& answer, WriterId own) {
   });
 }
 
+// Whoever hands a partition over hears that it is covered, whatever the new owner has.
+void claim_all(const TapMessage& request, Bytes& answer, const std::set<WriterId>& writers) {
+  const auto asked = unpack<node::CompareRequest>(request.body);
+  if (!asked || !asked->all) return;
+  change<node::CompareReply>(answer, [&writers](auto& reply) {
+    for (auto& item : reply.items) {
+      for (const auto writer : writers) item.vector.raise(writer, ~0ull);
+    }
+  });
+}
+
 // Every account has the password of the intruder.
 void forge_password(Bytes& answer) {
   change<node::ReadRegistersReply>(answer, [](auto& reply) {
@@ -138,6 +150,7 @@ std::string sabotage_text(int invariant) {
     case 3: return "a coordinator takes numbers of a lane in any order, at ids below the floor";
     case 4: return "the sender's copy of a message gets a position of its own";
     case 5: return "a run that is fetched says of a change that lives that it is gone";
+    case 6: return "a new owner says that it has all of a partition before it has";
     case 7: return "what is pushed is not what was stored";
     case 8: return "a node goes on with its writer after a crash, deaf to what others have of it";
     case 9: return "what a stand-in holds is never reported home";
@@ -165,6 +178,13 @@ void sabotage(int invariant, World& world, SimCluster& cluster, Tap& tap) {
     case 3: tap.alter = accept_gaps; break;
     case 4: tap.alter = move_copies; break;
     case 5: tap.alter_answer = forget_one; break;
+    case 6:
+      tap.alter_answer = [&cluster, writers = std::set<WriterId>()](const TapMessage& m,
+                                                                    Bytes& answer) mutable {
+        for (std::size_t i = 0; i < cluster.size(); ++i) writers.insert(cluster.writer(i));
+        if (m.method == Method::kCompare) claim_all(m, answer, writers);
+      };
+      break;
     case 7:
       tap.alter = [entries = std::uint64_t{0}](const TapMessage& m, Bytes& body) mutable {
         alter_bodies(m, body, entries);

@@ -22,15 +22,21 @@ class Sabotage : public ::testing::Test {
                        [=](const Violation& v) { return v.invariant == invariant; });
   }
   // Some seed of 1..kSeeds finds it and tells its story; no seed up to there fails by itself.
-  static void expect_found(int invariant, RunOptions options) {
+  static void expect_found(int invariant, const RunOptions& options) {
+    expect_found(invariant, invariant, options);
+  }
+  // What is broken may show as a broken promise of another number.
+  static void expect_found(int invariant, int shows_as, RunOptions options) {
     options.length = 20s;
     for (options.seed = 1; options.seed <= kSeeds; ++options.seed) {
       options.sabotage = 0;
       const auto sound = run(options);
-      EXPECT_TRUE(sound.passed()) << sound.text();
+      // With one copy a new owner may still refuse who writes to a mailbox that it has not heard of yet.
+      EXPECT_TRUE(shows_as == invariant ? sound.passed() : !breaks(sound, shows_as))
+          << sound.text();
       options.sabotage = invariant;
       const auto broken = run(options);
-      if (!breaks(broken, invariant)) continue;
+      if (!breaks(broken, shows_as)) continue;
       EXPECT_FALSE(broken.trace.empty()) << broken.text();
       EXPECT_NE(broken.command.find("--sabotage " + std::to_string(invariant)), std::string::npos);
       return;
@@ -56,6 +62,14 @@ TEST_F(Sabotage, OfInvariant4CopiesAtPositionsOfTheirOwnAreFound) {
 }
 
 TEST_F(Sabotage, OfInvariant5AChangeThatIsSaidToBeGoneIsFound) { expect_found(5, default_run()); }
+
+TEST_F(Sabotage, OfInvariant6ACopyDroppedBeforeOthersHaveItIsFound) {
+  auto options = default_run();
+  options.cluster.copies = 1;  // The copy that is handed over is the only one.
+  options.joins = 3;
+  options.faults.crashes = options.faults.pauses = false;
+  expect_found(6, 1, options);
+}
 
 TEST_F(Sabotage, OfInvariant7AnAlteredBodyIsFound) { expect_found(7, default_run()); }
 
@@ -92,7 +106,6 @@ TEST_F(Sabotage, OfInvariant12ADoorOpenToAWrongPasswordIsFound) {
 
 TEST_F(Sabotage, NamesWhatItBreaks) {
   for (int invariant = 1; invariant <= kSabotageMax; ++invariant) {
-    if (invariant == 6) continue;  // Nothing that a run of these faults could see.
     EXPECT_FALSE(sabotage_text(invariant).empty()) << invariant;
   }
   EXPECT_TRUE(sabotage_text(kSabotageMax + 1).empty());
