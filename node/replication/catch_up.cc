@@ -254,6 +254,13 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
   co_return Compared{fetches->runs.size(), cut};
 }
 
+Task<Status> CatchUp::compare_partition(NodeId peer, PartitionId partition) {
+  std::vector<PartitionId> one{partition};
+  auto comparing = compare(peer, std::move(one));
+  CO_TRY(co_await comparing);
+  co_return ok_status();
+}
+
 // Several runs at once, because a round trip for each in turn would cost more than what it brings.
 Task<Status> CatchUp::fetch_all(std::shared_ptr<Fetches> fetches) {
   const std::size_t count = fetches->runs.size();

@@ -53,6 +53,9 @@ class CatchUp {
   // follows. The value: how many runs were missing.
   overlay::Task<Result<std::size_t>> round(NodeId peer);
 
+  // The same over one partition.
+  overlay::Task<Status> compare_partition(NodeId peer, PartitionId partition);
+
   // A joiner: rounds with every current owner until it follows all of them closely.
   overlay::Task<Status> install();
 

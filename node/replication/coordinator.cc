@@ -214,7 +214,9 @@ void Coordinator::admit(Pending send) {
   // A void closes a number of a lane that exists, whatever the sender may by now; it opens none.
   if (!is_copy(send.request) && !(is_void(send.request) && high > 0)) {
     if (auto may = may_send_(send.mailbox, send.request.to, send.request.from); !may) {
-      return refuse(send, may.error());
+      if (send.compared) return refuse(send, may.error());
+      held_lanes_[lane];
+      return scope_.spawn(compare_first(std::move(send), lane));
     }
   }
   mint(std::move(send));
@@ -319,6 +321,20 @@ std::size_t Coordinator::longest_lane() const {
   std::size_t longest = 0;
   for (const auto& [lane, held] : held_lanes_) longest = std::max(longest, held.size());
   return longest;
+}
+
+// A refusal is final for the sender, and the group or its right may be acknowledged without having come here.
+Task<starling::Done> Coordinator::compare_first(Pending send, LaneId lane) {
+  send.compared = true;
+  const auto owners = view_.candidates(send.partition);
+  for (const auto& owner : owners) {
+    if (owner == view_.self || !view_.alive(owner)) continue;
+    auto comparing = catch_up_.compare_partition(owner, send.partition);
+    (void)co_await comparing;
+  }
+  admit(std::move(send));
+  resume_lane(lane);
+  co_return starling::Done{};
 }
 
 void Coordinator::resume_lane(const LaneId& lane) {

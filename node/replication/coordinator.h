@@ -58,6 +58,7 @@ class Coordinator {
     std::uint64_t content = 0;
     bool asked = false;     // The other owners were asked for the key,
     bool all_answered = true;  // and all of them answered.
+    bool compared = false;  // With the other owners, because ours says that the sender may not.
   };
   struct LaneId {
     MailboxId mailbox;
@@ -93,6 +94,7 @@ class Coordinator {
                      const std::shared_ptr<Both>& both);
   void finish(const KeyIn& key, Result<std::uint8_t> copies);
   overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
+  overlay::Task<starling::Done> compare_first(Pending send, LaneId lane);
   overlay::Task<starling::Done> redrive(KeyIn key, PartitionId partition, Dot dot,
                                         protocol::Grade grade);
   overlay::Task<Result<std::uint8_t>> hold(PartitionId partition, Dot dot, protocol::Grade grade);

@@ -190,6 +190,23 @@ void SimCluster::crash(std::size_t i, Crash kind) {
   host.disk->after_crash(power);
 }
 
+Status SimCluster::rot(std::size_t i, Random& random) {
+  assert(!up(i));
+  TRY_ASSIGN(auto engine, storage::Engine::open({folder(i) + "/store", disk(i).env(), false}));
+  std::vector<std::pair<Bytes, Bytes>> log;
+  {
+    storage::Engine::Scan rows(*engine, storage::ColumnFamily::kLog, {});
+    for (rows->SeekToFirst(); rows.valid(); rows->Next()) log.emplace_back(rows.key(), rows.value());
+  }
+  if (log.empty()) return Error{Errc::kNotFound, "no change is stored"};
+  auto& [key, value] = log[random.below(log.size())];
+  value[random.below(value.size())] ^= static_cast<char>(1u << random.below(8));
+  world_.note(hosts_[i]->name, "a bit flips in change " + to_text(*storage::parse_dot_key(key, sizeof(Slot))));
+  rocksdb::WriteBatch batch;
+  engine->put(batch, storage::ColumnFamily::kLog, key, value);
+  return engine->write_synced(batch);
+}
+
 Status SimCluster::restart(std::size_t i) { return up(i) ? ok_status() : start(i); }
 
 std::shared_ptr<bool> SimCluster::begin_stop(std::size_t i) {

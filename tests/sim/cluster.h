@@ -56,6 +56,8 @@ class SimCluster {
   Result<std::size_t> begin_join(std::size_t inviter);
 
   void crash(std::size_t i, Crash kind);
+  // Flips a bit of a stored change, chosen by chance. REQUIRES: node i is down.
+  Status rot(std::size_t i, Random& random);
   Status restart(std::size_t i);
   // In order: tells the others, marks the store clean. Kills after `limit`.
   Status stop(std::size_t i, Duration limit = 60s);

@@ -40,6 +40,7 @@ std::vector<Nemesis::Fault> Nemesis::choices() const {
   if (options_.pauses) out.push_back(Fault::kPause);
   if (options_.slow_disks) out.push_back(Fault::kSlowDisk);
   if (options_.clocks) out.push_back(Fault::kClock);
+  if (options_.rot) out.insert(out.end(), 2, Fault::kRot);
   if (options_.more) {
     out.insert(out.end(),
                {Fault::kHang, Fault::kDrift, Fault::kBreak, Fault::kLag, Fault::kBridge});
@@ -79,6 +80,7 @@ void Nemesis::strike(Fault fault, std::size_t i, Duration length) {
       const auto by = static_cast<std::int64_t>(random_.below(4001)) - 2000;
       return cluster_.clock_step(i, std::chrono::milliseconds(by));
     }
+    case Fault::kRot: return rot(length);
     case Fault::kHang:
       ++done_["hung disk"];
       world_.note("nemesis", "disk of " + ip + " hangs");
@@ -180,6 +182,17 @@ void Nemesis::crash(std::size_t i, Duration length) {
     });
   }
   later(length, [this, i] { restart(i); });
+}
+
+// Always on one node: a change of which every copy rots is lost.
+void Nemesis::rot(Duration length) {
+  if (!cluster_.up(0)) return;
+  ++done_["flipped bit"];
+  cluster_.crash(0, Crash::kPower);
+  if (const auto flipped = cluster_.rot(0, random_); !flipped) {
+    world_.note("nemesis", "nothing rots: " + flipped.error().text);
+  }
+  later(length, [this] { restart(0); });
 }
 
 // In the same moment; each comes back in its own time.

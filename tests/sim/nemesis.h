@@ -23,6 +23,7 @@ struct FaultOptions {
   bool more = false;         // Hung disks, drifting clocks, broken links, lag, bridges.
   bool hard = false;         // Two or all nodes at once, full disks, failed syncs, halves, one port
                              // only, clocks that jump by up to an hour.
+  bool rot = false;          // Bits of stored messages flip, on the first node.
   Duration gap_min = 1s;     // Between two faults.
   Duration gap_max = 6s;
   Duration length_min = 500ms;
@@ -47,6 +48,7 @@ class Nemesis {
   enum class Fault {
     kCrash, kPartition, kPause, kSlowDisk, kClock,  // Usual.
     kHang, kDrift, kBreak, kLag, kBridge,           // `more`
+    kRot,                                           // `rot`
     kPair, kBlackout, kFull, kFailedSync, kHalves, kPort, kJump,  // `hard`
   };
 
@@ -63,6 +65,7 @@ class Nemesis {
   void partition(std::size_t i, Duration length);
   void halves(Duration length);
   void jump_back(std::size_t i);
+  void rot(Duration length);
   void break_links(std::size_t i, Duration length);
 
   World& world_;

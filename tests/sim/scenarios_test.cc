@@ -121,6 +121,14 @@ TEST_F(Scenarios, PowerLossOfAllAndFullDisksLoseNothing) {
   });
 }
 
+TEST_F(Scenarios, FlippedBitsAreMendedFromTheOtherCopies) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.faults.rot = true;
+    return options;
+  });
+}
+
 TEST_F(Scenarios, NodesJoinWhileThingsBreak) {
   for_seeds([](std::uint64_t seed) {
     auto options = base(seed);
