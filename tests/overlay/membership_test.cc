@@ -153,7 +153,7 @@ void DirectRpc::call(const NodeId& to, Method method, Bytes body, Duration deadl
   });
   for (auto& node : cluster_.nodes) {
     if (node->identity.node_id() != to || !node->membership) continue;
-    if (cluster_.network.is_cut(self.ip, node->ip)) continue;
+    if (cluster_.network.is_cut(self.ip, node->ip, sim::SimNetwork::Kind::kStreams)) continue;
     node->loop.turn_at(cluster_.world.now() + 1ms, [this, &self, &node, method, body, shared] {
       Reply reply(std::make_unique<Answer>(cluster_, self_, shared));
       node->rpc->handlers_.at(method)(self.identity.node_id(), body, std::move(reply));
@@ -166,7 +166,7 @@ void DirectRpc::dial(const Endpoint& to, Duration deadline,
   Node& self = *cluster_.nodes[self_];
   for (auto& node : cluster_.nodes) {
     if (node->ip != to.host || !node->membership) continue;
-    if (cluster_.network.is_cut(self.ip, node->ip)) continue;
+    if (cluster_.network.is_cut(self.ip, node->ip, sim::SimNetwork::Kind::kStreams)) continue;
     self.loop.turn_at(cluster_.world.now() + 1ms,
                       [done, &node] { done(node->identity.node_id()); });
     return;

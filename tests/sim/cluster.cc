@@ -3,6 +3,7 @@
 #include <cassert>
 
 #include "storage/engine.h"
+#include "storage/layout.h"
 #include "tests/sim/store_export.h"
 
 namespace starling::sim {

@@ -12,7 +12,9 @@ class DisksAndClocks : public Hazards {
   }
   std::set<WriterId> writers(std::size_t i) {
     std::set<WriterId> out;
-    for (const auto& [writer, n] : cluster.vectors(i)[partition]) out.insert(writer);
+    const auto vectors = cluster.vectors(i);
+    if (!vectors.contains(partition)) return out;
+    for (const auto& [writer, n] : vectors.at(partition)) out.insert(writer);
     return out;
   }
 };

@@ -9,7 +9,8 @@ class Registers : public Hazards {
   // Numbers given out by all writers, as owner i has them.
   std::uint64_t changes(std::size_t i, PartitionId of) {
     std::uint64_t sum = 0;
-    for (const auto& [writer, n] : cluster.vectors(i)[of]) sum += n;
+    auto vectors = cluster.vectors(i);
+    for (const auto& [writer, n] : vectors[of]) sum += n;
     return sum;
   }
 };

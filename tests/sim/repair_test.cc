@@ -296,7 +296,7 @@ class Erasure : public Repair {
       }
     }
     EXPECT_TRUE(cluster.restart(i));
-    EXPECT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+    EXPECT_TRUE(until([&] { return cluster.up(i) && cluster.node(i).serving(); }, 120s));
     return count;
   }
   void replace_twice() {
