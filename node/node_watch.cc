@@ -79,7 +79,7 @@ void NodeImpl::tick() {
 }
 
 void NodeImpl::check_disk() {
-  if (!leaves_.free_space || stopping_) return;
+  if (!leaves_.free_space || stopping_ || view_->giving_up) return;
   const std::uint64_t left = leaves_.free_space();
   if (!view_->read_only && left < config_.free_space_min) {
     view_->read_only = true;
@@ -138,13 +138,7 @@ std::optional<std::uint64_t> NodeImpl::lowest_clock() const {
 // Inside a call of the store: only noted.
 void NodeImpl::on_damage(const storage::Damage& damage) {
   leaves_.log.error("damaged on disk", {{"partition", damage.partition.value}, {"cause", damage.text}});
-  if (damage.dot) return mender_->look();
-  // The only copy is not thrown away; else the next start empties the partition and fetches it again.
-  leaves_.loop.defer([this, here = std::weak_ptr<bool>(alive_)] {
-    if (here.expired() || !view_->in_ring() || view_->ring().copies() < 2) return;
-    store_->fail({Errc::kCorrupt, "a file of the store cannot be read; started again, the node fetches "
-                                  "what was in it from the other owners"});
-  });
+  if (damage.dot) mender_->look();  // A whole file is HandOver's affair.
 }
 
 // Also those that this run has not heard: after several losses of power one could otherwise remember

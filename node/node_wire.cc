@@ -49,6 +49,7 @@ void NodeImpl::wire() {
   publisher_ = std::make_unique<Publisher>(*view_);
   mender_ = std::make_unique<Mender>(*view_, *catch_up_);
   hand_over_ = std::make_unique<HandOver>(*view_, *obligations_);
+  hand_over_->on_missed = [this] { catch_up_->fall_behind(); };
   eraser_ = std::make_unique<Eraser>(*view_);
   catch_up_->on_covered = [this](const NodeId& peer, PartitionId partition, const auto& has) {
     eraser_->covers(peer, partition, has);

@@ -60,17 +60,19 @@ inline constexpr std::array kReplicatedFamilies = {
     ColumnFamily::kPartitions};
 
 // The store's own keys in `node`; all others are free for the node.
-inline constexpr View kNodeFormat = "format";            // u64le, as all six.
+inline constexpr View kNodeFormat = "format";            // u64le, as all seven.
 inline constexpr View kNodeCleanWriter = "clean_writer"; // Only after a clean shutdown.
 inline constexpr View kNodeHighestTime = "hlc";          // Highest time accepted.
 inline constexpr View kNodePartitions = "partitions";    // The count that the log is keyed by.
 inline constexpr View kNodeExpiryTime = "expiry";        // Up to here entries are gone, in ms.
+inline constexpr View kNodeRefillPermit = "refill_permit"; // The next open may empty what it must.
 inline constexpr View kNodeIssued = "issued/";           // And a first slot: our last dot there,
                                                          // for a partition that was dropped.
 inline bool is_reserved(View node_key) {
   return node_key == kNodeFormat || node_key == kNodeCleanWriter ||
          node_key == kNodeHighestTime || node_key == kNodePartitions ||
-         node_key == kNodeExpiryTime || node_key.starts_with(kNodeIssued);
+         node_key == kNodeExpiryTime || node_key == kNodeRefillPermit ||
+         node_key.starts_with(kNodeIssued);
 }
 
 // Exactly N bytes, built without allocation.

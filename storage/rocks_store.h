@@ -97,6 +97,7 @@ class RocksStore final : public Store {
   [[nodiscard]] std::vector<Dot> damaged(PartitionId partition) const override;
   [[nodiscard]] std::vector<Dot> lost(PartitionId partition) const override;
   [[nodiscard]] std::vector<PartitionId> to_refill() const override;
+  Status permit_refill() override;
   [[nodiscard]] std::vector<PartitionId> refilled() const override;
   [[nodiscard]] std::string set_aside() const override { return set_aside_; }
   Status mend(PartitionId partition, const Dot& dot, View change) override;
@@ -171,6 +172,7 @@ class RocksStore final : public Store {
     std::vector<PartitionTable::Row> runs;       // Filled at the seal.
     std::vector<std::function<void()>> durable;  // To call when it is synced.
     std::vector<Closed> closed;                  // Damage that ends when it is synced.
+    std::set<Slot> dropped;                      // Still seen by reads until it is synced.
     std::uint64_t expiry_ms = 0;                 // Takes effect when it is synced; 0: unchanged.
     bool has_writes = false;
   };
@@ -198,6 +200,8 @@ class RocksStore final : public Store {
   [[nodiscard]] Status check_foreign(Slot first_slot, WriterId writer, std::uint64_t n) const;
   Result<ChangeView> check(PartitionId partition, const Dot& dot, View change);
   [[nodiscard]] Status check_room() const;
+  [[nodiscard]] Status check_room(Slot first_slot) const;  // And it is not being dropped.
+  [[nodiscard]] bool is_dropping(Slot first_slot) const;
   Result<std::vector<SyncedChange>> check(PartitionId partition, const RangeStatement& range,
                                           std::uint64_t held);
   void stage(PartitionId partition, const Dot& dot, Shared bytes, const ChangeView& change);
@@ -275,7 +279,7 @@ class RocksStore final : public Store {
   // Accepted state: disk plus what is in flight.
   PartitionTable table_;
   DamageTable damage_;
-  std::map<Slot, std::vector<Superseded>> superseded_;
+  std::map<Slot, std::set<Superseded>> superseded_;
   std::size_t superseded_count_ = 0;
   std::map<Slot, std::uint64_t> issued_;  // Of our writer, in partitions that were dropped.
   Pending<MailboxId, std::uint64_t> previous_{kPrevCacheMax};  // Our last n in the mailbox.

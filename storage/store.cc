@@ -131,6 +131,7 @@ Status RocksStore::begin_run() {
     }
     issued_.clear();
   }
+  engine_->erase(batch, ColumnFamily::kNode, kNodeRefillPermit);
   for (const Slot slot : refilled_) {
     const auto [first, last] = bounds_of(slot);
     engine_->erase_range(batch, ColumnFamily::kDamage, first,
@@ -249,6 +250,7 @@ Status RocksStore::drop(PartitionId partition) {
   superseded_count_ -= superseded_[slot].size();
   superseded_.erase(slot);
   lanes_.forget_if([&](const LaneId& lane) { return partition_of(lane.mailbox) == partition; });
+  gathering_->dropped.insert(slot);
   gathering_->has_writes = true;
   mark_dirty();
   return ok_status();

@@ -118,7 +118,7 @@ enum class Applied { kNew, kAlready, kGap };
 struct Superseded {
   Dot dot;
   Dot by;
-  friend bool operator==(const Superseded&, const Superseded&) = default;
+  friend auto operator<=>(const Superseded&, const Superseded&) = default;
 };
 inline constexpr std::size_t kSupersededMax = 200'000;
 
@@ -238,14 +238,17 @@ class Store {
   // --- Damage (damage.h). ---
   // Inside the call that met it; must not call the store.
   virtual void on_damage(std::function<void(const Damage&)> hook) = 0;
-  // Nothing damaged, nothing to refill: only then does vector() mean what it says.
+  // Nothing damaged, nothing to refill, not being dropped: only then does vector() mean what it says.
   [[nodiscard]] virtual bool is_whole(PartitionId partition) const = 0;
   [[nodiscard]] virtual std::vector<PartitionId> damaged_partitions() const = 0;  // Not whole.
   [[nodiscard]] virtual std::vector<Dot> damaged(PartitionId partition) const = 0;
   [[nodiscard]] virtual std::vector<Dot> lost(PartitionId partition) const = 0;
-  // A file of theirs cannot be read. The next open empties them, under a new writer; they are filled
-  // by catching up. Until then close_cleanly() refuses.
+  // A file of theirs cannot be read. Once it is permitted the next open empties them, under a new writer,
+  // and everything else that the file cannot be separated from; they are filled by catching up. Until
+  // then they are not served, and close_cleanly() refuses.
   [[nodiscard]] virtual std::vector<PartitionId> to_refill() const = 0;
+  // Every partition held here is covered by others. Durable at once; good for one open.
+  virtual Status permit_refill() = 0;
   // Emptied by this open.
   [[nodiscard]] virtual std::vector<PartitionId> refilled() const = 0;
   // Where set_aside_damaged put the old store; empty: it was not needed.

@@ -11,7 +11,7 @@ void RocksStore::on_damage(std::function<void(const Damage&)> hook) {
 }
 
 bool RocksStore::is_whole(PartitionId partition) const {
-  return damage_.is_whole(slot_of(partition));
+  return damage_.is_whole(slot_of(partition)) && !is_dropping(slot_of(partition));
 }
 
 std::vector<PartitionId> RocksStore::damaged_partitions() const {
@@ -91,7 +91,7 @@ Status RocksStore::mend(PartitionId partition, const Dot& dot, View change) {
   TRY_ASSIGN(const ChangeView view, check(partition, dot, *bytes));
   const Slot slot = slot_of(partition);
   if (!damage_.is_damaged(slot, dot) && !damage_.is_lost(slot, dot)) return ok_status();
-  TRY(check_room());
+  TRY(check_room(slot));
   stage_rows(slot, dot, *bytes, view);
   close_damage(slot, dot, false);
   return ok_status();
@@ -99,7 +99,7 @@ Status RocksStore::mend(PartitionId partition, const Dot& dot, View change) {
 
 Status RocksStore::mend(PartitionId partition, const RangeStatement& range) {
   const Slot slot = slot_of(partition);
-  TRY(check_room());
+  TRY(check_room(slot));
   TRY_ASSIGN(const auto checked, check(partition, range, 0));
   std::set<Dot> gone;
   for (const Dot& dot : damage_.damaged(slot)) {

@@ -55,12 +55,14 @@ void RocksStore::note_refill(const std::set<Slot>& first_slots, std::uint64_t fi
     if (was_whole) added.push_back(slot);
   }
   if (batch.Count() == 0) return;
+  // Who cannot even start knows no vector, so nobody can compare: what the others have is what there is.
+  if (!committer_) engine_->put(batch, ColumnFamily::kNode, kNodeRefillPermit, number_value(1).view());
   if (const auto status = engine_->write_synced(batch); !status) return fail(status.error());
   if (!damage_hook_) return;
   for (const Slot slot : added) {
     damage_hook_({starling::partition_of(slot, partitions_), std::nullopt,
-                  "storage: " + text + "; the partition is emptied by the next open and fetched "
-                                       "from the other owners"});
+                  "storage: " + text + "; the partition is emptied and fetched again once the other "
+                                       "owners have all of it"});
   }
 }
 
@@ -73,10 +75,18 @@ Status RocksStore::load_damage() {
   return rows.status();
 }
 
+Status RocksStore::permit_refill() {
+  rocksdb::WriteBatch batch;
+  engine_->put(batch, ColumnFamily::kNode, kNodeRefillPermit, number_value(1).view());
+  return engine_->write_synced(batch);
+}
+
 // Empties the marked partitions in every family. Repeated until begin_run has removed the marks, so
 // a crash in between is no harm. A bad file that this cannot remove, because it is young (level 0)
 // and reaches beyond, costs everything replicated: no other way leads around reading it.
 Status RocksStore::refill() {
+  TRY_ASSIGN(const auto permit, load_number(kNodeRefillPermit));
+  if (!permit) return ok_status();
   refilled_ = damage_.refill_slots();
   if (refilled_.empty()) return ok_status();
   kept_writer_ = false;  // The dots of the emptied partitions are not known any more.

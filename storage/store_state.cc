@@ -82,7 +82,7 @@ Result<std::vector<LaneRow>> RocksStore::read_lanes(PartitionId partition,
 }
 
 Status RocksStore::merge_lanes(PartitionId partition, std::span<const LaneRow> lanes) {
-  TRY(check_room());
+  TRY(check_room(slot_of(partition)));
   for (const auto& row : lanes) {
     if (partition_of(row.mailbox) != partition) {
       return Error{Errc::kInvalid, "storage: a lane of another partition; ask another owner"};

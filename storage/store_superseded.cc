@@ -8,8 +8,7 @@ namespace starling::storage {
 
 void RocksStore::note_superseded(const MailboxId& mailbox, const Dot& dot, const Dot& by) {
   if (superseded_count_ >= kSupersededMax) return;
-  superseded_[slot_of(partition_of(mailbox))].push_back({dot, by});
-  superseded_count_ += 1;
+  superseded_count_ += superseded_[slot_of(partition_of(mailbox))].insert({dot, by}).second ? 1 : 0;
 }
 
 Dot RocksStore::standing(const Dot& dot, const ChangeView& change) {
@@ -31,7 +30,8 @@ std::vector<PartitionId> RocksStore::with_superseded() const {
 
 std::vector<Superseded> RocksStore::superseded(PartitionId partition) const {
   const auto it = superseded_.find(slot_of(partition));
-  return it == superseded_.end() ? std::vector<Superseded>() : it->second;
+  if (it == superseded_.end()) return {};
+  return {it->second.begin(), it->second.end()};
 }
 
 Status RocksStore::erase_superseded(PartitionId partition, std::span<const Superseded> changes) {
@@ -41,7 +41,7 @@ Status RocksStore::erase_superseded(PartitionId partition, std::span<const Super
   if (noted == superseded_.end()) return ok_status();
   rocksdb::WriteBatch& writes = *gathering_->writes;
   for (const auto& change : changes) {
-    superseded_count_ -= std::erase(noted->second, change);
+    superseded_count_ -= noted->second.erase(change);
     if (change.dot.n > table_.synced(slot, change.dot.writer)) continue;
     const auto loaded = load_change(slot, change.dot);
     // Gone, or damaged: whoever mends it meets it again.

@@ -29,7 +29,7 @@ Result<Applied> RocksStore::apply(PartitionId partition, const Dot& dot, View ch
   if (dot.n <= held) return Applied::kAlready;
   TRY(check_foreign(slot, dot.writer, dot.n));
   if (dot.n != held + 1) return Applied::kGap;
-  TRY(check_room());
+  TRY(check_room(slot));
   table_.hold(slot, dot.writer, dot.n);
   stage(partition, dot, std::move(bytes), view);
   return Applied::kNew;
@@ -41,7 +41,7 @@ Result<Applied> RocksStore::apply(PartitionId partition, const RangeStatement& r
   if (range.to < range.from || range.to <= held) return Applied::kAlready;
   TRY(check_foreign(slot, range.writer, range.to));
   if (range.from > held + 1) return Applied::kGap;
-  TRY(check_room());
+  TRY(check_room(slot));
   TRY_ASSIGN(auto checked, check(partition, range, held));
   table_.hold(slot, range.writer, range.to);
   for (auto& item : checked) stage(partition, item.dot, std::move(item.bytes), item.view);
@@ -99,6 +99,16 @@ Result<ChangeView> RocksStore::check(PartitionId partition, const Dot& dot, View
 Status RocksStore::check_room() const {
   if (gathering_->writes->GetDataSize() < kGatheredBytesMax) return ok_status();
   return Error{Errc::kOverloaded, "storage: the disk is behind; send again a little later"};
+}
+
+bool RocksStore::is_dropping(Slot first_slot) const {
+  return gathering_->dropped.contains(first_slot) || (in_flight_ && in_flight_->dropped.contains(first_slot));
+}
+
+Status RocksStore::check_room(Slot first_slot) const {
+  TRY(check_room());
+  if (!is_dropping(first_slot)) return ok_status();
+  return Error{Errc::kOverloaded, "storage: the partition is being erased; send again a little later"};
 }
 
 // REQUIRES: `change` borrows from `bytes`.

@@ -12,6 +12,7 @@ namespace {
 constexpr Duration kLookEvery = 1s;
 constexpr Duration kCompareDeadline = 5s;
 constexpr Duration kHoldDeadline = 30s;        // An owner may have much to fetch.
+constexpr Duration kRefillRetry = 30s;
 constexpr std::size_t kPartitionsAtOnce = 256;  // Closed, compared and dropped together.
 
 }  // namespace
@@ -35,12 +36,21 @@ Task<Done> HandOver::run() {
   overlay::Timer timer;
   for (;;) {
     co_await overlay::sleep(view_.loop, kLookEvery, timer);
+    if (view_.in_ring() && !view_.store.to_refill().empty() && view_.loop.now() >= next_refill_) {
+      auto refilling = permit_refill();
+      co_await refilling;
+    }
     auto partitions = leaving();
     if (partitions.empty()) blocked_by_.reset();
     // What they imply elsewhere is in our log alone to find (obligations.h).
     std::erase_if(partitions, [this](PartitionId p) { return obligations_.open(p) || !view_.store.is_whole(p); });
     if (partitions.empty()) continue;
+    // From behind the last one tried: what is blocked must not hold up the others.
+    const auto next = std::upper_bound(partitions.begin(), partitions.end(), last_tried_);
+    std::rotate(partitions.begin(), next, partitions.end());
     partitions.resize(std::min(partitions.size(), kPartitionsAtOnce));
+    last_tried_ = partitions.back();
+    std::sort(partitions.begin(), partitions.end());
     auto giving = give_up(std::move(partitions));
     co_await giving;
   }
@@ -49,11 +59,58 @@ Task<Done> HandOver::run() {
 Task<Done> HandOver::give_up(std::vector<PartitionId> partitions) {
   const RingNumber closed_at = view_.ring().number();
   co_await view_.durable();  // The ring version that closed them, and all that was accepted before.
-  std::map<NodeId, std::vector<PartitionId>> asked;
-  for (const auto partition : partitions) {
-    for (const auto& owner : view_.ring().owners(partition)) asked[owner].push_back(partition);
+  std::map<PartitionId, storage::VersionVector> final;
+  for (const auto partition : partitions) final[partition] = view_.store.vector(partition);
+  auto comparing = covered_by_all(std::move(partitions));
+  const Covered covered = co_await comparing;
+  if (view_.ring().number() != closed_at) co_return Done{};  // Others may own them now.
+  std::size_t count = 0;
+  for (const auto partition : covered) {
+    if (view_.store.vector(partition) == final[partition] && view_.store.drop(partition)) ++count;
   }
-  std::map<PartitionId, std::size_t> covers;
+  if (count > 0) view_.log.info("partitions handed over and dropped", {{"count", count}});
+  dropped_ += count;
+  co_return Done{};
+}
+
+// The next open empties what lies in a file that cannot be read, perhaps everything: only when all the other
+// owners have all of it, and nothing more is stored here until then.
+Task<Done> HandOver::permit_refill() {
+  next_refill_ = view_.loop.now() + kRefillRetry;
+  const auto& members = view_.ring().members();
+  const bool all_there = std::all_of(members.begin(), members.end(), [this](const auto& member) {
+    return member.gone() || view_.alive(member.id);
+  });
+  // The only copy is not thrown away.
+  if (!all_there || view_.ring().copies() < 2 || view_.read_only) co_return Done{};
+  view_.giving_up = view_.read_only = true;
+  co_await view_.durable();
+  const auto held = view_.store.touched();
+  auto comparing = covered_by_all(held);
+  const Covered covered = co_await comparing;
+  if (covered.size() == held.size() && view_.store.permit_refill()) {
+    view_.store.fail({Errc::kCorrupt, "a file of the store cannot be read; started again, the node fetches "
+                                      "what was in it from the other owners, who have all of it"});
+    co_return Done{};
+  }
+  view_.log.warn("a file of the store cannot be read, and not all of what is here is elsewhere",
+                 {{"partitions", held.size()}, {"elsewhere", covered.size()}});
+  view_.giving_up = view_.read_only = false;
+  if (on_missed) on_missed();
+  co_return Done{};
+}
+
+// Those of which every owner but ourselves covers our vector.
+Task<HandOver::Covered> HandOver::covered_by_all(std::vector<PartitionId> partitions) {
+  std::map<NodeId, std::vector<PartitionId>> asked;
+  std::map<PartitionId, std::size_t> needed, covers;
+  for (const auto partition : partitions) {
+    for (const auto& owner : view_.ring().owners(partition)) {
+      if (owner == view_.self) continue;
+      asked[owner].push_back(partition);
+      ++needed[partition];
+    }
+  }
   std::optional<NodeId> blocked_by;
   for (const auto& [owner, theirs] : asked) {
     auto comparing = covered_by(owner, theirs);
@@ -63,15 +120,11 @@ Task<Done> HandOver::give_up(std::vector<PartitionId> partitions) {
     for (const auto partition : *covered) ++covers[partition];
   }
   blocked_by_ = blocked_by;
-  if (view_.ring().number() != closed_at) co_return Done{};  // Others may own them now.
-  std::size_t count = 0;
+  Covered all;
   for (const auto partition : partitions) {
-    if (covers[partition] < view_.ring().owners(partition).size()) continue;
-    if (view_.store.drop(partition)) ++count;
+    if (needed[partition] > 0 && covers[partition] == needed[partition]) all.insert(partition);
   }
-  if (count > 0) view_.log.info("partitions handed over and dropped", {{"count", count}});
-  dropped_ += count;
-  co_return Done{};
+  co_return all;
 }
 
 Task<std::optional<HandOver::Covered>> HandOver::covered_by(NodeId owner,

@@ -5,11 +5,13 @@
 // final. Every owner of the current version is asked for its own vector; an owner that lacks something
 // fetches it from us (kHold). When each of them has said, under our ring version, that it has synced,
 // undamaged, all that our final vector names, the partition is dropped.
+// The same comparison permits the store to empty what lies in a file that it cannot read.
 // Invariant: nothing is dropped on an answer from before the close, of another ring version, or about
 // something that is damaged there or here.
 // Thread: one loop.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -31,12 +33,15 @@ class HandOver {
   // The owner that the hand-over waits for, when there is one that cannot be reached.
   [[nodiscard]] std::optional<NodeId> blocked_by() const { return blocked_by_; }
   [[nodiscard]] std::uint64_t dropped() const { return dropped_; }
+  std::function<void()> on_missed;  // We stored nothing for a while. REQUIRED.
 
  private:
   using Covered = std::set<PartitionId>;
 
   overlay::Task<Done> run();
   overlay::Task<Done> give_up(std::vector<PartitionId> partitions);
+  overlay::Task<Done> permit_refill();
+  overlay::Task<Covered> covered_by_all(std::vector<PartitionId> partitions);
   // Which of these `owner` covers, having been made to fetch what it lacked. Nothing: it did not answer.
   overlay::Task<std::optional<Covered>> covered_by(NodeId owner, std::vector<PartitionId> partitions);
   overlay::Task<Done> bring_home(NodeId owner, const CompareReply::Item& theirs);
@@ -45,6 +50,8 @@ class HandOver {
   const Obligations& obligations_;
   std::optional<NodeId> blocked_by_;
   std::uint64_t dropped_ = 0;
+  PartitionId last_tried_;
+  Instant next_refill_{};
   overlay::Scope scope_;
 };
 

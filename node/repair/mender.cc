@@ -59,7 +59,12 @@ Task<Done> Mender::mend_partition(PartitionId partition) {
       auto mending = mend_run(partition, damaged[at].writer, from, to);
       const Answer answer = co_await mending;
       if (answer == Answer::kMended) break;
-      if (answer == Answer::kNobodyHasIt) hopeless_.insert({partition, {damaged[at].writer, from}});
+      const Change change{partition, {damaged[at].writer, from}};
+      if (answer == Answer::kNobodyHasIt) {
+        hopeless_.insert(change);
+      } else {
+        hopeless_.erase(change);
+      }
       // The next damaged one may fare better.
       const auto next = std::find_if(damaged.begin() + static_cast<std::ptrdiff_t>(at),
                                      damaged.begin() + static_cast<std::ptrdiff_t>(end),
@@ -75,19 +80,29 @@ Task<Done> Mender::mend_partition(PartitionId partition) {
 // kMended: all of from..to. Otherwise the verdict is about `from`, or about what is left behind it.
 Task<Mender::Answer> Mender::mend_run(PartitionId partition, WriterId writer, std::uint64_t from,
                                       std::uint64_t to) {
-  bool silent = false;
+  bool silent = false, lost = false;
   const auto owners = view_.ring().owners(partition).to_vector();
   std::vector<NodeId> nodes = owners;
   for (const auto& member : view_.ring().members()) {
     const bool owner = std::find(owners.begin(), owners.end(), member.id) != owners.end();
-    if (!owner && !member.gone() && view_.alive(member.id)) nodes.push_back(member.id);
+    if (!owner && !member.gone()) nodes.push_back(member.id);
   }
   std::uint64_t at = from;
   for (const auto& node : nodes) {
     if (node == view_.self) continue;
-    while (at <= to) {
+    // Whoever is away may have the only copy.
+    if (!view_.alive(node)) silent = true;
+    while (at <= to && view_.alive(node)) {
       auto asking = catch_up_.ask_run(node, partition, {writer, at}, to);
-      const auto range = co_await asking;
+      auto range = co_await asking;
+      if (range && !range->lost.empty()) {
+        // Written off there; another node may have it all the same.
+        lost = lost || range->lost.front() == at;
+        if (range->lost.front() == at) break;
+        range->to = range->lost.front() - 1;
+        range->lost.clear();
+        std::erase_if(range->live, [&](const auto& item) { return item.n > range->to; });
+      }
       if (!range) {
         silent = silent || (range.code() != Errc::kCorrupt && range.code() != Errc::kNotFound);
         break;
@@ -107,10 +122,18 @@ Task<Mender::Answer> Mender::mend_run(PartitionId partition, WriterId writer, st
     view_.log.info("damage is mended", {{"partition", partition.value}, {"first", to_text({writer, from})}});
     co_return Answer::kMended;
   }
-  co_return at > from || silent ? Answer::kOpen : Answer::kNobodyHasIt;
+  if (at > from || silent) co_return Answer::kOpen;
+  if (lost && view_.store.mark_lost(partition, {writer, from})) {
+    co_await view_.durable();
+    co_return Answer::kOpen;
+  }
+  co_return Answer::kNobodyHasIt;
 }
 
 Task<Result<std::size_t>> Mender::give_up() {
+  overlay::Timer timer;
+  while (busy_) co_await overlay::sleep(view_.loop, kLookEvery, timer);
+  hopeless_.clear();  // Only what this pass says counts.
   auto trying = mend_all();
   co_await trying;
   const auto hopeless = hopeless_;

@@ -1,11 +1,11 @@
 // Mender: brings damaged changes back from the other owners, while the node serves.
 //
 // The store lists the changes that it cannot read (storage/damage.h). Each run of them is asked from one
-// owner after the other, then from the members that may stand in; the first good answer mends it, also the
-// answer that a change is gone. A change which every other owner answered not to have stays listed and is
+// owner after the other, then from the other members, who may stand in; the first good answer mends it, also the
+// answer that a change is gone. A change which every other member answered not to have stays listed and is
 // told as hopeless: an operator may write it off, `give_up()`, and then it counts as gone (hazards F30).
-// Invariants: (1) what is mended was checked by the store; (2) nothing is written off while an owner
-// has not answered.
+// Invariants: (1) what is mended was checked by the store; (2) nothing is written off while a member
+// of the ring has not answered.
 // Thread: one loop.
 #pragma once
 

@@ -16,6 +16,7 @@ constexpr Duration kScrubPause = 100ms;      // Between steps: 2.5 MiB/s, 200 Gi
 constexpr std::size_t kScrubBytes = 256 << 10;
 constexpr int kStepsPerMark = 256;           // The place in a walk outlives a restart.
 constexpr Duration kRest = 1h;               // Looks at the calendar this often.
+constexpr View kScrubbedKey = "scrubbed";    // Wall ms of the begin of the last walk.
 constexpr View kScrubKey = "scrub";          // Cursor of a walk under way; empty between walks.
 
 }  // namespace
@@ -38,19 +39,30 @@ void Upkeep::move_expiry() {
 // A node that is started anew every day still scrubs: a walk that was under way goes on.
 Task<Done> Upkeep::run() {
   overlay::Timer timer;
-  Instant tended = view_.loop.now(), walked = view_.loop.now();
+  Instant tended = view_.loop.now();
   for (;;) {
     co_await overlay::sleep(view_.loop, kRest, timer);
     const auto cursor = view_.store.get(Store::Family::kNode, kScrubKey);
     const bool under_way = cursor && !cursor->empty();
-    if (!scrubbing_ && (under_way || view_.loop.now() - walked >= kScrubEvery)) {
-      walked = view_.loop.now();
+    if (!scrubbing_ && (under_way || walk_is_due())) {
       scope_.spawn(scrub(cursor.value_or(Bytes()), kScrubPause));
     }
     if (view_.loop.now() - tended < kTendEvery) continue;
     tended = view_.loop.now();
     view_.store.tend();
   }
+}
+
+// By wall time, so that restarts do not put it off for ever.
+bool Upkeep::walk_is_due() {
+  const auto last = view_.store.get(Store::Family::kNode, kScrubbedKey);
+  const std::int64_t now = view_.loop.wall_ms();
+  const auto began = last ? static_cast<std::int64_t>(BytesReader(*last).u64be()) : 0;
+  if (began <= now && now - began < to_ms(kScrubEvery)) return false;
+  Bytes value;
+  BytesWriter(value).u64be(static_cast<std::uint64_t>(now));
+  view_.store.put(Store::Family::kNode, kScrubbedKey, value);
+  return true;
 }
 
 bool Upkeep::scrub_step(Bytes& cursor) {

@@ -38,6 +38,7 @@ class Upkeep {
 
  private:
   void move_expiry();
+  bool walk_is_due();
   overlay::Task<Done> run();
   overlay::Task<Done> scrub(Bytes cursor, Duration pause);
   // False: the walk is complete.

@@ -15,6 +15,8 @@ constexpr Duration kFetchDeadline = 5s;
 constexpr Duration kSettleAfterStart = 1500ms;  // Gossip has told us who is there by then.
 constexpr Duration kRetryEvery = 200ms;
 constexpr std::size_t kCompareDotsMax = 64 << 10;  // In one answer.
+// What no reachable peer can give, because it is damaged there, holds a return up for so long.
+constexpr Duration kDamagePatience = 60s;
 constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
 constexpr int kInstallTurnsMin = 5;
 constexpr int kInstallTurnsMax = 1000;
@@ -96,6 +98,16 @@ CompareReply CatchUp::vectors_for(const CompareRequest& request) const {
   return answer;
 }
 
+// A damaged copy is none (hazards F30).
+bool CatchUp::holds(const HoldRequest& request) const {
+  if (view_.store.is_whole(request.partition)) return true;
+  if (view_.awaits_refill(request.partition)) return false;
+  const auto damaged = view_.store.damaged(request.partition);
+  return std::none_of(damaged.begin(), damaged.end(), [&](const Dot& dot) {
+    return dot.writer == request.writer && dot.n <= request.n;
+  });
+}
+
 Task<Done> CatchUp::answer_hold(NodeId from, HoldRequest request, Reply reply) {
   if (view_.store.held(request.partition, request.writer) < request.n) {
     auto fetch = fetch_until(from, request.partition, request.writer, request.n);
@@ -106,7 +118,13 @@ Task<Done> CatchUp::answer_hold(NodeId from, HoldRequest request, Reply reply) {
     }
   }
   co_await view_.durable();
-  reply(pack(HoldReply{view_.store.synced(request.partition, request.writer)}));
+  if (!view_.is_owner(request.partition)) {
+    reply(Error{Errc::kNotOwner, "this node does not own the partition any more"});
+  } else if (!holds(request)) {
+    reply(Error{Errc::kCorrupt, "this owner's copy is damaged and being repaired"});
+  } else {
+    reply(pack(HoldReply{view_.store.synced(request.partition, request.writer)}));
+  }
   co_return Done{};
 }
 
@@ -133,7 +151,8 @@ std::vector<NodeId> CatchUp::peers() const {
 
 // Whatever the peer is now: a former owner may hold what nobody else has.
 bool CatchUp::is_ours(PartitionId partition) const {
-  return view_.is_owner(partition) || view_.ring().is_owner_to_be(partition, view_.self);
+  return (view_.is_owner(partition) || view_.ring().is_owner_to_be(partition, view_.self)) &&
+         !view_.awaits_refill(partition);
 }
 
 std::vector<PartitionId> CatchUp::ours() const {
@@ -143,6 +162,13 @@ std::vector<PartitionId> CatchUp::ours() const {
     if (is_ours(p)) ours.push_back(p);
   }
   return ours;
+}
+
+// What one peer could not give may have come from another.
+bool CatchUp::all_fetched() const {
+  return std::all_of(failed_.begin(), failed_.end(), [this](const auto& run) {
+    return !is_ours(run.first) || view_.store.held(run.first, run.second.writer) >= run.second.n;
+  });
 }
 
 bool CatchUp::enough_answered(const std::set<NodeId>& answered) const {
@@ -165,9 +191,13 @@ Task<Done> CatchUp::run() {
   if (!peers().empty() || view_.ring().version().members.size() > 1) co_await pause(kSettleAfterStart);
   std::size_t turn = 0;
   std::uint64_t seen_returns = returns_;
+  std::uint64_t seen_away = ~std::uint64_t{0};
+  Instant away_since{};
   for (;;) {
     if (view_.catching_up) {
       seen_returns = returns_;
+      if (std::exchange(seen_away, returns_) != returns_) away_since = view_.loop.now();
+      failed_.clear();
       bool covered = true;
       std::set<NodeId> answered;
       for (const auto& peer : peers()) {
@@ -176,6 +206,7 @@ Task<Done> CatchUp::run() {
         if (missing) answered.insert(peer);
         if (!missing && view_.alive(peer)) covered = false;
       }
+      covered = covered && (all_fetched() || view_.loop.now() - away_since > kDamagePatience);
       if (covered && enough_answered(answered) && seen_returns == returns_) {
         view_.catching_up = false;
         if (on_catching_up) on_catching_up(false);
@@ -205,7 +236,7 @@ Task<Result<std::size_t>> CatchUp::round(NodeId peer) {
     std::vector<PartitionId> chunk(shared.begin() + static_cast<std::ptrdiff_t>(at),
                                    shared.begin() + static_cast<std::ptrdiff_t>(end));
     while (!chunk.empty()) {
-      auto comparing = compare(peer, chunk);
+      auto comparing = compare(peer, chunk, kFetchDeadline);
       CO_TRY_ASSIGN(const Compared compared, co_await comparing);
       missing += compared.missing;
       std::erase_if(chunk, [&](PartitionId p) { return !compared.cut || p <= *compared.cut; });
@@ -214,7 +245,8 @@ Task<Result<std::size_t>> CatchUp::round(NodeId peer) {
   co_return missing;
 }
 
-Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions) {
+Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions,
+                                                 Duration deadline) {
   CompareRequest request;
   request.ring = view_.ring().number();
   for (const auto partition : partitions) {
@@ -224,8 +256,7 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
   for (const auto partition : view_.store.with_superseded()) {
     told[partition] = view_.store.vector(partition);
   }
-  auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kCompare, pack(request),
-                              kFetchDeadline);
+  auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kCompare, pack(request), deadline);
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
   CO_TRY_ASSIGN(const CompareReply answer, unpack<CompareReply>(body));
   view_.heard_of_ring(peer, answer.ring);
@@ -254,9 +285,9 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
   co_return Compared{fetches->runs.size(), cut};
 }
 
-Task<Status> CatchUp::compare_partition(NodeId peer, PartitionId partition) {
+Task<Status> CatchUp::compare_partition(NodeId peer, PartitionId partition, Duration deadline) {
   std::vector<PartitionId> one{partition};
-  auto comparing = compare(peer, std::move(one));
+  auto comparing = compare(peer, std::move(one), deadline);
   CO_TRY(co_await comparing);
   co_return ok_status();
 }
@@ -282,6 +313,7 @@ Task<Done> CatchUp::fetch_next(std::shared_ptr<Fetches> fetches) {
     auto fetching = fetch_until(fetches->peer, partition, dot.writer, dot.n);
     const auto fetched = co_await fetching;
     if (fetched) continue;
+    failed_.push_back({partition, dot});
     view_.log.warn("a run could not be fetched", {{"peer", fetches->peer}, {"cause", fetched.error()}});
     // One damaged or refused run must not keep the others from coming home.
     const Errc code = fetched.code();
@@ -315,13 +347,16 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
     ++view_.counters.fetches;
     auto asking = ask_run(peer, partition, {writer, view_.store.held(partition, writer) + 1}, 0);
     CO_TRY_ASSIGN(const storage::RangeStatement range, co_await asking);
-    if (range.live.size() < range.to - range.from + 1 &&
-        lanes_merged_.insert({peer, partition}).second) {
-      auto merging = merge_lanes(peer, partition);
-      const auto merged = co_await merging;
-      if (!merged) lanes_merged_.erase({peer, partition});
-      if (!merged) co_return merged.error();
+    if (range.live.size() < range.to - range.from + 1) {
+      // The peer has come as far as n, and what it says now covers that.
+      auto& merged = lanes_merged_[{peer, partition, writer}];
+      if (merged < range.to) {
+        auto merging = merge_lanes(peer, partition);
+        CO_TRY(co_await merging);
+        lanes_merged_[{peer, partition, writer}] = std::max(range.to, n);
+      }
     }
+    if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
     for (const auto& item : range.live) {
       auto change = storage::decode(item.change.data, Dot{writer, item.n});
       if (!change) co_return change.error();
@@ -331,8 +366,13 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
                                view_.loop.wall_ms());
     }
     view_.counters.fetched_changes += range.live.size();
-    CO_TRY_ASSIGN(const auto applied, view_.store.apply(partition, range));
-    if (applied == storage::Applied::kGap) {
+    auto applied = view_.store.apply(partition, range);
+    while (!applied && applied.code() == Errc::kOverloaded) {
+      co_await view_.durable();  // The disk sets the pace.
+      applied = view_.store.apply(partition, range);
+    }
+    if (!applied) co_return applied.error();
+    if (*applied == storage::Applied::kGap) {
       co_return Error{Errc::kCorrupt, "the peer answered with another run than asked for"};
     }
   }
@@ -368,6 +408,7 @@ Task<Status> CatchUp::merge_lanes(NodeId peer, PartitionId partition) {
 Task<Status> CatchUp::install() {
   overlay::Timer timer;
   for (int turn = 0; turn < kInstallTurnsMax; ++turn) {
+    failed_.clear();
     std::size_t missing = 0;
     bool all_answered = true;
     std::set<NodeId> answered;
@@ -381,7 +422,8 @@ Task<Status> CatchUp::install() {
     }
     // A round ends when we cover what the peer had at its beginning. Under constant writing a little is
     // always on its way; who turns owner catches up once more before it serves.
-    if (all_answered && enough_answered(answered) && (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
+    if (all_answered && all_fetched() && enough_answered(answered) &&
+        (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
       co_return ok_status();
     }
     co_await overlay::sleep(view_.loop, kRetryEvery, timer);

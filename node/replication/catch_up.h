@@ -14,9 +14,12 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
+#include <tuple>
+#include <vector>
 
 #include "node/replication/messages.h"
 #include "node/replication/view.h"
@@ -54,7 +57,7 @@ class CatchUp {
   overlay::Task<Result<std::size_t>> round(NodeId peer);
 
   // The same over one partition.
-  overlay::Task<Status> compare_partition(NodeId peer, PartitionId partition);
+  overlay::Task<Status> compare_partition(NodeId peer, PartitionId partition, Duration deadline);
 
   // A joiner: rounds with every current owner until it follows all of them closely.
   overlay::Task<Status> install();
@@ -72,7 +75,8 @@ class CatchUp {
     std::size_t missing = 0;
     std::optional<PartitionId> cut;  // The answer ends here: compare those behind it.
   };
-  overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions);
+  overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions,
+                                          Duration deadline);
   struct Fetches {  // What one comparison found missing.
     NodeId peer;
     std::vector<std::pair<PartitionId, Dot>> runs;  // Up to these.
@@ -88,6 +92,8 @@ class CatchUp {
   [[nodiscard]] CompareReply vectors_for(const CompareRequest& request) const;
   overlay::Task<Done> answer_hold(NodeId from, HoldRequest request, overlay::Reply reply);
   void serve();
+  [[nodiscard]] bool holds(const HoldRequest& request) const;
+  [[nodiscard]] bool all_fetched() const;
   [[nodiscard]] bool is_ours(PartitionId partition) const;  // Owned, or to be.
   [[nodiscard]] std::vector<PartitionId> ours() const;
   [[nodiscard]] std::vector<NodeId> peers() const;
@@ -98,7 +104,9 @@ class CatchUp {
   std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
   std::uint64_t missing_ = 0;
   std::uint64_t returns_ = 0;     // How often we fell behind.
-  std::set<std::pair<NodeId, PartitionId>> lanes_merged_;  // Since then.
+  // Since then: the lanes of a peer were merged when it had come so far.
+  std::map<std::tuple<NodeId, PartitionId, WriterId>, std::uint64_t> lanes_merged_;
+  std::vector<std::pair<PartitionId, Dot>> failed_;  // Runs that a peer did not give, in this round over all.
   overlay::Scope scope_;          // Last: its tasks use everything above.
 };
 

@@ -214,7 +214,14 @@ void Coordinator::admit(Pending send) {
   // A void closes a number of a lane that exists, whatever the sender may by now; it opens none.
   if (!is_copy(send.request) && !(is_void(send.request) && high > 0)) {
     if (auto may = may_send_(send.mailbox, send.request.to, send.request.from); !may) {
+      if (send.compared && !send.all_answered) {
+        return refuse(send, {Errc::kUnavailable, "an owner that may know better did not answer: " +
+                                                     may.error().text});
+      }
       if (send.compared) return refuse(send, may.error());
+      if (comparing_ >= kComparesMax) {
+        return refuse(send, {Errc::kOverloaded, "too many refusals wait to be checked"});
+      }
       held_lanes_[lane];
       return scope_.spawn(compare_first(std::move(send), lane));
     }
@@ -265,7 +272,7 @@ void Coordinator::mint(Pending send) {
   } else {
     change.entry.id = {view_.hlc.next(view_.loop.wall_ms(), request.floor.time),
                        view_.store.writer()};
-    change.entry.expires_ms = expiry_of(change.entry.id, request.lifetime_ms);
+    change.entry.expires_ms = expiry_of(change.entry.id, request);
     if (direct) change.entry.flags = storage::kEntryImpliesCopy;
     change.entry.conversation = direct ? mailbox_of(request.from) : send.mailbox;
   }
@@ -286,9 +293,11 @@ void Coordinator::mint(Pending send) {
 }
 
 // Stamped once, so that all copies of a message go together (hazards F22).
-std::uint64_t Coordinator::expiry_of(const EntryId& id, std::uint64_t lifetime_ms) const {
-  const std::uint64_t lifetime = lifetime_ms == 0 ? retention_ms_ : std::min(lifetime_ms, retention_ms_);
-  return hlc_ms(id.time) + lifetime;
+std::uint64_t Coordinator::expiry_of(const EntryId& id, const AppendRequest& request) const {
+  // What closes a message outlives it, also one that was minted where history is kept a little longer.
+  if (is_void(request)) return hlc_ms(id.time) + 2 * retention_ms_;
+  const std::uint64_t asked = request.lifetime_ms == 0 ? retention_ms_ : request.lifetime_ms;
+  return hlc_ms(id.time) + std::min(asked, retention_ms_);
 }
 
 // Any owner may hold what we lack: a retry, or a number below the lane's end that we do not have.
@@ -326,12 +335,14 @@ std::size_t Coordinator::longest_lane() const {
 // A refusal is final for the sender, and the group or its right may be acknowledged without having come here.
 Task<starling::Done> Coordinator::compare_first(Pending send, LaneId lane) {
   send.compared = true;
+  ++comparing_;
   const auto owners = view_.candidates(send.partition);
   for (const auto& owner : owners) {
     if (owner == view_.self || !view_.alive(owner)) continue;
-    auto comparing = catch_up_.compare_partition(owner, send.partition);
-    (void)co_await comparing;
+    auto comparing = catch_up_.compare_partition(owner, send.partition, kAskDeadline);
+    if (const auto compared = co_await comparing; !compared) send.all_answered = false;
   }
+  --comparing_;
   admit(std::move(send));
   resume_lane(lane);
   co_return starling::Done{};

@@ -26,6 +26,7 @@
 namespace starling::node {
 
 inline constexpr std::uint64_t kPendingChangesMax = 200'000;  // Accepted, not yet synced.
+inline constexpr std::size_t kComparesMax = 64;     // Refusals checked with the other owners at once.
 inline constexpr std::size_t kLaneQueueMax = 1024;  // Requests of a lane held back by a look-up.
 
 // May `from` send to `mailbox`? Answered from the mailbox's own registers (node/mailbox).
@@ -101,7 +102,7 @@ class Coordinator {
   overlay::Task<starling::Done> redrive_register(PartitionId partition, Dot dot,
                                                  std::function<void(Status)> done);
   void resume_lane(const LaneId& lane);
-  [[nodiscard]] std::uint64_t expiry_of(const EntryId& id, std::uint64_t lifetime_ms) const;
+  [[nodiscard]] std::uint64_t expiry_of(const EntryId& id, const AppendRequest& request) const;
   void refuse(const Pending& send, Error error);
 
   ClusterView& view_;
@@ -113,6 +114,7 @@ class Coordinator {
   const std::uint64_t retention_ms_;
   std::map<KeyIn, InFlight> in_flight_;  // Ordered: iteration is part of a simulated history.
   std::map<LaneId, std::deque<Pending>> held_lanes_;  // A look-up is under way.
+  std::size_t comparing_ = 0;  // Sends whose refusal is being checked.
   overlay::Scope scope_;
 };
 

@@ -114,7 +114,7 @@ void Replicator::receive(const NodeId& from, const Replicate& message) {
 
 void Replicator::receive_run(const NodeId& from, const Replicate& message,
                              const Replicate::Run& run) {
-  if (!view_.is_owner(run.partition)) return;
+  if (!view_.is_owner(run.partition) || view_.awaits_refill(run.partition)) return;
   if (on_settled && run.settled > 0) on_settled(run.partition, message.writer, run.settled);
   for (std::size_t i = 0; i < run.changes.size(); ++i) {
     const Dot dot{message.writer, run.first + i};

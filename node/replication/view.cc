@@ -36,6 +36,12 @@ Status ClusterView::answers_for(PartitionId partition) const {
   return ok_status();
 }
 
+bool ClusterView::awaits_refill(PartitionId partition) const {
+  if (store.is_whole(partition)) return false;
+  const auto refill = store.to_refill();
+  return std::find(refill.begin(), refill.end(), partition) != refill.end();
+}
+
 std::vector<NodeId> ClusterView::candidates(PartitionId partition) const {
   std::vector<NodeId> nodes(ring().owners(partition).begin(), ring().owners(partition).end());
   auto rank = [this](const NodeId& node) { return !alive(node) ? 2 : behind(node) ? 1 : 0; };

@@ -83,6 +83,7 @@ class ClusterView {
   Liveness liveness;
   bool catching_up = false;  // Ours; true from a return until covered (replication/catch_up).
   bool read_only = false;    // No disk space: we store nothing.
+  bool giving_up = false;    // Read-only until the next start, which empties what cannot be read.
   bool clock_off = false;    // Our clock disagrees with the members' median: we coordinate nothing.
   // Wall minus steady time when the clock was last found good. A step since then is not trusted, so no id
   // is minted between a step and the next look at the members' clocks.
@@ -119,6 +120,8 @@ class ClusterView {
   [[nodiscard]] Status answers_for(const MailboxId& mailbox) const {
     return answers_for(store.partition_of(mailbox));
   }
+  // A file of the partition cannot be read: nothing is stored in it until it was emptied.
+  [[nodiscard]] bool awaits_refill(PartitionId partition) const;
   [[nodiscard]] bool is_owner(PartitionId partition) const {
     return in_ring() && partition.value < ring_->partitions() && ring_->is_owner(partition, self);
   }

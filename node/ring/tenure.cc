@@ -74,6 +74,9 @@ void Tenures::serve() {
       if (answer.ring < item.term) {
         return reply(Error{Errc::kStaleRing, "this node has not heard of the ring version yet"});
       }
+      if (unreadable_.contains(item.partition)) {
+        return reply(Error{Errc::kCorrupt, "what this node voted on in the partition cannot be read"});
+      }
       const auto row = rows_.find(item.partition);
       const bool voted = row != rows_.end();
       answer.items.push_back({item.partition, voted ? row->second.from : RingNumber{},
@@ -89,7 +92,10 @@ void Tenures::serve() {
     if (!at_ || at_->number() < request->term) {
       return reply(Error{Errc::kStaleRing, "this node has not heard of the ring version yet"});
     }
-    auto states = page(request->partition, request->after.data);
+    if (unreadable_.contains(request->partition)) {
+      return reply(Error{Errc::kCorrupt, "what this node voted on in the partition cannot be read"});
+    }
+    auto states = page(request->partition, request->after.data, kHandOverNamesMax);
     if (!states) return reply(states.error());
     auto shared = std::make_shared<Reply>(std::move(reply));
     view_.store.when_durable([shared, body = pack(*states)] { (*shared)(body); });
@@ -97,7 +103,7 @@ void Tenures::serve() {
 }
 
 // A partition is a range of mailbox ids, and an instance begins with the mailbox id of its name.
-Result<HandOverReply> Tenures::page(PartitionId partition, View after) const {
+Result<HandOverReply> Tenures::page(PartitionId partition, View after, std::size_t limit) const {
   if (!view_.in_ring() || partition.value >= view_.ring().partitions()) {
     return Error{Errc::kInvalid, "no such partition"};
   }
@@ -108,7 +114,7 @@ Result<HandOverReply> Tenures::page(PartitionId partition, View after) const {
   HandOverReply out;
   std::size_t bytes = 0;
   const auto rows = view_.store.scan(Store::Family::kPaxos, kNameInstances,
-                                     std::max(View(start), after), kHandOverNamesMax);
+                                     std::max(View(start), after), limit);
   for (const auto& [instance, state] : rows) {
     BytesReader in(View(instance).substr(kNameInstances.size()));
     if (in.u16be() >= first + slots) return out;
@@ -119,12 +125,12 @@ Result<HandOverReply> Tenures::page(PartitionId partition, View after) const {
     }
     out.items.push_back({{instance}, {state}});
   }
-  out.more = rows.size() == kHandOverNamesMax;
+  out.more = rows.size() == limit;
   return out;
 }
 
 bool Tenures::has_names(PartitionId partition) const {
-  const auto states = page(partition, "");
+  const auto states = page(partition, "", 1);
   return !states || !states->items.empty();
 }
 
@@ -137,7 +143,8 @@ void Tenures::load() {
     const PartitionId partition{in.u16be()};
     const auto row = unpack<Row>(value);
     if (!row) {
-      // What cannot be read may not vote.
+      // What cannot be read may not vote, nor say that it never did.
+      unreadable_.insert(partition);
       view_.log.error("a row of the tenures is damaged", {{"cause", row.error()}});
       continue;
     }

@@ -85,13 +85,14 @@ class Tenures {
   Status merge(PartitionId partition, const HandOverReply& page);
   overlay::Task<Result<RingPtr>> ring_at(RingNumber number);
   [[nodiscard]] bool has_names(PartitionId partition) const;
-  [[nodiscard]] Result<HandOverReply> page(PartitionId partition, View after) const;
+  [[nodiscard]] Result<HandOverReply> page(PartitionId partition, View after, std::size_t limit) const;
   [[nodiscard]] bool still(PartitionId partition, RingNumber term) const;
 
   ClusterView& view_;
   const Recall recall_;
   RingPtr at_;                               // The version that the rows are as of.
   std::map<PartitionId, Row> rows_;
+  std::set<PartitionId> unreadable_;  // Their row on disk.
   std::map<PartitionId, RingNumber> pending_;  // Present terms that we cannot vote in yet.
   PartitionId last_tried_;
   std::map<RingNumber, RingPtr> rings_;      // Lately needed; a few.

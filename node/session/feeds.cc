@@ -242,6 +242,10 @@ void Feeds::follow(PartitionId partition) {
   Stream& stream = it->second;
   const auto owner = choose_owner(partition);
   stream.live = false;
+  // The one that we leave would push for ever.
+  if (stream.number != 0 && owner && stream.owner != *owner) {
+    view_.rpc.notify(stream.owner, Method::kUnfollow, pack(Unfollow{partition, stream.number, {}}));
+  }
   if (!owner) return;  // watch() comes back to it.
   stream.owner = *owner;
   stream.number = ++next_number_;

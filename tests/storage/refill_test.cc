@@ -79,7 +79,7 @@ TEST_F(StoreRefill, AnUnreadableFileOfAnyFamilyEmptiesItsPartitionsAndNoIdentity
       std::vector<PartitionId> heard;
       box.store->on_damage([&](const Damage& damage) {
         EXPECT_FALSE(damage.dot);
-        EXPECT_THAT(damage.text, HasSubstr("emptied by the next open"));
+        EXPECT_THAT(damage.text, HasSubstr("once the other owners have all of it"));
         heard.push_back(damage.partition);
       });
       box.scrub();
@@ -89,6 +89,12 @@ TEST_F(StoreRefill, AnUnreadableFileOfAnyFamilyEmptiesItsPartitionsAndNoIdentity
       EXPECT_EQ(box.store->read_mailbox(kAlice, {}, 9, 1 << 20).code(), Errc::kCorrupt);
       EXPECT_EQ(box.store->read_writer(alice(), kPeer, 1, 1 << 20).code(), Errc::kCorrupt);
       EXPECT_EQ(box.store->close_cleanly().code(), Errc::kCorrupt);
+      box.lose_power();
+      box.open();
+      EXPECT_THAT(box.store->refilled(), IsEmpty());  // It may be the only copy.
+      EXPECT_THAT(box.store->to_refill(), Contains(alice()));
+      EXPECT_FALSE(box.store->is_whole(alice()));
+      ASSERT_TRUE(box.store->permit_refill().ok());
       box.lose_power();
       box.open();
       EXPECT_NE(box.store->writer(), writer);
@@ -140,6 +146,7 @@ TEST_F(StoreRefill, ALookUpThatCannotReadIsFatalAndTheNextOpenRefills) {
   });
   EXPECT_FALSE(box.store->find_key(kAlice, {testing::device(1), 5, 7}));
   EXPECT_TRUE(fatal);
+  ASSERT_TRUE(box.store->permit_refill().ok());
   box.store.reset();
   box.open();
   EXPECT_THAT(box.store->refilled(), Contains(alice()));
