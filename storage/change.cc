@@ -139,6 +139,11 @@ Bytes encode(const ChangeView& change, const Dot& dot) {
 Result<ChangeView> decode(View bytes, const Dot& dot) {
   if (bytes.size() < kHeadSize + kChecksumSize) return corrupt("too few bytes");
   if (bytes.size() > kChangeSizeMax) return corrupt("too many bytes");
+  // Every format ends with this checksum: a flipped bit is no newer format.
+  const View content = bytes.substr(0, bytes.size() - kChecksumSize);
+  if (BytesReader(bytes.substr(content.size())).u64le() != checksum(content, dot)) {
+    return corrupt("a wrong checksum");
+  }
   const auto format = static_cast<std::uint8_t>(bytes[0]);
   if (format > kChangeFormat) {
     return Error{Errc::kUnsupported,
@@ -146,10 +151,6 @@ Result<ChangeView> decode(View bytes, const Dot& dot) {
                      std::to_string(kChangeFormat) + ": upgrade this node"};
   }
   if (format != kChangeFormat) return corrupt("an unknown format");
-  const View content = bytes.substr(0, bytes.size() - kChecksumSize);
-  if (BytesReader(bytes.substr(content.size())).u64le() != checksum(content, dot)) {
-    return corrupt("a wrong checksum");
-  }
   BytesReader in(content.substr(1));
   ChangeView change;
   const std::uint8_t kind = in.u8();

@@ -76,7 +76,7 @@ inline constexpr std::size_t kChangeSizeMax = kBodySizeMax + 512;
 
 // REQUIRES: sizes inside the limits above.
 Bytes encode(const ChangeView& change, const Dot& dot);
-// kCorrupt: wrong checksum or layout. kUnsupported: a newer format.
+// kCorrupt: wrong checksum or layout. kUnsupported: a newer format, with its checksum right.
 Result<ChangeView> decode(View bytes, const Dot& dot);
 
 // A hash of what a message says (to, type, body; not id, not dot), to tell a retry from a reused key.

@@ -260,6 +260,10 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
   CO_TRY_ASSIGN(const CompareReply answer, unpack<CompareReply>(body));
   view_.heard_of_ring(peer, answer.ring);
+  // Who owned what we own now accepts changes until it hears of it: what it says before is not all.
+  if (view_.catching_up && answer.ring.value != 0 && answer.ring < request.ring) {
+    co_return Error{Errc::kStaleRing, "the peer has not heard of our ring version yet"};
+  }
   std::optional<PartitionId> cut;
   if (answer.more && !answer.items.empty()) cut = answer.items.back().partition;
   for (const auto& item : answer.items) told.insert_or_assign(item.partition, item.vector);

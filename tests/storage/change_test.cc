@@ -100,8 +100,11 @@ TEST(Change, IsBoundToItsDot) {
 TEST(Change, OfANewerFormatIsUnsupportedNotCorrupt) {
   Bytes bytes = encode(golden_entry(), kDot);
   bytes[0] = kChangeFormat + 1;
+  EXPECT_EQ(decode(bytes, kDot).code(), Errc::kCorrupt);  // A flipped bit is no newer format.
+  testing::seal(bytes, kDot);
   EXPECT_EQ(decode(bytes, kDot).code(), Errc::kUnsupported);
   bytes[0] = 0;
+  testing::seal(bytes, kDot);
   EXPECT_EQ(decode(bytes, kDot).code(), Errc::kCorrupt);
 }
 

@@ -80,6 +80,7 @@ TEST_F(StoreWrite, RefusesDamagedAndMisplacedChangesAndCountsThem) {
   bytes[40] ^= 1;
   EXPECT_EQ(store().apply(part(), dot, bytes).code(), Errc::kCorrupt);
   bytes[0] = 9;
+  testing::seal(bytes, dot);
   EXPECT_EQ(store().apply(part(), dot, bytes).code(), Errc::kUnsupported);
   EXPECT_EQ(store().stats().corrupt, 2u);
   EXPECT_EQ(store().held(part(), kPeer), 0u);

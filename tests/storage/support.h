@@ -12,6 +12,7 @@
 
 #include <gtest/gtest.h>
 #include <rocksdb/metadata.h>
+#include <xxhash.h>
 
 #include "crypto/random.h"
 #include "storage/engine.h"
@@ -213,6 +214,16 @@ inline std::string read_golden(const std::string& name) {
   std::string text;
   in >> text;
   return text;
+}
+
+// Sets the checksum of an encoded change right again.
+inline void seal(Bytes& change, const Dot& dot) {
+  Bytes seed;
+  BytesWriter(seed).u64le(dot.writer.value);
+  BytesWriter(seed).u64le(dot.n);
+  change.resize(change.size() - 8);
+  BytesWriter(change).u64le(XXH3_64bits_withSeed(change.data(), change.size(),
+                                                 XXH3_64bits(seed.data(), seed.size())));
 }
 
 inline DeviceId device(std::uint8_t number) {
