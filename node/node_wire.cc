@@ -60,6 +60,7 @@ void NodeImpl::wire() {
   find_copy_ = std::make_unique<FindCopy>(*view_, *publisher_, *stand_in_);
   paxos_ = std::make_unique<PaxosService>(*view_);
   ring_ = std::make_unique<RingService>(*view_, *paxos_, identity_);
+  ring_->install = [this] { return catch_up_->install(); };
   ring_->seeds = [this] { return member_endpoints(); };
   tenures_ = std::make_unique<Tenures>(*view_, [this](RingNumber number) { return ring_->recall(number); });
   names_ = std::make_unique<Names>(*view_, *paxos_, *tenures_, *forwarder_);

@@ -59,6 +59,7 @@ enum class Method : std::uint16_t {
   kRingProgress = 13,
   kSeal = 14,
   kHandOver = 15,
+  kInstalled = 16,
   // Replication.
   kReplicate = 20,   // notice
   kReplicated = 21,  // notice

@@ -165,8 +165,8 @@ std::vector<PartitionId> CatchUp::ours() const {
 }
 
 // What one peer could not give may have come from another.
-bool CatchUp::all_fetched() const {
-  return std::all_of(failed_.begin(), failed_.end(), [this](const auto& run) {
+bool CatchUp::all_fetched(const Runs& failed) const {
+  return std::all_of(failed.begin(), failed.end(), [this](const auto& run) {
     return !is_ours(run.first) || view_.store.held(run.first, run.second.writer) >= run.second.n;
   });
 }
@@ -197,16 +197,17 @@ Task<Done> CatchUp::run() {
     if (view_.catching_up) {
       seen_returns = returns_;
       if (std::exchange(seen_away, returns_) != returns_) away_since = view_.loop.now();
-      failed_.clear();
+      Runs failed;
       bool covered = true;
       std::set<NodeId> answered;
       for (const auto& peer : peers()) {
         auto comparing = round(peer);
-        auto missing = co_await comparing;
-        if (missing) answered.insert(peer);
-        if (!missing && view_.alive(peer)) covered = false;
+        auto compared = co_await comparing;
+        if (compared) answered.insert(peer);
+        if (!compared && view_.alive(peer)) covered = false;
+        if (compared) failed.insert(failed.end(), compared->failed.begin(), compared->failed.end());
       }
-      covered = covered && (all_fetched() || view_.loop.now() - away_since > kDamagePatience);
+      covered = covered && (all_fetched(failed) || view_.loop.now() - away_since > kDamagePatience);
       if (covered && enough_answered(answered) && seen_returns == returns_) {
         view_.catching_up = false;
         if (on_catching_up) on_catching_up(false);
@@ -227,10 +228,10 @@ Task<Done> CatchUp::run() {
   }
 }
 
-Task<Result<std::size_t>> CatchUp::round(NodeId peer) {
+Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer) {
   std::vector<PartitionId> shared;
   if (view_.in_ring()) shared = ours();
-  std::size_t missing = 0;
+  Compared all;
   for (std::size_t at = 0; at < shared.size(); at += kComparePartitionsMax) {
     const auto end = std::min(at + kComparePartitionsMax, shared.size());
     std::vector<PartitionId> chunk(shared.begin() + static_cast<std::ptrdiff_t>(at),
@@ -238,11 +239,12 @@ Task<Result<std::size_t>> CatchUp::round(NodeId peer) {
     while (!chunk.empty()) {
       auto comparing = compare(peer, chunk, kFetchDeadline);
       CO_TRY_ASSIGN(const Compared compared, co_await comparing);
-      missing += compared.missing;
+      all.missing += compared.missing;
+      all.failed.insert(all.failed.end(), compared.failed.begin(), compared.failed.end());
       std::erase_if(chunk, [&](PartitionId p) { return !compared.cut || p <= *compared.cut; });
     }
   }
-  co_return missing;
+  co_return all;
 }
 
 Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions,
@@ -286,7 +288,7 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
   }
   auto fetching = fetch_all(fetches);
   CO_TRY(co_await fetching);
-  co_return Compared{fetches->runs.size(), cut};
+  co_return Compared{fetches->runs.size(), cut, std::move(fetches->failed)};
 }
 
 Task<Status> CatchUp::compare_partition(NodeId peer, PartitionId partition, Duration deadline) {
@@ -317,7 +319,7 @@ Task<Done> CatchUp::fetch_next(std::shared_ptr<Fetches> fetches) {
     auto fetching = fetch_until(fetches->peer, partition, dot.writer, dot.n);
     const auto fetched = co_await fetching;
     if (fetched) continue;
-    failed_.push_back({partition, dot});
+    fetches->failed.push_back({partition, dot});
     view_.log.warn("a run could not be fetched", {{"peer", fetches->peer}, {"cause", fetched.error()}});
     // One damaged or refused run must not keep the others from coming home.
     const Errc code = fetched.code();
@@ -412,7 +414,7 @@ Task<Status> CatchUp::merge_lanes(NodeId peer, PartitionId partition) {
 Task<Status> CatchUp::install() {
   overlay::Timer timer;
   for (int turn = 0; turn < kInstallTurnsMax; ++turn) {
-    failed_.clear();
+    Runs failed;
     std::size_t missing = 0;
     bool all_answered = true;
     std::set<NodeId> answered;
@@ -422,11 +424,12 @@ Task<Status> CatchUp::install() {
       if (!found) all_answered = false;
       if (!found) continue;
       answered.insert(peer);
-      missing += *found;
+      missing += found->missing;
+      failed.insert(failed.end(), found->failed.begin(), found->failed.end());
     }
     // A round ends when we cover what the peer had at its beginning. Under constant writing a little is
     // always on its way; who turns owner catches up once more before it serves.
-    if (all_answered && all_fetched() && enough_answered(answered) &&
+    if (all_answered && all_fetched(failed) && enough_answered(answered) &&
         (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
       co_return ok_status();
     }

@@ -52,9 +52,15 @@ class CatchUp {
   overlay::Task<Status> fetch_until(NodeId peer, PartitionId partition, WriterId writer,
                                     std::uint64_t n);
 
+  using Runs = std::vector<std::pair<PartitionId, Dot>>;  // Of a writer, up to there.
+  struct Compared {
+    std::size_t missing = 0;         // Runs that we lacked,
+    std::optional<PartitionId> cut;  // The answer ends here: compare those behind it.
+    Runs failed;                     // and those that the peer did not give after all.
+  };
   // One comparison with a peer over all partitions that we own or shall own, and the fetching that
-  // follows. The value: how many runs were missing.
-  overlay::Task<Result<std::size_t>> round(NodeId peer);
+  // follows.
+  overlay::Task<Result<Compared>> round(NodeId peer);
 
   // The same over one partition.
   overlay::Task<Status> compare_partition(NodeId peer, PartitionId partition, Duration deadline);
@@ -71,15 +77,12 @@ class CatchUp {
  private:
   overlay::Task<Done> run();
   overlay::Task<Done> gap(NodeId peer, PartitionId partition, WriterId writer);
-  struct Compared {
-    std::size_t missing = 0;
-    std::optional<PartitionId> cut;  // The answer ends here: compare those behind it.
-  };
   overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions,
                                           Duration deadline);
   struct Fetches {  // What one comparison found missing.
     NodeId peer;
-    std::vector<std::pair<PartitionId, Dot>> runs;  // Up to these.
+    Runs runs;
+    Runs failed;
     std::uint64_t changes = 0;
     std::size_t next = 0;
     std::size_t running = 0;
@@ -92,8 +95,8 @@ class CatchUp {
   [[nodiscard]] CompareReply vectors_for(const CompareRequest& request) const;
   overlay::Task<Done> answer_hold(NodeId from, HoldRequest request, overlay::Reply reply);
   void serve();
+  [[nodiscard]] bool all_fetched(const Runs& failed) const;
   [[nodiscard]] bool holds(const HoldRequest& request) const;
-  [[nodiscard]] bool all_fetched() const;
   [[nodiscard]] bool is_ours(PartitionId partition) const;  // Owned, or to be.
   [[nodiscard]] std::vector<PartitionId> ours() const;
   [[nodiscard]] std::vector<NodeId> peers() const;
@@ -106,7 +109,6 @@ class CatchUp {
   std::uint64_t returns_ = 0;     // How often we fell behind.
   // Since then: the lanes of a peer were merged when it had come so far.
   std::map<std::tuple<NodeId, PartitionId, WriterId>, std::uint64_t> lanes_merged_;
-  std::vector<std::pair<PartitionId, Dot>> failed_;  // Runs that a peer did not give, in this round over all.
   overlay::Scope scope_;          // Last: its tasks use everything above.
 };
 

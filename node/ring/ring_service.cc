@@ -53,6 +53,7 @@ RingService::RingService(ClusterView& view, PaxosService& paxos, const Identity&
     if (auto version = overlay::decode_ring_version(value.data)) (void)adopt(*version);
   };
   paxos_.add_kind(std::string(kRingInstances), std::move(kind));
+  view_.on_ring([this] { prepare(); });
   serve();
 }
 
@@ -127,6 +128,12 @@ void RingService::serve() {
       return reply(Error{Errc::kStaleRing, "the ring has another version by now"});
     }
     scope_.spawn(complete(std::move(reply)));
+  });
+  view_.rpc.serve(Method::kInstalled, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
+    auto asked = unpack<RingProgress>(body);
+    if (!asked) return reply(asked.error());
+    if (auto done = installed(asked->ring); !done) return reply(done.error());
+    reply(Bytes());
   });
 }
 
@@ -270,6 +277,11 @@ Task<Result<JoinReply>> RingService::ask_to_join(NodeId seed, JoinRequest reques
 // it would only have to fetch the rest as an owner that catches up.
 Task<Done> RingService::complete(Reply reply) {
   const RingNumber number = view_.ring().number();
+  auto asking = all_installed(number);
+  if (const auto installed = co_await asking; !installed) {
+    reply(installed.error());
+    co_return Done{};
+  }
   auto build = [number](const RingVersion& before) -> Result<RingVersion> {
     if (before.number != number) return Error{Errc::kStaleRing, "the ring has moved on"};
     return overlay::next_complete(before);
@@ -284,8 +296,54 @@ Task<Done> RingService::complete(Reply reply) {
   co_return Done{};
 }
 
+Status RingService::installed(RingNumber number) const {
+  if (!view_.in_ring() || view_.ring().number() != number) {
+    return Error{Errc::kStaleRing, "this node is at another ring version"};
+  }
+  if (installed_ == number || view_.ring().partitions_to_be_of(view_.self).empty()) return ok_status();
+  return Error{Errc::kOverloaded, short_text(view_.self) + " still fetches what it shall own"};
+}
+
+Task<Status> RingService::all_installed(RingNumber number) {
+  const auto ring = view_.ring_ptr();
+  for (const auto& member : ring->members()) {
+    if (ring->partitions_to_be_of(member.id).empty()) continue;
+    if (member.id == view_.self) {
+      CO_TRY(installed(number));
+    } else if (view_.alive(member.id)) {  // Who is away compares before it serves.
+      auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kInstalled,
+                                  pack(RingProgress{number}), kAskDeadline);
+      CO_TRY(co_await asking);
+    }
+  }
+  co_return ok_status();
+}
+
+// Who is in the ring may gain partitions by a change, too (hazards F32). A joiner installs by itself.
+void RingService::prepare() {
+  const auto* self = view_.ring().member(view_.self);
+  if (installing_ || !view_.ring().changing() || self == nullptr) return;
+  if (self->state == overlay::RingMemberState::kJoining) return;
+  if (view_.ring().partitions_to_be_of(view_.self).empty()) return;
+  installing_ = true;
+  scope_.spawn(install_what_we_gain());
+}
+
+Task<Done> RingService::install_what_we_gain() {
+  overlay::Timer timer;
+  while (view_.ring().changing() && installed_ != view_.ring().number()) {
+    co_await overlay::sleep(view_.loop, 0s, timer);  // set_ring is still telling everybody.
+    const RingNumber number = view_.ring().number();
+    auto installing = install();
+    if (co_await installing) installed_ = number;
+  }
+  installing_ = false;
+  co_return Done{};
+}
+
 Task<Status> RingService::report_installed() {
   overlay::Timer timer;
+  installed_ = view_.ring().number();
   for (;;) {
     const RingVersion now = view_.ring().version();
     const auto* self = now.find(view_.self);

@@ -59,6 +59,9 @@ class RingService {
   // Tells members that we cover what we shall own, until the change is complete.
   overlay::Task<Status> report_installed();
 
+  // Rounds with the owners until we cover what we shall own (catch_up.h). REQUIRED.
+  std::function<overlay::Task<Status>()> install;
+
   // Link endpoints of members, for the answer to a joiner.
   std::function<std::vector<std::string>()> seeds;
 
@@ -67,6 +70,11 @@ class RingService {
   overlay::Task<Done> admit(NodeId from, JoinRequest request, overlay::Reply reply);
   overlay::Task<Result<Bytes>> admit_checked(NodeId from, JoinRequest request);
   overlay::Task<Done> complete(overlay::Reply reply);
+  // All who shall own more, and can be reached, cover it.
+  overlay::Task<Status> all_installed(RingNumber number);
+  void prepare();
+  overlay::Task<Done> install_what_we_gain();
+  [[nodiscard]] Status installed(RingNumber number) const;
   void announce();
   [[nodiscard]] std::optional<Bytes> remembered(RingNumber number);
   [[nodiscard]] std::optional<NodeId> trusted(const NodeId& peer);
@@ -76,6 +84,8 @@ class RingService {
   PaxosService& paxos_;
   const Identity& identity_;
   std::set<NodeId> fetching_;
+  RingNumber installed_;     // The change of this version is installed here.
+  bool installing_ = false;
   overlay::Scope scope_;
 };
 
