@@ -12,8 +12,6 @@ using overlay::Task;
 namespace {
 
 constexpr Duration kVerifyDeadline = 30s;
-constexpr Duration kMeetAgainAfter = 500ms;
-constexpr int kMeetings = 6;                  // Before owners count as behind.
 constexpr std::uint64_t kRowsPerTurn = 2000;  // Then others have the loop.
 constexpr std::uint64_t kCutoffAheadMs = 60'000;  // Above every owner's expiry time.
 
@@ -65,50 +63,44 @@ Task<Done> Verifier::answer(VerifyRequest request, overlay::Reply reply) {
 }
 
 Task<Verifier::Finding> Verifier::verify(PartitionId partition) {
-  overlay::Timer timer;
-  Finding finding;
-  for (int meeting = 0; meeting < kMeetings; ++meeting) {
-    if (meeting > 0) co_await overlay::sleep(view_.loop, kMeetAgainAfter, timer);
-    finding = {partition, Outcome::kSame, {}, {}, {}, 0};
-    std::map<NodeId, VerifyReply> answers;
-    std::set<Dot> damaged, lost;
-    const VerifyRequest request{partition, static_cast<std::uint64_t>(view_.loop.wall_ms()) + kCutoffAheadMs};
-    for (const auto& owner : view_.ring().owners(partition).to_vector()) {
+  Finding finding{partition, Outcome::kSame, {}, {}, {}, 0};
+  std::map<NodeId, VerifyReply> answers;
+  std::set<Dot> damaged, lost;
+  const VerifyRequest request{partition, static_cast<std::uint64_t>(view_.loop.wall_ms()) + kCutoffAheadMs};
+  for (const auto& owner : view_.ring().owners(partition).to_vector()) {
+    Result<VerifyReply> reply = Error{Errc::kUnavailable, "not alive"};
+    if (view_.alive(owner)) {
       auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kVerify, pack(request),
                                   kVerifyDeadline);
       const auto body = co_await asking;
-      auto reply = body ? unpack<VerifyReply>(*body) : Result<VerifyReply>(body.error());
-      if (!reply) {
-        finding.outcome = Outcome::kUnreachable;
-        finding.nodes.push_back(owner);
-        continue;
-      }
-      damaged.insert(reply->damaged.begin(), reply->damaged.end());
-      lost.insert(reply->lost.begin(), reply->lost.end());
-      answers.emplace(owner, std::move(*reply));
+      reply = body ? unpack<VerifyReply>(*body) : Result<VerifyReply>(body.error());
     }
-    finding.damaged.assign(damaged.begin(), damaged.end());
-    finding.lost.assign(lost.begin(), lost.end());
-    if (finding.outcome == Outcome::kUnreachable || answers.empty()) continue;
-    const auto& first = answers.begin()->second;
-    for (const auto& [node, reply] : answers) {
-      if (reply.damaged.empty() && !reply.refill) continue;
-      finding.outcome = Outcome::kDamaged;
-      finding.nodes.push_back(node);
+    if (!reply) {
+      finding.outcome = Outcome::kUnreachable;
+      finding.nodes.push_back(owner);
+      continue;
     }
-    if (finding.outcome == Outcome::kDamaged) continue;  // It may be mended while we wait.
-    const bool met = std::all_of(answers.begin(), answers.end(), [&](const auto& answer) {
-      return answer.second.vector == first.vector;
-    });
-    const bool same = std::all_of(answers.begin(), answers.end(), [&](const auto& answer) {
-      return answer.second.digest.data == first.digest.data;
-    });
-    finding.rows = first.rows;
-    if (met && same) co_return finding;
-    finding.outcome = met ? Outcome::kDiffers : Outcome::kBehind;
-    for (const auto& [node, reply] : answers) finding.nodes.push_back(node);
-    if (met) co_return finding;
+    damaged.insert(reply->damaged.begin(), reply->damaged.end());
+    lost.insert(reply->lost.begin(), reply->lost.end());
+    answers.emplace(owner, std::move(*reply));
   }
+  finding.damaged.assign(damaged.begin(), damaged.end());
+  finding.lost.assign(lost.begin(), lost.end());
+  if (finding.outcome == Outcome::kUnreachable || answers.empty()) co_return finding;
+  for (const auto& [node, reply] : answers) {
+    if (reply.damaged.empty() && !reply.refill) continue;
+    finding.outcome = Outcome::kDamaged;
+    finding.nodes.push_back(node);
+  }
+  if (finding.outcome == Outcome::kDamaged) co_return finding;
+  const auto& first = answers.begin()->second;
+  finding.rows = first.rows;
+  const auto all = [&](auto same) { return std::all_of(answers.begin(), answers.end(), same); };
+  const bool met = all([&](const auto& answer) { return answer.second.vector == first.vector; });
+  const bool same = all([&](const auto& answer) { return answer.second.digest.data == first.digest.data; });
+  if (met && same) co_return finding;
+  finding.outcome = met ? Outcome::kDiffers : Outcome::kBehind;
+  for (const auto& [node, reply] : answers) finding.nodes.push_back(node);
   co_return finding;
 }
 

@@ -1,8 +1,7 @@
 // Verifier: do the owners of a partition hold the same? Compares the digests of their canonical exports
 // (storage/export.h, architecture invariant 5) while they serve.
 //
-// Owners with different vectors are not compared, they are on their way to each other: asked again a few
-// times, and told as such when they do not meet. Equal vectors with different digests are a difference,
+// Owners with different vectors are not compared: they are on their way to each other. Equal vectors with different digests are a difference,
 // which must not be.
 // Thread: one loop.
 #pragma once
@@ -29,7 +28,7 @@ class Verifier {
   };
   explicit Verifier(ClusterView& view);
 
-  // One partition at all its owners.
+  // One partition at all its owners, once. kBehind and kDamaged may pass by themselves.
   overlay::Task<Finding> verify(PartitionId partition);
 
  private:
