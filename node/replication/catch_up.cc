@@ -14,7 +14,6 @@ namespace {
 constexpr Duration kFetchDeadline = 5s;
 constexpr Duration kSettleAfterStart = 1500ms;  // Gossip has told us who is there by then.
 constexpr Duration kRetryEvery = 200ms;
-constexpr std::size_t kCompareDotsMax = 64 << 10;  // In one answer.
 // What no reachable peer can give, because it is damaged there, holds a return up for so long.
 constexpr Duration kDamagePatience = 60s;
 constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
@@ -27,105 +26,6 @@ constexpr std::size_t kInstallMissingMax = 64;  // Runs.
 CatchUp::CatchUp(ClusterView& view) : view_(view), scope_(view.loop) {
   serve();
   view_.on_ring([this] { lanes_merged_.clear(); });
-}
-
-void CatchUp::serve() {
-  view_.rpc.serve(Method::kCompare, overlay::Access::kMembers,
-                  [this](const NodeId& from, View body, Reply reply) {
-    auto request = unpack<CompareRequest>(body);
-    if (!request) return reply(request.error());
-    view_.heard_of_ring(from, request->ring);
-    reply(pack(vectors_for(*request)));
-  });
-  view_.rpc.serve(Method::kFetch, overlay::Access::kMembers,
-                  [this](const NodeId&, View body, Reply reply) {
-    auto request = unpack<FetchRequest>(body);
-    if (!request) return reply(request.error());
-    if (!view_.in_ring() || request->partition.value >= view_.ring().partitions()) {
-      return reply(Error{Errc::kInvalid, "no such partition"});
-    }
-    auto range = view_.store.read_writer(request->partition, request->writer, request->from,
-                                         kFetchBytesMax);
-    if (!range) return reply(range.error());
-    if (range->to < range->from) {
-      range = held_for_others(request->partition, request->writer, request->from);
-    }
-    if (request->to != 0 && range->to > request->to) {
-      std::erase_if(range->live, [&](const auto& item) { return item.n > request->to; });
-      range->to = request->to;
-    }
-    reply(pack(*range));
-  });
-  view_.rpc.serve(Method::kLanes, overlay::Access::kMembers,
-                  [this](const NodeId&, View body, Reply reply) {
-    auto request = unpack<LanesRequest>(body);
-    if (!request) return reply(request.error());
-    if (!view_.in_ring() || request->partition.value >= view_.ring().partitions()) {
-      return reply(Error{Errc::kInvalid, "no such partition"});
-    }
-    std::optional<storage::LaneRow> after;
-    if (!request->after.empty()) after = request->after.back();
-    auto lanes = view_.store.read_lanes(request->partition, after, kLanesMax);
-    if (!lanes) return reply(lanes.error());
-    const bool more = lanes->size() == kLanesMax;
-    reply(pack(LanesReply{std::move(*lanes), more}));
-  });
-  view_.rpc.serve(Method::kHold, overlay::Access::kMembers,
-                  [this](const NodeId& from, View body, Reply reply) {
-    auto request = unpack<HoldRequest>(body);
-    if (!request) return reply(request.error());
-    if (!view_.is_owner(request->partition)) {
-      return reply(Error{Errc::kNotOwner, "this node does not own the partition"});
-    }
-    scope_.spawn(answer_hold(from, *request, std::move(reply)));
-  });
-}
-
-CompareReply CatchUp::vectors_for(const CompareRequest& request) const {
-  CompareReply answer;
-  answer.ring = view_.in_ring() ? view_.ring().number() : RingNumber{};
-  std::size_t dots = 0;
-  for (const auto& theirs : request.items) {
-    auto vector = view_.store.vector(theirs.partition);
-    const bool told = request.all ? view_.is_owner(theirs.partition)
-                                  : theirs.digest != vector.digest();
-    if (!told) continue;
-    dots += vector.dots().size();
-    answer.items.push_back({theirs.partition, std::move(vector), view_.store.is_whole(theirs.partition)});
-    answer.more = dots >= kCompareDotsMax;
-    if (answer.more) break;  // The asker goes on behind the last one.
-  }
-  return answer;
-}
-
-// A damaged copy is none (hazards F30).
-bool CatchUp::holds(const HoldRequest& request) const {
-  if (view_.store.is_whole(request.partition)) return true;
-  if (view_.awaits_refill(request.partition)) return false;
-  const auto damaged = view_.store.damaged(request.partition);
-  return std::none_of(damaged.begin(), damaged.end(), [&](const Dot& dot) {
-    return dot.writer == request.writer && dot.n <= request.n;
-  });
-}
-
-Task<Done> CatchUp::answer_hold(NodeId from, HoldRequest request, Reply reply) {
-  if (view_.store.held(request.partition, request.writer) < request.n) {
-    auto fetch = fetch_until(from, request.partition, request.writer, request.n);
-    auto fetched = co_await fetch;
-    if (!fetched) {
-      reply(fetched.error());
-      co_return Done{};
-    }
-  }
-  co_await view_.durable();
-  if (!view_.is_owner(request.partition)) {
-    reply(Error{Errc::kNotOwner, "this node does not own the partition any more"});
-  } else if (!holds(request)) {
-    reply(Error{Errc::kCorrupt, "this owner's copy is damaged and being repaired"});
-  } else {
-    reply(pack(HoldReply{view_.store.synced(request.partition, request.writer)}));
-  }
-  co_return Done{};
 }
 
 void CatchUp::start() {
