@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "crypto/password.h"
-#include "overlay/transport.h"
+#include "crypto/access/password.h"
+#include "overlay/loop/transport.h"
 
 namespace starling::node {
 

@@ -14,11 +14,11 @@
 
 #include "crypto/random.h"
 #include "node/config.h"
-#include "overlay/log.h"
-#include "overlay/loop.h"
-#include "overlay/rpc.h"
-#include "overlay/transport.h"
-#include "storage/commit.h"
+#include "overlay/links/rpc.h"
+#include "overlay/loop/log.h"
+#include "overlay/loop/loop.h"
+#include "overlay/loop/transport.h"
+#include "storage/engine/commit.h"
 
 namespace starling::node {
 

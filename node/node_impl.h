@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "crypto/invite.h"
-#include "crypto/keyring.h"
+#include "crypto/access/invite.h"
+#include "crypto/access/keyring.h"
 #include "node/admin/admin_api.h"
 #include "node/admin/admin_door.h"
 #include "node/gateway/tcp_gateway.h"
@@ -19,6 +19,11 @@
 #include "node/mailbox/groups.h"
 #include "node/mailbox/names.h"
 #include "node/node.h"
+#include "node/repair/eraser.h"
+#include "node/repair/hand_over.h"
+#include "node/repair/mender.h"
+#include "node/repair/upkeep.h"
+#include "node/repair/verifier.h"
 #include "node/replication/catch_up.h"
 #include "node/replication/coordinator.h"
 #include "node/replication/find_copy.h"
@@ -28,17 +33,12 @@
 #include "node/replication/publisher.h"
 #include "node/replication/replicator.h"
 #include "node/replication/stand_in.h"
-#include "node/repair/eraser.h"
-#include "node/repair/hand_over.h"
-#include "node/repair/mender.h"
-#include "node/repair/upkeep.h"
-#include "node/repair/verifier.h"
 #include "node/ring/paxos_service.h"
 #include "node/ring/ring_service.h"
 #include "node/session/feeds.h"
 #include "node/version.h"
-#include "overlay/links.h"
-#include "overlay/membership.h"
+#include "overlay/gossip/membership.h"
+#include "overlay/links/links.h"
 
 namespace starling::node {
 

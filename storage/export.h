@@ -18,7 +18,7 @@
 
 #include <rocksdb/snapshot.h>
 
-#include "storage/engine.h"
+#include "storage/engine/engine.h"
 #include "storage/version_vector.h"
 
 struct XXH3_state_s;

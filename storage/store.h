@@ -22,9 +22,9 @@
 
 #include "crypto/random.h"
 #include "storage/change.h"
-#include "storage/commit.h"
+#include "storage/engine/commit.h"
 #include "storage/export.h"
-#include "storage/scrub.h"
+#include "storage/rocks/scrub.h"
 #include "storage/version_vector.h"
 
 namespace starling::storage {

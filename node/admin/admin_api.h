@@ -9,7 +9,7 @@
 
 #include "node/node.h"
 #include "node/replication/messages.h"
-#include "overlay/task.h"
+#include "overlay/loop/task.h"
 
 namespace starling::node {
 

@@ -15,8 +15,8 @@
 
 #include "crypto/bytes.h"
 #include "crypto/result.h"
-#include "overlay/loop.h"
-#include "overlay/transport.h"
+#include "overlay/loop/loop.h"
+#include "overlay/loop/transport.h"
 
 namespace starling::node {
 

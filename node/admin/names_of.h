@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "overlay/member_table.h"
+#include "overlay/gossip/member_table.h"
 #include "storage/ids.h"
 
 namespace starling::node {

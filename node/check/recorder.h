@@ -10,10 +10,10 @@
 #include <map>
 #include <string>
 
+#include "node/check/history.h"
 #include "node/client/lane.h"
 #include "node/session/protocol.h"
-#include "node/check/history.h"
-#include "overlay/clock.h"
+#include "overlay/loop/clock.h"
 
 namespace starling::node::check {
 

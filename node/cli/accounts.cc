@@ -7,8 +7,8 @@
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
 #include "node/cli/names.h"
-#include "node/cli/prompt.h"
-#include "node/cli/table.h"
+#include "node/cli/terminal/prompt.h"
+#include "node/cli/terminal/table.h"
 
 namespace starling::node::cli {
 namespace {

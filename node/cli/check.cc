@@ -8,7 +8,7 @@
 #include "node/check/story.h"
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
-#include "node/cli/table.h"
+#include "node/cli/terminal/table.h"
 
 namespace starling::node::cli {
 namespace {

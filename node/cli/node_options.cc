@@ -11,8 +11,8 @@
 #include <fstream>
 #include <sstream>
 
-#include "overlay/log.h"
-#include "overlay/ring_version.h"
+#include "overlay/loop/log.h"
+#include "overlay/ring/ring_version.h"
 
 namespace starling::node::cli {
 namespace {

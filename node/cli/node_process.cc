@@ -10,7 +10,7 @@
 
 #include "crypto/init.h"
 #include "node/cli/admin_client.h"
-#include "node/cli/table.h"
+#include "node/cli/terminal/table.h"
 
 namespace starling::node::cli {
 namespace {

@@ -9,8 +9,8 @@
 #include "crypto/random.h"
 #include "node/cli/node_options.h"
 #include "node/node.h"
-#include "overlay/uv_loop.h"
-#include "overlay/uv_transport.h"
+#include "overlay/loop/uv_loop.h"
+#include "overlay/loop/uv_transport.h"
 
 namespace starling::node::cli {
 

@@ -16,7 +16,7 @@
 #include <boost/program_options.hpp>
 
 #include "crypto/result.h"
-#include "overlay/transport.h"
+#include "overlay/loop/transport.h"
 
 namespace starling::node::cli {
 

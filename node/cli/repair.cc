@@ -4,9 +4,9 @@
 
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
-#include "node/cli/progress.h"
-#include "node/cli/table.h"
-#include "overlay/clock.h"
+#include "node/cli/terminal/progress.h"
+#include "node/cli/terminal/table.h"
+#include "overlay/loop/clock.h"
 
 namespace starling::node::cli {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <sys/time.h>
 
+#include "crypto/access/invite.h"
 #include "crypto/init.h"
-#include "crypto/invite.h"
 #include "node/cli/commands.h"
 #include "node/cli/node_options.h"
 #include "node/cli/node_process.h"

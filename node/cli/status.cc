@@ -6,7 +6,7 @@
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
 #include "node/cli/names.h"
-#include "node/cli/table.h"
+#include "node/cli/terminal/table.h"
 #include "storage/ids.h"
 
 namespace starling::node::cli {

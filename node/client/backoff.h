@@ -8,7 +8,7 @@
 #include <algorithm>
 
 #include "crypto/random.h"
-#include "overlay/clock.h"
+#include "overlay/loop/clock.h"
 
 namespace starling::node {
 

@@ -22,8 +22,8 @@
 #include "node/client/lane.h"
 #include "node/client/state.h"
 #include "node/session/protocol.h"
-#include "overlay/loop.h"
-#include "overlay/transport.h"
+#include "overlay/loop/loop.h"
+#include "overlay/loop/transport.h"
 
 namespace starling::node {
 

@@ -19,7 +19,7 @@
 #include "crypto/random.h"
 #include "crypto/result.h"
 #include "node/client/state.h"
-#include "overlay/clock.h"
+#include "overlay/loop/clock.h"
 
 namespace starling::node {
 

@@ -9,7 +9,7 @@
 #include <unordered_map>
 
 #include "node/session/session.h"
-#include "overlay/transport.h"
+#include "overlay/loop/transport.h"
 
 namespace starling::node {
 

@@ -7,8 +7,8 @@
 // Thread: one loop; hashing runs on Loop::work.
 #pragma once
 
-#include "crypto/password.h"
-#include "crypto/token.h"
+#include "crypto/access/password.h"
+#include "crypto/access/token.h"
 #include "node/mailbox/names.h"
 
 namespace starling::node {

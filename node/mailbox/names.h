@@ -12,7 +12,7 @@
 #include "node/replication/forward.h"
 #include "node/ring/paxos_service.h"
 #include "node/ring/tenure.h"
-#include "overlay/task.h"
+#include "overlay/loop/task.h"
 
 namespace starling::node {
 

@@ -8,7 +8,7 @@
 
 #include "node/replication/messages.h"
 #include "node/replication/view.h"
-#include "overlay/task.h"
+#include "overlay/loop/task.h"
 
 namespace starling::node {
 

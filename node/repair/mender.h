@@ -1,6 +1,6 @@
 // Mender: brings damaged changes back from the other owners, while the node serves.
 //
-// The store lists the changes that it cannot read (storage/damage.h). Each run of them is asked from one
+// The store lists the changes that it cannot read (storage/rocks/damage.h). Each run of them is asked from one
 // owner after the other, then from the other members, who may stand in; the first good answer mends it, also the
 // answer that a change is gone. A change which every other member answered not to have stays listed and is
 // told as hopeless: an operator may write it off, `give_up()`, and then it counts as gone (hazards F30).
@@ -14,7 +14,7 @@
 
 #include "node/replication/catch_up.h"
 #include "node/replication/view.h"
-#include "overlay/task.h"
+#include "overlay/loop/task.h"
 
 namespace starling::node {
 

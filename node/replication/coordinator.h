@@ -21,7 +21,7 @@
 #include "node/replication/replicator.h"
 #include "node/replication/view.h"
 #include "node/session/protocol.h"
-#include "overlay/task.h"
+#include "overlay/loop/task.h"
 
 namespace starling::node {
 

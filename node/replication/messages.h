@@ -1,5 +1,5 @@
 // Bodies of the node-to-node methods of replication, coordination, following and reading
-// (overlay/wire.h has the numbers). One msgpack array each: new fields go to the end.
+// (overlay/links/wire.h has the numbers). One msgpack array each: new fields go to the end.
 // docs/node-protocol.md says the same in prose.
 #pragma once
 

@@ -11,12 +11,12 @@
 #include <memory>
 #include <vector>
 
-#include "overlay/hlc.h"
-#include "overlay/log.h"
-#include "overlay/loop.h"
-#include "overlay/ring.h"
-#include "overlay/rpc.h"
-#include "overlay/task.h"
+#include "overlay/links/rpc.h"
+#include "overlay/loop/hlc.h"
+#include "overlay/loop/log.h"
+#include "overlay/loop/loop.h"
+#include "overlay/loop/task.h"
+#include "overlay/ring/ring.h"
 #include "storage/store.h"
 
 namespace starling::node {

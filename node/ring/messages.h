@@ -1,11 +1,11 @@
-// Bodies of the node-to-node methods of the ring (overlay/wire.h has the numbers).
+// Bodies of the node-to-node methods of the ring (overlay/links/wire.h has the numbers).
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "crypto/identity.h"
+#include "crypto/access/identity.h"
 #include "crypto/msgpack.h"
 #include "storage/ids.h"
 

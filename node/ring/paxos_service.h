@@ -3,7 +3,7 @@
 // Two kinds of instances use it: ring versions (ring_service.h) and names (mailbox/names.h). A Kind says
 // who may vote, checks a value before it is accepted, and learns decisions.
 // Invariant: an acceptor's state is synced before its answer leaves.
-// Thread: one loop.   The machine itself: overlay/paxos.h.
+// Thread: one loop.   The machine itself: overlay/ring/paxos.h.
 #pragma once
 
 #include <functional>
@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "node/replication/view.h"
-#include "overlay/paxos_wire.h"
-#include "overlay/task.h"
+#include "overlay/loop/task.h"
+#include "overlay/ring/paxos_wire.h"
 
 namespace starling::node {
 

@@ -6,7 +6,7 @@
 // Invariants: (1) a version is durable at a majority of its voters before anybody acts on it; a node that
 // loses its own copy learns it again; (2) a node never goes back to an older
 // version or to another lineage; (3) one change at a time: the Paxos instance of the next number.
-// Thread: one loop.   The rules of versions: overlay/ring_version.h.
+// Thread: one loop.   The rules of versions: overlay/ring/ring_version.h.
 #pragma once
 
 #include <functional>
@@ -14,13 +14,13 @@
 #include <set>
 #include <string>
 
-#include "crypto/invite.h"
+#include "crypto/access/invite.h"
 #include "node/config.h"
 #include "node/replication/view.h"
 #include "node/ring/messages.h"
 #include "node/ring/paxos_service.h"
-#include "overlay/ring_version.h"
-#include "overlay/task.h"
+#include "overlay/loop/task.h"
+#include "overlay/ring/ring_version.h"
 
 namespace starling::node {
 

@@ -29,9 +29,9 @@
 
 #include "node/replication/view.h"
 #include "node/ring/messages.h"
-#include "overlay/paxos.h"
-#include "overlay/ring_version.h"
-#include "overlay/task.h"
+#include "overlay/loop/task.h"
+#include "overlay/ring/paxos.h"
+#include "overlay/ring/ring_version.h"
 
 namespace starling::node {
 

@@ -1,4 +1,4 @@
-#include "crypto/identity.h"
+#include "crypto/access/identity.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "crypto/invite.h"
+#include "crypto/access/invite.h"
 
 #include <gtest/gtest.h>
 

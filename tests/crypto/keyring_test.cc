@@ -1,4 +1,4 @@
-#include "crypto/keyring.h"
+#include "crypto/access/keyring.h"
 
 #include <set>
 

@@ -1,4 +1,4 @@
-#include "crypto/noise.h"
+#include "crypto/noise/noise.h"
 
 #include <set>
 #include <string>

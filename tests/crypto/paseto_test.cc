@@ -1,4 +1,4 @@
-#include "crypto/paseto.h"
+#include "crypto/access/paseto.h"
 
 #include <gtest/gtest.h>
 

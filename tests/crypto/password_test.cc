@@ -1,4 +1,4 @@
-#include "crypto/password.h"
+#include "crypto/access/password.h"
 
 #include <gtest/gtest.h>
 #include <sodium.h>

@@ -10,8 +10,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "crypto/access/identity.h"
 #include "crypto/bytes.h"
-#include "crypto/identity.h"
 #include "crypto/random.h"
 #include "crypto/secret.h"
 #include "crypto/text.h"

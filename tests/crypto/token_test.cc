@@ -1,8 +1,8 @@
-#include "crypto/token.h"
+#include "crypto/access/token.h"
 
 #include <gtest/gtest.h>
 
-#include "crypto/paseto.h"
+#include "crypto/access/paseto.h"
 #include "tests/crypto/support.h"
 
 namespace starling {

@@ -1,6 +1,6 @@
 // Ring versions and Paxos.
-#include "overlay/paxos_wire.h"
-#include "overlay/ring_version.h"
+#include "overlay/ring/paxos_wire.h"
+#include "overlay/ring/ring_version.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace starling;

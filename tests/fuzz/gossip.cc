@@ -1,8 +1,8 @@
 // Datagrams and push-pulls of somebody who has the cluster's secret: the decoders, and what Swim makes of
 // them; and sealed datagrams of somebody who has not.
+#include "crypto/access/keyring.h"
 #include "crypto/init.h"
-#include "crypto/keyring.h"
-#include "overlay/swim.h"
+#include "overlay/gossip/swim.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace starling;

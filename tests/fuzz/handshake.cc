@@ -2,7 +2,7 @@
 //
 // The first byte says which message is changed, the second where; the rest is put there.
 #include "crypto/init.h"
-#include "overlay/link.h"
+#include "overlay/links/link.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace starling;

@@ -1,7 +1,7 @@
 // What nodes send each other on a link that is up: frames, and every message in them.
 #include "node/replication/messages.h"
 #include "node/ring/messages.h"
-#include "overlay/frame.h"
+#include "overlay/links/frame.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace starling;

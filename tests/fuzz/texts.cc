@@ -1,10 +1,10 @@
 // What people hand over: invites, tokens, addresses, ids.
+#include "crypto/access/invite.h"
+#include "crypto/access/paseto.h"
+#include "crypto/access/token.h"
 #include "crypto/init.h"
-#include "crypto/invite.h"
-#include "crypto/paseto.h"
 #include "crypto/text.h"
-#include "crypto/token.h"
-#include "overlay/transport.h"
+#include "overlay/loop/transport.h"
 #include "storage/ids.h"
 #include "tests/fuzz/fuzz.h"
 

@@ -9,7 +9,7 @@
 
 #include "node/admin/admin_door.h"
 #include "node/cli/commands.h"
-#include "overlay/uv_transport.h"
+#include "overlay/loop/uv_transport.h"
 
 namespace starling::node::cli {
 namespace {

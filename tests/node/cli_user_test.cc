@@ -6,10 +6,10 @@
 #include <filesystem>
 #include <fstream>
 
-#include "node/cli/bench.h"
-#include "node/cli/progress.h"
-#include "node/cli/state_file.h"
-#include "node/cli/terminal.h"
+#include "node/cli/chat/state_file.h"
+#include "node/cli/load/bench.h"
+#include "node/cli/terminal/progress.h"
+#include "node/cli/terminal/terminal.h"
 
 namespace starling::node::cli {
 namespace {

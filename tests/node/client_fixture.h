@@ -7,7 +7,7 @@
 
 #include "node/client/client.h"
 #include "tests/node/fake_cluster.h"
-#include "tests/sim/sim_network.h"
+#include "tests/sim/world/sim_network.h"
 
 namespace starling::node {
 

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "node/session/protocol.h"
-#include "overlay/loop.h"
-#include "overlay/transport.h"
+#include "overlay/loop/loop.h"
+#include "overlay/loop/transport.h"
 
 namespace starling::node {
 

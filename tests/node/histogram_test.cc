@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "crypto/random.h"
-#include "node/cli/histogram.h"
+#include "node/cli/load/histogram.h"
 
 namespace starling::node::cli {
 namespace {

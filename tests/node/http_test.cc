@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "node/admin/admin_door.h"
-#include "tests/sim/sim_network.h"
+#include "tests/sim/world/sim_network.h"
 
 namespace starling::node {
 namespace {

@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "node/ring/messages.h"
-#include "overlay/ring_version.h"
+#include "overlay/ring/ring_version.h"
 #include "tests/overlay/golden.h"
 
 namespace starling::node {

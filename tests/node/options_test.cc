@@ -12,7 +12,7 @@
 
 #include "node/cli/commands.h"
 #include "node/cli/node_options.h"
-#include "node/cli/table.h"
+#include "node/cli/terminal/table.h"
 
 namespace starling::node::cli {
 namespace {

@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "node/cli/commands.h"
-#include "storage/engine.h"
+#include "storage/engine/engine.h"
 
 namespace starling::node::cli {
 namespace {

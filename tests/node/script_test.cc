@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "crypto/text.h"
-#include "node/cli/script.h"
+#include "node/cli/load/script.h"
 #include "storage/ids.h"
 
 namespace starling::node::cli {

@@ -1,11 +1,11 @@
-#include "overlay/frame.h"
+#include "overlay/links/frame.h"
 
 #include <cstdlib>
 #include <fstream>
 
 #include <gtest/gtest.h>
 
-#include "overlay/link.h"
+#include "overlay/links/link.h"
 
 namespace starling::overlay {
 namespace {

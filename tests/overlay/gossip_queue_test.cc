@@ -1,4 +1,4 @@
-#include "overlay/gossip_queue.h"
+#include "overlay/gossip/gossip_queue.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "overlay/hlc.h"
+#include "overlay/loop/hlc.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "overlay/link.h"
+#include "overlay/links/link.h"
 
 #include <memory>
 

@@ -1,11 +1,11 @@
-#include "overlay/links.h"
+#include "overlay/links/links.h"
 
 #include <map>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "overlay/uv_transport.h"
+#include "overlay/loop/uv_transport.h"
 #include "tests/overlay/uv_runner.h"
 
 namespace starling::overlay {

@@ -1,4 +1,4 @@
-#include "overlay/log.h"
+#include "overlay/loop/log.h"
 
 #include <cstdlib>
 #include <fstream>

@@ -1,4 +1,4 @@
-#include "overlay/member_table.h"
+#include "overlay/gossip/member_table.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "overlay/membership.h"
+#include "overlay/gossip/membership.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,9 +6,9 @@
 #include <map>
 
 #include "crypto/init.h"
-#include "tests/sim/sim_loop.h"
-#include "tests/sim/sim_network.h"
-#include "tests/sim/world.h"
+#include "tests/sim/world/sim_loop.h"
+#include "tests/sim/world/sim_network.h"
+#include "tests/sim/world/world.h"
 
 namespace starling::overlay {
 namespace {

@@ -1,4 +1,4 @@
-#include "overlay/paxos.h"
+#include "overlay/ring/paxos.h"
 
 #include <map>
 #include <memory>

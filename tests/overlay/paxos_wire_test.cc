@@ -1,4 +1,4 @@
-#include "overlay/paxos_wire.h"
+#include "overlay/ring/paxos_wire.h"
 
 #include <functional>
 #include <map>

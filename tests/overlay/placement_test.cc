@@ -1,4 +1,4 @@
-#include "overlay/placement.h"
+#include "overlay/ring/placement.h"
 
 #include <algorithm>
 #include <cstdio>

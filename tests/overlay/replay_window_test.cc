@@ -1,4 +1,4 @@
-#include "overlay/replay_window.h"
+#include "overlay/gossip/replay_window.h"
 
 #include <gtest/gtest.h>
 

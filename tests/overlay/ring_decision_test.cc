@@ -5,8 +5,8 @@
 
 #include <gtest/gtest.h>
 
-#include "overlay/paxos.h"
-#include "overlay/paxos_wire.h"
+#include "overlay/ring/paxos.h"
+#include "overlay/ring/paxos_wire.h"
 #include "tests/overlay/ring_fixture.h"
 
 namespace starling::overlay {

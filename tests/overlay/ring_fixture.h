@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "overlay/ring_version.h"
+#include "overlay/ring/ring_version.h"
 
 namespace starling::overlay {
 

@@ -1,4 +1,4 @@
-#include "overlay/ring.h"
+#include "overlay/ring/ring.h"
 
 #include <algorithm>
 #include <set>

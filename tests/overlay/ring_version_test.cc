@@ -1,4 +1,4 @@
-#include "overlay/ring_version.h"
+#include "overlay/ring/ring_version.h"
 
 #include <algorithm>
 #include <functional>

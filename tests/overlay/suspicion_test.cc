@@ -1,8 +1,8 @@
-#include "overlay/suspicion.h"
+#include "overlay/gossip/suspicion.h"
 
 #include <gtest/gtest.h>
 
-#include "overlay/awareness.h"
+#include "overlay/gossip/awareness.h"
 
 namespace starling::overlay {
 namespace {

@@ -1,7 +1,7 @@
 // What Swim refuses: forged records, replays, packets of former runs, strangers, blocked nodes.
 #include <gtest/gtest.h>
 
-#include "overlay/swim.h"
+#include "overlay/gossip/swim.h"
 #include "tests/overlay/swim_net.h"
 
 namespace starling::overlay {

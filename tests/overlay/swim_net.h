@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "crypto/init.h"
-#include "overlay/swim.h"
+#include "overlay/gossip/swim.h"
 
 namespace starling::overlay {
 

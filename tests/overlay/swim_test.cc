@@ -1,4 +1,4 @@
-#include "overlay/swim.h"
+#include "overlay/gossip/swim.h"
 
 #include <cstdlib>
 #include <limits>

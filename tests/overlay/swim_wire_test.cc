@@ -1,4 +1,4 @@
-#include "overlay/swim_wire.h"
+#include "overlay/gossip/swim_wire.h"
 
 #include <gtest/gtest.h>
 

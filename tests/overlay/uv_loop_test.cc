@@ -1,4 +1,4 @@
-#include "overlay/uv_loop.h"
+#include "overlay/loop/uv_loop.h"
 
 #include <csignal>
 #include <thread>

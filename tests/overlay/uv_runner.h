@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "overlay/uv_loop.h"
+#include "overlay/loop/uv_loop.h"
 
 namespace starling::overlay {
 

@@ -1,4 +1,4 @@
-#include "overlay/uv_transport.h"
+#include "overlay/loop/uv_transport.h"
 
 #include <sys/resource.h>
 #include <sys/socket.h>

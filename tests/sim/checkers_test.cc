@@ -1,7 +1,7 @@
 // Each checker passes a good history and fails one that breaks its promise.
 #include <gtest/gtest.h>
 
-#include "tests/sim/checkers.h"
+#include "tests/sim/judge/checkers.h"
 
 namespace starling::sim {
 namespace {

@@ -4,7 +4,7 @@
 // change is on its way; b and c apply and sync it, and say so; a answers the gateway. Each case stops at
 // one step, asserts what exists where, cuts the power (or kills the process: odd and even seeds), and
 // leaves the judgement to the checkers. Steps inside of RocksDB: StorePowerLoss in tests/storage.
-#include "tests/sim/hazards.h"
+#include "tests/sim/hazards/hazards.h"
 
 namespace starling::sim {
 namespace {

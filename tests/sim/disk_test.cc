@@ -4,9 +4,9 @@
 #include <rocksdb/db.h>
 
 #include "crypto/bytes.h"
-#include "tests/sim/sim_disk.h"
-#include "tests/sim/sim_loop.h"
-#include "tests/sim/world.h"
+#include "tests/sim/world/sim_disk.h"
+#include "tests/sim/world/sim_loop.h"
+#include "tests/sim/world/world.h"
 
 namespace starling::sim {
 namespace {

@@ -1,7 +1,7 @@
 // The canonical export: equal for replicas that hold the same changes, different otherwise.
 #include <gtest/gtest.h>
 
-#include "tests/sim/store_export.h"
+#include "tests/sim/judge/store_export.h"
 #include "tests/storage/support.h"
 
 namespace starling::sim {

@@ -1,12 +1,12 @@
 // An invite shown to two nodes at once: the ring decides which of the joiners it admits.
 #include <gtest/gtest.h>
 
+#include "crypto/access/invite.h"
 #include "crypto/init.h"
-#include "crypto/invite.h"
 #include "node/ring/messages.h"
-#include "overlay/ring_version.h"
-#include "tests/sim/cluster.h"
-#include "tests/sim/raw_peer.h"
+#include "overlay/ring/ring_version.h"
+#include "tests/sim/world/cluster.h"
+#include "tests/sim/world/raw_peer.h"
 
 namespace starling::sim {
 namespace {

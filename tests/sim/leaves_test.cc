@@ -1,9 +1,9 @@
-// The simulator's loop and network keep the promises of overlay/loop.h and transport.h.
+// The simulator's loop and network keep the promises of overlay/loop/loop.h and transport.h.
 #include <gtest/gtest.h>
 
-#include "tests/sim/sim_loop.h"
-#include "tests/sim/sim_network.h"
-#include "tests/sim/world.h"
+#include "tests/sim/world/sim_loop.h"
+#include "tests/sim/world/sim_network.h"
+#include "tests/sim/world/world.h"
 
 namespace starling::sim {
 namespace {

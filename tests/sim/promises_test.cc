@@ -1,8 +1,8 @@
 // The checkers of names, rows and stored dots find what they are meant to find.
 #include <gtest/gtest.h>
 
-#include "tests/sim/name_races.h"
-#include "tests/sim/owners_equal.h"
+#include "tests/sim/judge/owners_equal.h"
+#include "tests/sim/world/name_races.h"
 
 namespace starling::sim {
 namespace {

@@ -1,8 +1,8 @@
 // What the disk lost is brought back, written off in the open, or handed over before it is dropped
 // (hazards F11, F12, F21, F30).
-#include "tests/sim/hazards.h"
+#include "tests/sim/hazards/hazards.h"
 
-#include "storage/engine.h"
+#include "storage/engine/engine.h"
 #include "storage/layout.h"
 
 namespace starling::sim {

@@ -5,12 +5,12 @@
 #include <ctime>
 #include <iterator>
 
-#include "tests/sim/intruder.h"
-#include "tests/sim/name_races.h"
-#include "tests/sim/owners_equal.h"
+#include "tests/sim/judge/owners_equal.h"
+#include "tests/sim/judge/sabotage.h"
+#include "tests/sim/judge/watch.h"
 #include "tests/sim/run_options.h"
-#include "tests/sim/sabotage.h"
-#include "tests/sim/watch.h"
+#include "tests/sim/world/intruder.h"
+#include "tests/sim/world/name_races.h"
 
 namespace starling::sim {
 namespace {

@@ -11,10 +11,10 @@
 #include <map>
 #include <string>
 
-#include "tests/sim/checkers.h"
-#include "tests/sim/cluster.h"
-#include "tests/sim/nemesis.h"
-#include "tests/sim/workload.h"
+#include "tests/sim/judge/checkers.h"
+#include "tests/sim/world/cluster.h"
+#include "tests/sim/world/nemesis.h"
+#include "tests/sim/world/workload.h"
 
 namespace starling::sim {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "crypto/init.h"
+#include "tests/sim/judge/sabotage.h"
 #include "tests/sim/run_options.h"
-#include "tests/sim/sabotage.h"
 
 namespace starling::sim {
 namespace {

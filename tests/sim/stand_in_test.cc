@@ -1,5 +1,5 @@
 // Fewer than W owners reachable: members beyond them hold copies, and hand them home (hazards F14, F38).
-#include "tests/sim/hazards.h"
+#include "tests/sim/hazards/hazards.h"
 
 namespace starling::sim {
 namespace {

@@ -1,5 +1,5 @@
 // `starling where ADDRESS MESSAGE`: what every node has of one message.
-#include "tests/sim/hazards.h"
+#include "tests/sim/hazards/hazards.h"
 
 namespace starling::sim {
 namespace {

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "storage/damage.h"
+#include "storage/rocks/damage.h"
 #include "tests/storage/support.h"
 
 namespace starling::storage {

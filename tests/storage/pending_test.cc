@@ -1,4 +1,4 @@
-#include "storage/pending.h"
+#include "storage/rocks/pending.h"
 
 #include <string>
 

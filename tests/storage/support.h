@@ -15,7 +15,7 @@
 #include <xxhash.h>
 
 #include "crypto/random.h"
-#include "storage/engine.h"
+#include "storage/engine/engine.h"
 #include "storage/store.h"
 #include "tests/storage/crash_env.h"
 

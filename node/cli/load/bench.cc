@@ -1,0 +1,279 @@
+// starling bench: the command, its measuring and its report. The scenarios are in
+// bench_scenarios.cc.
+#include "node/cli/load/bench.h"
+
+#include <csignal>
+#include <iostream>
+
+#include "node/cli/admin_client.h"
+#include "node/cli/commands.h"
+#include "node/cli/terminal/table.h"
+
+namespace starling::node::cli {
+namespace {
+
+constexpr double kOwnCpuMax = 0.9;  // Of one core: above, we measure ourselves.
+
+Json percentiles(const Histogram& h) {
+  return {{"count", h.count()},           {"mean", h.mean()},
+          {"p50", h.percentile(50)},      {"p99", h.percentile(99)},
+          {"p999", h.percentile(99.9)},   {"max", h.max()}};
+}
+
+std::string ms(const Json& us) {
+  char out[32];
+  std::snprintf(out, sizeof out, "%.2f", us.get<double>() / 1000);
+  return out;
+}
+
+std::string one_digit(double value) {
+  char out[32];
+  std::snprintf(out, sizeof out, "%.1f", value);
+  return out;
+}
+
+}  // namespace
+
+Bytes bench_body(Instant due, std::uint32_t sender, std::size_t size) {
+  Bytes body;
+  BytesWriter out(body);
+  out.u64le(static_cast<std::uint64_t>(due.time_since_epoch().count()));
+  out.u32le(sender);
+  out.u32le(0);
+  // Nothing that a store could compress: a row of letters would measure LZ4.
+  std::uint64_t state = (static_cast<std::uint64_t>(due.time_since_epoch().count()) << 8 | 1) ^ sender;
+  for (unsigned left = 0; body.size() < size; --left) {
+    if (left == 0) {
+      state ^= state << 13;
+      state ^= state >> 7;
+      state ^= state << 17;
+      left = 10;
+    }
+    body.push_back(static_cast<char>('0' + (state >> (6 * (left - 1))) % 64));
+  }
+  return body;
+}
+
+std::optional<BenchStamp> read_bench_body(View body) {
+  BytesReader in(body);
+  const auto due = static_cast<std::int64_t>(in.u64le());
+  const BenchStamp stamp{Instant{Duration(due)}, in.u32le()};
+  if (!in.ok() || body != bench_body(stamp.due, stamp.sender, body.size())) return std::nullopt;
+  return stamp;
+}
+
+Bench::Bench(const Arguments& arguments, Swarm swarm)
+    : arguments_(arguments),
+      swarm_(std::move(swarm)),
+      scenario_(arguments.text("scenario")),
+      tag_(run_tag()),
+      rate_(arguments.real("rate")),
+      in_flight_(std::max<std::size_t>(1, arguments.number("in-flight"))),
+      payload_(std::clamp<std::size_t>(arguments.number("payload"), kBenchPayloadMin,
+                                       storage::kBodySizeMax)) {}
+
+double Bench::seconds(const char* option) const {
+  return static_cast<double>(arguments_.number(option));
+}
+
+int Bench::run() {
+  loop_.on_signal(SIGINT, [this] {
+    interrupted_ = true;
+    loop_.stop();
+  });
+  Status outcome = Error{Errc::kInvalid, "'" + scenario_ +
+                                             "' is no scenario: pairs, group, idle, offline, connect"};
+  record_ = arguments_.given("record");
+  if (record_) {
+    const auto opened = recording_.open(swarm_.lineage(), "bench", arguments_.text("record"));
+    if (!opened) return complain(opened.error());
+  }
+  if (scenario_ == "pairs") outcome = pairs();
+  if (scenario_ == "group") outcome = group();
+  if (scenario_ == "idle") outcome = idle();
+  if (scenario_ == "offline") outcome = offline();
+  if (scenario_ == "connect") outcome = connect();
+  progress_.finish();
+  return report(outcome);
+}
+
+void Bench::begin_measuring() {
+  measuring_ = true;
+  measure_from_ = loop_.clock_now();
+  own_before_ = own_use();
+  nodes_.clear();
+  for (const auto& door : swarm_.doors()) {
+    if (auto use = use_of(door.pid)) nodes_.push_back({door, *use, *use});
+  }
+}
+
+void Bench::end_measuring() {
+  if (!measuring_) return;
+  measuring_ = false;
+  measured_s_ = std::chrono::duration<double>(loop_.clock_now() - measure_from_).count();
+  own_after_ = own_use();
+  for (auto& node : nodes_) node.after = use_of(node.door.pid).value_or(node.before);
+}
+
+void Bench::show() {
+  const double whole = seconds("warm-up") + seconds("duration");
+  const double at = std::chrono::duration<double>(loop_.clock_now() - start_).count();
+  const std::string phase = sending_ ? (measuring_ ? "measuring" : "warming up") : "draining";
+  const std::string done = connecting_ ? "logins " + thousands(logins_)
+                                       : "acked " + thousands(acked_all_) + "  delivered " +
+                                             thousands(delivered_all_);
+  progress_.show(at / std::max(whole, 0.001), phase + "  " + done, loop_.clock_now());
+}
+
+int Bench::report(const Status& outcome) {
+  if (!outcome) return complain(outcome.error());
+  check::Report proof;
+  if (record_) {
+    recording_.recorder().end(loop_.clock_now());
+    if (const auto kept = recording_.close(); !kept) return complain(kept.error());
+    proof = recording_.checker().report();
+  }
+  const double s = std::max(measured_s_, 1e-9);
+  std::uint64_t duplicates = 0, reconnects = 0, retries = 0;
+  for (const auto& user : users_) {
+    const auto& stats = user->client->stats();
+    duplicates += stats.duplicates;
+    reconnects += stats.drops;
+    retries += stats.retries;
+    for (const auto& [code, count] : stats.errors) errors_[std::string(name(code))] += count;
+  }
+  const std::uint64_t expected = acked_all_ * fan_out_;
+  const std::uint64_t lost = expected > delivered_all_ ? expected - delivered_all_ : 0;
+  const double own_cpu = (own_after_.cpu_s - own_before_.cpu_s) / s;
+  Json nodes = Json::array();
+  for (const auto& node : nodes_) {
+    nodes.push_back({{"node", node.door.name},
+                     {"pid", node.door.pid},
+                     {"cpu_percent", (node.after.cpu_s - node.before.cpu_s) / s * 100},
+                     {"rss", node.after.rss},
+                     {"rss_before", node.before.rss}});
+  }
+  Json json{{"scenario", scenario_},
+            {"users", users_.size()},
+            {"seconds", measured_s_},
+            {"rate", rate_},
+            {"payload", payload_},
+            {"sends_per_s", static_cast<double>(acked_) / s},
+            {"deliveries_per_s", static_cast<double>(delivered_) / s},
+            {"logins_per_s", static_cast<double>(login_.count()) / s},
+            {"ack_us", percentiles(ack_)},
+            {"end_to_end_us", percentiles(end_to_end_)},
+            {"login_us", percentiles(login_)},
+            {"acked", acked_all_},
+            {"delivered", delivered_all_},
+            {"lost", lost},
+            {"altered", altered_},
+            {"duplicates_dropped", duplicates},
+            {"retries", retries},
+            {"reconnects", reconnects},
+            {"errors", errors_},
+            {"nodes", std::move(nodes)},
+            {"own_cpu_percent", own_cpu * 100},
+            {"client_bound", own_cpu > kOwnCpuMax},
+            {"interrupted", interrupted_}};
+  json.update(extra_);
+  if (record_) json["proof"] = proof.passed() ? "pass" : "fail";
+  if (arguments_.flag("json")) {
+    std::cout << json << std::endl;
+  } else {
+    print(json);
+  }
+  if (interrupted_) return complain(kExitFailed, "interrupted; the numbers are of a part of the run");
+  if (lost > 0 || altered_ > 0) {
+    return complain(kExitFailed, thousands(lost) + " acknowledged messages did not arrive, " +
+                                     thousands(altered_) + " arrived altered");
+  }
+  if (!proof.passed()) {
+    return complain(kExitFailed, "a promise was broken: starling check " + arguments_.text("record"));
+  }
+  return kExitOk;
+}
+
+void Bench::print(const Json& json) const {
+  const auto rate = [&json](const char* field) {
+    return thousands(static_cast<std::uint64_t>(json[field].get<double>() + 0.5));
+  };
+  std::cout << "scenario " << scenario_ << ": " << thousands(users_.size()) << " users, "
+            << one_digit(measured_s_) << " s measured\n";
+  if (acked_all_ > 0 || delivered_all_ > 0) {
+    std::cout << "sends/s " << rate("sends_per_s") << ", deliveries/s " << rate("deliveries_per_s")
+              << ", payload " << payload_ << " bytes\n";
+  }
+  Table table({"latency, ms", ">count", ">p50", ">p99", ">p99.9", ">max"});
+  for (const auto& [field, label] : {std::pair{"ack_us", "acknowledged"},
+                                     std::pair{"end_to_end_us", "delivered"},
+                                     std::pair{"login_us", "logged in"}}) {
+    const auto& us = json[field];
+    if (us["count"] == 0) continue;
+    table.row({label, thousands(us["count"].get<std::uint64_t>()), ms(us["p50"]), ms(us["p99"]),
+               ms(us["p999"]), ms(us["max"])});
+  }
+  if (!table.empty()) table.print(std::cout, stdout_has_colour());
+  if (login_.count() > 0) std::cout << "logins/s " << rate("logins_per_s") << "\n";
+  for (const auto& [field, value] : extra_.items()) std::cout << field << " " << value << "\n";
+  std::cout << "lost " << json["lost"] << ", altered " << json["altered"] << ", copies dropped "
+            << json["duplicates_dropped"] << ", retries " << json["retries"] << ", reconnects "
+            << json["reconnects"] << "\n";
+  for (const auto& [code, count] : errors_) {
+    std::cout << "refused with " << code << ": " << thousands(count) << "\n";
+  }
+  for (const auto& node : json["nodes"]) {
+    std::cout << "node " << text_of(node, "node") << ": cpu "
+              << one_digit(real_of(node, "cpu_percent")) << " %, rss "
+              << thousands(number_of(node, "rss") >> 20) << " MiB\n";
+  }
+  std::cout << "this client: cpu " << one_digit(real_of(json, "own_cpu_percent")) << " %"
+            << (flag_of(json, "client_bound") ? " - it was the bottleneck: run several" : "")
+            << std::endl;
+}
+
+namespace {
+
+int bench(const Arguments& arguments) {
+  auto swarm = Swarm::open(arguments);
+  if (!swarm) return complain(kExitUnreachable, swarm.error().text);
+  return Bench(arguments, std::move(*swarm)).run();
+}
+
+}  // namespace
+
+Command bench_command() {
+  return {
+      "bench",
+      "measure a cluster from outside",
+      "bench pairs|group|idle|offline|connect [options]",
+      "  pairs    users in pairs write to each other\n"
+      "  group    one group of --users members, --posters of them post\n"
+      "  idle     connections that do nothing: memory of the nodes for each\n"
+      "  offline  messages for users who are away, then all of them come back\n"
+      "  connect  logins by token, again and again\n\n"
+      "With --rate, latency counts from when a message was due. Without, each sender keeps --in-flight\n"
+      "messages under way. What was acknowledged and did not arrive makes the run fail.\n\n"
+      "  starling bench pairs --users 1000 --rate 5000 --cluster ./cluster\n"
+      "  starling bench group --users 500 --posters 10 --duration 30 --json\n",
+      [](po::options_description& options) {
+        const auto number = [](std::uint64_t value) {
+          return po::value<std::uint64_t>()->value_name("NUMBER")->default_value(value);
+        };
+        options.add_options()("scenario", po::value<std::string>(), "what to measure")(
+            "users", number(200), "how many")("posters", number(10), "members who post (group)")(
+            "rate", po::value<double>()->value_name("PER_SECOND")->default_value(0),
+            "sends (connect: logins) a second in total; 0: as many as go")(
+            "in-flight", number(8), "per sender (connect: logins at once) when there is no rate")(
+            "messages", number(50), "for each user who is away (offline)")(
+            "payload", number(100), "bytes of a message, at least 16")(
+            "warm-up", number(2), "seconds before measuring")(
+            "duration", number(10), "seconds of measuring")(
+            "patience", number(30), "seconds to wait for what is under way at the end");
+        add_swarm_options(options);
+      },
+      bench,
+      {"scenario"}};
+}
+
+}  // namespace starling::node::cli

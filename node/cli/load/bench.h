@@ -1,0 +1,141 @@
+// Bench: measures a cluster from outside, with real clients over the real protocol.
+//
+// Every scenario counts what it sent and what arrived, so a fast run that lost something is a
+// failed run. With a rate, latency counts from the moment a message was due, not from when we got
+// around to it (no coordinated omission). A body carries its due time and its sender.
+// Thread: the main thread; it runs the loop.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "node/cli/load/histogram.h"
+#include "node/cli/load/recording.h"
+#include "node/cli/load/swarm.h"
+#include "node/cli/terminal/progress.h"
+#include "overlay/loop/uv_loop.h"
+#include "overlay/loop/uv_transport.h"
+
+namespace starling::node::cli {
+
+inline constexpr std::size_t kBenchPayloadMin = 16;
+
+// due:u64le sender:u32le zeros:4 filler, printable from byte 16 on.
+Bytes bench_body(Instant due, std::uint32_t sender, std::size_t size);
+struct BenchStamp {
+  Instant due;
+  std::uint32_t sender = 0;
+};
+std::optional<BenchStamp> read_bench_body(View body);
+
+class Bench {
+ public:
+  Bench(const Arguments& arguments, Swarm swarm);
+  int run();
+
+ private:
+  struct User : ClientHandler {
+    Bench* bench = nullptr;
+    std::uint32_t number = 0;       // Also in the recording.
+    std::string address;
+    std::unique_ptr<Client> client;
+    std::size_t open = 0;           // Sends under way.
+    Instant login_at{};
+    void on_entry(const protocol::EntryMessage& entry, bool live) override {
+      bench->on_entry(*this, entry, live);
+    }
+    void on_moved(const protocol::EntryMessage& entry) override {
+      if (bench->record_) bench->recording_.recorder().moved(number, entry, bench->loop_.clock_now());
+    }
+    void on_void(const protocol::EntryMessage& entry) override {
+      if (!bench->record_) return;
+      bench->recording_.recorder().taken_back(number, entry, bench->loop_.clock_now());
+    }
+    void on_phase(ClientPhase phase, const Error* why) override;
+  };
+  struct NodeUse {
+    Swarm::NodeDoor door;
+    ProcessUse before;
+    ProcessUse after;
+  };
+
+  // Scenarios.
+  Status pairs();
+  Status group();
+  Status idle();
+  Status offline();
+  Status connect();
+
+  Status make_users(std::size_t count, bool follow);
+  Status log_in(std::vector<User*> users);
+  // Sends for warm-up and duration, then waits for what is under way. `targets[i]`: whom sender i
+  // writes to.
+  void drive(const std::vector<User*>& senders, std::vector<std::string> targets);
+  void tick();
+  void send_from(std::size_t sender, Instant due);
+  void refill(std::size_t sender);
+  void drain(const std::function<bool()>& done);
+  void connect_next(User& user);
+  void on_entry(User& user, const protocol::EntryMessage& entry, bool live);
+  void begin_measuring();
+  void end_measuring();
+  void show();
+  int report(const Status& outcome);
+  void print(const nlohmann::json& json) const;
+
+  [[nodiscard]] double seconds(const char* option) const;
+
+  const Arguments& arguments_;
+  Swarm swarm_;
+  overlay::UvLoop loop_;
+  overlay::UvTransport transport_{loop_};
+  SystemRandom random_;
+  Progress progress_;
+  Recording recording_;
+  bool record_ = false;              // --record: judging costs the client too much to do always.
+  const std::string scenario_;
+  const std::string tag_;
+  std::vector<std::unique_ptr<User>> users_;
+
+  // The run.
+  std::vector<User*> senders_;
+  std::vector<std::string> targets_;
+  double rate_ = 0;                  // 0: as fast as `in_flight` allows.
+  std::size_t in_flight_ = 0;
+  std::size_t payload_ = 0;
+  std::uint64_t fan_out_ = 1;        // Deliveries due per acknowledged send.
+  bool connecting_ = false;          // The connect scenario: a login is the unit of work.
+  bool interrupted_ = false;
+  bool sending_ = false;
+  bool measuring_ = false;
+  Instant start_{};
+  Instant measure_from_{};
+  Instant measure_to_{};
+  std::uint64_t due_ = 0;            // Sends issued by the schedule.
+  overlay::Timer timer_;
+  std::function<bool()> drained_;
+  Instant drain_until_{};
+
+  // What was seen; the first block over the whole run, to balance it.
+  std::uint64_t acked_all_ = 0;
+  std::uint64_t delivered_all_ = 0;
+  std::uint64_t altered_ = 0;
+  std::uint64_t acked_ = 0;          // While measuring.
+  std::uint64_t delivered_ = 0;
+  std::uint64_t logins_ = 0;
+  std::map<std::string, std::uint64_t> errors_;
+  Histogram ack_;                    // Microseconds.
+  Histogram end_to_end_;
+  Histogram login_;
+  std::vector<NodeUse> nodes_;
+  ProcessUse own_before_;
+  ProcessUse own_after_;
+  double measured_s_ = 0;
+  nlohmann::json extra_ = nlohmann::json::object();
+};
+
+}  // namespace starling::node::cli

@@ -1,0 +1,65 @@
+#include "node/cli/terminal/progress.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "node/cli/terminal/table.h"
+
+namespace starling::node::cli {
+namespace {
+
+constexpr std::size_t kBarWidth = 24;
+constexpr Duration kRedraw = 100ms;
+constexpr Duration kPlainLine = 5s;
+
+std::size_t terminal_width() {
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 20) return 100;
+  return size.ws_col;
+}
+
+}  // namespace
+
+std::string progress_line(double share, const std::string& text, Duration elapsed,
+                          std::size_t width) {
+  share = std::clamp(share, 0.0, 1.0);
+  const auto full = static_cast<std::size_t>(std::lround(share * kBarWidth));
+  std::string line = "[" + std::string(full, '#') + std::string(kBarWidth - full, '-') + "] ";
+  const std::string percent = std::to_string(static_cast<int>(share * 100));
+  line += std::string(percent.size() < 3 ? 3 - percent.size() : 0, ' ') + percent + " %  " + text;
+  const double seconds = std::chrono::duration<double>(elapsed).count();
+  if (share > 0.02 && share < 1 && seconds > 1) {
+    const auto left = static_cast<std::uint64_t>(seconds * (1 - share) / share + 0.5);
+    line += "  ~" + duration_text(left) + " left";
+  }
+  return line.substr(0, std::max<std::size_t>(width, 1));
+}
+
+Progress::Progress() : terminal_(::isatty(STDERR_FILENO) == 1) {}
+
+void Progress::show(double share, const std::string& text, Instant now) {
+  if (started_ == kNever) started_ = now;
+  if (now < next_) return;
+  next_ = now + (terminal_ ? kRedraw : kPlainLine);
+  const std::string line =
+      progress_line(share, text, now - started_, terminal_ ? terminal_width() - 1 : 200);
+  std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n", line.c_str());
+  std::fflush(stderr);
+  drawn_ = true;
+}
+
+void Progress::say(const std::string& line) {
+  std::fprintf(stderr, terminal_ && drawn_ ? "\r\033[K%s\n" : "%s\n", line.c_str());
+  next_ = Instant{};
+}
+
+void Progress::finish() {
+  if (terminal_ && drawn_) std::fprintf(stderr, "\r\033[K");
+  drawn_ = false;
+}
+
+}  // namespace starling::node::cli

@@ -1,0 +1,37 @@
+// Progress: one line that says how far a long command is.
+//
+// On a terminal the line is redrawn in place, at most every 100 ms; otherwise a plain line is
+// printed every few seconds, so that logs stay readable. It goes to standard error.
+// Thread: one.
+#pragma once
+
+#include <string>
+
+#include "overlay/loop/clock.h"
+
+namespace starling::node::cli {
+
+class Progress {
+ public:
+  Progress();
+  ~Progress() { finish(); }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  // `share` of the work is done, 0..1; `text` tells more: "sent 1,200  acked 1,180".
+  void show(double share, const std::string& text, Instant now);
+  // Prints a line of its own, above the bar.
+  void say(const std::string& line);
+  void finish();  // Leaves the cursor on an empty line.
+
+ private:
+  bool terminal_ = false;
+  bool drawn_ = false;
+  Instant started_ = kNever;
+  Instant next_{};
+};
+
+// "[#####-----]  50 %  text  ~12 s left"; pure, for tests. Left: from the share done in `elapsed`.
+std::string progress_line(double share, const std::string& text, Duration elapsed, std::size_t width);
+
+}  // namespace starling::node::cli

@@ -1,0 +1,70 @@
+// MemberTable: who is in the cluster and how they are, and the rule which news beats which (SWIM,
+// DSN 2002, section 4.2).
+//
+//   a record of incarnation i   makes alive what is known as of less than i
+//   suspect(i)                  beats alive(j) for i >= j, suspect(j) for i > j
+//   dead(i)                     beats alive(j) and suspect(j) for i >= j, dead(j) for i > j
+//   left(i)                     beats every other state(j) for i >= j
+// Invariants: (1) the table never holds this node itself, nor more than kMembersMax - 1 others;
+//             (2) a member's state incarnation never decreases, nor does its record's.
+// When it is full, the member that left or died first gives way; the living never do.
+// Thread: one loop; pure.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+
+#include "overlay/gossip/replay_window.h"
+#include "overlay/gossip/swim_wire.h"
+#include "overlay/loop/clock.h"
+
+namespace starling::overlay {
+
+struct Member {
+  NodeId id;
+  MemberRecord record;
+  Shared update;  // The record as an encoded update, for gossip and push-pull.
+  MemberState state = MemberState::kAlive;
+  std::uint64_t incarnation = 0;  // Of `state`; the record may be older or newer.
+  Instant since;                  // When `state` was entered.
+  Heartbeat heartbeat;            // The newest heard of it,
+  std::optional<Instant> heard;   // and when it was; none: only what the record says.
+  ReplayWindow window;            // Of the datagrams of its run.
+  std::uint64_t knows_us = 0;     // The highest incarnation of ours that it has surely heard of.
+
+  [[nodiscard]] bool live() const {
+    return state == MemberState::kAlive || state == MemberState::kSuspect;
+  }
+};
+
+class MemberTable {
+ public:
+  using Map = std::map<NodeId, Member>;
+  enum class Change { kNone, kJoined, kChanged, kRevived };
+
+  [[nodiscard]] const Map& all() const { return members_; }
+  [[nodiscard]] const Member* find(const NodeId& id) const;
+  Member* find(const NodeId& id);
+  [[nodiscard]] std::size_t live() const { return live_; }
+
+  // True when a record of that incarnation would be news.
+  [[nodiscard]] bool wants(const NodeId& id, std::uint64_t incarnation) const;
+
+  // Takes a verified record that it wants. kNone: the table is full of living members.
+  Change put(MemberRecord record, Shared update, Instant now);
+
+  // True when the claim is news: the member has the new state. A claim about a stranger is not.
+  bool apply(const Claim& claim, Instant now);
+
+  void erase(const NodeId& id);
+
+ private:
+  bool make_room();
+  void set_state(Member& member, MemberState state, Instant now);
+
+  Map members_;
+  std::size_t live_ = 0;  // Invariant: members in state alive or suspect.
+};
+
+}  // namespace starling::overlay

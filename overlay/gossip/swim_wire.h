@@ -1,0 +1,103 @@
+// The gossip wire: the datagrams of SWIM and the push-pull body that goes over a link.
+//
+// packet   := Keyring::seal(plain, associated = lineage id)
+// plain    := Datagram, msgpack, at most kPacketSizeMax
+// update   := kind:u8 value        kClaim: Claim, msgpack; kRecord: SignedRecord (member_record.h)
+// pushpull := PushPull, msgpack    request and response of Method::kPushPull
+//
+//   ping      are you there?               answered by ack(seq)
+//   ping-req  probe `about` for me         answered by ack(seq) or, when it is silent, nack(seq)
+//   gossip    updates only
+//
+// Kinds that we do not know are skipped; fields are added at the end; numbers are never reused.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "crypto/msgpack.h"
+#include "crypto/result.h"
+#include "overlay/gossip/member_record.h"
+#include "overlay/links/wire.h"
+#include "storage/ids.h"
+
+namespace starling::overlay {
+
+enum class MessageKind : std::uint8_t { kPing = 1, kAck = 2, kNack = 3, kPingReq = 4, kGossip = 5 };
+enum class UpdateKind : std::uint8_t { kClaim = 1, kRecord = 2 };
+enum class MemberState : std::uint8_t { kAlive = 1, kSuspect = 2, kDead = 3, kLeft = 4 };
+
+inline constexpr std::size_t kMembersMax = 4096;
+inline constexpr std::size_t kPacketSizeMax =
+    1400;  // Before sealing; sealed, it fits an MTU of 1,500.
+inline constexpr std::size_t kDatagramHeaderMax = 128;  // A Datagram without updates.
+inline constexpr std::size_t kUpdateOverhead = 3;       // The bin header around an update.
+inline constexpr std::size_t kUpdateSizeMin = 24;       // No update is smaller.
+inline constexpr std::size_t kUpdatesMax = kPacketSizeMax / kUpdateSizeMin;
+inline constexpr std::size_t kMemberEntryExtraMax = 64;  // A MemberEntry without its record.
+static_assert(kDatagramHeaderMax + kRecordSizeMax + kUpdateOverhead + 1 <= kPacketSizeMax,
+              "any record fits a packet");
+static_assert(kMembersMax * (kRecordSizeMax + kMemberEntryExtraMax) <= kFrameBodySizeMax,
+              "a push-pull of everybody fits a frame");
+
+// What changes too often for a new incarnation; rides on every datagram.
+struct Heartbeat {
+  std::int64_t wall_ms = 0;
+  RingNumber ring;
+  bool catching_up = false;
+  std::uint32_t sessions = 0;
+  friend bool operator==(const Heartbeat&, const Heartbeat&) = default;
+  MSGPACK_DEFINE_ARRAY(wall_ms, ring, catching_up, sessions)
+};
+
+// "`from` says that `node`, as of `incarnation`, is suspect / dead / left." That a node is alive is
+// said by its record alone.
+struct Claim {
+  NodeId node;
+  std::uint64_t incarnation = 0;
+  std::uint8_t state = 0;  // MemberState
+  NodeId from;
+  [[nodiscard]] MemberState as() const { return static_cast<MemberState>(state); }
+  friend bool operator==(const Claim&, const Claim&) = default;
+  MSGPACK_DEFINE_ARRAY(node, incarnation, state, from)
+};
+
+struct Datagram {
+  NodeId from;
+  WriterId writer;            // The sender's run; `counter` is of this run.
+  std::uint64_t counter = 0;  // 1, 2, 3 ... never twice: replays are dropped.
+  Heartbeat heartbeat;
+  std::uint8_t kind = 0;  // MessageKind
+  std::uint64_t seq = 0;  // Pairs an answer with its question.
+  NodeId about;           // Who must answer, who is to be probed, who answered or did not.
+  std::vector<Blob> updates;
+  [[nodiscard]] MessageKind as() const { return static_cast<MessageKind>(kind); }
+  MSGPACK_DEFINE_ARRAY(from, writer, counter, heartbeat, kind, seq, about, updates)
+};
+
+struct MemberEntry {
+  Blob record;                    // SignedRecord
+  std::uint8_t state = 0;         // MemberState, in the sender's eyes,
+  std::uint64_t incarnation = 0;  // as of this incarnation.
+  Heartbeat heartbeat;            // The newest heard,
+  std::uint64_t age_ms = 0;       // this long ago.
+  [[nodiscard]] MemberState as() const { return static_cast<MemberState>(state); }
+  MSGPACK_DEFINE_ARRAY(record, state, incarnation, heartbeat, age_ms)
+};
+
+struct PushPull {
+  std::vector<MemberEntry> members;  // The sender itself included.
+  MSGPACK_DEFINE_ARRAY(members)
+};
+
+// kCorrupt; kTooLarge for a plain text over kPacketSizeMax.
+Result<Datagram> decode_datagram(View plain);
+// kCorrupt; kTooLarge for more than kMembersMax entries.
+Result<PushPull> decode_push_pull(View body);
+
+Shared encode_claim(const Claim& claim);
+Shared encode_record(View signed_bytes);
+// kCorrupt for a state or incarnation that nobody may claim.
+Result<Claim> decode_claim(View value);
+
+}  // namespace starling::overlay

@@ -1,0 +1,210 @@
+// Links: Rpc over encrypted connections, one per pair of nodes, opened when first needed.
+//
+// What waits for a peer waits in the peer's queue, whichever connection carries it in the end. At
+// the end of a turn all frames for a peer leave in one sealed batch and one write. No more than
+// kLinkAheadMax is given to the socket ahead of time, so a frame of a higher class can overtake
+// what waits here. A connection serves both directions.
+//
+// Two connections to one peer: that of another run of the peer's process wins; else, when the same
+// side dialled both, the newer; else the one that the smaller node id dialled. Frames that had not
+// left move over, calls in flight fail, watchers hear down and up. A responder decides this before
+// it says welcome, so two nodes that dial at once lose nothing.
+//
+// Invariants: (1) notices of one class to one node arrive in order or watchers hear that the link
+//                 went down in between (only kRingDecided is not of the class of data);
+//             (2) a call ends once: by its answer, its deadline or the end of its link;
+//             (3) a node that cannot be reached fails its calls at once until the next attempt.
+// Thread: the loop's. Not destroyed from inside a callback of its own.
+// On the wire: wire.h, link.h.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "crypto/access/keyring.h"
+#include "overlay/links/link.h"
+#include "overlay/links/rpc.h"
+#include "overlay/loop/log.h"
+
+namespace starling::overlay {
+
+inline constexpr std::size_t kHandshakesMax = 256;       // At once, incoming; more are closed.
+inline constexpr std::size_t kLinkAheadMax = 256 << 10;  // Sealed and not yet sent.
+inline constexpr Duration kRedialMin = 100ms;
+inline constexpr Duration kRedialMax = 2s;
+inline constexpr int kRefusalsMax =
+    20;  // Times that a peer may say that its own dial is under way.
+inline constexpr Duration kPingAfter = 2s;    // Silence while something is outstanding.
+inline constexpr Duration kPingTimeout = 6s;  // Then the peer counts as hung.
+inline constexpr Duration kLinkTick = 1s;
+static_assert(kPingAfter < kPingTimeout);
+
+struct LinksConfig {
+  Endpoint listen;
+  Duration connect_timeout = 3s;
+  Duration handshake_timeout = 10s;
+  Duration idle_timeout = 5min;
+};
+
+// What the ring version known here says of a node that proved the secret and its key.
+enum class Standing { kMember, kUnknown, kGone };
+
+struct LinksHooks {
+  std::function<std::optional<Endpoint>(const NodeId&)> resolve;
+  std::function<Hello()> hello;
+  std::function<Standing(const NodeId&, const PublicKey&)> standing;
+  // One of unknown standing asked for what members may: ours may be the older ring version.
+  std::function<void(const NodeId&)> stranger;  // May be empty.
+  // Lineage, clock, revocation. An error refuses the link and is told to the peer. May be empty.
+  std::function<Status(const NodeId&, const Hello&)> accept;
+};
+
+struct LinksMetrics {
+  std::uint64_t links_up = 0;  // Now; the rest only grows.
+  std::uint64_t links_opened = 0;
+  std::uint64_t bytes_in = 0;
+  std::uint64_t bytes_out = 0;
+  std::uint64_t frames_in = 0;
+  std::uint64_t frames_out = 0;
+  std::uint64_t calls = 0;
+  std::uint64_t timeouts = 0;
+  std::uint64_t overloads = 0;
+  std::uint64_t unknown_methods = 0;
+  std::map<Errc, std::uint64_t> handshakes_failed;
+};
+
+class Links final : public Rpc {
+ public:
+  // Everything by reference outlives the Links.
+  Links(Loop& loop, Transport& transport, const Identity& identity, const Keyring& keyring,
+        Random& random, const Log& log, LinksConfig config, LinksHooks hooks);
+  ~Links() override;
+  Links(const Links&) = delete;
+  Links& operator=(const Links&) = delete;
+
+  // Begins to accept. kAddressInUse, kIo.
+  Status listen();
+  // Where we listen. REQUIRES: listen() was ok.
+  [[nodiscard]] Endpoint local() const { return listener_->local(); }
+
+  void serve(Method method, Access access, Handler handler) override;
+  void on_notice(Method method, NoticeHandler handler) override;
+  void call(const NodeId& to, Method method, Bytes body, Duration deadline, Done done) override;
+  void notify(const NodeId& to, Method method, Bytes body) override;
+  void dial(const Endpoint& to, Duration deadline,
+            std::function<void(Result<NodeId>)> done) override;
+  [[nodiscard]] bool linked(const NodeId& peer) const override;
+  void on_link(std::function<void(const NodeId& peer, const Hello* hello)> watcher) override;
+
+  // Closes the link to a node that was revoked, and fails what waits for it.
+  void drop(const NodeId& node);
+  [[nodiscard]] const LinksMetrics& metrics() const { return metrics_; }
+  // Of the peer that has the most.
+  struct Load {
+    std::size_t calls = 0;         // Asked, not answered yet.
+    std::size_t queued_bytes = 0;  // For a socket that does not keep up.
+  };
+  [[nodiscard]] Load busiest() const;
+
+ private:
+  struct Connection;
+  struct Peer;
+  class RemoteReply;
+  class SelfReply;
+  struct Served {
+    Handler handler;
+    NoticeHandler notice;
+    Access access = Access::kMembers;
+  };
+  struct Deadline {
+    Instant at;
+    std::uint64_t request;
+    NodeId peer;
+  };
+
+  // links.cc: calls, notices, their deadlines, and what arrives for them.
+  Peer& peer_of(const NodeId& id);
+  Served& served(Method method);
+  void later(std::function<void()> fn);
+  void add_call(Peer& peer, std::uint64_t request, Instant deadline, Done done);
+  void end_call(Peer& peer, std::uint64_t request, Result<Bytes> result);
+  void fail_calls(Peer& peer, const Error& error, const FrameQueue* but_queued = nullptr);
+  void watch_deadlines();
+  void run_deadlines();
+  void call_self(std::uint64_t request, Method method, Bytes body);
+  void notify_self(Method method, Bytes body);
+  void handle(Connection& from, const FrameView& frame);
+  void handle_request(Connection& from, const FrameView& frame);
+  void handle_response(Connection& from, const FrameView& frame);
+  void handle_notice(Connection& from, const FrameView& frame);
+  void respond(Connection& to, std::uint64_t request, Method method, Result<Bytes> result);
+  [[nodiscard]] Standing standing(const Connection& connection) const;
+  void refuse(Connection& from, Standing standing, Reply reply);
+
+  // links_open.cc: connections, from the dial or the accept until one is up.
+  void dial_peer(Peer& peer);
+  Connection& add_connection(bool dialled, Duration timeout);
+  Connection& open(const Endpoint& to, Duration timeout);
+  void accept(std::unique_ptr<Stream> stream);
+  void begin(Connection& connection, std::unique_ptr<Stream> stream);
+  Status admit(Connection& connection, const LinkPeer& peer);
+  [[nodiscard]] bool replaces(const Connection& old, bool dialled, const LinkPeer& peer) const;
+  void received(Connection& connection, View bytes);
+  void came_up(Connection& connection);
+  void take_over(Peer& peer, Connection& connection);
+  void tell(const NodeId& peer, const Hello* hello);
+  void finish_dial(Connection& connection, Result<NodeId> result);
+
+  // links_peers.cc: what waits and leaves, the end, looking after what is open.
+  [[nodiscard]] Status ready_to_send(Peer& peer, std::size_t size);
+  void send(Peer& peer, Frame frame);
+  void flush(Peer& peer);
+  void flush_dirty();
+  void fail(Connection& connection, const Error& error);
+  enum class Close { kNow, kAfterFlush };
+  void close(Connection& connection, Close how);
+  void went_down(Peer& peer, const Error& error);
+  void dial_failed(Peer& peer, const Error& error);
+  void give_up(Peer& peer, const std::string& why);
+  void overflowed(Peer& peer);
+  void tick();
+  void keep_alive(Connection& connection);
+  void ping(Connection& connection);
+  void forget_idle_peers();
+
+  // Set at construction.
+  Loop& loop_;
+  Transport& transport_;
+  const Identity& identity_;
+  const Keyring& keyring_;
+  Random& random_;
+  const Log& log_;
+  const LinksConfig config_;
+  const LinksHooks hooks_;
+
+  // Loop state.
+  std::deque<Served> served_;  // By method number.
+  std::vector<std::function<void(const NodeId&, const Hello*)>> watchers_;
+  std::map<NodeId, std::unique_ptr<Peer>> peers_;
+  std::map<std::uint64_t, std::shared_ptr<Connection>> connections_;  // Up or on the way.
+  std::size_t incoming_handshakes_ = 0;
+  std::uint64_t next_request_ = 1;
+  std::uint64_t next_connection_ = 1;
+  std::vector<Peer*> dirty_;
+  std::vector<Deadline> deadlines_;  // A heap; ended calls leave theirs until it is compacted.
+  std::size_t calls_ = 0;
+  Instant deadline_armed_ = kNever;
+  Timer deadline_timer_;
+  std::vector<std::function<void()>> later_;
+  Timer later_timer_;
+  Timer tick_timer_;
+  LinksMetrics metrics_;
+  std::unique_ptr<Listener> listener_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace starling::overlay

@@ -1,0 +1,195 @@
+// Connections, from the dial or the accept until one is up.
+#include <algorithm>
+
+#include "overlay/links/links.h"
+#include "overlay/links/links_state.h"
+
+namespace starling::overlay {
+
+// ---- Dialling
+
+void Links::dial_peer(Peer& peer) {
+  const auto endpoint = hooks_.resolve(peer.id);
+  if (!endpoint) return give_up(peer, "its address is not known");
+  Connection& connection = open(*endpoint, config_.connect_timeout + config_.handshake_timeout);
+  connection.wanted = peer.id;
+  peer.dialling = &connection;
+}
+
+void Links::dial(const Endpoint& to, Duration deadline, std::function<void(Result<NodeId>)> done) {
+  loop_.assert_current();
+  open(to, deadline).dial_done = std::move(done);
+}
+
+Links::Connection& Links::add_connection(bool dialled, Duration timeout) {
+  auto connection = std::make_shared<Connection>();
+  connection->links = this;
+  connection->number = next_connection_++;
+  connection->dialled = dialled;
+  connection->handshake_timer = loop_.after(timeout, [this, c = connection.get()] {
+    fail(*c, {Errc::kTimeout, "the handshake took too long"});
+  });
+  return *connections_.emplace(connection->number, connection).first->second;
+}
+
+Links::Connection& Links::open(const Endpoint& to, Duration timeout) {
+  Connection& connection = add_connection(true, timeout);
+  connection.connecting = transport_.connect(to, std::min(timeout, config_.connect_timeout),
+                                             [this, c = &connection](auto stream) {
+                                               auto connecting = std::move(c->connecting);
+                                               if (!stream) return fail(*c, stream.error());
+                                               begin(*c, std::move(*stream));
+                                             });
+  return connection;
+}
+
+Status Links::listen() {
+  auto listener = transport_.listen(
+      config_.listen, [this](std::unique_ptr<Stream> stream) { accept(std::move(stream)); });
+  if (!listener) return listener.error();
+  listener_ = std::move(*listener);
+  return ok_status();
+}
+
+void Links::accept(std::unique_ptr<Stream> stream) {
+  if (incoming_handshakes_ >= kHandshakesMax) {
+    ++metrics_.handshakes_failed[Errc::kOverloaded];
+    return;
+  }
+  ++incoming_handshakes_;
+  begin(add_connection(false, config_.handshake_timeout), std::move(stream));
+}
+
+void Links::begin(Connection& connection, std::unique_ptr<Stream> stream) {
+  LinkConfig config{connection.dialled ? NoiseRole::kInitiator : NoiseRole::kResponder, identity_,
+                    hooks_.hello()};
+  if (connection.dialled) {
+    config.secret = LinkSecret{Bytes(key_id(keyring_.primary()).view()), keyring_.link_psk()};
+  }
+  config.find_secret = [this](View name) -> std::optional<SecretKey> {
+    KeyId id;
+    if (!KeyId::from(name, id)) return std::nullopt;
+    auto psk = keyring_.link_psk(id);
+    if (!psk) return std::nullopt;
+    return *psk;
+  };
+  config.admit = [this, c = &connection](const LinkPeer& peer) { return admit(*c, peer); };
+  connection.link.emplace(std::move(config), random_);
+  connection.stream = std::move(stream);
+  connection.last_in = loop_.now();
+  Stream::Events events;
+  events.on_data = [this, c = &connection](View bytes) { received(*c, bytes); };
+  events.on_close = [this, c = &connection](const Error& error) { fail(*c, error); };
+  events.on_drained = [this, c = &connection] {
+    if (c->peer != nullptr) flush(*c->peer);
+  };
+  connection.stream->start(std::move(events));
+  if (Bytes out = connection.link->output(); !out.empty()) connection.stream->write(std::move(out));
+}
+
+// ---- The handshake
+
+// Runs inside the handshake, when the peer has proven its key.
+Status Links::admit(Connection& connection, const LinkPeer& peer) {
+  if (peer.id == identity_.node_id()) {
+    return Error{Errc::kInvalid, "this address leads to the node itself"};
+  }
+  if (connection.wanted && *connection.wanted != peer.id) {
+    return Error{Errc::kForeign, "node " + short_text(peer.id) +
+                                     " answers at the address of node " +
+                                     short_text(*connection.wanted)};
+  }
+  if (hooks_.accept) TRY(hooks_.accept(peer.id, peer.hello));
+  const auto it = peers_.find(peer.id);
+  if (connection.dialled || it == peers_.end()) return ok_status();
+  const Peer& known = *it->second;
+  if (known.up && !replaces(*known.up, false, peer)) {
+    // It may be gone without our knowledge: then the ping finds out.
+    ping(*known.up);
+    return Error{Errc::kExists, "there is a link already"};
+  }
+  if (known.dialling != nullptr && identity_.node_id() < peer.id) {
+    return Error{Errc::kExists, "our own dial is under way"};
+  }
+  return ok_status();
+}
+
+// The same answer on both sides.
+bool Links::replaces(const Connection& old, bool dialled, const LinkPeer& peer) const {
+  if (old.link->peer().hello.writer != peer.hello.writer) return true;
+  if (old.dialled == dialled) return true;
+  return dialled == (identity_.node_id() < peer.id);
+}
+
+void Links::received(Connection& connection, View bytes) {
+  const auto keep = connection.shared_from_this();
+  metrics_.bytes_in += bytes.size();
+  connection.last_in = loop_.now();
+  connection.waiting_since.reset();
+  const Status taken = connection.link->receive(bytes);
+  if (connection.links == nullptr) return;
+  if (Bytes out = connection.link->output(); !out.empty()) connection.stream->write(std::move(out));
+  if (!taken) return fail(connection, taken.error());
+  if (connection.link->up() && connection.peer == nullptr) came_up(connection);
+  FrameView frame;
+  while (connection.links != nullptr) {
+    const auto more = connection.link->next_frame(frame);
+    if (!more) return fail(connection, more.error());
+    if (!*more) return;
+    handle(connection, frame);
+  }
+}
+
+void Links::came_up(Connection& connection) {
+  const LinkPeer& who = connection.link->peer();
+  Peer& peer = peer_of(who.id);
+  connection.handshake_timer.cancel();
+  if (peer.dialling == &connection) peer.dialling = nullptr;
+  if (peer.up && !replaces(*peer.up, connection.dialled, who)) {
+    finish_dial(connection, who.id);
+    return close(connection, Close::kAfterFlush);
+  }
+  if (!connection.dialled) --incoming_handshakes_;
+  connection.peer = &peer;
+  connection.last_use = loop_.now();
+  if (auto* dialling = std::exchange(peer.dialling, nullptr)) close(*dialling, Close::kNow);
+  peer.redial.cancel();
+  peer.redial_set = false;
+  peer.failures = peer.refusals = 0;
+  peer.next_dial = {};
+  ++metrics_.links_opened;
+  take_over(peer, connection);
+  if (connection.links == nullptr) return;
+  log_.info("link up", {{"peer", peer.id},
+                        {"address", connection.stream->peer().text()},
+                        {"dialled", connection.dialled},
+                        {"version", who.version}});
+  tell(peer.id, &who.hello);
+  flush(peer);
+  finish_dial(connection, peer.id);
+}
+
+// Makes `connection` the one that is up, and ends the one that was.
+void Links::take_over(Peer& peer, Connection& connection) {
+  const auto old = std::exchange(peer.up, connection.shared_from_this());
+  if (!old) {
+    ++metrics_.links_up;
+    return;
+  }
+  peer.queue.drop_responses();
+  fail_calls(peer, unavailable(peer.id, "its link was replaced by another"), &peer.queue);
+  close(*old, Close::kAfterFlush);
+  tell(peer.id, nullptr);
+}
+
+void Links::tell(const NodeId& peer, const Hello* hello) {
+  for (const auto& watcher : watchers_) watcher(peer, hello);
+}
+
+void Links::finish_dial(Connection& connection, Result<NodeId> result) {
+  auto done = std::exchange(connection.dial_done, nullptr);
+  if (!done) return;
+  later([done = std::move(done), result = std::move(result)] { done(result); });
+}
+
+}  // namespace starling::overlay

@@ -1,0 +1,64 @@
+// Placement: which nodes own which partition, as a pure function of the members.
+//
+// A node's claim on a partition is a weighted rendezvous hash of the two (no node's claim depends
+// on the others, so a join or leave moves little); the ring version decides who takes part. Over
+// that, two bounds (bounded loads, Mirrokni 2016): a node owns at most ceil(1.1 x its fair share)
+// of all copies and is first (coordinates) for at most ceil(1.1 x its fair share) of partitions. A
+// node at its bound keeps its best claims and gives the weakest up to the next node: deferred
+// acceptance (Gale and Shapley 1962); zones aside, the order of the partitions does not matter.
+// Copies lie in distinct zones while the bounds allow; `zones_shared` lists where they do not.
+//
+// Invariants: (1) integers only: every node computes the same bytes;
+//             (2) every partition has min(N, nodes) distinct owners, and the bounds hold always.
+// Measured (placement_test.cc): one node joining or leaving moves 1.00 x the least possible at 3
+// and 10 nodes with 4,096 partitions and at 100 with 65,536; 1.19 x at 100 with 4,096 (123 copies
+// a node, so bounds are met often); 1.07 x with 13 nodes in 3 zones. A heavy node among few stays
+// below its share (a quarter of the weight of 10 nodes, N=3: 0.82 of it), because it owns a
+// partition only once.
+// Thread: any; no shared state. 5 ms for 10 nodes and 4,096 partitions, 2 s for 1,000 and 65,536
+// (use Loop::work).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "overlay/ring/ring_version.h"
+#include "storage/ids.h"
+
+namespace starling::overlay {
+
+using MemberIndex = std::uint16_t;
+static_assert(kRingMembersMax < UINT16_MAX);
+
+struct PlacementNode {
+  NodeId id;
+  std::string zone;  // Empty: a zone of its own.
+  std::uint32_t weight = kWeightDefault;
+};
+
+struct Placement {
+  std::vector<PlacementNode> nodes;  // Sorted by id; MemberIndex points in here.
+  std::uint32_t partitions = 0;
+  std::size_t copies = 0;                  // min(N, nodes)
+  std::vector<MemberIndex> owners;         // `copies` for each partition, in preference order.
+  std::vector<std::uint32_t> bound;        // Of each node: copies it may own.
+  std::vector<std::uint32_t> first_bound;  // Of each node: partitions it may be first for.
+  std::vector<PartitionId> zones_shared;   // Two owners share a zone though another zone exists.
+
+  [[nodiscard]] std::span<const MemberIndex> of(std::size_t partition) const {
+    return {owners.data() + partition * copies, copies};
+  }
+};
+
+// REQUIRES: nodes sorted by id, not empty; partitions 1..65536; copies 1..7; weights 1..1000.
+Placement compute_placement(std::vector<PlacementNode> nodes, std::uint32_t partitions,
+                            std::size_t copies);
+
+// In force under this version. REQUIRES: the version is valid.
+Placement current_placement(const RingVersion& version);
+// As it will be when the open change completes; the current one when there is none.
+Placement next_placement(const RingVersion& version);
+
+}  // namespace starling::overlay

@@ -1,0 +1,167 @@
+// RingVersion: the agreed value that says who is in the cluster and who owns what.
+//
+// Versions are numbered 1, 2, 3 ... Version 1 is the first node alone; each later one is decided by
+// Paxos among the voters of the one before. A change takes two versions: the first states the
+// intent in the members' states while the owners stay as they are; the second, next_complete() or
+// next_abort(), makes it effective or takes it back. One change at a time; a batch of nodes is one
+// change. Invariants: (1) every version in use passed validate(), ours and those of peers alike;
+//             (2) follows(before, after) holds for every decided pair, so no node needs to trust
+//                 the proposer of a version;
+//             (3) an invite is of one member, those that are gone included: it is good once in the
+//                 whole cluster, whichever members it is shown to.
+// Thread: any; value type.   On the wire and on disk: one msgpack array, format number first.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "crypto/access/identity.h"
+#include "crypto/access/invite.h"
+#include "crypto/msgpack.h"
+#include "crypto/result.h"
+#include "overlay/ring/paxos_wire.h"
+#include "storage/ids.h"
+
+namespace starling::overlay {
+
+inline constexpr std::uint32_t kRingFormat = 1;
+inline constexpr std::size_t kRingMembersMax = 4096;  // Those that left or were removed included.
+inline constexpr std::size_t kRingGoneMembersMax = 256;  // The oldest are forgotten.
+inline constexpr std::size_t kRingBatchMax = 256;        // Nodes in one change.
+inline constexpr std::uint64_t kRingNumberMax = std::uint64_t{1} << 48;
+inline constexpr std::uint32_t kPartitionsMax = 65536;
+inline constexpr std::uint8_t kCopiesMax = 7;
+inline constexpr std::uint32_t kWeightMax = 1000;
+inline constexpr std::uint32_t kWeightDefault = 100;
+inline constexpr std::size_t kRingMemberSizeMax = 128;  // Encoded.
+static_assert(kRingMembersMax * kRingMemberSizeMax < kPaxosValueSizeMax, "a version is a value");
+
+enum class RingMemberState : std::uint8_t {
+  kServing = 1,
+  kJoining = 2,   // Intent: not an owner and no voter yet.
+  kLeaving = 3,   // Intent: still an owner and a voter.
+  kRemoving = 4,  // Intent: given up by the others; counted as an owner, but no voter.
+  kLeft = 5,      // Owner of nothing; hands over what it still holds.
+  kRemoved = 6,   // Same, without its consent; its id never serves again.
+};
+
+enum class RingChange : std::uint8_t {
+  kNone = 0,
+  kJoin = 1,
+  kLeave = 2,
+  kRemove = 3,
+  kWeight = 4,
+};
+
+}  // namespace starling::overlay
+
+MSGPACK_ADD_ENUM(starling::overlay::RingMemberState)
+MSGPACK_ADD_ENUM(starling::overlay::RingChange)
+
+namespace starling::overlay {
+
+struct RingMember {
+  NodeId id;  // fingerprint(key)
+  PublicKey key;
+  std::string zone;  // Empty: shares its fate with no other node.
+  std::uint32_t weight = kWeightDefault;
+  std::uint32_t next_weight = 0;  // Intent: its weight after a change of weights; 0 is "no change".
+  RingMemberState state = RingMemberState::kServing;
+  RingNumber since;  // The version that brought `state`.
+  InviteId invite;   // That admitted it, and admits nobody else; zero for the founder.
+
+  // In the placement in force.
+  [[nodiscard]] bool owns() const {
+    return state == RingMemberState::kServing || state == RingMemberState::kLeaving ||
+           state == RingMemberState::kRemoving;
+  }
+  // In the placement after the change.
+  [[nodiscard]] bool will_own() const {
+    return state == RingMemberState::kServing || state == RingMemberState::kJoining;
+  }
+  [[nodiscard]] bool votes() const {
+    return state == RingMemberState::kServing || state == RingMemberState::kLeaving;
+  }
+  [[nodiscard]] bool gone() const {
+    return state == RingMemberState::kLeft || state == RingMemberState::kRemoved;
+  }
+  friend bool operator==(const RingMember&, const RingMember&) = default;
+  MSGPACK_DEFINE_ARRAY(id, key, zone, weight, next_weight, state, since, invite)
+};
+
+struct RingVersion {
+  std::uint32_t format = kRingFormat;
+  RingNumber number;
+  LineageId lineage;
+  LineageId previous_lineage;  // Of version number-1: differs after a fork; zero in version 1.
+  std::uint8_t copies = 3;     // N
+  std::uint8_t synced = 1;     // W: the majority of the owners, or what was set.
+  bool synced_set = false;
+  std::uint32_t partitions = 4096;  // P
+  RingChange change = RingChange::kNone;
+  std::vector<RingMember> members;  // Sorted by id.
+
+  [[nodiscard]] const RingMember* find(const NodeId& id) const;
+  [[nodiscard]] std::size_t serving() const;  // Members that own.
+  // Copies that each partition has: min(N, serving).
+  [[nodiscard]] std::size_t owner_count() const;
+  // Synced copies that an acknowledgement takes: W, or all owners when there are fewer.
+  [[nodiscard]] std::size_t needed() const;
+  friend bool operator==(const RingVersion&, const RingVersion&) = default;
+  MSGPACK_DEFINE_ARRAY(format, number, lineage, previous_lineage, copies, synced, synced_set,
+                       partitions, change, members)
+};
+
+// kInvalid with the reason.
+Status validate(const RingVersion& version);
+
+Bytes encode(const RingVersion& version);
+// kCorrupt for bytes that are no valid version, kUnsupported for a format of the future.
+Result<RingVersion> decode_ring_version(View bytes);
+
+// Those who decide version number+1, sorted.
+std::vector<NodeId> voters(const RingVersion& version);
+// The Paxos instance that decides the version after this one.
+Bytes next_instance(const RingVersion& version);
+
+struct RingSettings {
+  std::uint8_t copies = 3;
+  std::uint8_t synced = 0;  // 0: majority of the owners.
+  std::uint32_t partitions = 4096;
+};
+struct NewMember {
+  PublicKey key;
+  std::string zone;
+  std::uint32_t weight = kWeightDefault;
+  InviteId invite;
+};
+struct NewWeight {
+  NodeId id;
+  std::uint32_t weight = kWeightDefault;
+};
+
+// Each builds the version after `before`. kInvalid or kExists says why it may not be; kDenied, that
+// an invite admitted another node already.
+Result<RingVersion> first_version(const LineageId& lineage, const NewMember& self,
+                                  const RingSettings& settings);
+Result<RingVersion> next_intent_join(const RingVersion& before, std::span<const NewMember> nodes);
+// `force` lets the cluster shrink below N copies.
+Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const NodeId> nodes,
+                                      bool force);
+Result<RingVersion> next_intent_remove(const RingVersion& before, std::span<const NodeId> nodes);
+Result<RingVersion> next_intent_weight(const RingVersion& before, std::span<const NewWeight> nodes);
+Result<RingVersion> next_complete(const RingVersion& before);
+Result<RingVersion> next_abort(const RingVersion& before);
+
+// `remove --force`: without agreement, so at once and under a new lineage. An open change is taken
+// back. What only the removed nodes held is given up.
+Result<RingVersion> forced_remove(const RingVersion& before, std::span<const NodeId> nodes,
+                                  const LineageId& new_lineage);
+
+// Ok when `after` is what one of the functions above (except forced_remove) makes of `before`. An
+// acceptor asks before it accepts, a learner before it adopts.
+Status follows(const RingVersion& before, const RingVersion& after);
+
+}  // namespace starling::overlay

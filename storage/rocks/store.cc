@@ -1,0 +1,273 @@
+#include <algorithm>
+#include <cassert>
+
+#include "storage/rocks/rocks_store.h"
+
+namespace starling::storage {
+namespace {
+
+Result<std::unique_ptr<Store>> open_once(const StoreOptions& options, const std::string& aside) {
+  auto expiry = std::make_shared<ExpiryTime>();
+  TRY_ASSIGN(auto engine, Engine::open({options.path, options.env, options.background_work, expiry,
+                                        options.compaction_period_s}));
+  auto store = std::make_unique<RocksStore>(options, std::move(engine), std::move(expiry), aside);
+  TRY(store->start());
+  return std::unique_ptr<Store>(std::move(store));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
+  assert(options.committer && options.random != nullptr);
+  auto opened = open_once(options, {});
+  if (opened || opened.code() != Errc::kCorrupt || !options.set_aside_damaged) return opened;
+  const std::string aside = options.path + ".damaged-" + std::to_string(options.wall_ms);
+  rocksdb::Env& env = options.env != nullptr ? *options.env : *rocksdb::Env::Default();
+  if (const auto status = env.RenameFile(options.path, aside); !status.ok()) {
+    return to_error(status, "setting the damaged store aside as " + aside);
+  }
+  return open_once(options, aside);
+}
+
+RocksStore::RocksStore(StoreOptions options, std::unique_ptr<Engine> engine,
+                       std::shared_ptr<ExpiryTime> expiry, std::string set_aside)
+    : options_(std::move(options)),
+      engine_(std::move(engine)),
+      expiry_(std::move(expiry)),
+      set_aside_(std::move(set_aside)),
+      partitions_(options_.partitions) {}
+
+RocksStore::~RocksStore() {
+  *alive_ = false;
+  committer_.reset();  // Finishes what it has, while the engine stands.
+}
+
+Status RocksStore::start() {
+  engine_->on_unreadable([this](ColumnFamily family, View key, const std::string& text) {
+    unreadable(family, key, text);
+  });
+  TRY(load_node_state());
+  TRY(load_damage());
+  TRY(refill());
+  TRY(load_partitions());
+  TRY(load_issued());
+  TRY(begin_run());
+  committer_ = options_.committer(engine_->db());
+  return ok_status();
+}
+
+Result<std::optional<std::uint64_t>> RocksStore::load_number(View key) {
+  rocksdb::PinnableSlice value;
+  TRY_ASSIGN(const bool found, engine_->get(ColumnFamily::kNode, key, value));
+  if (!found) return std::optional<std::uint64_t>();
+  const auto number = parse_number(view(value));
+  if (!number) {
+    return Error{Errc::kCorrupt, "storage: the record '" + Bytes(key) + "' is damaged; set the "
+                                 "data folder aside and start with an empty one"};
+  }
+  return number;
+}
+
+Status RocksStore::load_node_state() {
+  TRY_ASSIGN(const auto format, load_number(kNodeFormat));
+  if (format && *format > kFormat) {
+    return Error{Errc::kUnsupported,
+                 "storage: " + options_.path + " has format " + std::to_string(*format) +
+                     ", this build reads up to " + std::to_string(kFormat) +
+                     "; start the newer build again, or use another data folder"};
+  }
+  TRY_ASSIGN(const auto time, load_number(kNodeHighestTime));
+  highest_time_ = written_time_ = time.value_or(0);
+  TRY_ASSIGN(const auto partitions, load_number(kNodePartitions));
+  if (partitions) partitions_ = static_cast<std::uint32_t>(*partitions);
+  TRY_ASSIGN(const auto expiry, load_number(kNodeExpiryTime));
+  staged_expiry_ms_ = expiry.value_or(0);
+  expiry_->advance(staged_expiry_ms_);
+  TRY_ASSIGN(const auto clean, load_number(kNodeCleanWriter));
+  kept_writer_ = clean.has_value();
+  if (clean) writer_.value = *clean;
+  return ok_status();
+}
+
+Status RocksStore::load_partitions() {
+  Engine::Scan rows(*engine_, ColumnFamily::kPartitions, {});
+  for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
+    const auto key = parse_partition_key(rows.key());
+    const auto n = parse_number(rows.value());
+    if (!key || !n) {
+      return Error{Errc::kCorrupt, "storage: a vector is damaged; set the data folder aside and "
+                                   "start with an empty one: it is refilled from the other owners"};
+    }
+    table_.load({key->first_slot, key->writer, *n});
+  }
+  return rows.status();
+}
+
+Status RocksStore::load_issued() {
+  Engine::Scan rows(*engine_, ColumnFamily::kNode, kNodeIssued);
+  for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
+    const auto slot = parse_issued_key(rows.key());
+    const auto n = parse_number(rows.value());
+    if (!slot || !n) return Error{Errc::kCorrupt, "storage: the count of our own changes is damaged; "
+                                                  "set the store aside"};
+    issued_[*slot] = *n;
+  }
+  return rows.status();
+}
+
+// A writer lives for one run: kept only behind a clean marker, which must be gone from the disk
+// before the first write of this run (hazards F3).
+Status RocksStore::begin_run() {
+  while (!kept_writer_ && (writer_.value == 0 || table_.knows(writer_))) {
+    writer_.value = options_.random->u64();
+  }
+  rocksdb::WriteBatch batch;
+  engine_->put(batch, ColumnFamily::kNode, kNodeFormat, number_value(kFormat).view());
+  engine_->put(batch, ColumnFamily::kNode, kNodePartitions, number_value(partitions_).view());
+  engine_->erase(batch, ColumnFamily::kNode, kNodeCleanWriter);
+  if (!kept_writer_) {  // They are those of another writer.
+    for (const auto& [slot, n] : issued_) {
+      engine_->erase(batch, ColumnFamily::kNode, issued_key(slot));
+    }
+    issued_.clear();
+  }
+  engine_->erase(batch, ColumnFamily::kNode, kNodeRefillPermit);
+  for (const Slot slot : refilled_) {
+    const auto [first, last] = bounds_of(slot);
+    engine_->erase_range(batch, ColumnFamily::kDamage, first,
+                         last.empty() ? Bytes(kRowKeySizeMax, '\xff') : last);
+    damage_.forget(slot);
+  }
+  return engine_->write_synced(batch);
+}
+
+Status RocksStore::close_cleanly() {
+  assert(!closed_);
+  if (failed_) {
+    return Error{Errc::kIo, "storage: a write failed in this run, so it cannot end cleanly; "
+                            "stop, the next run draws a new writer"};
+  }
+  if (!damage_.refill_slots().empty()) {
+    return Error{Errc::kCorrupt, "storage: a file cannot be read, so this run cannot end cleanly; "
+                                 "stop, the next run empties its partitions and fetches them"};
+  }
+  if (in_flight_ || gathering_->has_writes) {
+    return Error{Errc::kInvalid, "storage: changes are still on their way to the disk; flush, "
+                                 "wait for when_durable, then close"};
+  }
+  closed_ = true;
+  rocksdb::WriteBatch batch;
+  engine_->put(batch, ColumnFamily::kNode, kNodeCleanWriter, number_value(writer_.value).view());
+  return engine_->write_synced(batch);
+}
+
+// The log is keyed by the first slot of its partition: the count is fixed by the first change.
+void RocksStore::set_partitions(std::uint32_t partitions) {
+  if (partitions == partitions_) return;
+  assert(table_.empty() && "the partition count of a store that holds changes cannot change");
+  partitions_ = partitions;
+  engine_->put(*gathering_->writes, ColumnFamily::kNode, kNodePartitions,
+               number_value(partitions).view());
+  gathering_->has_writes = true;
+  mark_dirty();
+}
+
+PartitionId RocksStore::partition_of(const MailboxId& mailbox) const {
+  return starling::partition_of(starling::slot_of(mailbox), partitions_);
+}
+
+Slot RocksStore::slot_of(PartitionId partition) const {
+  return first_slot(partition, partitions_);
+}
+
+std::uint64_t RocksStore::held(PartitionId partition, WriterId writer) const {
+  return table_.held(slot_of(partition), writer);
+}
+
+std::uint64_t RocksStore::synced(PartitionId partition, WriterId writer) const {
+  return table_.synced(slot_of(partition), writer);
+}
+
+std::uint64_t RocksStore::issued_of(Slot first_slot) const {
+  const auto kept = issued_.find(first_slot);
+  const std::uint64_t held = table_.held(first_slot, writer_);
+  return kept == issued_.end() ? held : std::max(held, kept->second);
+}
+
+std::uint64_t RocksStore::issued(PartitionId partition) const {
+  return issued_of(slot_of(partition));
+}
+
+VersionVector RocksStore::vector(PartitionId partition) const {
+  return table_.vector(slot_of(partition));
+}
+
+std::vector<PartitionId> RocksStore::partitions_of(const std::vector<Slot>& slots) const {
+  std::vector<PartitionId> out;
+  for (const Slot slot : slots) out.push_back(starling::partition_of(slot, partitions_));
+  return out;
+}
+
+std::pair<Bytes, Bytes> RocksStore::bounds_of(Slot first_slot) const {
+  const std::uint32_t last = first_slot + kSlotCount / partitions_;
+  return {Bytes(slot_key(first_slot).view()),
+          last < kSlotCount ? Bytes(slot_key(static_cast<Slot>(last)).view()) : Bytes()};
+}
+
+std::vector<PartitionId> RocksStore::touched() const { return partitions_of(table_.touched()); }
+
+void RocksStore::set_expiry_time(std::uint64_t ms) {
+  const std::uint64_t step = ms - ms % kExpiryStepMs;
+  if (step <= staged_expiry_ms_ || failed_ || closed_) return;
+  staged_expiry_ms_ = gathering_->expiry_ms = step;
+  engine_->put(*gathering_->writes, ColumnFamily::kNode, kNodeExpiryTime,
+               number_value(step).view());
+  gathering_->has_writes = true;
+  mark_dirty();
+}
+
+Status RocksStore::drop(PartitionId partition) {
+  const Slot slot = slot_of(partition);
+  const auto closes = [slot](const std::unique_ptr<Batch>& batch) {
+    return batch && std::any_of(batch->closed.begin(), batch->closed.end(),
+                                [slot](const Closed& closed) { return closed.first_slot == slot; });
+  };
+  if (!table_.settled(slot) || closes(gathering_) || closes(in_flight_)) {
+    return Error{Errc::kOverloaded, "storage: changes of the partition are on their way to the disk; "
+                                    "drop it a little later"};
+  }
+  rocksdb::WriteBatch& writes = *gathering_->writes;
+  if (const std::uint64_t issued = issued_of(slot); issued > 0) {
+    engine_->put(writes, ColumnFamily::kNode, issued_key(slot), number_value(issued).view());
+    issued_[slot] = issued;
+  }
+  const auto [first, last] = bounds_of(slot);
+  const Bytes end = last.empty() ? Bytes(kRowKeySizeMax, '\xff') : last;
+  for (const auto family : kReplicatedFamilies) engine_->erase_range(writes, family, first, end);
+  engine_->erase_range(writes, ColumnFamily::kDamage, first, end);
+  table_.forget(slot);
+  damage_.forget(slot);
+  superseded_count_ -= superseded_[slot].size();
+  superseded_.erase(slot);
+  lanes_.forget_if([&](const LaneId& lane) { return partition_of(lane.mailbox) == partition; });
+  gathering_->dropped.insert(slot);
+  gathering_->has_writes = true;
+  mark_dirty();
+  return ok_status();
+}
+
+std::unique_ptr<Export> RocksStore::export_partition(PartitionId partition,
+                                                     std::uint64_t cutoff_ms) {
+  const Slot first = slot_of(partition);
+  return std::make_unique<Export>(*engine_, first, first + kSlotCount / partitions_, cutoff_ms);
+}
+
+StoreStats RocksStore::stats() const {
+  StoreStats out = stats_;
+  out.damaged = damage_.damaged_count();
+  out.lost = damage_.lost_count();
+  out.pending = gathering_->changes.size() + (in_flight_ ? in_flight_->changes.size() : 0);
+  return out;
+}
+
+}  // namespace starling::storage

@@ -1,0 +1,187 @@
+// Damage: noted when it is met, closed when the change came back, is gone, or is lost.
+
+#include <algorithm>
+
+#include "storage/rocks/rocks_store.h"
+
+namespace starling::storage {
+
+void RocksStore::on_damage(std::function<void(const Damage&)> hook) {
+  damage_hook_ = std::move(hook);
+}
+
+bool RocksStore::is_whole(PartitionId partition) const {
+  return damage_.is_whole(slot_of(partition)) && !is_dropping(slot_of(partition));
+}
+
+std::vector<PartitionId> RocksStore::damaged_partitions() const {
+  return partitions_of(damage_.damaged_slots());
+}
+
+std::vector<Dot> RocksStore::damaged(PartitionId partition) const {
+  return damage_.damaged(slot_of(partition));
+}
+
+std::vector<Dot> RocksStore::lost(PartitionId partition) const {
+  return damage_.lost(slot_of(partition));
+}
+
+std::vector<PartitionId> RocksStore::to_refill() const {
+  return partitions_of(damage_.refill_slots());
+}
+
+std::vector<PartitionId> RocksStore::refilled() const { return partitions_of(refilled_); }
+
+Status RocksStore::check_whole(Slot first_slot) const {
+  if (damage_.is_whole(first_slot)) return ok_status();
+  const std::string partition =
+      "storage: partition " +
+      std::to_string(starling::partition_of(first_slot, partitions_).value);
+  if (damage_.is_refill(first_slot)) {
+    return Error{Errc::kCorrupt, partition + " lies in a file that cannot be read; it is fetched "
+                                             "again after a restart; read another owner"};
+  }
+  const auto dots = damage_.damaged(first_slot);
+  return Error{Errc::kCorrupt, partition + " has " + std::to_string(dots.size()) +
+                                   " damaged changes, the first " + to_text(dots.front()) +
+                                   "; they are fetched from the other owners; read one of those"};
+}
+
+Error RocksStore::damaged_change(Slot first_slot, const Dot& dot, const std::string& what) {
+  stats_.corrupt += 1;
+  const std::string text = "storage: change " + to_text(dot) + " is damaged, " + what;
+  note_damage(first_slot, dot, text);
+  return {Errc::kCorrupt, text + "; it is fetched from another owner; read that one"};
+}
+
+// In memory at once, on disk with the batch: what is lost of it in a crash is found again.
+bool RocksStore::note_damage(Slot first_slot, const Dot& dot, const std::string& what) {
+  if (!damage_.add(first_slot, dot)) return false;
+  if (!failed_ && !closed_) {
+    engine_->put(*gathering_->writes, ColumnFamily::kDamage, log_key(first_slot, dot).view(),
+                 damage_value(DamageState::kDamaged).view());
+    gathering_->has_writes = true;
+    mark_dirty();
+  }
+  if (damage_hook_) {
+    damage_hook_({starling::partition_of(first_slot, partitions_), dot, what});
+  }
+  if (damage_.damaged(first_slot).size() > kDamagedDotsMax) {
+    note_refill({first_slot}, 0, "too many damaged changes to fetch one by one");
+  }
+  return true;
+}
+
+void RocksStore::close_damage(Slot first_slot, const Dot& dot, bool lost) {
+  rocksdb::WriteBatch& writes = *gathering_->writes;
+  const auto key = log_key(first_slot, dot);
+  if (lost) {
+    engine_->put(writes, ColumnFamily::kDamage, key.view(),
+                 damage_value(DamageState::kLost).view());
+  } else {
+    engine_->erase(writes, ColumnFamily::kDamage, key.view());
+  }
+  gathering_->closed.push_back({first_slot, dot, lost});
+  gathering_->has_writes = true;
+  mark_dirty();
+}
+
+Status RocksStore::mend(PartitionId partition, const Dot& dot, View change) {
+  const auto bytes = std::make_shared<const Bytes>(change);
+  TRY_ASSIGN(const ChangeView view, check(partition, dot, *bytes));
+  const Slot slot = slot_of(partition);
+  if (!damage_.is_damaged(slot, dot) && !damage_.is_lost(slot, dot)) return ok_status();
+  TRY(check_room(slot));
+  stage_rows(slot, dot, *bytes, view);
+  close_damage(slot, dot, false);
+  return ok_status();
+}
+
+Status RocksStore::mend(PartitionId partition, const RangeStatement& range) {
+  const Slot slot = slot_of(partition);
+  TRY(check_room(slot));
+  TRY_ASSIGN(const auto checked, check(partition, range, 0));
+  std::set<Dot> gone;
+  for (const Dot& dot : damage_.damaged(slot)) {
+    if (dot.writer == range.writer && range.from <= dot.n && dot.n <= range.to) gone.insert(dot);
+  }
+  for (const auto& item : checked) {
+    if (gone.erase(item.dot) == 0) continue;
+    stage_rows(slot, item.dot, *item.bytes, item.view);
+    close_damage(slot, item.dot, false);
+  }
+  if (gone.empty()) return ok_status();
+  TRY(erase_rows_naming(slot, gone));
+  for (const Dot& dot : gone) {
+    close_damage(slot, dot, std::binary_search(range.lost.begin(), range.lost.end(), dot.n));
+  }
+  return ok_status();
+}
+
+Status RocksStore::mark_lost(PartitionId partition, const Dot& dot) {
+  const Slot slot = slot_of(partition);
+  const std::uint64_t held = table_.held(slot, dot.writer);
+  if (damage_.is_lost(slot, dot)) return ok_status();
+  if (dot.n == held + 1 && dot.writer != writer_) {
+    table_.hold(slot, dot.writer, dot.n);
+  } else if (!damage_.is_damaged(slot, dot)) {
+    return Error{Errc::kInvalid, "storage: change " + to_text(dot) +
+                                     " is neither damaged nor the next of its run, which is " +
+                                     std::to_string(held + 1)};
+  } else {
+    TRY(erase_rows_naming(slot, {dot}));
+  }
+  close_damage(slot, dot, true);
+  return ok_status();
+}
+
+// A register keeps its value: it is whole, whatever became of the change that wrote it.
+Status RocksStore::erase_rows_naming(Slot first_slot, const std::set<Dot>& dots) {
+  const auto [first, last] = bounds_of(first_slot);
+  rocksdb::WriteBatch& writes = *gathering_->writes;
+  for (const Dot& dot : dots) {
+    engine_->erase(writes, ColumnFamily::kLog, log_key(first_slot, dot).view());
+  }
+  for (const auto family :
+       {ColumnFamily::kMailboxDots, ColumnFamily::kEntries, ColumnFamily::kKeys}) {
+    Engine::Scan rows(*engine_, family, first, last, ReadMode{nullptr, false});
+    for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
+      std::optional<Dot> dot;
+      if (family == ColumnFamily::kMailboxDots) {
+        dot = parse_dot_key(rows.key(), MailboxId::kSize);
+      } else if (family == ColumnFamily::kEntries) {
+        if (const auto row = parse_entry_row(rows.value())) dot = row->dot;
+      } else if (const auto row = parse_key_row(rows.value())) {
+        dot = row->dot;
+      }
+      if (dot && dots.contains(*dot)) engine_->erase(writes, family, rows.key());
+    }
+    TRY(rows.status());
+  }
+  gathering_->has_writes = true;
+  return ok_status();
+}
+
+bool RocksStore::heal(Slot first_slot, const Dot& dot) {
+  if (failed_ || closed_ || dot.n > table_.synced(first_slot, dot.writer)) return false;
+  const auto loaded = load_change(first_slot, dot);
+  if (!loaded || !*loaded) return false;
+  const bool outer = std::exchange(healing_, true);
+  stage_rows(first_slot, dot, *(*loaded)->change.bytes, (*loaded)->view);
+  healing_ = outer;
+  return true;
+}
+
+// From the dots, which are the keys of `mailbox_dots`.
+void RocksStore::heal_mailbox(const MailboxId& mailbox) {
+  if (failed_ || closed_ || healing_) return;
+  stats_.corrupt += 1;
+  const Slot slot = slot_of(partition_of(mailbox));
+  Engine::Scan rows(*engine_, ColumnFamily::kMailboxDots, mailbox.view());
+  for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
+    if (const auto dot = parse_dot_key(rows.key(), MailboxId::kSize)) heal(slot, *dot);
+  }
+  if (const auto status = rows.status(); !status) fail(status.error());
+}
+
+}  // namespace starling::storage

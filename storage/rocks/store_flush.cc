@@ -1,0 +1,124 @@
+// The pipeline: one batch in flight, the next gathers.
+
+#include <cassert>
+#include <utility>
+
+#include "storage/rocks/rocks_store.h"
+
+namespace starling::storage {
+
+void RocksStore::on_synced(std::function<void(std::span<const SyncedChange>)> watcher) {
+  watchers_.push_back(std::move(watcher));
+}
+
+void RocksStore::on_dirty(std::function<void()> hook) {
+  dirty_hook_ = std::move(hook);
+  if (dirty_ && dirty_hook_) dirty_hook_();  // Something was gathered before anybody listened.
+}
+
+void RocksStore::on_fatal(std::function<void(const Error&)> hook) {
+  fatal_hook_ = std::move(hook);
+}
+
+void RocksStore::mark_dirty() {
+  assert(!closed_);
+  if (!std::exchange(dirty_, true) && dirty_hook_) dirty_hook_();
+}
+
+void RocksStore::when_durable(std::function<void()> done) {
+  if (in_flight_ && !gathering_->has_writes) {
+    in_flight_->durable.push_back(std::move(done));
+    return;
+  }
+  gathering_->durable.push_back(std::move(done));
+  mark_dirty();
+}
+
+void RocksStore::flush() {
+  if (failed_ || in_flight_ || reporting_) return;
+  dirty_ = false;
+  if (gathering_->has_writes) {
+    commit_gathered();
+    return;
+  }
+  // Nothing to write, so everything accepted is durable.
+  for (auto& done : std::exchange(gathering_->durable, {})) done();
+}
+
+void RocksStore::commit_gathered() {
+  write_shared_rows();
+  previous_.seal();
+  lanes_.seal();
+  keys_.seal();
+  registers_.seal();
+  paxos_.seal();
+  node_.seal();
+  stats_.commits += 1;
+  stats_.changes += gathering_->changes.size();
+  stats_.puts += static_cast<std::uint64_t>(gathering_->writes->Count());
+  stats_.bytes += gathering_->writes->GetDataSize();
+  auto writes = std::move(gathering_->writes);
+  in_flight_ = std::exchange(gathering_, std::make_unique<Batch>());
+  committer_->commit(std::move(writes), [this, alive = alive_](Status status) {
+    if (*alive) committed(status);
+  });
+}
+
+// Rows that the changes of a batch share are written once.
+void RocksStore::write_shared_rows() {
+  rocksdb::WriteBatch& writes = *gathering_->writes;
+  for (const LaneId& id : lanes_.gathered()) {
+    engine_->put(writes, ColumnFamily::kLanes, lane_key(id.mailbox, id.device, id.lane).view(),
+                 number_value(*lanes_.find(id)).view());
+  }
+  gathering_->runs = table_.seal();
+  for (const auto& run : gathering_->runs) {
+    engine_->put(writes, ColumnFamily::kPartitions,
+                 partition_key(run.first_slot, run.writer).view(), number_value(run.n).view());
+  }
+  if (highest_time_ > written_time_) {
+    written_time_ = highest_time_;
+    engine_->put(writes, ColumnFamily::kNode, kNodeHighestTime,
+                 number_value(highest_time_).view());
+  }
+}
+
+void RocksStore::committed(const Status& status) {
+  if (failed_) return;
+  if (!status) {
+    fail(status.error());
+    return;
+  }
+  assert(in_flight_);
+  const auto batch = std::exchange(in_flight_, nullptr);
+  table_.settle(batch->runs);
+  expiry_->advance(batch->expiry_ms);
+  for (const Closed& closed : batch->closed) {
+    if (closed.lost) {
+      damage_.lose(closed.first_slot, closed.dot);
+    } else {
+      damage_.mended(closed.first_slot, closed.dot);
+    }
+  }
+  previous_.settle();
+  lanes_.settle();
+  keys_.settle();
+  registers_.settle();
+  paxos_.settle();
+  node_.settle();
+  reporting_ = true;
+  if (!batch->changes.empty()) {
+    for (const auto& watcher : watchers_) watcher(batch->changes);
+  }
+  for (const auto& done : batch->durable) done();
+  reporting_ = false;
+  if (gathering_->has_writes || !gathering_->durable.empty()) flush();
+}
+
+// Final: what the disk holds is not known any more (hazards F31).
+void RocksStore::fail(const Error& error) {
+  if (std::exchange(failed_, true)) return;
+  if (fatal_hook_) fatal_hook_(error);
+}
+
+}  // namespace starling::storage

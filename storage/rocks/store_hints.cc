@@ -1,0 +1,53 @@
+// Changes of partitions that we do not own, held for their owners: rows of their own, in no vector.
+
+#include "storage/rocks/rocks_store.h"
+
+namespace starling::storage {
+
+void RocksStore::hold(PartitionId partition, const Dot& dot, View change) {
+  engine_->put(*gathering_->writes, ColumnFamily::kHints, log_key(slot_of(partition), dot).view(),
+               change);
+  gathering_->has_writes = true;
+  mark_dirty();
+}
+
+std::vector<Store::Hint> RocksStore::hints() {
+  std::vector<Hint> out;
+  Engine::Scan rows(*engine_, ColumnFamily::kHints, View());
+  for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
+    const auto dot = parse_dot_key(rows.key(), sizeof(Slot));
+    if (!dot) continue;
+    BytesReader in(rows.key());
+    out.push_back({starling::partition_of(in.u16be(), partitions_), *dot, rows.value().size()});
+  }
+  if (const auto status = rows.status(); !status) fail(status.error());
+  return out;
+}
+
+std::vector<StoredChange> RocksStore::read_held(PartitionId partition, const Dot& from,
+                                                std::size_t bytes) {
+  std::vector<StoredChange> out;
+  const FixedBytes<10> run = FixedBytes<10>().u16be(slot_of(partition)).u64be(from.writer.value);
+  Engine::Scan rows(*engine_, ColumnFamily::kHints, run.view());
+  rows->Seek(slice(log_key(slot_of(partition), from).view()));
+  for (std::size_t used = 0; rows.valid() && (out.empty() || used < bytes); rows->Next()) {
+    const auto dot = parse_dot_key(rows.key(), sizeof(Slot));
+    if (!dot || !decode(rows.value(), *dot)) break;  // What is damaged is not handed on.
+    used += rows.value().size();
+    out.push_back({*dot, std::make_shared<const Bytes>(rows.value())});
+  }
+  if (const auto status = rows.status(); !status) fail(status.error());
+  return out;
+}
+
+void RocksStore::release(PartitionId partition, WriterId writer) {
+  const Dot first{writer, 0};
+  const Dot last{writer, kRunLengthMax};
+  engine_->erase_range(*gathering_->writes, ColumnFamily::kHints,
+                       log_key(slot_of(partition), first).view(),
+                       log_key(slot_of(partition), last).view());
+  gathering_->has_writes = true;
+  mark_dirty();
+}
+
+}  // namespace starling::storage

@@ -1,0 +1,211 @@
+// Reads of logs and mailboxes: what is synced, checked again on its way out.
+
+#include <algorithm>
+#include <cassert>
+#include <limits>
+
+#include <rocksdb/snapshot.h>
+
+#include "storage/rocks/mailbox_reader.h"
+#include "storage/rocks/rocks_store.h"
+
+namespace starling::storage {
+
+Result<std::optional<RocksStore::Loaded>> RocksStore::load_change(Slot first_slot,
+                                                                  const Dot& dot, ReadMode mode) {
+  rocksdb::PinnableSlice value;
+  TRY_ASSIGN(const bool found,
+             engine_->get(ColumnFamily::kLog, log_key(first_slot, dot).view(), value, mode));
+  if (!found) return std::optional<Loaded>();
+  auto bytes = std::make_shared<const Bytes>(view(value));
+  const auto decoded = decode(*bytes, dot);
+  if (!decoded) {
+    if (decoded.code() == Errc::kUnsupported) return decoded.error();
+    return damaged_change(first_slot, dot, decoded.error().text);
+  }
+  if (expiry_->expired(expiry_seconds(decoded->entry.expires_ms))) return std::optional<Loaded>();
+  return std::optional<Loaded>({{dot, std::move(bytes)}, *decoded});
+}
+
+Result<StoredChange> RocksStore::load_named(Slot first_slot, const Dot& dot, ReadMode mode) {
+  TRY_ASSIGN(auto loaded, load_change(first_slot, dot, mode));
+  if (!loaded) return damaged_change(first_slot, dot, "its log record is missing");
+  return std::move(loaded->change);
+}
+
+Result<StoredChange> RocksStore::read_change(PartitionId partition, const Dot& dot) {
+  const Slot slot = slot_of(partition);
+  const Error absent{Errc::kNotFound, "storage: no change " + to_text(dot) + " here"};
+  if (dot.n > table_.synced(slot, dot.writer)) return absent;
+  if (damage_.is_damaged(slot, dot)) return check_whole(slot).error();
+  TRY_ASSIGN(auto loaded, load_change(slot, dot));
+  if (!loaded) return absent;  // Seen and gone.
+  return std::move(loaded->change);
+}
+
+Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId writer,
+                                               std::uint64_t from, std::size_t bytes) {
+  const Slot slot = slot_of(partition);
+  RangeStatement out;
+  out.writer = writer;
+  out.from = std::max<std::uint64_t>(from, 1);
+  out.to = out.from - 1;
+  const std::uint64_t synced = table_.synced(slot, writer);
+  if (synced < out.from) return out;
+  if (damage_.is_refill(slot)) return check_whole(slot).error();
+  const auto hole = damage_.first_damaged(slot, {writer, out.from});
+  if (hole == out.from) return check_whole(slot).error();
+  const FixedBytes<10> run = FixedBytes<10>().u16be(slot).u64be(writer.value);
+  Engine::Scan log(*engine_, ColumnFamily::kLog, run.view());
+  std::size_t used = 0, seen = 0;
+  out.to = hole ? *hole - 1 : synced;
+  log->Seek(slice(log_key(slot, {writer, out.from}).view()));
+  for (; log.valid(); log->Next()) {
+    const auto dot = parse_dot_key(log.key(), sizeof(Slot));
+    assert(dot && dot->writer == writer);
+    if (dot->n > out.to) break;
+    const bool full = !out.live.empty() && used + log.value().size() > bytes;
+    if (full || (seen > used && seen > kReadThroughFactor * bytes)) {
+      out.to = dot->n - 1;  // Up to here the statement is whole.
+      break;
+    }
+    const auto decoded = decode(log.value(), *dot);
+    if (!decoded) {
+      if (decoded.code() == Errc::kUnsupported) return decoded.error();
+      Error error = damaged_change(slot, *dot, decoded.error().text);
+      if (dot->n == out.from) return error;
+      out.to = dot->n - 1;
+      break;
+    }
+    seen += log.value().size();
+    if (expiry_->expired(expiry_seconds(decoded->entry.expires_ms))) continue;  // Gone.
+    used += log.value().size();
+    out.live.push_back({dot->n, {Bytes(log.value())}});
+  }
+  TRY(log.status());
+  for (const Dot& dot : damage_.lost(slot)) {
+    if (dot.writer == writer && out.from <= dot.n && dot.n <= out.to) out.lost.push_back(dot.n);
+  }
+  return out;
+}
+
+Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
+                                             std::size_t changes, std::size_t bytes) {
+  const Slot slot = slot_of(partition_of(mailbox));
+  TRY(check_whole(slot));
+  MailboxPage page;
+  page.cursor = cursor;
+  page.covered = table_.vector(slot);
+  rocksdb::ManagedSnapshot snapshot(&engine_->db());
+  const ReadMode mode{snapshot.snapshot()};
+  MailboxReader reader(*engine_, mailbox, cursor, page.covered, mode);
+  TRY(reader.start());
+  std::size_t used = 0;
+  while (!reader.done()) {
+    const MailboxReader::Row row = reader.row();
+    if (row.damaged) {
+      heal(slot, row.dot);
+      return Error{Errc::kCorrupt, "storage: a row of 'mailbox_dots' is damaged and is written "
+                                   "again from the log; read another owner, or again"};
+    }
+    if (expiry_->expired(row.expiry)) {  // Gone counts as seen.
+      page.cursor.raise(row.dot.writer, row.dot.n);
+      TRY(reader.next());
+      continue;
+    }
+    const bool some = !page.changes.empty();
+    page.more = some && page.changes.size() >= changes;
+    if (page.more) break;
+    TRY_ASSIGN(StoredChange change, load_named(slot, row.dot, mode));
+    page.more = some && used + change.bytes->size() > bytes;
+    if (page.more) break;
+    used += change.bytes->size();
+    page.cursor.raise(change.dot.writer, change.dot.n);
+    page.changes.push_back(std::move(change));
+    TRY(reader.next());
+  }
+  return page;
+}
+
+// Two seeks a writer: to the first row behind its last, and one back.
+Result<VersionVector> RocksStore::mailbox_vector(const MailboxId& mailbox) {
+  TRY(check_whole(slot_of(partition_of(mailbox))));
+  constexpr auto kEnd = std::numeric_limits<std::uint64_t>::max();
+  VersionVector out;
+  Engine::Scan rows(*engine_, ColumnFamily::kMailboxDots, mailbox.view());
+  rows->SeekToFirst();
+  while (rows.valid()) {
+    const auto first = parse_dot_key(rows.key(), MailboxId::kSize);
+    if (!first) return Error{Errc::kCorrupt, "storage: a key of 'mailbox_dots' is damaged; ask another owner"};
+    rows->SeekForPrev(slice(mailbox_dot_key(mailbox, {first->writer, kEnd}).view()));
+    const auto last = rows.valid() ? parse_dot_key(rows.key(), MailboxId::kSize) : std::nullopt;
+    if (!last) break;
+    out.raise(last->writer, last->n);
+    rows->Next();
+  }
+  TRY(rows.status());
+  return out;
+}
+
+// One seek a conversation.
+Result<std::optional<StoredChange>> RocksStore::find_entry(const MailboxId& mailbox,
+                                                           const EntryId& id) {
+  const Slot slot = slot_of(partition_of(mailbox));
+  TRY(check_whole(slot));
+  rocksdb::ManagedSnapshot snapshot(&engine_->db());
+  const ReadMode mode{snapshot.snapshot()};
+  Engine::Scan entries(*engine_, ColumnFamily::kEntries, mailbox.view(), mode);
+  entries->SeekToFirst();
+  while (entries.valid()) {
+    MailboxId conversation;
+    const View rest = entries.key().substr(MailboxId::kSize);
+    if (!MailboxId::from(rest.substr(0, MailboxId::kSize), conversation)) break;
+    const auto wanted = entry_key(mailbox, conversation, id);
+    if (entries.key() < wanted.view()) entries->Seek(slice(wanted.view()));
+    if (entries.valid() && entries.key() == wanted.view()) {
+      const auto row = parse_entry_row(entries.value());
+      if (!row) return Error{Errc::kCorrupt, "storage: a row of 'entries' is damaged; ask another owner"};
+      TRY_ASSIGN(StoredChange change, load_named(slot, row->dot, mode));
+      return std::optional<StoredChange>(std::move(change));
+    }
+    const Bytes behind(17, '\xff');  // After every id.
+    entries->Seek(slice(Bytes(mailbox.view()).append(conversation.view()).append(behind)));
+  }
+  TRY(entries.status());
+  return std::optional<StoredChange>();
+}
+
+Result<std::vector<StoredChange>> RocksStore::history(const MailboxId& mailbox,
+                                                      const MailboxId& conversation,
+                                                      const EntryId& before, std::size_t limit) {
+  const Slot slot = slot_of(partition_of(mailbox));
+  TRY(check_whole(slot));
+  const FixedBytes<32> prefix =
+      FixedBytes<32>().raw(mailbox.view()).raw(conversation.view());
+  rocksdb::ManagedSnapshot snapshot(&engine_->db());
+  const ReadMode mode{snapshot.snapshot()};
+  Engine::Scan entries(*engine_, ColumnFamily::kEntries, prefix.view(), mode);
+  if (before.is_zero()) {
+    entries->SeekToLast();
+  } else {
+    const auto key = entry_key(mailbox, conversation, before);
+    entries->SeekForPrev(slice(key.view()));
+    if (entries.valid() && entries.key() == key.view()) entries->Prev();
+  }
+  std::vector<StoredChange> out;
+  for (; entries.valid() && out.size() < limit; entries->Prev()) {
+    const auto row = parse_entry_row(entries.value());
+    if (!row) {
+      heal_mailbox(mailbox);
+      return Error{Errc::kCorrupt, "storage: a row of 'entries' is damaged and is written again "
+                                   "from the log; read another owner, or again"};
+    }
+    if (expiry_->expired(row->expiry)) continue;
+    TRY_ASSIGN(StoredChange change, load_named(slot, row->dot, mode));
+    out.push_back(std::move(change));
+  }
+  TRY(entries.status());
+  return out;
+}
+
+}  // namespace starling::storage

@@ -1,0 +1,138 @@
+// Hazards of disks and of clocks: F13, F19, F23, F31, F41. hazards.h says how.
+#include "tests/sim/hazards/hazards.h"
+
+namespace starling::sim {
+namespace {
+
+class DisksAndClocks : public Hazards {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Hazards::SetUp());
+    start(*alice, a);
+  }
+  std::set<WriterId> writers(std::size_t i) {
+    std::set<WriterId> out;
+    const auto vectors = cluster.vectors(i);
+    if (!vectors.contains(partition)) return out;
+    for (const auto& [writer, n] : vectors.at(partition)) out.insert(writer);
+    return out;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, DisksAndClocks, ::testing::Range<std::uint64_t>(1, 6));
+
+// What the disk holds after a failed sync nobody knows: the run ends, and with it its numbers.
+TEST_P(DisksAndClocks, F31_AFailedSyncEndsTheRunAndItsWriter) {
+  ASSERT_TRUE(acked(send(*alice)));
+  const auto before = writers(b);
+  ASSERT_EQ(cluster.fatal_errors(), 0u);
+  cluster.disk(a).fail_next_sync();
+  const auto failed = send(*alice);
+  EXPECT_TRUE(acked(failed));
+  EXPECT_EQ(cluster.fatal_errors(), 1u);
+  ASSERT_TRUE(until([&] { return cluster.all_serving() && caught_up(*alice); }, 120s));
+  world.run_for(10s);
+  // a coordinates again, under another writer.
+  ASSERT_TRUE(sees_all_owners(a));
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(acked(send(*alice)));
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  EXPECT_GT(writers(b).size(), before.size());
+  start(*bob, c);
+  EXPECT_TRUE(until([&] { return shown(*bob, failed) == 1; }));
+  finish();
+}
+
+// Acknowledged by the two others, and not on the disk of the one whom bob's gateway follows: not shown yet.
+TEST_P(DisksAndClocks, F41_NothingIsPushedBeforeThePusherHasSyncedIt) {
+  ASSERT_TRUE(acked(send(*alice)));
+  start(*bob, c);  // It follows itself.
+  ASSERT_TRUE(until([&] { return bob->ready(); }));
+  world.run_for(2s);
+  cluster.disk(c).hold(true);
+  const auto early = send(*alice);
+  ASSERT_TRUE(acked(early));
+  world.run_for(300ms);
+  EXPECT_EQ(shown(*bob, early), 0u);
+  cluster.disk(c).hold(false);
+  EXPECT_TRUE(until([&] { return shown(*bob, early) == 1; }));
+  finish();
+}
+
+// A node of the future neither coordinates nor leaves its time in anybody's ids.
+TEST_P(DisksAndClocks, F19_AClockFarAheadPoisonsNoIds) {
+  ASSERT_TRUE(acked(send(*alice)));
+  cluster.clock_step(a, 1h);
+  for (int i = 0; i < 5; ++i) {
+    const auto sent = send(*alice);
+    ASSERT_TRUE(acked(sent)) << world.trace().text("", 40);
+    EXPECT_LT(static_cast<std::int64_t>(hlc_ms(acked_id(sent).time)), world.wall_ms() + 5000);
+    world.run_for(1s);
+  }
+  cluster.clock_step(a, -1h);
+  const auto after = send(*alice);
+  ASSERT_TRUE(acked(after));
+  EXPECT_LT(static_cast<std::int64_t>(hlc_ms(acked_id(after).time)), world.wall_ms() + 5000);
+  finish();
+}
+
+// c was away while entries expired and bob was removed: it brings neither back, and learns both.
+TEST_P(DisksAndClocks, F13_AReplicaThatWasAwayForLongBringsNothingBack) {
+  for (const auto i : {a, b, c}) {
+    ASSERT_TRUE(cluster.stop(i));
+    cluster.set_retention(60s);
+    ASSERT_TRUE(cluster.restart(i));
+    ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+  }
+  ASSERT_TRUE(caught_up(*alice));
+  const auto old = send(*alice);
+  ASSERT_TRUE(acked(old));
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  cluster.crash(c, Crash::kPower);
+  world.run_for(15s);
+  ASSERT_TRUE(manage([&](auto done) { alice->client().remove_member("#g", "@bob", done); }));
+  world.run_for(180s);
+  ASSERT_TRUE(cluster.restart(c));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  world.run_for(30s);
+  start(*alice2, c);
+  EXPECT_EQ(history_of(*alice2, old).size(), 0u);
+  const auto members = std::make_shared<std::optional<Result<node::protocol::Members>>>();
+  alice2->client().members("#g", "", [members](auto answer) { members->emplace(std::move(answer)); });
+  ASSERT_TRUE(until([&] { return members->has_value(); }));
+  ASSERT_TRUE((*members)->ok());
+  for (const auto& member : (**members)->members) EXPECT_NE(member.user, "@bob");
+  const auto report = cluster.admin(a, "verify", {{"limit", 1024}}, 120s);
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->at("same"), options.partitions) << *report;
+}
+
+// One message, two mailboxes: the same id in both, also when the copy of the sender was slow.
+TEST_P(DisksAndClocks, F23_BothSidesOfADirectMessageHaveOneId) {
+  start(*alice2, b);
+  start(*bob, c);
+  tap.on_leave = [&](const TapMessage& m) {
+    if (m.method != Method::kAppend) return Fate::kPass;
+    const auto request = unpack<node::AppendRequest>(m.body);
+    return request && (request->flags & node::kAppendCopy) != 0 && world.random().below(2) == 0 ? Fate::kHold
+                                                                                                : Fate::kPass;
+  };
+  std::vector<SendIndex> sends;
+  for (int i = 0; i < 6; ++i) sends.push_back(send(*alice, "@bob"));
+  world.run_for(1s);
+  tap.on_leave = nullptr;
+  tap.release();
+  for (const auto i : sends) {
+    ASSERT_TRUE(acked(i));
+    EXPECT_TRUE(until([&] { return shown(*bob, i) == 1 && shown(*alice2, i) == 1; }));
+    std::set<std::string> ids;
+    for (const auto& d : work.history().deliveries()) {
+      if (d.hash == record(i).hash) ids.insert(d.id);
+    }
+    EXPECT_EQ(ids, std::set<std::string>{record(i).id});
+  }
+  finish();
+}
+
+}  // namespace
+}  // namespace starling::sim

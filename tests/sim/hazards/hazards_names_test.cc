@@ -1,0 +1,224 @@
+// Hazard F2: a name that was chosen stays chosen when its owners change. hazards.h says how a directed case
+// works; here no device takes part: the operator's door of one node or another is asked to create users.
+#include <gtest/gtest.h>
+
+#include "crypto/init.h"
+#include "node/ring/messages.h"
+#include "overlay/ring/paxos_wire.h"
+#include "tests/sim/hazards/hazards.h"
+#include "tests/sim/world/cluster.h"
+
+namespace starling::sim {
+namespace {
+
+constexpr std::uint32_t kPartitions = 16;
+
+// One name of each partition, claimed through node 0: two of its owners accept the claim, the third never
+// hears of it, and nobody learns that it is chosen. The node says "unknown, try again".
+class NamesMove : public ::testing::TestWithParam<std::uint64_t> {
+ protected:
+  struct Name {
+    std::string address;
+    std::set<std::size_t> accepted;  // Nodes.
+    std::size_t third = 0;
+    std::uint64_t nonce = 0;
+  };
+
+  explicit NamesMove(std::size_t nodes = 3) : options{.nodes = nodes, .partitions = kPartitions, .tap = &tap} {}
+  static void SetUpTestSuite() { ASSERT_TRUE(crypto_init()); }
+
+  void SetUp() override {
+    world.trace().echo(std::getenv("STARLING_TRACE") != nullptr);
+    ASSERT_TRUE(cluster.form());
+    for (std::size_t i = 0; names.size() < kPartitions; ++i) {
+      const std::string address = "@n" + std::to_string(i);
+      const auto partition = partition_of(slot_of(mailbox_of(address)), kPartitions);
+      if (!names.contains(partition)) names[partition] = {address, {}, 0, 1000 + i};
+    }
+  }
+
+  Json create(std::size_t at, const Name& name, std::uint64_t nonce) {
+    const Json user{{"name", name.address}, {"nonce", nonce}};
+    const auto answer = cluster.admin(at, "user.add", {{"users", {user}}});
+    return answer ? answer->at("results")[0] : Json{{"error", answer.error().text}};
+  }
+  static std::string error_of(const Json& result) {
+    return result.contains("error") ? result.at("error").value("name", "?") : "";
+  }
+  std::optional<overlay::PaxosRequest> vote_on(const TapMessage& m, const Name& name) {
+    if (m.method != Method::kPaxos) return std::nullopt;
+    auto request = overlay::decode_paxos_request(m.body);
+    if (!request || !request->instance.data.ends_with(name.address)) return std::nullopt;
+    return *request;
+  }
+
+  // `third` is the owner that hears nothing, by its place.
+  void claim_all(std::size_t third) {
+    for (auto& [partition, name] : names) {
+      auto owners = cluster.owners_of(name.address);
+      std::sort(owners.begin(), owners.end());
+      ASSERT_EQ(owners.size(), 3u);
+      name.third = owners[third];
+      std::set<std::size_t> accepted;
+      tap.on_leave = [&](const TapMessage& m) {
+        return vote_on(m, name) && m.to == name.third ? Fate::kHold : Fate::kPass;
+      };
+      tap.on_answer = [&](const TapMessage& m, const Result<Bytes>& answer) {
+        const auto request = vote_on(m, name);
+        if (!request || request->kind != overlay::PaxosKind::kAccept || !answer) return Fate::kPass;
+        const auto response = overlay::decode_paxos_response(*answer);
+        if (response && response->verdict == overlay::Verdict::kGranted) accepted.insert(m.to);
+        return Fate::kHold;
+      };
+      EXPECT_EQ(error_of(create(0, name, name.nonce)), "unavailable");
+      ASSERT_EQ(accepted.size(), 2u);  // A majority: it is chosen.
+      name.accepted = accepted;
+      tap.clear();
+    }
+  }
+
+  std::size_t add_node() {
+    const auto added = cluster.add_node(120s);
+    EXPECT_TRUE(added);
+    (void)cluster.index_of("nobody");  // The tap learns its id.
+    return added ? *added : 0;
+  }
+
+  // Somebody else wants the names, and reaches none of those who accepted where the others suffice.
+  void claim_again_at(std::size_t at) {
+    std::size_t sharp = 0;
+    for (const auto& [partition, name] : names) {
+      std::size_t others = 0;
+      for (const auto owner : cluster.owners_of(name.address)) {
+        others += cluster.up(owner) && !name.accepted.contains(owner);
+      }
+      const bool alone = others >= 2;
+      sharp += alone;
+      tap.on_leave = [&](const TapMessage& m) {
+        return alone && vote_on(m, name) && name.accepted.contains(m.to) ? Fate::kHold : Fate::kPass;
+      };
+      Json result;
+      for (int attempt = 0; attempt < 5; ++attempt) {
+        result = create(at, name, 7);
+        if (error_of(result) != "unavailable" && error_of(result) != "timeout") break;
+      }
+      EXPECT_EQ(error_of(result), "exists") << name.address << ": " << result.dump();
+      tap.clear();
+      // The first creator asks again: it was its own creation that was chosen.
+      result = create(at, name, name.nonce);
+      EXPECT_EQ(error_of(result), "") << name.address << ": " << result.dump();
+    }
+    EXPECT_GE(sharp, 1u) << "no partition changed its owners enough";
+    EXPECT_EQ(cluster.fatal_errors(), 0u);
+  }
+
+  World world{GetParam()};
+  Tap tap;
+  const ClusterOptions options;
+  SimCluster cluster{world, options};
+  std::map<PartitionId, Name> names;
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, NamesMove, ::testing::Range<std::uint64_t>(1, 9));
+
+TEST_P(NamesMove, F02_TwoJoinsReplaceTheOwnersAndTheNameStaysWithTheFirst) {
+  claim_all(2);
+  add_node();
+  claim_again_at(add_node());
+}
+
+// The disk of node 1 is gone; the machine comes back as another node.
+TEST_P(NamesMove, F02_AWipedOwnerIsANewNodeAndTakesOverWhatTheOthersHold) {
+  claim_all(2);
+  cluster.crash(1, Crash::kPower);
+  claim_again_at(add_node());
+  // The old disk turns up after all, with the ring version of then.
+  ASSERT_TRUE(cluster.restart(1));
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.all_serving(); }, 60s));
+  for (const auto& [partition, name] : names) {
+    EXPECT_EQ(error_of(create(1, name, 8)), "exists");
+  }
+}
+
+// The owner that heard nothing was away for two changes; it takes over from each ring version on.
+TEST_P(NamesMove, F02_AnOwnerThatWasAwayFollowsEveryChangeOfOwners) {
+  claim_all(2);
+  cluster.crash(2, Crash::kPower);
+  add_node();
+  add_node();
+  ASSERT_TRUE(cluster.restart(2));
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.all_serving(); }, 60s));
+  claim_again_at(2);
+}
+
+// Nobody hands anything over between the two joins, so the owners of the first could never vote.
+TEST_P(NamesMove, F02_OwnersThatNeverVotedArePassedOver) {
+  claim_all(2);
+  tap.on_leave = [](const TapMessage& m) {
+    return m.method == Method::kSeal && m.from != m.to ? Fate::kHold : Fate::kPass;
+  };
+  add_node();
+  const auto at = add_node();
+  tap.clear();
+  claim_again_at(at);
+}
+
+// While claims are handed over nobody votes, and who asks for a new name waits.
+TEST_P(NamesMove, NewNamesWaitForTheHandOver) {
+  bool held = false;
+  tap.on_leave = [&](const TapMessage& m) {
+    if (m.method != Method::kSeal || m.from == m.to) return Fate::kPass;
+    held = true;
+    return Fate::kHold;
+  };
+  const auto at = add_node();
+  ASSERT_TRUE(held);
+  std::size_t waiting = 0;
+  for (const auto& [partition, name] : names) {
+    const auto owners = cluster.owners_of(name.address);
+    if (std::find(owners.begin(), owners.end(), at) == owners.end()) continue;
+    ++waiting;
+    EXPECT_EQ(error_of(create(0, name, name.nonce)), "unavailable");
+    break;
+  }
+  ASSERT_EQ(waiting, 1u);
+  tap.clear();
+  world.run_for(3s);
+  for (const auto& [partition, name] : names) EXPECT_EQ(error_of(create(at, name, name.nonce)), "");
+}
+
+class Creations : public Hazards {};
+INSTANTIATE_TEST_SUITE_P(Seeds, Creations, ::testing::Range<std::uint64_t>(1, 6));
+
+// The group was created, and nobody told the device. It asks again, and so does somebody else.
+TEST_P(Creations, ARetryAfterATimeoutIsNotToldThatTheGroupExists) {
+  start(*alice, a);
+  start(*bob, b);
+  bool lose = true;
+  std::size_t granted = 0;
+  tap.on_answer = [&](const TapMessage& m, const Result<Bytes>& answer) {
+    if (m.method != Method::kPaxos || !lose || !answer) return Fate::kPass;
+    const auto request = overlay::decode_paxos_request(m.body);
+    if (!request || request->kind != overlay::PaxosKind::kAccept) return Fate::kPass;
+    ++granted;
+    return Fate::kHold;
+  };
+  const auto create = [this](SimDevice& device) {
+    EXPECT_TRUE(until([&] { return device.ready(); }, 30s));  // It may have given its node up.
+    const auto answer = std::make_shared<std::optional<Result<Done>>>();
+    device.client().create_group("#new", [answer](Result<Done> r) { answer->emplace(std::move(r)); });
+    EXPECT_TRUE(until([&] { return answer->has_value(); }, 30s));
+    return *answer && !(*answer)->ok() ? std::string(name((*answer)->code())) : std::string();
+  };
+  EXPECT_NE(create(*alice), "");
+  ASSERT_GE(granted, 2u);
+  lose = false;
+  tap.release();
+  EXPECT_EQ(create(*bob), "exists");  // It was alice's that was chosen.
+  EXPECT_EQ(create(*alice), "");
+  EXPECT_EQ(create(*alice), "exists");  // A new wish is a new number.
+  finish();
+}
+
+}  // namespace
+}  // namespace starling::sim

@@ -1,0 +1,184 @@
+#include "tests/sim/judge/history.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace starling::sim {
+
+using node::check::Event;
+using node::check::EventKind;
+
+namespace {
+
+std::int64_t us(Instant at) { return at.time_since_epoch().count() / 1000; }
+
+Event event_of(EventKind kind, DeviceIndex device, Instant at) {
+  Event event;
+  event.kind = kind;
+  event.device = static_cast<std::uint32_t>(device);
+  event.t = us(at);
+  return event;
+}
+
+EntryId id_of(const std::string& text) {
+  const auto id = parse_entry_id(text);
+  return id ? *id : EntryId{};
+}
+
+void add_send(const SendRecord& send, std::vector<Event>& out) {
+  Event offered = event_of(EventKind::kSend, send.device, send.invoked);
+  offered.to = send.to;
+  offered.number = send.number;
+  offered.hash = send.hash;
+  offered.size = send.size;
+  out.push_back(offered);
+  if (send.outcome == Outcome::kPending) return;
+  auto kind = EventKind::kAck;
+  if (send.outcome == Outcome::kRefused) kind = EventKind::kRefused;
+  if (send.outcome == Outcome::kUnknown) kind = EventKind::kUnknown;
+  Event answer = event_of(kind, send.device, send.ended);
+  answer.to = send.to;
+  answer.number = send.number;
+  if (kind == EventKind::kAck) {
+    answer.id = id_of(send.id);
+    answer.grade = "quorum";
+    answer.copies = send.copies;
+    answer.acked_as = send.seq == send.number ? 0 : send.seq;
+  } else {
+    answer.why = name(send.error);
+  }
+  out.push_back(answer);
+}
+
+Event event_of(const Delivery& d) {
+  const auto kind = d.is_void ? EventKind::kVoid : d.again ? EventKind::kMoved : EventKind::kShown;
+  Event event = event_of(kind, d.device, d.at);
+  event.by = d.key.device;
+  event.from = d.from;
+  event.to = d.to;
+  event.number = d.key.seq;
+  event.strange_lane = d.key.lane != lane_to(mailbox_of(d.to));
+  event.id = id_of(d.id);
+  event.hash = d.hash;
+  event.size = d.size;
+  event.dot = d.dot;
+  return event;
+}
+
+}  // namespace
+
+std::vector<Event> events(const History& history, const std::string& cluster) {
+  std::vector<Event> out(1);
+  out[0].kind = EventKind::kHeader;
+  out[0].cluster = cluster;
+  out[0].recorder = "sim";
+  for (DeviceIndex i = 0; i < history.devices().size(); ++i) {
+    Event device = event_of(EventKind::kDevice, i, Instant{});
+    device.user = history.devices()[i].user;
+    device.name = history.devices()[i].name;
+    out.push_back(device);
+  }
+  for (const auto& [group, members] : history.groups()) {
+    Event event;
+    event.kind = EventKind::kGroup;
+    event.to = group;
+    event.users.assign(members.begin(), members.end());
+    out.push_back(event);
+  }
+  const auto first = static_cast<std::ptrdiff_t>(out.size());
+  for (const auto& send : history.sends()) {
+    if (send.number != 0) add_send(send, out);
+  }
+  for (const auto& delivery : history.deliveries()) out.push_back(event_of(delivery));
+  std::stable_sort(out.begin() + first, out.end(),
+                   [](const Event& a, const Event& b) { return a.t < b.t; });
+  Event end;
+  end.t = out.back().t;
+  out.push_back(end);
+  return out;
+}
+
+std::uint64_t body_hash(View body) { return node::check::body_hash(body); }
+
+DeviceIndex History::add_device(const std::string& user, const std::string& name) {
+  devices_.push_back({user, name, device_of(mailbox_of(user), name)});
+  return devices_.size() - 1;
+}
+
+void History::add_group(const std::string& group, std::set<std::string> members) {
+  groups_[group] = std::move(members);
+}
+
+SendIndex History::invoke(DeviceIndex device, const std::string& to, View body, Instant now) {
+  SendRecord send;
+  send.device = device;
+  send.to = to;
+  send.hash = body_hash(body);
+  send.size = body.size();
+  send.number = ++lanes_[{device, to}];
+  send.invoked = now;
+  const SendIndex index = sends_.size();
+  const bool fresh = by_hash_.emplace(send.hash, index).second;
+  assert(fresh && "bodies name their send");
+  (void)fresh;
+  sends_.push_back(std::move(send));
+  return index;
+}
+
+void History::acked(SendIndex index, std::uint64_t seq, const std::string& id, std::uint8_t copies,
+                    Instant now) {
+  SendRecord& send = sends_[index];
+  send.outcome = Outcome::kAcked;
+  send.seq = seq;
+  send.id = id;
+  send.copies = copies;
+  send.ended = now;
+}
+
+void History::failed(SendIndex index, Outcome outcome, Errc error, Instant now) {
+  SendRecord& send = sends_[index];
+  send.outcome = outcome;
+  send.error = error;
+  send.ended = now;
+}
+
+void History::not_taken(SendIndex index, Errc error, Instant now) {
+  assert(index + 1 == sends_.size());
+  failed(index, Outcome::kRefused, error, now);
+  --lanes_[{sends_[index].device, sends_[index].to}];
+  sends_[index].number = 0;
+}
+
+const SendRecord* History::send_of(std::uint64_t hash) const {
+  const auto it = by_hash_.find(hash);
+  return it == by_hash_.end() ? nullptr : &sends_[it->second];
+}
+
+MessageKey History::key_of(const SendRecord& send) const {
+  assert(send.outcome == Outcome::kAcked);
+  return {devices_[send.device].id, lane_to(mailbox_of(send.to)), send.seq};
+}
+
+std::size_t History::count(Outcome outcome) const {
+  std::size_t n = 0;
+  for (const auto& send : sends_) n += send.outcome == outcome;
+  return n;
+}
+
+std::string History::text(DeviceIndex device) const {
+  return devices_[device].user + "/" + devices_[device].name;
+}
+
+std::string History::text(const SendRecord& send) const {
+  std::string out = text(send.device) + " to " + send.to;
+  if (send.outcome == Outcome::kAcked) {
+    out += " #" + std::to_string(send.seq) + " id " + send.id;
+  }
+  return out + " body " + hash_text(send.hash);
+}
+
+std::string hash_text(std::uint64_t hash) {
+  return hex({reinterpret_cast<const char*>(&hash), sizeof hash});
+}
+
+}  // namespace starling::sim

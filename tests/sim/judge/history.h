@@ -1,0 +1,138 @@
+// History: what the clients of a run did and saw, and what the nodes hold in the end. Checkers read
+// it.
+//
+// Every body in a simulation is unique, so its hash names the send that it belongs to, whatever
+// key, id or dot the cluster gave it. What clients did and saw is judged by node/check, as the
+// histories of real processes are; events() says it in that form.
+// Thread: value types.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "crypto/result.h"
+#include "node/check/history.h"
+#include "overlay/loop/clock.h"
+#include "storage/ids.h"
+#include "storage/version_vector.h"
+
+namespace starling::sim {
+
+using DeviceIndex = std::size_t;
+using SendIndex = std::size_t;
+
+enum class Outcome {
+  kPending,  // No answer yet.
+  kAcked,
+  kRefused,  // The cluster said for good that it will not.
+  kUnknown,  // Given up: may or may not have happened.
+};
+
+struct DeviceInfo {
+  std::string user;  // "@alice"
+  std::string name;
+  DeviceId id;
+};
+
+struct SendRecord {
+  DeviceIndex device = 0;
+  std::string to;
+  std::uint64_t hash = 0;  // Of the body.
+  std::size_t size = 0;
+  std::uint64_t number = 0;  // In the lane of (device, to), as the client counts; 0: it took none.
+  Instant invoked;
+  Instant ended;
+  Outcome outcome = Outcome::kPending;
+  Errc error{};            // kRefused, kUnknown.
+  std::uint64_t seq = 0;   // kAcked: the number in the lane.
+  std::string id;          // kAcked: the position.
+  std::uint8_t copies = 0;
+};
+
+// One event that a device handed to its application.
+struct Delivery {
+  DeviceIndex device = 0;
+  Instant at;
+  std::string mailbox;
+  Dot dot;
+  std::string id;
+  MessageKey key;
+  std::string from;
+  std::string to;
+  bool is_void = false;
+  std::uint64_t hash = 0;
+  std::size_t size = 0;
+  bool again = false;  // Not a new message: another position of one that the device has.
+};
+
+class History {
+ public:
+  DeviceIndex add_device(const std::string& user, const std::string& name);
+  // Members for the whole run: workloads make their groups before they send.
+  void add_group(const std::string& group, std::set<std::string> members);
+
+  SendIndex invoke(DeviceIndex device, const std::string& to, View body, Instant now);
+  void acked(SendIndex send, std::uint64_t seq, const std::string& id, std::uint8_t copies,
+             Instant now);
+  void failed(SendIndex send, Outcome outcome, Errc error, Instant now);
+  // The client library did not take it. REQUIRES: the newest send.
+  void not_taken(SendIndex send, Errc error, Instant now);
+  void delivered(Delivery delivery) { deliveries_.push_back(std::move(delivery)); }
+
+  [[nodiscard]] const std::vector<DeviceInfo>& devices() const { return devices_; }
+  [[nodiscard]] const std::vector<SendRecord>& sends() const { return sends_; }
+  [[nodiscard]] const std::vector<Delivery>& deliveries() const { return deliveries_; }
+  [[nodiscard]] const SendRecord* send_of(std::uint64_t hash) const;
+  [[nodiscard]] MessageKey key_of(const SendRecord& send) const;  // REQUIRES: acked.
+  [[nodiscard]] const std::map<std::string, std::set<std::string>>& groups() const {
+    return groups_;
+  }
+  [[nodiscard]] std::size_t count(Outcome outcome) const;
+  [[nodiscard]] std::string text(const SendRecord& send) const;
+  [[nodiscard]] std::string text(DeviceIndex device) const;
+
+ private:
+  std::vector<DeviceInfo> devices_;
+  std::map<std::string, std::set<std::string>> groups_;
+  std::map<std::pair<DeviceIndex, std::string>, std::uint64_t> lanes_;  // Numbers used.
+  std::vector<SendRecord> sends_;
+  std::unordered_map<std::uint64_t, SendIndex> by_hash_;
+  std::vector<Delivery> deliveries_;
+};
+
+// The whole history in the order of time, with header and end.
+std::vector<node::check::Event> events(const History& history, const std::string& cluster);
+
+std::uint64_t body_hash(View body);
+std::string hash_text(std::uint64_t hash);  // As traces and checkers say it.
+
+// What one node holds of one partition.
+struct StoredEntry {
+  MailboxId mailbox;
+  MessageKey key;
+  EntryId id;
+  bool is_void = false;
+  std::uint64_t hash = 0;
+  Dot dot;
+};
+struct PartitionExport {
+  storage::VersionVector vector;
+  Bytes canonical;  // Equal states have equal bytes.
+  std::vector<StoredEntry> entries;
+};
+struct NodeExport {
+  std::string name;
+  std::map<PartitionId, PartitionExport> partitions;
+};
+struct ClusterExport {
+  std::uint32_t partition_count = 0;
+  std::vector<NodeExport> nodes;
+  std::map<PartitionId, std::vector<std::size_t>> owners;  // Indexes into nodes.
+};
+
+}  // namespace starling::sim

@@ -1,0 +1,166 @@
+// SimCluster: real nodes on simulated leaves, one process on each host.
+//
+// Host 0 founds the cluster; the others join by invitation, one after the other. A crash destroys
+// the node at once: as a killed process (its writes are in the page cache, its streams are reset)
+// or as a machine without power (unsynced bytes are gone, nobody is told). A node that reports a
+// fatal error is killed and started again, as a supervisor would.
+// Thread: the world's; call it from outside of all loops.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node/node.h"
+#include "tests/sim/judge/history.h"
+#include "tests/sim/world/sim_disk.h"
+#include "tests/sim/world/sim_loop.h"
+#include "tests/sim/world/sim_network.h"
+#include "tests/sim/world/tap.h"
+#include "tests/sim/world/world.h"
+
+namespace starling::sim {
+
+using node::Json;
+
+struct ClusterOptions {
+  std::size_t nodes = 3;
+  std::uint8_t copies = 3;
+  std::uint8_t synced = 0;         // 0: majority.
+  std::uint32_t partitions = 16;
+  NetworkOptions network;
+  DiskOptions disk;
+  Duration supervisor_delay = 1s;  // From a fatal error to the next start.
+  Duration form_limit = 120s;
+  Tap* tap = nullptr;              // Outlives the cluster.
+  bool keep_writers = false;       // Broken: a crash is taken for a clean stop.
+};
+
+enum class Crash { kProcess, kPower };
+
+class SimCluster {
+ public:
+  SimCluster(World& world, ClusterOptions options);
+  ~SimCluster();
+  SimCluster(const SimCluster&) = delete;
+  SimCluster& operator=(const SimCluster&) = delete;
+
+  // Starts all nodes and waits until each serves.
+  Status form();
+  // One more host, invited by a node that is up; waits until it serves. Its index.
+  Result<std::size_t> add_node(Duration limit);
+  // The same without waiting: invited by node `inviter`, it joins when it can.
+  Result<std::size_t> begin_join(std::size_t inviter);
+
+  void crash(std::size_t i, Crash kind);
+  // Flips a bit of a stored change, chosen by chance. REQUIRES: node i is down.
+  Status rot(std::size_t i, Random& random);
+  Status restart(std::size_t i);
+  // In order: tells the others, marks the store clean. Kills after `limit`.
+  Status stop(std::size_t i, Duration limit = 60s);
+  void pause(std::size_t i);
+  void resume(std::size_t i);
+  void clock_step(std::size_t i, std::chrono::milliseconds by);
+  void clock_drift(std::size_t i, double ppm);
+  // Between nodes, by index; the hosts of clients are cut from none.
+  void partition(const std::vector<std::vector<std::size_t>>& sides);
+  void heal();
+  // Ends every fault: cuts, pauses, slow and full disks, loss; starts what is down.
+  Status end_faults();
+
+  void run_for(Duration duration) { world_.run_for(duration); }
+  // How long entries are kept; of nodes started from now on.
+  void set_retention(Duration retention);
+  bool run_until(const std::function<bool()>& done, Duration limit) {
+    return world_.run_until(done, limit);
+  }
+  // One operator request; `done` comes in a turn of the node, or never if that ends first.
+  void ask(std::size_t i, const std::string& method, const Json& arguments,
+           std::function<void(Result<Json>)> done);
+  // The same, run to its answer.
+  Result<Json> admin(std::size_t i, const std::string& method, const Json& arguments,
+                     Duration limit = 30s);
+
+  [[nodiscard]] std::size_t size() const { return hosts_.size(); }
+  [[nodiscard]] bool up(std::size_t i) const { return hosts_[i]->node != nullptr; }
+  [[nodiscard]] bool all_serving() const;
+  [[nodiscard]] node::Node& node(std::size_t i) { return *hosts_[i]->node; }
+  [[nodiscard]] SimDisk& disk(std::size_t i) { return *hosts_[i]->disk; }
+  [[nodiscard]] const std::string& folder(std::size_t i) const { return hosts_[i]->config.data; }
+  [[nodiscard]] const std::string& ip(std::size_t i) const { return hosts_[i]->ip; }
+  [[nodiscard]] overlay::Endpoint client_address(std::size_t i) const;
+  // Of its run, or of the last one.
+  [[nodiscard]] WriterId writer(std::size_t i) const { return hosts_[i]->writer; }
+  // Index of the node with this id, short or long. nullopt for a stranger.
+  std::optional<std::size_t> index_of(const std::string& id);
+  // Owners of the partition of `address`, in preference order, asked from the first node that is
+  // up.
+  std::vector<std::size_t> owners_of(const std::string& address);
+  // Of every partition, as node `asked` knows it. Empty when it does not answer.
+  std::map<PartitionId, std::vector<std::size_t>> owner_table(std::size_t asked);
+  // What node i has synced: partition -> writer -> n. Empty while it is down.
+  using Vectors = std::map<PartitionId, std::map<WriterId, std::uint64_t>>;
+  Vectors vectors(std::size_t i);
+  // Why the cluster is not quiet, in sentences: a node that is down, owners with different vectors,
+  // a change that owes another, something held for others.
+  struct Unrest {
+    int invariant = 0;  // Broken, if it lasts: 5, equal owners, or 9, nothing left over.
+    std::string text;
+  };
+  std::vector<Unrest> unrest();
+  bool quiet() { return unrest().empty(); }
+  // Runs until quiet(); false when `limit` passed first.
+  bool run_until_quiet(Duration limit);
+
+  SimNetwork& network() { return network_; }
+  World& world() { return world_; }
+  [[nodiscard]] std::size_t fatal_errors() const { return fatal_errors_; }
+  // Log lines of the nodes go into the trace.
+  void trace_logs(overlay::LogLevel level) { log_level_ = level; }
+
+  // Stops all nodes in order and reads their stores. Nothing can be started afterwards.
+  Result<ClusterExport> stop_and_export();
+
+ private:
+  struct Host {
+    std::string name;
+    std::string ip;
+    node::Config config;
+    std::string id;  // Short id, once known.
+    WriterId writer;  // Of the last run.
+    double drift_ppm = 0;
+    std::chrono::milliseconds clock_offset{0};
+    std::unique_ptr<SimDisk> disk;
+    // Of the running process; destroyed from the bottom up.
+    std::unique_ptr<SimLoop> loop;
+    std::unique_ptr<overlay::Transport> transport;
+    std::unique_ptr<SeededRandom> random;
+    std::unique_ptr<overlay::Log> log;
+    std::unique_ptr<node::Node> node;
+  };
+
+  void add_host();
+  Status start(std::size_t i);
+  Status keep_writer(Host& host);
+  std::function<std::unique_ptr<overlay::Rpc>(overlay::Rpc&)> wrap(std::size_t i);
+  std::shared_ptr<bool> begin_stop(std::size_t i);
+  Status end_stop(std::size_t i, const std::shared_ptr<bool>& done, Duration limit);
+  Status stop_all();
+  void clear(Host& host);
+  void on_fatal(std::size_t i, const Error& error);
+  std::optional<std::size_t> any_up() const;
+
+  World& world_;
+  const ClusterOptions options_;
+  SimNetwork network_;
+  std::vector<std::unique_ptr<Host>> hosts_;
+  std::uint64_t retention_ms_ = node::kRetentionDefaultMs;
+  std::size_t fatal_errors_ = 0;
+  overlay::LogLevel log_level_ = overlay::LogLevel::kInfo;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace starling::sim
