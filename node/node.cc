@@ -28,6 +28,7 @@ Result<std::unique_ptr<Node>> Node::open(Config config, Leaves leaves) {
   options.random = &leaves.random;
   options.partitions = config.partitions;
   options.background_work = leaves.background_work;
+  options.wall_ms = leaves.loop.wall_ms();
   TRY_ASSIGN(auto store, Store::open(std::move(options)));
 
   auto seed = store->get(Store::Family::kNode, kIdentityKey);

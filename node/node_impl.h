@@ -22,6 +22,7 @@
 #include "node/repair/eraser.h"
 #include "node/repair/hand_over.h"
 #include "node/repair/mender.h"
+#include "node/repair/pruner.h"
 #include "node/repair/upkeep.h"
 #include "node/repair/verifier.h"
 #include "node/replication/catch_up.h"
@@ -91,6 +92,7 @@ class NodeImpl final : public Node {
   void check_clock();
   void on_damage(const storage::Damage& damage);
   [[nodiscard]] std::optional<std::uint64_t> lowest_clock() const;
+  [[nodiscard]] std::optional<std::set<WriterId>> open_writers() const;
   void remember_peers();
   [[nodiscard]] std::vector<std::string> member_endpoints() const;
 
@@ -128,6 +130,7 @@ class NodeImpl final : public Node {
   std::unique_ptr<Mender> mender_;
   std::unique_ptr<HandOver> hand_over_;
   std::unique_ptr<Eraser> eraser_;
+  std::unique_ptr<Pruner> pruner_;
   std::unique_ptr<Upkeep> upkeep_;
   std::unique_ptr<Verifier> verifier_;
   std::unique_ptr<Heads> heads_;

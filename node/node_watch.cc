@@ -31,6 +31,7 @@ void NodeImpl::on_member(const MemberEvent& event) {
     case MemberEvent::Kind::kJoined:
     case MemberEvent::Kind::kAliveAgain:
       leaves_.log.info("a member is alive", {{"node", event.node}});
+      links_->try_now(event.node);
       remember_peers();
       check_clock();  // Before we make ids with it: after a start nobody had told us the time.
       break;
@@ -133,6 +134,18 @@ std::optional<std::uint64_t> NodeImpl::lowest_clock() const {
   }
   if (live * 2 <= members || lowest <= 0) return std::nullopt;
   return static_cast<std::uint64_t>(lowest);
+}
+
+// Dead or alive: who comes back after a clean stop goes on under its writer.
+std::optional<std::set<WriterId>> NodeImpl::open_writers() const {
+  std::set<WriterId> writers{store_->writer()};
+  for (const auto& member : view_->ring().members()) {
+    if (member.id == view_->self || member.gone()) continue;
+    const auto seen = membership_->find(member.id);
+    if (!seen) return std::nullopt;
+    writers.insert(seen->record.writer);
+  }
+  return writers;
 }
 
 // Inside a call of the store: only noted.

@@ -19,6 +19,7 @@ void NodeImpl::wire() {
   view_->liveness.alive = [this](const NodeId& node) {
     return membership_ != nullptr && membership_->is_alive(node);
   };
+  view_->liveness.reachable = [this](const NodeId& node) { return links_->reachable(node); };
   view_->liveness.catching_up = [this](const NodeId& node) {
     const auto member = membership_->find(node);
     return member && member->heartbeat.catching_up;
@@ -53,6 +54,10 @@ void NodeImpl::wire() {
   eraser_ = std::make_unique<Eraser>(*view_);
   catch_up_->on_covered = [this](const NodeId& peer, PartitionId partition, const auto& has) {
     eraser_->covers(peer, partition, has);
+  };
+  pruner_ = std::make_unique<Pruner>(*view_, *obligations_, [this] { return open_writers(); });
+  catch_up_->is_forgotten = [this](PartitionId partition, const Dot& dot) {
+    return pruner_->is_forgotten(partition, dot);
   };
   upkeep_ = std::make_unique<Upkeep>(*view_, [this] { return lowest_clock(); });
   verifier_ = std::make_unique<Verifier>(*view_);

@@ -29,6 +29,9 @@
 
 namespace starling::storage {
 
+// A writer outlives a clean stop only when the store took something in so lately.
+inline constexpr std::int64_t kKeptWriterIdleMaxMs = 24 * 3600 * 1000;
+
 struct StoreOptions {
   std::string path;
   rocksdb::Env* env = nullptr;         // nullptr: the operating system's.
@@ -40,7 +43,7 @@ struct StoreOptions {
   // A store that refuses to open as damaged is renamed to `<path>.damaged-<wall_ms>` and an empty
   // one begun. Only on the operator's word: identity and Paxos state go with it.
   bool set_aside_damaged = false;
-  std::int64_t wall_ms = 0;
+  std::int64_t wall_ms = 0;  // 0: not known.
 };
 
 // One change that reached the disk.
@@ -181,6 +184,12 @@ class Store {
   // has come back from the owners that took the partition over.
   [[nodiscard]] virtual std::uint64_t issued(PartitionId partition) const = 0;
 
+  // Nothing of the run is here but its entry in the vector: every change of it expired or was erased.
+  [[nodiscard]] virtual bool is_spent(PartitionId partition, WriterId writer) = 0;
+  // Takes a spent run out of the vector, as if it had never been heard of. False: it is not spent.
+  // REQUIRES of the caller: nothing more can come under that writer, or dots would be taken twice.
+  virtual bool forget(PartitionId partition, WriterId writer) = 0;
+
   // --- Writing. ---
   // Our next dot in the partition of change.mailbox; `change.prev` is filled in.
   // REQUIRES: issued() of the partition is held (invariant 4).
@@ -306,7 +315,7 @@ class Store {
   // --- Small durable state: Paxos acceptors, identity, ring. Written with the next batch. ---
   enum class Family { kPaxos, kNode };
   virtual std::optional<Bytes> get(Family family, View key) = 0;  // Including in flight.
-  virtual void put(Family family, View key, View value) = 0;
+  virtual void put(Family family, View key, View value) = 0;  // An empty value erases the key.
   // Keys that begin with `prefix` and are after `after` (empty: from the first), ascending.
   virtual std::vector<std::pair<Bytes, Bytes>> scan(Family family, View prefix, View after,
                                                     std::size_t limit) = 0;

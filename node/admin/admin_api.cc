@@ -124,6 +124,7 @@ Json AdminApi::member_json(const NodeId& id) const {
   out["sessions"] = member->heartbeat.sessions;
   out["ring"] = member->heartbeat.ring.value;
   out["catching_up"] = view.behind(id);
+  out["reachable"] = view.reachable(id);
   out["version"] = member->record.version;
   out["client"] = member->record.client;
   out["link"] = member->record.link;
@@ -322,6 +323,9 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_deaths_total", "Members declared dead by this node or others", members.swim.deaths);
   const auto& links = node_.links_->metrics();
   gauge("starling_links", "Node links up", static_cast<double>(links.links_up));
+  gauge("starling_breakers_open", "Peers that calls are not tried to, because a link to them failed",
+        static_cast<double>(node_.links_->breakers_open()));
+  count("starling_breakers_opened_total", "Times that a breaker opened", links.breakers_opened);
   count("starling_link_bytes_sent_total", "Bytes sent on node links", links.bytes_out);
   count("starling_link_bytes_received_total", "Bytes received on node links", links.bytes_in);
   count("starling_link_frames_sent_total", "Frames sent on node links", links.frames_out);

@@ -90,7 +90,9 @@ Task<Result<Json>> AdminApi::where(Json arguments) {
 
 std::string AdminApi::liveness_of(const NodeId& node) const {
   const auto member = node_.membership_->find(node);
-  return member ? state_name(member->state) : "unknown";
+  if (!member) return "unknown";
+  const std::string state = state_name(member->state);
+  return state == "alive" && !node_.view_->reachable(node) ? "unreachable" : state;
 }
 
 // What every member that can be reached has of the message.

@@ -21,6 +21,7 @@ Cell state_cell(const Json& member) {
   if (state == "alive" || state == "serving") {
     if (flag_of(member, "read_only")) return {"read-only", Tone::kBad};
     if (flag_of(member, "catching_up")) return {"catching up", Tone::kBad};
+    if (member.contains("reachable") && !flag_of(member, "reachable")) return {"unreachable", Tone::kBad};
     return {state, Tone::kGood};
   }
   return {state, Tone::kBad};

@@ -180,6 +180,7 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
     if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
     for (const auto& dot : item.vector.dots()) {
       if (view_.store.held(item.partition, dot.writer) >= dot.n) continue;
+      if (is_forgotten && is_forgotten(item.partition, dot)) continue;
       // Our own run comes back only where we gave the partition up and got it again.
       if (dot.writer == view_.store.writer() && !view_.own_dots_hold(item.partition, dot.n)) continue;
       fetches->runs.push_back({item.partition, dot});

@@ -40,6 +40,8 @@ class CatchUp {
   std::function<void(bool)> on_catching_up;  // Tells the others.
   // Of a partition with superseded changes: `peer` has synced at least this.
   std::function<void(const NodeId& peer, PartitionId, const storage::VersionVector& has)> on_covered;
+  // Of another owner's vector: not to be fetched (repair/pruner.h).
+  std::function<bool(PartitionId, const Dot&)> is_forgotten;
   // Runs that we hold without being an owner (stand_in.h). REQUIRED.
   std::function<storage::RangeStatement(PartitionId, WriterId, std::uint64_t from)> held_for_others;
 

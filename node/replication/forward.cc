@@ -98,7 +98,7 @@ void Forwarder::route(PartitionId partition, Method method, MakeBody make, Durat
   // Unreachable owners only when there is nobody else: liveness is an opinion.
   const auto reachable = static_cast<std::size_t>(
       std::count_if(request->candidates.begin(), request->candidates.end(),
-                    [this](const NodeId& node) { return view_.alive(node); }));
+                    [this](const NodeId& node) { return view_.reachable(node); }));
   if (reachable > 0) request->candidates.resize(reachable);
   attempt(std::move(request));
 }

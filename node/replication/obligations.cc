@@ -228,6 +228,13 @@ void Obligations::take_up_logs() {
   redrive();
 }
 
+void Obligations::forget(PartitionId partition, WriterId writer) {
+  settled_.erase({partition, writer});
+  scanned_.erase({partition, writer});
+  dirty_.erase({partition, writer});
+  view_.store.put(Store::Family::kNode, settled_key(partition, writer), {});
+}
+
 void Obligations::persist() {
   for (const auto& [partition, writer] : dirty_) {
     Bytes value;

@@ -35,6 +35,8 @@ class Obligations {
   // REQUIRES: implies(change). `done` hears of the first outcome; after an error the duty goes on.
   void drive(PartitionId partition, const Dot& dot, Shared change,
              std::function<void(Status)> done);
+  // Nothing is left of the run (repair/pruner.h).
+  void forget(PartitionId partition, WriterId writer);
   // Of our own or of writers whose run is over, as far as they were taken up.
   [[nodiscard]] bool open(PartitionId partition) const;
   [[nodiscard]] std::size_t outstanding() const { return duties_.size(); }

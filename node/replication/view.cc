@@ -44,7 +44,7 @@ bool ClusterView::awaits_refill(PartitionId partition) const {
 
 std::vector<NodeId> ClusterView::candidates(PartitionId partition) const {
   std::vector<NodeId> nodes(ring().owners(partition).begin(), ring().owners(partition).end());
-  auto rank = [this](const NodeId& node) { return !alive(node) ? 2 : behind(node) ? 1 : 0; };
+  auto rank = [this](const NodeId& node) { return !reachable(node) ? 2 : behind(node) ? 1 : 0; };
   std::stable_sort(nodes.begin(), nodes.end(),
                    [&](const NodeId& a, const NodeId& b) { return rank(a) < rank(b); });
   return nodes;
@@ -52,22 +52,22 @@ std::vector<NodeId> ClusterView::candidates(PartitionId partition) const {
 
 std::size_t ClusterView::reachable_owners(PartitionId partition) const {
   std::size_t count = 0;
-  for (const auto& node : ring().owners(partition)) count += alive(node) ? 1 : 0;
+  for (const auto& node : ring().owners(partition)) count += reachable(node) ? 1 : 0;
   return count;
 }
 
 std::vector<NodeId> ClusterView::stand_ins(PartitionId partition) const {
-  const std::size_t reachable = reachable_owners(partition);
-  if (reachable >= ring().w()) return {};
+  const std::size_t owners = reachable_owners(partition);
+  if (owners >= ring().w()) return {};
   std::vector<std::pair<std::size_t, NodeId>> ranked;
   for (const auto& member : ring().members()) {
-    if (!member.votes() || ring().is_owner(partition, member.id) || !alive(member.id)) continue;
+    if (!member.votes() || ring().is_owner(partition, member.id) || !reachable(member.id)) continue;
     if (behind(member.id)) continue;  // No disk space, or not sure of what it has.
     ranked.emplace_back(std::hash<std::string>{}(Bytes(member.id.view()) + std::to_string(partition.value)),
                         member.id);
   }
   std::sort(ranked.rbegin(), ranked.rend());
-  ranked.resize(std::min(ranked.size(), ring().w() - reachable));
+  ranked.resize(std::min(ranked.size(), ring().w() - owners));
   std::vector<NodeId> nodes;
   for (const auto& [rank, node] : ranked) nodes.push_back(node);
   return nodes;

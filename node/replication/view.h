@@ -62,6 +62,7 @@ class ClusterView {
   // Opinion about other nodes; ourselves we are always alive.
   struct Liveness {
     std::function<bool(const NodeId&)> alive;
+    std::function<bool(const NodeId&)> reachable;  // By a link; sooner to doubt than `alive`.
     std::function<bool(const NodeId&)> catching_up;
   };
 
@@ -110,6 +111,10 @@ class ClusterView {
 
   [[nodiscard]] bool alive(const NodeId& node) const {
     return node == self || liveness.alive(node);
+  }
+  // Alive, and our links do not say otherwise: whom to send to. It decides nothing but that.
+  [[nodiscard]] bool reachable(const NodeId& node) const {
+    return node == self || (liveness.alive(node) && liveness.reachable(node));
   }
   [[nodiscard]] bool behind(const NodeId& node) const {
     return node == self ? catching_up || read_only : liveness.catching_up(node);

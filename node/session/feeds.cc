@@ -48,7 +48,7 @@ void Feeds::watch() {
   watch_ = view_.loop.after(kWatchEvery, [this] { watch(); });
   refollow_all([this](const Stream& stream) {
     if (stream.asking) return false;
-    return !stream.live || !view_.alive(stream.owner) || !useful(stream);
+    return !stream.live || !view_.reachable(stream.owner) || !useful(stream);
   });
 }
 
@@ -216,7 +216,7 @@ std::optional<NodeId> Feeds::choose_owner(PartitionId partition) const {
   std::optional<NodeId> best;
   std::tuple<int, bool, std::size_t> best_rank;
   for (const auto& owner : view_.ring().owners(partition)) {
-    if (!view_.alive(owner)) continue;
+    if (!view_.reachable(owner)) continue;
     const auto weight = std::hash<std::string>{}(Bytes(owner.view()) + Bytes(view_.self.view()) +
                                                  std::to_string(partition.value));
     const std::tuple<int, bool, std::size_t> rank{

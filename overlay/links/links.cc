@@ -75,6 +75,7 @@ Links::Links(Loop& loop, Transport& transport, const Identity& identity, const K
       log_(log),
       config_(std::move(config)),
       hooks_(std::move(hooks)) {
+  next_tick_ = loop_.now() + kLinkTick;
   tick_timer_ = loop_.after(kLinkTick, [this] { tick(); });
 }
 
@@ -113,6 +114,16 @@ void Links::on_link(std::function<void(const NodeId&, const Hello*)> watcher) {
 bool Links::linked(const NodeId& peer) const {
   const auto it = peers_.find(peer);
   return it != peers_.end() && it->second->up != nullptr;
+}
+
+bool Links::reachable(const NodeId& peer) const {
+  const auto it = peers_.find(peer);
+  return it == peers_.end() || it->second->up != nullptr || it->second->breaker.closed();
+}
+
+std::size_t Links::breakers_open() const {
+  const auto open = [](const auto& entry) { return !entry.second->up && !entry.second->breaker.closed(); };
+  return static_cast<std::size_t>(std::count_if(peers_.begin(), peers_.end(), open));
 }
 
 Links::Load Links::busiest() const {

@@ -13,7 +13,8 @@
 // Invariants: (1) notices of one class to one node arrive in order or watchers hear that the link
 //                 went down in between (only kRingDecided is not of the class of data);
 //             (2) a call ends once: by its answer, its deadline or the end of its link;
-//             (3) a node that cannot be reached fails its calls at once until the next attempt.
+//             (3) calls to a node that could not be reached, or whose link fell silent, fail at once until
+//                 a link to it is up again (breaker.h); we go on trying for as long as somebody asks.
 // Thread: the loop's. Not destroyed from inside a callback of its own.
 // On the wire: wire.h, link.h.
 #pragma once
@@ -26,6 +27,7 @@
 #include <vector>
 
 #include "crypto/access/keyring.h"
+#include "overlay/links/breaker.h"
 #include "overlay/links/link.h"
 #include "overlay/links/rpc.h"
 #include "overlay/loop/log.h"
@@ -34,14 +36,12 @@ namespace starling::overlay {
 
 inline constexpr std::size_t kHandshakesMax = 256;       // At once, incoming; more are closed.
 inline constexpr std::size_t kLinkAheadMax = 256 << 10;  // Sealed and not yet sent.
-inline constexpr Duration kRedialMin = 100ms;
-inline constexpr Duration kRedialMax = 2s;
 inline constexpr int kRefusalsMax =
     20;  // Times that a peer may say that its own dial is under way.
-inline constexpr Duration kPingAfter = 2s;    // Silence while something is outstanding.
-inline constexpr Duration kPingTimeout = 6s;  // Then the peer counts as hung.
-inline constexpr Duration kLinkTick = 1s;
-static_assert(kPingAfter < kPingTimeout);
+inline constexpr Duration kPingAfter = 500ms;     // Silence while something is outstanding.
+inline constexpr Duration kPingTimeout = 1500ms;  // Then the peer counts as hung.
+inline constexpr Duration kLinkTick = 250ms;
+static_assert(kLinkTick < kPingAfter && kPingAfter < kPingTimeout);
 
 struct LinksConfig {
   Endpoint listen;
@@ -74,6 +74,7 @@ struct LinksMetrics {
   std::uint64_t timeouts = 0;
   std::uint64_t overloads = 0;
   std::uint64_t unknown_methods = 0;
+  std::uint64_t breakers_opened = 0;
   std::map<Errc, std::uint64_t> handshakes_failed;
 };
 
@@ -98,6 +99,11 @@ class Links final : public Rpc {
   void dial(const Endpoint& to, Duration deadline,
             std::function<void(Result<NodeId>)> done) override;
   [[nodiscard]] bool linked(const NodeId& peer) const override;
+  // Whether a call would be tried: false while the breaker of the peer is open.
+  [[nodiscard]] bool reachable(const NodeId& peer) const;
+  [[nodiscard]] std::size_t breakers_open() const;
+  // There is news that it is alive: a breaker that is open tries at once.
+  void try_now(const NodeId& peer);
   void on_link(std::function<void(const NodeId& peer, const Hello* hello)> watcher) override;
 
   // Closes the link to a node that was revoked, and fails what waits for it.
@@ -173,6 +179,8 @@ class Links final : public Rpc {
   void overflowed(Peer& peer);
   void tick();
   void keep_alive(Connection& connection);
+  void trip(Peer& peer, const Error& error);
+  void try_again();
   void ping(Connection& connection);
   void forget_idle_peers();
 
@@ -202,6 +210,7 @@ class Links final : public Rpc {
   std::vector<std::function<void()>> later_;
   Timer later_timer_;
   Timer tick_timer_;
+  Instant next_tick_{};
   LinksMetrics metrics_;
   std::unique_ptr<Listener> listener_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

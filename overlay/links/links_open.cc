@@ -155,8 +155,8 @@ void Links::came_up(Connection& connection) {
   if (auto* dialling = std::exchange(peer.dialling, nullptr)) close(*dialling, Close::kNow);
   peer.redial.cancel();
   peer.redial_set = false;
-  peer.failures = peer.refusals = 0;
-  peer.next_dial = {};
+  peer.breaker.close();
+  peer.refusals = 0;
   ++metrics_.links_opened;
   take_over(peer, connection);
   if (connection.links == nullptr) return;

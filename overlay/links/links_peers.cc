@@ -21,10 +21,11 @@ Error unavailable(const NodeId& node, const std::string& why) {
 // What to tell a caller before anything is queued.
 Status Links::ready_to_send(Peer& peer, std::size_t size) {
   const Instant now = loop_.now();
-  const bool on_the_way = peer.dialling != nullptr || peer.redial_set;
-  if (!peer.up && !on_the_way && now < peer.next_dial) {
-    return unavailable(peer.id, peer.last_failure.text + "; next attempt in " +
-                                    std::to_string(to_ms(peer.next_dial - now)) + " ms");
+  if (!peer.up && !peer.breaker.closed()) {
+    peer.wanted = now;
+    const auto rest = std::max(peer.breaker.next() - now, Duration::zero());
+    return unavailable(peer.id, peer.breaker.cause().text + "; next attempt in " +
+                                    std::to_string(to_ms(rest)) + " ms");
   }
   const std::size_t waiting = peer.queue.bytes() + (peer.up ? peer.up->stream->queued() : 0);
   if (waiting + size > kLinkQueueBytesMax) {
@@ -131,15 +132,35 @@ void Links::dial_failed(Peer& peer, const Error& error) {
     });
     return;
   }
-  peer.failures = std::min(peer.failures + 1, 16);
-  const Duration full = std::min(kRedialMax, kRedialMin * (1 << std::min(peer.failures - 1, 8)));
-  const double jitter = 0.75 + 0.25 * random_.unit();
-  peer.next_dial =
-      loop_.now() + Duration(static_cast<std::int64_t>(static_cast<double>(full.count()) * jitter));
-  peer.last_failure = error;
-  if (peer.failures == 1)
-    log_.warn("a node is not reachable", {{"peer", peer.id}, {"reason", error}});
+  trip(peer, error);
   give_up(peer, error.text);
+}
+
+void Links::trip(Peer& peer, const Error& error) {
+  if (peer.breaker.closed()) {
+    ++metrics_.breakers_opened;
+    peer.wanted = loop_.now();
+    log_.warn("a node is not reachable", {{"peer", peer.id}, {"reason", error}});
+  }
+  peer.breaker.trip(loop_.now(), random_.unit(), error);
+}
+
+void Links::try_now(const NodeId& node) {
+  const auto it = peers_.find(node);
+  if (it == peers_.end()) return;
+  Peer& peer = *it->second;
+  if (!peer.up && peer.dialling == nullptr && !peer.redial_set && !peer.breaker.closed()) dial_peer(peer);
+}
+
+// Half-open: nobody waits for the attempt.
+void Links::try_again() {
+  const Instant now = loop_.now();
+  std::vector<Peer*> due;
+  for (const auto& [id, peer] : peers_) {
+    const bool idle = !peer->up && peer->dialling == nullptr && !peer->redial_set;
+    if (idle && peer->breaker.may_try(now) && now < peer->wanted + kForgetPeer) due.push_back(peer.get());
+  }
+  for (Peer* peer : due) dial_peer(*peer);
 }
 
 void Links::give_up(Peer& peer, const std::string& why) {
@@ -163,14 +184,19 @@ void Links::drop(const NodeId& node) {
 // ---- Looking after what is open
 
 void Links::tick() {
+  const Instant now = loop_.now();
+  // Held up ourselves (a paused process, a busy machine): what nobody sent us meanwhile proves nothing.
+  const Duration late = now - std::exchange(next_tick_, now + kLinkTick);
   tick_timer_ = loop_.after(kLinkTick, [this] { tick(); });
   std::vector<std::shared_ptr<Connection>> up;
   for (const auto& [number, connection] : connections_) {
     if (connection->peer != nullptr) up.push_back(connection);
   }
   for (const auto& connection : up) {
+    if (connection->waiting_since && late > kLinkTick) *connection->waiting_since += late;
     if (connection->links != nullptr) keep_alive(*connection);
   }
+  try_again();
   forget_idle_peers();
 }
 
@@ -191,7 +217,9 @@ void Links::keep_alive(Connection& connection) {
     return;
   }
   if (connection.waiting_since && now - *connection.waiting_since >= kPingTimeout) {
-    return fail(connection, {Errc::kTimeout, "the peer does not answer pings"});
+    const Error silent{Errc::kTimeout, "the peer does not answer pings"};
+    trip(*connection.peer, silent);
+    return fail(connection, silent);
   }
   if (now - connection.last_in >= kPingAfter && now - connection.last_ping >= kPingAfter) {
     ping(connection);
@@ -210,7 +238,7 @@ void Links::forget_idle_peers() {
     const Peer& peer = *entry.second;
     const bool used = peer.up || peer.dialling != nullptr || peer.redial_set || peer.dirty ||
                       !peer.calls.empty() || !peer.queue.empty();
-    return !used && (peer.failures == 0 || now >= peer.next_dial + kForgetPeer);
+    return !used && (peer.breaker.closed() || now >= peer.wanted + kForgetPeer);
   });
 }
 

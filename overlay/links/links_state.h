@@ -37,10 +37,9 @@ struct Links::Peer {
   Connection* dialling = nullptr;
   FrameQueue queue;
   std::unordered_map<std::uint64_t, Done> calls;
-  int failures = 0;  // Dials in a row.
+  Breaker breaker;
   int refusals = 0;  // "My own dial is under way", in a row.
-  Instant next_dial{};
-  Error last_failure{Errc::kUnavailable, ""};
+  Instant wanted{};  // When somebody last asked for it in vain.
   Timer redial;
   bool redial_set = false;
   bool dirty = false;

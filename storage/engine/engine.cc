@@ -240,6 +240,8 @@ void Engine::erase(rocksdb::WriteBatch& batch, ColumnFamily family, View key) {
 }
 
 void Engine::erase_range(rocksdb::WriteBatch& batch, ColumnFamily family, View first, View last) {
+  // RocksDB keeps range deletions in a table of their own, and would use the hint of the other for it.
+  assert(ascending_prefix(family) == 0 || first.size() < ascending_prefix(family));
   const auto status = batch.DeleteRange(handle(family), slice(first), slice(last));
   assert(status.ok());
   (void)status;

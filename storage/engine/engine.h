@@ -104,7 +104,7 @@ class Engine {
 
   void put(rocksdb::WriteBatch& batch, ColumnFamily family, View key, View value);
   void erase(rocksdb::WriteBatch& batch, ColumnFamily family, View key);
-  // [first, last)
+  // [first, last). REQUIRES: `first` is of no one run, mailbox or conversation, but of whole slots.
   void erase_range(rocksdb::WriteBatch& batch, ColumnFamily family, View first, View last);
   Status write_synced(rocksdb::WriteBatch& batch);
 

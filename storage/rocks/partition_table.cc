@@ -90,6 +90,16 @@ bool PartitionTable::settled(Slot first_slot) const {
                      [](const Run& run) { return run.held == run.synced; });
 }
 
+void PartitionTable::forget(Slot first_slot, WriterId writer) {
+  const auto partition = partitions_.find(first_slot);
+  if (partition == partitions_.end()) return;
+  std::erase_if(partition->second, [&](const Run& run) {
+    assert(run.writer != writer || run.held == run.synced);
+    return run.writer == writer;
+  });
+  if (partition->second.empty()) partitions_.erase(partition);
+}
+
 bool PartitionTable::knows(WriterId writer) const {
   return std::any_of(partitions_.begin(), partitions_.end(), [&](const auto& partition) {
     return find(partition.first, writer) != nullptr;

@@ -39,6 +39,8 @@ class PartitionTable {
   [[nodiscard]] bool settled(Slot first_slot) const;
   // As if it had never been touched. REQUIRES: settled.
   void forget(Slot first_slot) { partitions_.erase(first_slot); }
+  // The run, as if it had never been heard of. REQUIRES: all of it that is held is synced.
+  void forget(Slot first_slot, WriterId writer);
   [[nodiscard]] bool knows(WriterId writer) const;
   [[nodiscard]] bool empty() const { return partitions_.empty(); }
 

@@ -89,6 +89,8 @@ class RocksStore final : public Store {
   [[nodiscard]] std::uint64_t synced(PartitionId partition, WriterId writer) const override;
   [[nodiscard]] VersionVector vector(PartitionId partition) const override;
   [[nodiscard]] std::uint64_t issued(PartitionId partition) const override;
+  [[nodiscard]] bool is_spent(PartitionId partition, WriterId writer) override;
+  bool forget(PartitionId partition, WriterId writer) override;
   [[nodiscard]] std::vector<PartitionId> touched() const override;
 
   void on_damage(std::function<void(const Damage&)> hook) override;
@@ -257,6 +259,7 @@ class RocksStore final : public Store {
   // --- store_state.cc: memory first, then disk. A failed read is fatal and reads as absent;
   // nothing is reported durable after it. ---
   std::optional<Bytes> load(ColumnFamily family, View key);
+  std::optional<Bytes> load_small(Family family, View key);  // Empty: erased, not on disk yet.
   std::optional<KeyRow> find_key_row(const MailboxId& mailbox, const MessageKey& key);
   std::optional<RegisterRow> find_register_row(const Bytes& key);
   Pending<Bytes, Bytes>& small_state(Family family);

@@ -84,8 +84,11 @@ Status RocksStore::load_node_state() {
   staged_expiry_ms_ = expiry.value_or(0);
   expiry_->advance(staged_expiry_ms_);
   TRY_ASSIGN(const auto clean, load_number(kNodeCleanWriter));
-  kept_writer_ = clean.has_value();
-  if (clean) writer_.value = *clean;
+  // What stood still for longer may be a copy from before its node went on under another writer, which the
+  // others may have forgotten with all of its changes.
+  const auto idle_ms = options_.wall_ms - static_cast<std::int64_t>(hlc_ms(highest_time_));
+  kept_writer_ = clean && (options_.wall_ms == 0 || idle_ms <= kKeptWriterIdleMaxMs);
+  if (kept_writer_) writer_.value = *clean;
   return ok_status();
 }
 

@@ -181,14 +181,24 @@ Pending<Bytes, Bytes>& RocksStore::small_state(Family family) {
   return family == Family::kPaxos ? paxos_ : node_;
 }
 
-std::optional<Bytes> RocksStore::get(Family family, View key) {
+std::optional<Bytes> RocksStore::load_small(Family family, View key) {
   if (const auto* pending = small_state(family).find(Bytes(key))) return *pending;
   return load(family_of(family), key);
 }
 
+std::optional<Bytes> RocksStore::get(Family family, View key) {
+  auto value = load_small(family, key);
+  if (value && value->empty()) return std::nullopt;  // Erased.
+  return value;
+}
+
 void RocksStore::put(Family family, View key, View value) {
   assert(family != Family::kNode || !is_reserved(key));
-  engine_->put(*gathering_->writes, family_of(family), key, value);
+  if (value.empty()) {
+    engine_->erase(*gathering_->writes, family_of(family), key);
+  } else {
+    engine_->put(*gathering_->writes, family_of(family), key, value);
+  }
   small_state(family).put(Bytes(key), Bytes(value));
   gathering_->has_writes = true;
   mark_dirty();
@@ -202,6 +212,8 @@ std::vector<std::pair<Bytes, Bytes>> RocksStore::scan(Family family, View prefix
   for (; rows.valid() && found.size() < limit; rows->Next()) {
     if (!after.empty() && rows.key() <= after) continue;
     if (family == Family::kNode && is_reserved(rows.key())) continue;
+    const auto* pending = small_state(family).find(Bytes(rows.key()));
+    if (pending != nullptr && pending->empty()) continue;  // Erased.
     found.emplace(rows.key(), rows.value());
   }
   if (const auto status = rows.status(); !status) fail(status.error());
@@ -211,7 +223,7 @@ std::vector<std::pair<Bytes, Bytes>> RocksStore::scan(Family family, View prefix
   std::vector<std::pair<Bytes, Bytes>> out;
   for (auto& [key, value] : found) {
     if (out.size() == limit) break;
-    out.emplace_back(key, std::move(value));
+    if (!value.empty()) out.emplace_back(key, std::move(value));
   }
   return out;
 }

@@ -1,4 +1,5 @@
-// Superseded changes: noted when another one wins, erased when their owner says so.
+// What has no more to say: superseded changes, noted when another one wins and erased when their owner says
+// so, and runs of which nothing is left.
 
 #include <algorithm>
 
@@ -54,6 +55,33 @@ Status RocksStore::erase_superseded(PartitionId partition, std::span<const Super
   }
   if (noted->second.empty()) superseded_.erase(noted);
   return ok_status();
+}
+
+bool RocksStore::is_spent(PartitionId partition, WriterId writer) {
+  constexpr std::size_t kLookBytes = 4 << 10;  // Much that expired and is still there: another time.
+  const Slot slot = slot_of(partition);
+  const auto damaged = damage_.damaged(slot);
+  const std::uint64_t held = table_.held(slot, writer);
+  if (writer == writer_ || held == 0 || table_.synced(slot, writer) != held || is_dropping(slot) ||
+      std::any_of(damaged.begin(), damaged.end(), [&](const Dot& dot) { return dot.writer == writer; })) {
+    return false;
+  }
+  const auto left = read_writer(partition, writer, 1, kLookBytes);
+  return left && left->to == held && left->live.empty() && left->lost.empty();
+}
+
+bool RocksStore::forget(PartitionId partition, WriterId writer) {
+  if (!is_spent(partition, writer)) return false;
+  const Slot slot = slot_of(partition);
+  rocksdb::WriteBatch& writes = *gathering_->writes;
+  engine_->erase(writes, ColumnFamily::kPartitions, partition_key(slot, writer).view());
+  // What expired and compaction has not met yet: little, or it would not be spent.
+  Engine::Scan log(*engine_, ColumnFamily::kLog, partition_key(slot, writer).view());
+  for (log->SeekToFirst(); log.valid(); log->Next()) engine_->erase(writes, ColumnFamily::kLog, log.key());
+  table_.forget(slot, writer);
+  gathering_->has_writes = true;
+  mark_dirty();
+  return true;
 }
 
 }  // namespace starling::storage

@@ -207,6 +207,59 @@ TEST_F(StoreRetention, TheTimeMovesForwardOnlyAndOnlyOnceDurable) {
   EXPECT_THAT(in_mailbox(), ElementsAre(4, 5, 6, 7, 8));
 }
 
+// Of a writer whose run is over (hazards F40).
+TEST_F(StoreRetention, ASpentRunIsForgottenAsIfItHadNeverBeen) {
+  for (std::uint64_t n = 1; n <= 3; ++n) apply(n, entry(kAlice, n, n), n);
+  box.sync();
+  EXPECT_FALSE(store().is_spent(part(), kPeer));
+  expire(2 * kDay);
+  EXPECT_FALSE(store().is_spent(part(), kPeer)) << "the third is live";
+  EXPECT_FALSE(store().forget(part(), kPeer));
+  EXPECT_EQ(store().synced(part(), kPeer), 3u);
+  expire(3 * kDay);
+  EXPECT_TRUE(store().is_spent(part(), kPeer));
+  EXPECT_TRUE(store().forget(part(), kPeer));
+  EXPECT_EQ(store().held(part(), kPeer), 0u);
+  EXPECT_FALSE(store().is_spent(part(), kPeer)) << "not known any more";
+  box.sync();
+  EXPECT_THAT(store().touched(), ::testing::IsEmpty());
+  box.lose_power();
+  for (const auto& rows : box.rows({ColumnFamily::kLog, ColumnFamily::kPartitions})) EXPECT_THAT(rows, ::testing::IsEmpty());
+  box.open();
+  EXPECT_EQ(store().held(part(), kPeer), 0u);
+}
+
+TEST_F(StoreRetention, ARunIsNotSpentWhileARegisterStandsOrItIsOurOwnOrOnItsWay) {
+  six_days();
+  expire(100 * kDay);
+  EXPECT_FALSE(store().is_spent(part(), kPeer)) << "a register, and an entry that is kept for ever";
+  auto own = entry(kAlice, 20, 20);
+  own.entry.expires_ms = kDay;
+  store().append(own);
+  box.sync();
+  EXPECT_FALSE(store().is_spent(part(), store().writer()));
+  const Dot dot{WriterId{501}, 1};
+  auto gone = entry(kAlice, 21, 21);
+  gone.entry.expires_ms = kDay;
+  ASSERT_TRUE(store().apply(part(), dot, encode(gone, dot)).ok());
+  EXPECT_FALSE(store().is_spent(part(), dot.writer)) << "not synced yet";
+  box.sync();
+  EXPECT_TRUE(store().is_spent(part(), dot.writer));
+}
+
+TEST_F(StoreRetention, WhatWasForgottenCanBeLearntAgain) {
+  apply(1, entry(kAlice, 1, 1), 1);
+  box.sync();
+  expire(kDay);
+  ASSERT_TRUE(store().forget(part(), kPeer));
+  ASSERT_TRUE(store().apply(part(), RangeStatement{kPeer, 1, 7, {}, {}}).ok());  // In the same batch.
+  EXPECT_EQ(store().held(part(), kPeer), 7u);
+  box.sync();
+  box.lose_power();
+  box.open();
+  EXPECT_EQ(store().synced(part(), kPeer), 7u);
+}
+
 // What protects from a duplicate when the key is gone: the lane knows that the number was used.
 TEST_F(StoreRetention, ANumberWhoseKeyIsGoneIsStillUsed) {
   six_days();

@@ -79,6 +79,48 @@ TEST(StoreRestart, ACleanEndKeepsTheWriterAndOnlyOnce) {
   EXPECT_NE(box.store->writer(), writer);
 }
 
+// It may be an old copy, and the others may have forgotten the writer meanwhile (hazards F40).
+TEST(StoreRestart, AWriterDoesNotOutliveADayWithoutAChange) {
+  constexpr std::int64_t kNow = 1'800'000'000'000;
+  for (const bool late : {false, true}) {
+    StoreBox box;
+    box.open();
+    const auto writer = box.store->writer();
+    auto change = entry(kAlice, 1, 1);
+    change.entry.id.time = static_cast<Hlc>(kNow) << 16;
+    box.store->append(change);
+    box.close_cleanly();
+    auto options = box.options();
+    options.wall_ms = kNow + kKeptWriterIdleMaxMs + (late ? 1 : 0);
+    auto opened = Store::open(options);
+    ASSERT_TRUE(opened.ok()) << opened.error().text;
+    EXPECT_EQ((*opened)->kept_writer(), !late);
+    EXPECT_EQ((*opened)->writer() == writer, !late);
+  }
+}
+
+TEST(StoreRestart, AnEmptyValueErasesTheKey) {
+  StoreBox box;
+  box.open();
+  const auto keys = [&] {
+    std::vector<Bytes> out;
+    for (const auto& [key, value] : box.store->scan(Store::Family::kNode, "k", "", 9)) out.push_back(key);
+    return out;
+  };
+  box.store->put(Store::Family::kNode, "k1", "one");
+  box.store->put(Store::Family::kNode, "k2", "two");
+  box.sync();
+  box.store->put(Store::Family::kNode, "k1", "");
+  EXPECT_FALSE(box.store->get(Store::Family::kNode, "k1").has_value());  // On its way.
+  EXPECT_EQ(keys(), std::vector<Bytes>{"k2"});
+  box.sync();
+  EXPECT_FALSE(box.store->get(Store::Family::kNode, "k1").has_value());
+  box.lose_power();
+  box.open();
+  EXPECT_FALSE(box.store->get(Store::Family::kNode, "k1").has_value());
+  EXPECT_EQ(keys(), std::vector<Bytes>{"k2"});
+}
+
 TEST(StoreRestart, CannotEndCleanlyWithChangesOnTheirWay) {
   StoreBox box;
   box.open();

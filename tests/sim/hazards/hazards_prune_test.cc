@@ -1,0 +1,127 @@
+// Writers pile up with every crash, and are forgotten once nothing of theirs is left (hazards F40).
+#include "tests/sim/hazards/hazards.h"
+
+#include "node/repair/pruner.h"
+
+namespace starling::sim {
+namespace {
+
+constexpr Duration kPeriod{std::chrono::milliseconds(node::kPrunePeriodMs)};
+
+class Prune : public Hazards {
+ protected:
+  void SetUp() override {
+    cluster.set_retention(60s);
+    ASSERT_NO_FATAL_FAILURE(Hazards::SetUp());
+  }
+  // A run of `a` under which it writes messages and nothing else; its dots.
+  WriterId run_of_a() {
+    cluster.crash(a, Crash::kPower);
+    EXPECT_TRUE(cluster.restart(a));
+    EXPECT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+    EXPECT_TRUE(until([&] { return sees_all_owners(a) && sees_all_owners(b) && sees_all_owners(c); }, 60s));
+    SimDevice& device = work.add_device("@alice", "d" + std::to_string(next_device_++));
+    device.start(a);
+    EXPECT_TRUE(until([&] { return device.ready(); }, 60s));
+    for (int i = 0; i < 3; ++i) {
+      const auto sent = send(device);
+      EXPECT_TRUE(acked(sent));
+    }
+    EXPECT_TRUE(cluster.run_until_quiet(60s));
+    device.close();
+    EXPECT_EQ(knowing(cluster.writer(a)), 3u) << "a coordinated nothing in this run";
+    return cluster.writer(a);
+  }
+  // Everything is off meanwhile, so that a month costs nothing to simulate.
+  void sleep(Duration length, const std::vector<std::size_t>& woken) {
+    for (const auto i : {a, b, c}) {
+      if (!cluster.up(i)) continue;
+      ASSERT_TRUE(cluster.stop(i));
+    }
+    world.run_for(length);
+    for (const auto i : woken) ASSERT_TRUE(cluster.restart(i));
+    ASSERT_TRUE(until([&] { return cluster.node(woken[0]).serving() && cluster.node(woken[1]).serving(); }, 300s));
+    world.run_for(180s);  // Expiry time, and the turn of the pruner.
+  }
+  [[nodiscard]] std::size_t knowing(WriterId writer) {
+    std::size_t count = 0;
+    for (const auto i : {a, b, c}) {
+      if (cluster.up(i) && cluster.vectors(i)[partition][writer] > 0) ++count;
+    }
+    return count;
+  }
+
+  int next_device_ = 10;
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Prune, ::testing::Range<std::uint64_t>(1, 6));
+
+TEST_P(Prune, F40_AClosedWriterIsForgottenByAllOnceNothingOfItIsLeft) {
+  const WriterId first = run_of_a();
+  const WriterId second = run_of_a();
+  ASSERT_NE(first, second);
+  world.run_for(180s);  // The messages expire, and long after them what stands for their lanes.
+  EXPECT_EQ(knowing(first), 3u);
+  ASSERT_NO_FATAL_FAILURE(sleep(kPeriod, {a, b, c}));
+  EXPECT_EQ(knowing(first), 3u) << "listed, and not a whole period old";
+  ASSERT_NO_FATAL_FAILURE(sleep(kPeriod, {a, b, c}));
+  EXPECT_EQ(knowing(first), 0u);
+  // The founder of the group wrote registers, which do not expire.
+  EXPECT_FALSE(cluster.vectors(a)[partition].empty());
+  EXPECT_EQ(cluster.admin(a, "verify", {{"limit", 1024}}, 120s)->at("same"), options.partitions);
+}
+
+TEST_P(Prune, F40_WhoWasAwayAtTheTurnBringsAWriterBackOnlyForAWhile) {
+  const WriterId first = run_of_a();
+  (void)run_of_a();
+  ASSERT_NO_FATAL_FAILURE(sleep(kPeriod, {a, b, c}));
+  ASSERT_EQ(knowing(first), 3u);
+  for (const auto i : {a, b, c}) ASSERT_TRUE(cluster.stop(i));
+  world.run_for(kPeriod);
+  for (const auto i : {a, b, c}) ASSERT_TRUE(cluster.restart(i));
+  // The others hear of c, and it is gone before its own turn.
+  ASSERT_TRUE(until([&] { return sees_all_owners(a) && sees_all_owners(b); }, 25s));
+  ASSERT_EQ(knowing(first), 3u);
+  cluster.crash(c, Crash::kPower);
+  world.run_for(180s);
+  ASSERT_EQ(knowing(first), 0u);
+  ASSERT_TRUE(cluster.restart(c));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 25s));
+  world.run_for(5s);
+  EXPECT_EQ(knowing(first), 1u) << "what was just forgotten is fetched again";
+  cluster.crash(c, Crash::kPower);
+  world.run_for(15min);
+  ASSERT_TRUE(cluster.restart(c));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 25s));
+  ASSERT_TRUE(until([&] { return knowing(first) == 3; }, 20s)) << "nobody can tell it from news by now";
+  ASSERT_NO_FATAL_FAILURE(sleep(kPeriod, {a, b, c}));
+  EXPECT_EQ(knowing(first), 0u);
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+}
+
+TEST_P(Prune, F40_AWriterThatMayComeBackIsKept) {
+  const WriterId first = run_of_a();
+  // A clean stop keeps the writer, however long it lasts for the others.
+  ASSERT_TRUE(cluster.stop(a));
+  world.run_for(180s);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_NO_FATAL_FAILURE(sleep(kPeriod, {b, c}));
+    EXPECT_EQ(knowing(first), 2u) << i;
+  }
+}
+
+// A folder that stood still for months may be a copy: its writer could have been forgotten meanwhile.
+TEST_P(Prune, F40_AStoreThatStoodStillForLongDrawsANewWriter) {
+  const WriterId first = run_of_a();
+  ASSERT_NO_FATAL_FAILURE(sleep(kPeriod, {a, b, c}));
+  SimDevice& device = work.add_device("@bob", "late");
+  device.start(a);
+  ASSERT_TRUE(until([&] { return device.ready(); }, 60s));
+  const auto sent = send(device);
+  ASSERT_TRUE(acked(sent));
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  EXPECT_NE(cluster.writer(a), first);
+}
+
+}  // namespace
+}  // namespace starling::sim
