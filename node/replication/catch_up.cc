@@ -16,6 +16,7 @@ constexpr Duration kSettleAfterStart = 1500ms;  // Gossip has told us who is the
 constexpr Duration kRetryEvery = 200ms;
 // What no reachable peer can give, because it is damaged there, holds a return up for so long.
 constexpr Duration kDamagePatience = 60s;
+constexpr Duration kTurn = 1ms;
 constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
 constexpr int kInstallTurnsMin = 5;
 constexpr int kInstallTurnsMax = 1000;
@@ -263,27 +264,31 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
         lanes_merged_[{peer, partition, writer}] = std::max(range.to, n);
       }
     }
+    auto waiting = own_turn();
+    co_await waiting;
     if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
-    for (const auto& item : range.live) {
-      auto change = storage::decode(item.change.data, Dot{writer, item.n});
-      if (!change) co_return change.error();
-      view_.hlc.observe_repair(change->kind == storage::ChangeKind::kRegister
-                                   ? change->reg.stamp.time
-                                   : change->entry.id.time,
-                               view_.loop.wall_ms());
-    }
     view_.counters.fetched_changes += range.live.size();
     auto applied = view_.store.apply(partition, range);
     while (!applied && applied.code() == Errc::kOverloaded) {
       co_await view_.durable();  // The disk sets the pace.
+      if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
       applied = view_.store.apply(partition, range);
     }
     if (!applied) co_return applied.error();
+    view_.hlc.observe_repair(view_.store.highest_time(), view_.loop.wall_ms());
     if (*applied == storage::Applied::kGap) {
       co_return Error{Errc::kCorrupt, "the peer answered with another run than asked for"};
     }
   }
   co_return ok_status();
+}
+
+// Runs are long work for a loop: one in a turn, so that what lives goes on in between.
+Task<Done> CatchUp::own_turn() {
+  overlay::Timer timer;
+  while (worked_at_ == view_.loop.now()) co_await overlay::sleep(view_.loop, kTurn, timer);
+  worked_at_ = view_.loop.now();
+  co_return Done{};
 }
 
 Task<Result<storage::RangeStatement>> CatchUp::ask_run(NodeId peer, PartitionId partition, Dot from,

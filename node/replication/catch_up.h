@@ -94,6 +94,8 @@ class CatchUp {
   overlay::Task<Status> fetch_all(std::shared_ptr<Fetches> fetches);
   overlay::Task<Done> fetch_next(std::shared_ptr<Fetches> fetches);
   overlay::Task<Status> merge_lanes(NodeId peer, PartitionId partition);
+  overlay::Task<Done> own_turn();
+  overlay::Task<Done> answer_fetch(FetchRequest request, overlay::Reply reply);
   [[nodiscard]] CompareReply vectors_for(const CompareRequest& request) const;
   overlay::Task<Done> answer_hold(NodeId from, HoldRequest request, overlay::Reply reply);
   void serve();
@@ -107,6 +109,7 @@ class CatchUp {
 
   ClusterView& view_;
   std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
+  Instant worked_at_{};  // When a run was last read or applied.
   std::uint64_t missing_ = 0;
   std::uint64_t returns_ = 0;     // How often we fell behind.
   // Since then: the lanes of a peer were merged when it had come so far.

@@ -30,17 +30,7 @@ void CatchUp::serve() {
     if (!view_.in_ring() || request->partition.value >= view_.ring().partitions()) {
       return reply(Error{Errc::kInvalid, "no such partition"});
     }
-    auto range = view_.store.read_writer(request->partition, request->writer, request->from,
-                                         kFetchBytesMax);
-    if (!range) return reply(range.error());
-    if (range->to < range->from) {
-      range = held_for_others(request->partition, request->writer, request->from);
-    }
-    if (request->to != 0 && range->to > request->to) {
-      std::erase_if(range->live, [&](const auto& item) { return item.n > request->to; });
-      range->to = request->to;
-    }
-    reply(pack(*range));
+    scope_.spawn(answer_fetch(*request, std::move(reply)));
   });
   view_.rpc.serve(Method::kLanes, overlay::Access::kMembers,
                   [this](const NodeId&, View body, Reply reply) {
@@ -65,6 +55,23 @@ void CatchUp::serve() {
     }
     scope_.spawn(answer_hold(from, *request, std::move(reply)));
   });
+}
+
+Task<Done> CatchUp::answer_fetch(FetchRequest request, Reply reply) {
+  auto waiting = own_turn();
+  co_await waiting;
+  auto range = view_.store.read_writer(request.partition, request.writer, request.from, kFetchBytesMax);
+  if (!range) {
+    reply(range.error());
+    co_return Done{};
+  }
+  if (range->to < range->from) range = held_for_others(request.partition, request.writer, request.from);
+  if (request.to != 0 && range->to > request.to) {
+    std::erase_if(range->live, [&](const auto& item) { return item.n > request.to; });
+    range->to = request.to;
+  }
+  reply(pack(*range));
+  co_return Done{};
 }
 
 CompareReply CatchUp::vectors_for(const CompareRequest& request) const {

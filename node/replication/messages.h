@@ -14,7 +14,7 @@
 namespace starling::node {
 
 inline constexpr std::size_t kReplicateBytesMax = 1 << 20;   // Of changes in one frame.
-inline constexpr std::size_t kFetchBytesMax = 1 << 20;
+inline constexpr std::size_t kFetchBytesMax = 128 << 10;  // Some milliseconds of a loop, to read or to apply.
 inline constexpr std::size_t kReadChangesMax = 500;
 inline constexpr std::size_t kReadBytesMax = 512 << 10;
 inline constexpr std::size_t kComparePartitionsMax = 2048;
