@@ -87,6 +87,7 @@ class NodeImpl final : public Node {
   void cut_off_the_gone();
   [[nodiscard]] bool gained_partitions() const;
   void tick();
+  void draw_again(const NodeId& other);
   void check_disk();
   [[nodiscard]] bool has_fellows() const;  // In the ring, alive or not.
   void check_clock();
@@ -113,6 +114,7 @@ class NodeImpl final : public Node {
   LineageId lineage_;
   std::optional<Error> join_error_;
   std::set<WriterId> running_writers_;
+  Instant writer_shared_since_{};
   std::function<void(const Error&)> on_fatal_;
 
   // Services.

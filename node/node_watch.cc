@@ -12,6 +12,7 @@ using storage::Store;
 namespace {
 
 constexpr Duration kTickEvery = 500ms;
+constexpr Duration kWriterPatience = 10s;
 constexpr std::size_t kPeersKeptMax = 1024;       // Addresses of old acquaintance beside the members'.
 constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
 constexpr std::int64_t kExpiryOffsetMaxMs = 60'000;
@@ -74,9 +75,24 @@ void NodeImpl::tick() {
   running_writers_.insert(store_->writer());
   for (const auto& member : membership_->members()) {
     if (membership_->is_alive(member.id)) running_writers_.insert(member.record.writer);
+    if (member.id != view_->self && member.record.writer == store_->writer()) draw_again(member.id);
   }
   check_disk();
   check_clock();
+}
+
+// Two nodes with one writer, by a bad source of chance or once in the life of a universe: a dot would mean two
+// changes. Whoever has made none under it draws again; where both have, the one with the larger id (hazards F47).
+void NodeImpl::draw_again(const NodeId& other) {
+  const auto touched = store_->touched();
+  const bool used = std::any_of(touched.begin(), touched.end(),
+                                [this](PartitionId partition) { return store_->issued(partition) > 0; });
+  if (stopping_ || (used && view_->self < other)) return;
+  // The other one is seen as it was: it may have drawn again by now.
+  if (used && writer_shared_since_ == Instant{}) writer_shared_since_ = leaves_.loop.now();
+  if (used && leaves_.loop.now() - writer_shared_since_ < kWriterPatience) return;
+  store_->fail({Errc::kExists, "node " + short_text(other) + " runs under the same writer id; started again, this "
+                               "node draws another"});
 }
 
 void NodeImpl::check_disk() {

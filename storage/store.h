@@ -205,9 +205,15 @@ class Store {
   // At least one change if there is any, then up to `bytes`. `to` may lie before the last synced n.
   virtual Result<RangeStatement> read_writer(PartitionId partition, WriterId writer,
                                              std::uint64_t from, std::size_t bytes) = 0;
-  // All kinds of changes after `cursor`.
+  // Changes after `cursor`: of all kinds, or all but registers, which then count as read. A page may be
+  // empty and have more behind it.
+  enum class Kinds { kAll, kEntries };
   virtual Result<MailboxPage> read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
-                                           std::size_t changes, std::size_t bytes) = 0;
+                                           std::size_t changes, std::size_t bytes, Kinds kinds) = 0;
+  Result<MailboxPage> read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
+                                   std::size_t changes, std::size_t bytes) {
+    return read_mailbox(mailbox, cursor, changes, bytes, Kinds::kAll);
+  }
   // The last change of each writer there: a cursor that covers it has seen the mailbox. kCorrupt.
   virtual Result<VersionVector> mailbox_vector(const MailboxId& mailbox) = 0;
   // Entries of a conversation older than `before` (zero: newest), newest first.
@@ -265,7 +271,8 @@ class Store {
   // The bytes of a damaged or lost change: checked, then every row that it implies is written again.
   // Nothing to do for any other change. kCorrupt: not the bytes of this dot.
   virtual Status mend(PartitionId partition, const Dot& dot, View change) = 0;
-  // The same from another owner's answer for a run that has damaged changes: what is absent is gone.
+  // The same from another owner's answer for a run that has damaged or lost changes: what is absent and not
+  // lost there is gone.
   virtual Status mend(PartitionId partition, const RangeStatement& range) = 0;
   // No copy is left anywhere: the damaged change, or the next of a run that has no more copies,
   // counts as gone from now on. kInvalid: it is here, or it is not the next.

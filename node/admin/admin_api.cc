@@ -64,6 +64,7 @@ AdminApi::AdminApi(NodeImpl& node)
                {"user.list", &AdminApi::user_list},
                {"user.passwd", &AdminApi::user_passwd},
                {"user.disable", &AdminApi::user_disable},
+               {"user.logout", &AdminApi::user_logout},
                {"token", &AdminApi::token},
                {"group.create", &AdminApi::group_create},
                {"group.add", &AdminApi::group_add},

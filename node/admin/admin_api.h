@@ -44,6 +44,7 @@ class AdminApi {
   overlay::Task<Result<Json>> user_list(Json arguments);
   overlay::Task<Result<Json>> user_passwd(Json arguments);
   overlay::Task<Result<Json>> user_disable(Json arguments);
+  overlay::Task<Result<Json>> user_logout(Json arguments);
   overlay::Task<Result<Json>> token(Json arguments);
   overlay::Task<Result<Json>> group_create(Json arguments);
   overlay::Task<Result<Json>> group_add(Json arguments);

@@ -141,6 +141,12 @@ Task<Result<Json>> AdminApi::user_disable(Json arguments) {
   co_return Json::object();
 }
 
+Task<Result<Json>> AdminApi::user_logout(Json arguments) {
+  auto ending = node_.accounts_->log_out(with_sigil(arguments.at("name").get<std::string>(), '@'));
+  CO_TRY(co_await ending);
+  co_return Json::object();
+}
+
 Task<Result<Json>> AdminApi::token(Json arguments) {
   const std::int64_t seconds = arguments.value("expires_s", kTokenLifeMs / 1000);
   if (seconds < 1 || seconds > kTokenLifeMs / 1000) {

@@ -32,6 +32,7 @@
 // user.list       {after?, limit?: 1000}                     {users:[{name, disabled, created_ms, groups}], more}
 // user.passwd     {name, password}                           {}
 // user.disable    {name, disabled: bool}                     {}
+// user.logout     {name}                                     {}
 // token           {user, device, expires_s?: 2592000}        {token, expires_ms}   (log in without a password)
 // group.create    {group, owner?, members?: [..], nonce?}    {created}
 // group.add       {group, members:[..], role?: 0}            {results:[{name, error?}]}

@@ -170,6 +170,14 @@ int user_disable(const Arguments& arguments) {
   return kExitOk;
 }
 
+int user_logout(const Arguments& arguments) {
+  const std::string name = user_name(arguments.text("name"));
+  Json answer;
+  if (const int code = admin_call(arguments, "user.logout", {{"name", name}}, answer); code != kExitOk) return code;
+  std::cout << name << " is logged out everywhere\n";
+  return kExitOk;
+}
+
 Json user_names(const Arguments& arguments, const std::string& option) {
   Json names = Json::array();
   for (const std::string& name : arguments.list(option)) names.push_back(user_name(name));
@@ -311,6 +319,24 @@ Command user_passwd_command() {
             options.add_options()("name", po::value<std::string>());
           },
       .run = user_passwd,
+      .words = {"name"},
+  };
+}
+
+Command user_logout_command() {
+  return {
+      .name = "user logout",
+      .summary = "end a user's sessions on all devices",
+      .usage = "user logout NAME",
+      .about = "Ends the user's sessions and makes the tokens of all devices void; the password stays.\n\n"
+               "Examples:\n"
+               "  starling user logout alice\n",
+      .options =
+          [](po::options_description& options) {
+            add_admin_options(options);
+            options.add_options()("name", po::value<std::string>());
+          },
+      .run = user_logout,
       .words = {"name"},
   };
 }

@@ -17,6 +17,7 @@ std::vector<Command> all_commands() {
       user_list_command(),
       user_passwd_command(),
       user_disable_command(),
+      user_logout_command(),
       group_create_command(),
       group_add_command(),
       group_list_command(),

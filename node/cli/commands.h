@@ -29,6 +29,7 @@ Command user_add_command();
 Command user_list_command();
 Command user_passwd_command();
 Command user_disable_command();
+Command user_logout_command();
 Command group_create_command();
 Command group_add_command();
 Command group_list_command();

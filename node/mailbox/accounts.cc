@@ -117,6 +117,12 @@ Task<Status> Accounts::set_disabled(std::string user, bool disabled) {
   co_return changed;
 }
 
+Task<Status> Accounts::log_out(std::string user) {
+  auto changing = change(std::move(user), [](AccountValue& account) { ++account.epoch; });
+  auto changed = co_await changing;
+  co_return changed;
+}
+
 // A password change must not undo a disabling that it did not see.
 Task<Status> Accounts::change(std::string user, std::function<void(AccountValue&)> change) {
   Status written = ok_status();

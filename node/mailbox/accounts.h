@@ -1,7 +1,7 @@
 // Accounts: users, their passwords and tokens.
 //
 // A password is checked once, off the loop; then the device logs in by a token that any node verifies
-// without a lookup. A token carries the account's auth epoch: a password change or a disabling raises
+// without a lookup. A token carries the account's auth epoch: a password change, a disabling or a logout raises
 // the epoch, and whoever follows the mailbox cuts off sessions of an older one.
 // The answer for an unknown user and for a wrong password is the same, and takes the same time.
 // Thread: one loop; hashing runs on Loop::work.
@@ -38,6 +38,8 @@ class Accounts {
   overlay::Task<Result<Login>> issue(std::string user, std::string device, std::int64_t life_ms);
   overlay::Task<Status> set_password(std::string user, std::string password);
   overlay::Task<Status> set_disabled(std::string user, bool disabled);
+  // Every session and token of the user ends; the password stays.
+  overlay::Task<Status> log_out(std::string user);
   overlay::Task<Result<AccountValue>> find(std::string user);
 
  private:

@@ -130,7 +130,7 @@ Task<HandOver::Covered> HandOver::covered_by_all(std::vector<PartitionId> partit
 Task<std::optional<HandOver::Covered>> HandOver::covered_by(NodeId owner,
                                                             std::vector<PartitionId> partitions) {
   Covered covered;
-  std::vector<CompareReply::Item> lacking;
+  std::vector<CompareReply::Item> to_bring;
   while (!partitions.empty()) {
     CompareRequest request;
     request.ring = view_.ring().number();
@@ -146,10 +146,10 @@ Task<std::optional<HandOver::Covered>> HandOver::covered_by(NodeId owner,
     if (answer->ring != request.ring || view_.ring().number() != request.ring) co_return std::nullopt;
     for (auto& item : answer->items) {
       if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
-      if (item.whole && item.vector.covers(view_.store.vector(item.partition))) {
+      if (item.whole && lacking(item).empty()) {
         covered.insert(item.partition);
       } else {
-        lacking.push_back(std::move(item));
+        to_bring.push_back(std::move(item));
       }
     }
     if (!answer->more || answer->items.empty()) break;
@@ -157,18 +157,30 @@ Task<std::optional<HandOver::Covered>> HandOver::covered_by(NodeId owner,
     std::erase_if(partitions, [cut](PartitionId p) { return p <= cut; });
   }
   // Told now, compared again in the next turn.
-  for (const auto& item : lacking) {
+  for (const auto& item : to_bring) {
     auto bringing = bring_home(owner, item);
     co_await bringing;
   }
   co_return covered;
 }
 
+std::vector<Dot> HandOver::lacking(const CompareReply::Item& theirs) const {
+  const auto ours = view_.store.vector(theirs.partition);
+  const auto lost = view_.store.lost(theirs.partition);
+  std::vector<Dot> out;
+  for (const auto& dot : ours.dots()) {
+    const bool wrote_off = std::any_of(theirs.lost.begin(), theirs.lost.end(), [&](const Dot& there) {
+      return there.writer == dot.writer && there.n <= dot.n &&
+             !std::binary_search(lost.begin(), lost.end(), there);
+    });
+    if (wrote_off || !theirs.vector.covers(dot)) out.push_back(dot);
+  }
+  return out;
+}
+
 // The owner fetches from us what it lacks, one writer after the other.
 Task<Done> HandOver::bring_home(NodeId owner, const CompareReply::Item& theirs) {
-  const auto ours = view_.store.vector(theirs.partition);
-  for (const auto& dot : ours.dots()) {
-    if (theirs.vector.covers(dot)) continue;
+  for (const auto& dot : lacking(theirs)) {
     auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold,
                                 pack(HoldRequest{theirs.partition, dot.writer, dot.n}), kHoldDeadline);
     if (const auto answer = co_await asking; !answer) co_return Done{};

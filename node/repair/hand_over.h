@@ -4,7 +4,8 @@
 // accepts changes of it. Once that version is on our disk and everything accepted is synced, our vector is
 // final. Every owner of the current version is asked for its own vector; an owner that lacks something
 // fetches it from us (kHold). When each of them has said, under our ring version, that it has synced,
-// undamaged, all that our final vector names, the partition is dropped.
+// undamaged, all that our final vector names, the partition is dropped. What is lost there and not here, the owner
+// fetches first.
 // The same comparison permits the store to empty what lies in a file that it cannot read.
 // Invariant: nothing is dropped on an answer from before the close, of another ring version, or about
 // something that is damaged there or here.
@@ -44,6 +45,8 @@ class HandOver {
   overlay::Task<Covered> covered_by_all(std::vector<PartitionId> partitions);
   // Which of these `owner` covers, having been made to fetch what it lacked. Nothing: it did not answer.
   overlay::Task<std::optional<Covered>> covered_by(NodeId owner, std::vector<PartitionId> partitions);
+  // Writers of which an owner lacks something that is here, with our last change of each.
+  [[nodiscard]] std::vector<Dot> lacking(const CompareReply::Item& theirs) const;
   overlay::Task<Done> bring_home(NodeId owner, const CompareReply::Item& theirs);
 
   ClusterView& view_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "node/replication/digests.h"
+
 namespace starling::node {
 
 using overlay::Method;
@@ -129,10 +131,44 @@ Task<Done> CatchUp::run() {
   }
 }
 
+std::map<PartitionId, storage::VersionVector> CatchUp::replaced() const {
+  std::map<PartitionId, storage::VersionVector> vectors;
+  for (const auto partition : view_.store.with_superseded()) {
+    vectors[partition] = view_.store.vector(partition);
+  }
+  return vectors;
+}
+
+// Those of our partitions that lie in a span which differs. All, when the peer cannot tell: it is of an
+// older version, or at another ring version.
+Task<Result<std::vector<PartitionId>>> CatchUp::differing(NodeId peer) {
+  const RingPtr ring = view_.ring_ptr();
+  std::vector<PartitionId> partitions = ours();
+  CompareRequest request;
+  request.ring = ring->number();
+  request.by_span = true;
+  request.spans = spans_with(view_, peer);
+  const auto vectors = replaced();
+  auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kCompare, pack(request), kFetchDeadline);
+  CO_TRY_ASSIGN(const Bytes body, co_await asking);
+  CO_TRY_ASSIGN(const CompareReply answer, unpack<CompareReply>(body));
+  view_.heard_of_ring(peer, answer.ring);
+  if (!answer.by_span || answer.ring != request.ring) co_return partitions;
+  std::erase_if(partitions, [&](PartitionId partition) {
+    if (std::binary_search(answer.spans.begin(), answer.spans.end(), span_of(partition))) return false;
+    const auto equal = vectors.find(partition);
+    const bool shared = ring->is_owner(partition, view_.self) && ring->is_owner(partition, peer);
+    if (shared && equal != vectors.end() && on_covered) on_covered(peer, partition, equal->second);
+    return true;
+  });
+  co_return partitions;
+}
+
 Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer) {
-  std::vector<PartitionId> shared;
-  if (view_.in_ring()) shared = ours();
   Compared all;
+  if (!view_.in_ring()) co_return all;
+  auto narrowing = differing(peer);
+  CO_TRY_ASSIGN(const auto shared, co_await narrowing);
   for (std::size_t at = 0; at < shared.size(); at += kComparePartitionsMax) {
     const auto end = std::min(at + kComparePartitionsMax, shared.size());
     std::vector<PartitionId> chunk(shared.begin() + static_cast<std::ptrdiff_t>(at),
@@ -153,12 +189,9 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
   CompareRequest request;
   request.ring = view_.ring().number();
   for (const auto partition : partitions) {
-    request.items.push_back({partition, view_.store.vector(partition).digest()});
+    request.items.push_back({partition, digest_of(view_.store, partition)});
   }
-  std::map<PartitionId, storage::VersionVector> told;
-  for (const auto partition : view_.store.with_superseded()) {
-    told[partition] = view_.store.vector(partition);
-  }
+  auto told = replaced();
   auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kCompare, pack(request), deadline);
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
   CO_TRY_ASSIGN(const CompareReply answer, unpack<CompareReply>(body));
@@ -190,6 +223,11 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
   }
   auto fetching = fetch_all(fetches);
   CO_TRY(co_await fetching);
+  for (const auto& item : answer.items) {
+    if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
+    auto regaining = regain_some(peer, item);
+    co_await regaining;
+  }
   co_return Compared{fetches->runs.size(), cut, std::move(fetches->failed)};
 }
 

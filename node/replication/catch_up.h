@@ -1,8 +1,9 @@
 // CatchUp: finds out what this node is missing and asks for it, always as "send me writer w from n".
 //
 // One mechanism serves an owner that was away, a gap in live traffic, anti-entropy between owners and
-// a joiner that installs what it will own. Two nodes compare a digest per partition; where they differ,
-// vectors; for every writer that the peer has further, we fetch runs until we cover it.
+// a joiner that installs what it will own. Two nodes compare a digest per span of partitions; where they
+// differ, one per partition, then vectors; for every writer that the peer has further, we fetch runs until we
+// cover it. What was written off here as lost, and not there, is asked for again (decision 0027).
 // A node is `catching up` from its start (or from hearing that it was declared dead) until it covers the
 // vectors that its reachable fellow owners had at that moment. Nodes that catch up answer these
 // requests too, so a whole cluster that restarts gets going by itself.
@@ -79,8 +80,11 @@ class CatchUp {
  private:
   overlay::Task<Done> run();
   overlay::Task<Done> gap(NodeId peer, PartitionId partition, WriterId writer);
+  overlay::Task<Result<std::vector<PartitionId>>> differing(NodeId peer);
   overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions,
                                           Duration deadline);
+  // What we tell `on_covered` of if the peer turns out to be equal.
+  [[nodiscard]] std::map<PartitionId, storage::VersionVector> replaced() const;
   struct Fetches {  // What one comparison found missing.
     NodeId peer;
     Runs runs;
@@ -96,7 +100,13 @@ class CatchUp {
   overlay::Task<Status> merge_lanes(NodeId peer, PartitionId partition);
   overlay::Task<Done> own_turn();
   overlay::Task<Done> answer_fetch(FetchRequest request, overlay::Reply reply);
+
+  // catch_up_lost.cc: what was written off.
+  overlay::Task<Done> regain_some(NodeId peer, CompareReply::Item theirs);
+  overlay::Task<Status> regain(NodeId peer, PartitionId partition, std::vector<Dot> dots);
+
   [[nodiscard]] CompareReply vectors_for(const CompareRequest& request) const;
+  [[nodiscard]] CompareReply spans_for(const NodeId& from, const CompareRequest& request) const;
   overlay::Task<Done> answer_hold(NodeId from, HoldRequest request, overlay::Reply reply);
   void serve();
   [[nodiscard]] bool all_fetched(const Runs& failed) const;

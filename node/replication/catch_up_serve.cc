@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "node/replication/catch_up.h"
+#include "node/replication/digests.h"
 
 namespace starling::node {
 
@@ -21,7 +22,7 @@ void CatchUp::serve() {
     auto request = unpack<CompareRequest>(body);
     if (!request) return reply(request.error());
     view_.heard_of_ring(from, request->ring);
-    reply(pack(vectors_for(*request)));
+    reply(pack(request->by_span ? spans_for(from, *request) : vectors_for(*request)));
   });
   view_.rpc.serve(Method::kFetch, overlay::Access::kMembers,
                   [this](const NodeId&, View body, Reply reply) {
@@ -68,10 +69,20 @@ Task<Done> CatchUp::answer_fetch(FetchRequest request, Reply reply) {
   if (range->to < range->from) range = held_for_others(request.partition, request.writer, request.from);
   if (request.to != 0 && range->to > request.to) {
     std::erase_if(range->live, [&](const auto& item) { return item.n > request.to; });
+    std::erase_if(range->lost, [&](std::uint64_t n) { return n > request.to; });
     range->to = request.to;
   }
   reply(pack(*range));
   co_return Done{};
+}
+
+CompareReply CatchUp::spans_for(const NodeId& from, const CompareRequest& request) const {
+  CompareReply answer;
+  if (!view_.in_ring()) return answer;
+  answer.ring = view_.ring().number();
+  answer.by_span = answer.ring == request.ring;
+  if (answer.by_span) answer.spans = differing_spans(view_, from, request.spans);
+  return answer;
 }
 
 CompareReply CatchUp::vectors_for(const CompareRequest& request) const {
@@ -81,10 +92,12 @@ CompareReply CatchUp::vectors_for(const CompareRequest& request) const {
   for (const auto& theirs : request.items) {
     auto vector = view_.store.vector(theirs.partition);
     const bool told = request.all ? view_.is_owner(theirs.partition)
-                                  : theirs.digest != vector.digest();
+                                  : theirs.digest != digest_of(view_.store, theirs.partition);
     if (!told) continue;
-    dots += vector.dots().size();
-    answer.items.push_back({theirs.partition, std::move(vector), view_.store.is_whole(theirs.partition)});
+    auto lost = view_.store.lost(theirs.partition);
+    dots += vector.dots().size() + lost.size();
+    answer.items.push_back({theirs.partition, std::move(vector), view_.store.is_whole(theirs.partition),
+                            std::move(lost)});
     answer.more = dots >= kCompareDotsMax;
     if (answer.more) break;  // The asker goes on behind the last one.
   }
@@ -102,13 +115,21 @@ bool CatchUp::holds(const HoldRequest& request) const {
 }
 
 Task<Done> CatchUp::answer_hold(NodeId from, HoldRequest request, Reply reply) {
+  Status fetched = ok_status();
   if (view_.store.held(request.partition, request.writer) < request.n) {
     auto fetch = fetch_until(from, request.partition, request.writer, request.n);
-    auto fetched = co_await fetch;
-    if (!fetched) {
-      reply(fetched.error());
-      co_return Done{};
-    }
+    fetched = co_await fetch;
+  }
+  // Who asks may be about to drop what was written off here.
+  auto lost = view_.store.lost(request.partition);
+  std::erase_if(lost, [&](const Dot& dot) { return dot.writer != request.writer || dot.n > request.n; });
+  if (fetched && !lost.empty()) {
+    auto regaining = regain(from, request.partition, std::move(lost));
+    fetched = co_await regaining;
+  }
+  if (!fetched) {
+    reply(fetched.error());
+    co_return Done{};
   }
   co_await view_.durable();
   if (!view_.is_owner(request.partition)) {

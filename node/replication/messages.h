@@ -64,30 +64,42 @@ struct Hinted {
   MSGPACK_DEFINE_ARRAY(ring, writer, items)
 };
 
-// kCompare: digests of our vectors; the answer has the vectors that differ. Who hands a partition over
-// asks for `all`, equal or not: the answer has those that the answerer owns (architecture invariant 6).
+// kCompare: first digests of spans of partitions; the answer has the spans that differ. Then, in those, digests
+// of our partitions (digests.h); the answer has the vectors that differ. Who hands a partition over asks for
+// `all`, equal or not: the answer has those that the answerer owns (architecture invariant 6).
+inline constexpr std::size_t kSpanPartitions = 256;
 struct CompareRequest {
   struct Item {
     PartitionId partition;
     std::uint64_t digest = 0;
     MSGPACK_DEFINE_ARRAY(partition, digest)
   };
+  struct Span {
+    std::uint16_t number = 0;  // Partitions number * kSpanPartitions and the following.
+    std::uint64_t digest = 0;
+    MSGPACK_DEFINE_ARRAY(number, digest)
+  };
   RingNumber ring;
   std::vector<Item> items;  // Ascending. An empty vector has a digest, too.
   bool all = false;
-  MSGPACK_DEFINE_ARRAY(ring, items, all)
+  bool by_span = false;     // No items; spans that are not here are empty.
+  std::vector<Span> spans;  // Ascending.
+  MSGPACK_DEFINE_ARRAY(ring, items, all, by_span, spans)
 };
 struct CompareReply {
   struct Item {
     PartitionId partition;
     storage::VersionVector vector;
     bool whole = true;  // Nothing of it is damaged there: only then the vector says what is covered.
-    MSGPACK_DEFINE_ARRAY(partition, vector, whole)
+    std::vector<Dot> lost;  // Under the vector, but written off there: who has them is asked for them.
+    MSGPACK_DEFINE_ARRAY(partition, vector, whole, lost)
   };
   RingNumber ring;
   std::vector<Item> items;
   bool more = false;  // Cut at a limit: ask again for the partitions behind the last one here.
-  MSGPACK_DEFINE_ARRAY(ring, items, more)
+  bool by_span = false;              // The answer to a request by span, under the same ring version:
+  std::vector<std::uint16_t> spans;  // these differ.
+  MSGPACK_DEFINE_ARRAY(ring, items, more, by_span, spans)
 };
 
 // kFetch: "send me writer w from n", up to `to` unless that is 0. The answer is a storage::RangeStatement.
@@ -274,7 +286,8 @@ struct ReadRequest {
   RingNumber ring;
   MailboxId mailbox;
   storage::VersionVector cursor;
-  MSGPACK_DEFINE_ARRAY(ring, mailbox, cursor)
+  bool entries_only = false;  // Leave registers out: a roster is asked for in pages (hazards F46).
+  MSGPACK_DEFINE_ARRAY(ring, mailbox, cursor, entries_only)
 };
 struct ReadReply {
   struct Item {

@@ -44,8 +44,9 @@ void Publisher::serve_reads() {
     if (!request) return reply(request.error());
     view_.heard_of_ring(from, request->ring);
     if (auto may = view_.answers_for(request->mailbox); !may) return reply(may.error());
-    auto page = view_.store.read_mailbox(request->mailbox, request->cursor, kReadChangesMax,
-                                         kReadBytesMax);
+    using Kinds = storage::Store::Kinds;
+    auto page = view_.store.read_mailbox(request->mailbox, request->cursor, kReadChangesMax, kReadBytesMax,
+                                         request->entries_only ? Kinds::kEntries : Kinds::kAll);
     if (!page) return reply(page.error());
     reply(page_reply(std::move(*page)));
   });

@@ -146,8 +146,11 @@ void Feeds::read_at(const NodeId& owner, const MailboxId& mailbox, const storage
     return;
   }
   ++reads.in_flight;
+  // A session makes nothing of a group's registers.
+  const Feed* feed = find(mailbox);
+  const bool entries_only = feed != nullptr && feed->address.front() == '#';
   view_.rpc.call(owner, Method::kRead,
-                 pack(ReadRequest{view_.ring().number(), mailbox, cursor}), kReadDeadline,
+                 pack(ReadRequest{view_.ring().number(), mailbox, cursor, entries_only}), kReadDeadline,
                  [this, owner, done = std::move(done)](Result<Bytes> body) {
                    --reads_[owner].in_flight;
                    read_next(owner);
@@ -268,8 +271,12 @@ void Feeds::followed(PartitionId partition, std::uint64_t number, Result<Bytes> 
   if (it == streams_.end() || it->second.number != number) return;
   Stream& stream = it->second;
   stream.asking = false;
-  // watch() comes back to it.
-  if (!reply) return reply.code() == Errc::kCorrupt ? avoid(partition, stream.owner) : void();
+  if (!reply) {
+    // Another owner at once, or watch() comes back to it: whether this one is dead takes seconds to be known.
+    const bool useless = reply.code() == Errc::kCorrupt || reply.code() == Errc::kUnavailable ||
+                         reply.code() == Errc::kTimeout;
+    return useless ? avoid(partition, stream.owner) : void();
+  }
   const auto answer = unpack<FollowReply>(*reply);
   if (!answer) return;
   stream.live = true;

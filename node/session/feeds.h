@@ -25,7 +25,7 @@ namespace starling::node {
 
 // Pages on their way from one owner: together well under what a link may queue.
 inline constexpr std::size_t kReadsAtOnceMax = 32;
-// An owner whose copy of a partition is damaged is not followed for so long, while there is another.
+// An owner that does not answer, or has damage in the partition, is not followed for so long, while there is another.
 inline constexpr Duration kAvoidFor = 30s;
 
 // A change on its way to the sessions of a feed.

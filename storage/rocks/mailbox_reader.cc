@@ -87,8 +87,8 @@ Result<MailboxReader::Row> MailboxReader::parse() const {
     return Error{Errc::kCorrupt, "storage: a key of 'mailbox_dots' is damaged; ask another owner"};
   }
   const auto row = parse_mailbox_dot(scan_.value());
-  if (!row) return Row{*dot, {}, 0, true};
-  return Row{*dot, row->at, row->expiry};
+  if (!row) return Row{*dot, {}, 0, ChangeKind::kEntry, true};
+  return Row{*dot, row->at, row->expiry, row->kind};
 }
 
 }  // namespace starling::storage

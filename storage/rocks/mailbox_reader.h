@@ -29,6 +29,7 @@ class MailboxReader {
     Dot dot;
     EntryId at;
     ExpirySeconds expiry = 0;
+    ChangeKind kind = ChangeKind::kEntry;
     bool damaged = false;  // Only the dot is known.
   };
   [[nodiscard]] const Row& row() const;  // REQUIRES: !done().

@@ -38,6 +38,8 @@ inline constexpr std::uint32_t kSlotCount = 1 << 16;
 inline constexpr std::uint64_t kExpiryStepMs = 10'000;
 // A read of a run looks at this many times the bytes it may return, then says what it saw.
 inline constexpr std::size_t kReadThroughFactor = 8;
+// Rows that a page may leave out before it ends, so that one page does not hold up the loop.
+inline constexpr std::size_t kRowsPassedMax = 10'000;
 // No run gets this long; a larger number is an error of the sender.
 inline constexpr std::uint64_t kRunLengthMax = std::uint64_t{1} << 56;
 
@@ -129,8 +131,9 @@ class RocksStore final : public Store {
 
   Result<RangeStatement> read_writer(PartitionId partition, WriterId writer, std::uint64_t from,
                                      std::size_t bytes) override;
+  using Store::read_mailbox;
   Result<MailboxPage> read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
-                                   std::size_t changes, std::size_t bytes) override;
+                                   std::size_t changes, std::size_t bytes, Kinds kinds) override;
   Result<VersionVector> mailbox_vector(const MailboxId& mailbox) override;
   Result<std::optional<StoredChange>> find_entry(const MailboxId& mailbox,
                                                  const EntryId& id) override;

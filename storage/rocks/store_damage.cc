@@ -101,19 +101,29 @@ Status RocksStore::mend(PartitionId partition, const RangeStatement& range) {
   const Slot slot = slot_of(partition);
   TRY(check_room(slot));
   TRY_ASSIGN(const auto checked, check(partition, range, 0));
-  std::set<Dot> gone;
+  std::set<Dot> gone, back;  // Damaged here; and written off here, but not there.
+  const auto is_lost_there = [&](const Dot& dot) {
+    return std::binary_search(range.lost.begin(), range.lost.end(), dot.n);
+  };
+  const auto is_told = [&](const Dot& dot) {
+    return dot.writer == range.writer && range.from <= dot.n && dot.n <= range.to;
+  };
   for (const Dot& dot : damage_.damaged(slot)) {
-    if (dot.writer == range.writer && range.from <= dot.n && dot.n <= range.to) gone.insert(dot);
+    if (is_told(dot)) gone.insert(dot);
+  }
+  for (const Dot& dot : damage_.lost(slot)) {
+    if (is_told(dot) && !is_lost_there(dot)) back.insert(dot);
   }
   for (const auto& item : checked) {
-    if (gone.erase(item.dot) == 0) continue;
+    if (gone.erase(item.dot) + back.erase(item.dot) == 0) continue;
     stage_rows(slot, item.dot, *item.bytes, item.view);
     close_damage(slot, item.dot, false);
   }
+  for (const Dot& dot : back) close_damage(slot, dot, false);  // Its rows went when it was written off.
   if (gone.empty()) return ok_status();
   TRY(erase_rows_naming(slot, gone));
   for (const Dot& dot : gone) {
-    close_damage(slot, dot, std::binary_search(range.lost.begin(), range.lost.end(), dot.n));
+    close_damage(slot, dot, is_lost_there(dot));
   }
   return ok_status();
 }

@@ -90,7 +90,7 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
 }
 
 Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
-                                             std::size_t changes, std::size_t bytes) {
+                                             std::size_t changes, std::size_t bytes, Kinds kinds) {
   const Slot slot = slot_of(partition_of(mailbox));
   TRY(check_whole(slot));
   MailboxPage page;
@@ -100,7 +100,7 @@ Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const Ver
   const ReadMode mode{snapshot.snapshot()};
   MailboxReader reader(*engine_, mailbox, cursor, page.covered, mode);
   TRY(reader.start());
-  std::size_t used = 0;
+  std::size_t used = 0, passed = 0;
   while (!reader.done()) {
     const MailboxReader::Row row = reader.row();
     if (row.damaged) {
@@ -108,7 +108,10 @@ Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const Ver
       return Error{Errc::kCorrupt, "storage: a row of 'mailbox_dots' is damaged and is written "
                                    "again from the log; read another owner, or again"};
     }
-    if (expiry_->expired(row.expiry)) {  // Gone counts as seen.
+    // Gone, or not asked for, counts as seen.
+    if (expiry_->expired(row.expiry) || (kinds == Kinds::kEntries && row.kind == ChangeKind::kRegister)) {
+      page.more = ++passed > kRowsPassedMax;
+      if (page.more) break;
       page.cursor.raise(row.dot.writer, row.dot.n);
       TRY(reader.next());
       continue;

@@ -43,8 +43,8 @@ void for_each_message(With with) {
   with("replicate", Replicate{kRing, kWriter, {{kPartition, 17, 16, {{"one"}, {"two"}}}}});
   with("replicated", Replicated{kRing, kWriter, {{kPartition, 18}}});
   with("hinted", Hinted{kRing, kWriter, {{kPartition, 17, 18}}});
-  with("compare_request", CompareRequest{kRing, {{kPartition, 0xFEDCBA9876543210}}, true});
-  with("compare_reply", CompareReply{kRing, {{kPartition, vector(), false}}, true});
+  with("compare_request", CompareRequest{kRing, {{kPartition, 0xFEDCBA9876543210}}, true, true, {{3, 0x1122334455667788}}});
+  with("compare_reply", CompareReply{kRing, {{kPartition, vector(), false, {{kWriter, 3}}}}, true, true, {3}});
   with("fetch_request", FetchRequest{kPartition, kWriter, 18, 20});
   with("range_statement", storage::RangeStatement{kWriter, 3, 9, {{4, {"four"}}, {9, {"nine"}}}, {5, 6}});
   with("lanes_request", LanesRequest{kPartition, {{kMailbox, kDevice, 99, 12}}});
@@ -68,7 +68,7 @@ void for_each_message(With with) {
   with("follow_reply", FollowReply{vector(), {kMailbox, kOther}});
   with("unfollow", Unfollow{kPartition, 7, {kMailbox}});
   with("push", Push{{{kPartition, 7, {{{kWriter, 17}, {"change"}}}}}});
-  with("read_request", ReadRequest{kRing, kMailbox, vector()});
+  with("read_request", ReadRequest{kRing, kMailbox, vector(), true});
   with("read_reply", ReadReply{{{{kWriter, 17}, {"change"}}}, vector(), true});
   with("lane_query", LaneQuery{kMailbox, kDevice, 99});
   with("lane_answer", LaneAnswer{12});

@@ -1,93 +1,12 @@
 // What the disk lost is brought back, written off in the open, or handed over before it is dropped
 // (hazards F11, F12, F21, F30).
-#include "tests/sim/hazards/hazards.h"
-
-#include "storage/engine/engine.h"
-#include "storage/layout.h"
+#include "tests/sim/repair.h"
 
 namespace starling::sim {
 namespace {
 
 using storage::ColumnFamily;
 using storage::Engine;
-
-class Repair : public Hazards {
- protected:
-  explicit Repair(std::size_t nodes = 3) : Hazards(nodes) {}
-
-  void SetUp() override {
-    ASSERT_NO_FATAL_FAILURE(Hazards::SetUp());
-    start(*alice, a);
-    start(*bob, b);
-  }
-  // Acknowledged, and its dot.
-  Dot say() {
-    std::optional<Dot> dot;
-    SendIndex said = kUnsent;
-    tap.on_leave = [&](const TapMessage& m) {
-      if (m.method == Method::kReplicate && said != kUnsent) {
-        if (const auto x = find(m, said)) dot = x->dot;
-      }
-      return Fate::kPass;
-    };
-    said = send(*alice);
-    EXPECT_TRUE(acked(said));
-    EXPECT_TRUE(until([&] { return dot.has_value(); }));
-    tap.on_leave = nullptr;
-    messages.push_back(said);
-    return dot.value_or(Dot{});
-  }
-  // One row of stopped nodes, changed behind their backs.
-  void tamper(const std::vector<std::size_t>& nodes, ColumnFamily family, View prefix,
-              const std::function<void(Bytes&)>& to) {
-    for (const auto i : nodes) ASSERT_TRUE(cluster.stop(i));
-    for (const auto i : nodes) {
-      auto engine = Engine::open({cluster.folder(i) + "/store", cluster.disk(i).env(), false});
-      ASSERT_TRUE(engine.ok()) << engine.error().text;
-      Bytes key, value;
-      {
-        Engine::Scan rows(**engine, family, prefix);
-        rows->SeekToFirst();
-        ASSERT_TRUE(rows.valid());
-        key = rows.key();
-        value = rows.value();
-      }
-      to(value);
-      rocksdb::WriteBatch batch;
-      (*engine)->put(batch, family, key, value);
-      ASSERT_TRUE((*engine)->write_synced(batch).ok());
-    }
-    for (const auto i : nodes) ASSERT_TRUE(cluster.restart(i));
-    ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
-  }
-  void rot(const std::vector<std::size_t>& nodes, const Dot& dot) {
-    const auto slot = first_slot(partition, options.partitions);
-    tamper(nodes, ColumnFamily::kLog, storage::log_key(slot, dot).view(),
-           [](Bytes& value) { value[value.size() / 2] ^= 1; });
-  }
-  Json repair(std::size_t i, Json arguments) {
-    auto answer = cluster.admin(i, "repair", arguments);
-    EXPECT_TRUE(answer.ok()) << answer.error().text;
-    for (int turn = 0; answer && answer->at("busy") == true && turn < 600; ++turn) {
-      world.run_for(100ms);
-      answer = cluster.admin(i, "repair", Json::object());
-    }
-    return answer.ok() ? *answer : Json::object();
-  }
-  Json verify(std::size_t i) {
-    const auto answer = cluster.admin(i, "verify", {{"limit", 1024}}, 120s);
-    EXPECT_TRUE(answer.ok()) << answer.error().text;
-    return answer.ok() ? *answer : Json::object();
-  }
-  [[nodiscard]] std::string outcome_of(const Json& report) const {
-    for (const auto& finding : report.at("findings")) {
-      if (finding.at("partition") == partition.value) return finding.at("outcome");
-    }
-    return "";
-  }
-
-  std::vector<SendIndex> messages;
-};
 
 INSTANTIATE_TEST_SUITE_P(Seeds, Repair, ::testing::Range<std::uint64_t>(1, 4));
 

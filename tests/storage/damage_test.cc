@@ -243,6 +243,27 @@ TEST_F(StoreDamage, LostIsForGoodAndCountsAsGone) {
   EXPECT_THAT(store().lost(part()), IsEmpty());
 }
 
+// Another owner's word about what was written off here: it has it, it knows it to be gone, or it has lost it, too.
+TEST_F(StoreDamage, ARangeBringsBackWhatWasLostUnlessItIsLostThereToo) {
+  apply(1, entry(kAlice, 1, 1));
+  for (const std::uint64_t n : {2, 3, 4}) ASSERT_TRUE(store().mark_lost(part(), dot(n)).ok());
+  apply(5, entry(kAlice, 5, 5));
+  box.sync();
+  ASSERT_THAT(store().lost(part()), ElementsAre(dot(2), dot(3), dot(4)));
+  const Bytes two = encode(entry(kAlice, 2, 2), dot(2));
+  ASSERT_TRUE(store().mend(part(), RangeStatement{kPeer, 1, 4, {{2, {two}}}, {4}}).ok());
+  box.sync();
+  EXPECT_THAT(store().lost(part()), ElementsAre(dot(4)));
+  EXPECT_THAT(read(), ElementsAre(1, 2, 5));
+  box.lose_power();
+  box.open();
+  EXPECT_THAT(store().lost(part()), ElementsAre(dot(4)));
+  EXPECT_THAT(read(), ElementsAre(1, 2, 5));
+  const auto range = store().read_writer(part(), kPeer, 1, 1 << 20);
+  EXPECT_EQ(range->live.size(), 3u);
+  EXPECT_THAT(range->lost, ElementsAre(4));
+}
+
 TEST_F(StoreDamage, LostClosesTheTailOfARunThatNobodyHas) {
   apply(1, entry(kAlice, 1, 1));
   EXPECT_EQ(store().mark_lost(part(), dot(3)).code(), Errc::kInvalid);  // 2 comes first.

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "storage/rocks/rocks_store.h"
 #include "tests/storage/support.h"
 
 namespace starling::storage {
@@ -74,6 +75,31 @@ TEST_F(StoreRead, PagesReturnEveryChangeOfTheMailboxOnce) {
     }
     EXPECT_EQ(seen, expected) << page_size;
   }
+}
+
+// A large roster between two messages: the cursor passes it, a bounded number of rows at a time.
+TEST_F(StoreRead, RegistersCanBeLeftOutOfAPageAndCountAsRead) {
+  const std::uint64_t count = kRowsPassedMax + 10;
+  apply({WriterId{1}, 1}, entry(kAlice, 1, 1));
+  for (std::uint64_t n = 2; n < count; ++n) {
+    apply({WriterId{1}, n}, reg(kAlice, "member/@" + std::to_string(n), "v", n));
+  }
+  apply({WriterId{1}, count}, entry(kAlice, 2, count));
+  box.sync();
+  VersionVector cursor;
+  std::vector<std::uint64_t> seen;
+  std::size_t pages = 0;
+  for (bool more = true; more && pages < 5; ++pages) {
+    const auto page = store().read_mailbox(kAlice, cursor, 99, 1 << 20, Store::Kinds::kEntries);
+    ASSERT_TRUE(page.ok()) << page.error().text;
+    for (const auto& change : page->changes) seen.push_back(change.dot.n);
+    EXPECT_TRUE(page->cursor.covers(cursor) && page->cursor != cursor);
+    more = page->more;
+    cursor = page->cursor;
+  }
+  EXPECT_EQ(pages, 2u);
+  EXPECT_EQ(seen, (std::vector<std::uint64_t>{1, count}));
+  EXPECT_EQ(cursor, *store().mailbox_vector(kAlice));
 }
 
 // What a reader of the whole mailbox has as its cursor, and nothing of other mailboxes.

@@ -1,6 +1,8 @@
 #include "tests/sim/world/cluster.h"
 
 #include <cassert>
+#include <cstring>
+#include <utility>
 
 #include "storage/engine/engine.h"
 #include "storage/layout.h"
@@ -13,6 +15,22 @@ using node::Node;
 namespace {
 
 constexpr std::int64_t kInviteSeconds = 86'400;  // Longer than any clock jumps.
+
+// The first number is given: that of the writer, which a run draws before anything else.
+class Loaded final : public Random {
+ public:
+  Loaded(std::uint64_t seed, WriterId first) : random_(seed), first_(first.value) {}
+  void fill(std::span<std::uint8_t> out) override {
+    random_.fill(out);
+    if (!first_ || out.size() != sizeof *first_) return;
+    std::memcpy(out.data(), &*first_, out.size());
+    first_.reset();
+  }
+
+ private:
+  SeededRandom random_;
+  std::optional<std::uint64_t> first_;
+};
 
 std::string text_of(const std::map<WriterId, std::uint64_t>& vector) {
   std::string out;
@@ -104,7 +122,12 @@ Status SimCluster::start(std::size_t i) {
   host.loop->step_clock(host.clock_offset);
   host.loop->set_drift(host.drift_ppm);
   host.transport = network_.attach(*host.loop, host.ip);
-  host.random = std::make_unique<SeededRandom>(world_.fork());
+  const auto seed = world_.fork();
+  if (const auto writer = std::exchange(host.draw, std::nullopt)) {
+    host.random = std::make_unique<Loaded>(seed, *writer);
+  } else {
+    host.random = std::make_unique<SeededRandom>(seed);
+  }
   host.log = std::make_unique<overlay::Log>(
       log_level_, [this, name = host.name](overlay::LogLevel, View line) {
         world_.note(name, std::string(line));

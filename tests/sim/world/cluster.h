@@ -59,6 +59,8 @@ class SimCluster {
   // Flips a bit of a stored change, chosen by chance. REQUIRES: node i is down.
   Status rot(std::size_t i, Random& random);
   Status restart(std::size_t i);
+  // The next run of node i draws this writer, as if by chance. REQUIRES: it was not stopped in order.
+  void draw(std::size_t i, WriterId writer) { hosts_[i]->draw = writer; }
   // In order: tells the others, marks the store clean. Kills after `limit`.
   Status stop(std::size_t i, Duration limit = 60s);
   void pause(std::size_t i);
@@ -131,13 +133,14 @@ class SimCluster {
     node::Config config;
     std::string id;  // Short id, once known.
     WriterId writer;  // Of the last run.
+    std::optional<WriterId> draw;
     double drift_ppm = 0;
     std::chrono::milliseconds clock_offset{0};
     std::unique_ptr<SimDisk> disk;
     // Of the running process; destroyed from the bottom up.
     std::unique_ptr<SimLoop> loop;
     std::unique_ptr<overlay::Transport> transport;
-    std::unique_ptr<SeededRandom> random;
+    std::unique_ptr<Random> random;
     std::unique_ptr<overlay::Log> log;
     std::unique_ptr<node::Node> node;
   };

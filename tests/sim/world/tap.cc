@@ -40,11 +40,11 @@ class TapRpc final : public overlay::Rpc {
 
   void notify(const NodeId& to, Method method, Bytes body) override {
     const auto peer = index(to);
-    if (peer && tap_.on_leave &&
-        tap_.on_leave({TapMessage::Kind::kNotice, host_, *peer, method, body}) != Fate::kPass) {
-      return break_link(*peer);
-    }
-    links_.notify(to, method, std::move(body));
+    Fate fate = Fate::kPass;
+    if (peer && tap_.on_leave) fate = tap_.on_leave({TapMessage::Kind::kNotice, host_, *peer, method, body});
+    if (fate == Fate::kPass) return links_.notify(to, method, std::move(body));
+    if (fate != Fate::kLate) return break_link(*peer);
+    later([this, to, method, body = std::move(body)] { links_.notify(to, method, body); });
   }
 
   void call(const NodeId& to, Method method, Bytes body, Duration deadline, Done done) override {
@@ -55,6 +55,7 @@ class TapRpc final : public overlay::Rpc {
     const auto fate = tap_.on_leave ? tap_.on_leave(message(*ask)) : Fate::kPass;
     if (fate == Fate::kPass) return send(std::move(ask));
     if (fate == Fate::kLose) return lose(std::move(ask));
+    if (fate == Fate::kLate) return later([this, ask = std::move(ask)] { send(ask); });
     hold(ask, [this, ask] { send(ask); });
   }
 
@@ -133,6 +134,13 @@ class TapRpc final : public overlay::Rpc {
       if (!alive.expired()) loop->enter(go_on);
     });
   }
+  // The loop forgets it when the process ends.
+  void later(std::function<void()> send) {
+    loop_.turn_at(loop_.now() + loop_.world().between(1ms, tap_.late_max),
+                  [alive = std::weak_ptr<bool>(alive_), send = std::move(send)] {
+                    if (!alive.expired()) send();
+                  });
+  }
   // At the end of this turn, with all that is on its way.
   void break_link(std::size_t peer) {
     auto& world = loop_.world();
@@ -167,6 +175,7 @@ void Tap::clear() {
   on_answer = nullptr;
   alter = nullptr;
   forge = nullptr;
+  late_max = 100ms;
   alter_answer = nullptr;
   release();
 }

@@ -23,8 +23,9 @@
 
 namespace starling::sim {
 
-// kDamage, of an answer: as if what was asked for could not be read there.
-enum class Fate { kPass, kHold, kLose, kDamage };
+// kDamage, of an answer: as if what was asked for could not be read there. kLate, of what leaves: a random while
+// later, so that what follows overtakes it, which the link itself never does.
+enum class Fate { kPass, kHold, kLose, kDamage, kLate };
 
 struct TapMessage {
   enum class Kind { kNotice, kRequest };
@@ -49,7 +50,7 @@ using IpOf = std::function<std::string(std::size_t host)>;
 
 class Tap {
  public:
-  // Before it leaves. A notice cannot be held: what follows would overtake it.
+  // Before it leaves. A notice is not held: what follows would overtake it (kLate wants just that).
   std::function<Fate(const TapMessage&)> on_leave;
   // Before the handler sees it.
   std::function<void(const TapMessage&)> on_arrive;
@@ -61,6 +62,8 @@ class Tap {
   std::function<void(const TapMessage&, Bytes& body)> alter;
   std::function<std::optional<Bytes>(const TapMessage& request)> forge;
   std::function<void(const TapMessage& request, Bytes& answer)> alter_answer;
+
+  Duration late_max = 100ms;
 
   // Lets go of what was held, in order.
   void release();

@@ -1,0 +1,405 @@
+// What must not be thrown away, and what was written off too early: refilling and giving up need everybody's word
+// (decision 0019, hazards F30), content beats its loss (decision 0027), a void outlives what it closes (F6).
+#include "tests/sim/repair.h"
+
+namespace starling::sim {
+namespace {
+
+// --- Refilling: a file of c cannot be read. ---
+
+class Refill : public Repair {
+ protected:
+  // bob2's message, acknowledged by c alone, which is cut off from everybody.
+  SendIndex say_at_c_alone(const std::string& to) {
+    start(*bob2, c);
+    EXPECT_TRUE(cluster.run_until_quiet(30s));
+    leave_alone(c);
+    const auto said = bob2->send(to, work.body(*bob2), {.grade = node::protocol::Grade::kLocal});
+    EXPECT_TRUE(acked(said));
+    EXPECT_EQ(record(said).copies, 1);
+    bob2->close();
+    return said;
+  }
+  void lose_a_file_of(PartitionId of) {
+    ASSERT_TRUE(cluster.stop(c));
+    const auto slot = first_slot(of, options.partitions);
+    alter(c, [&](storage::Engine& engine, rocksdb::WriteBatch& batch) {
+      engine.put(batch, storage::ColumnFamily::kDamage, storage::refill_key(slot, 0).view(),
+                 storage::damage_value(storage::DamageState::kRefill).view());
+    });
+    ASSERT_TRUE(cluster.restart(c));
+  }
+  [[nodiscard]] PartitionId partition_at(const std::string& address) const {
+    return partition_of(slot_of(mailbox_of(address)), options.partitions);
+  }
+  bool c_holds(PartitionId of, const std::map<WriterId, std::uint64_t>& all) {
+    const auto vectors = cluster.vectors(c);
+    const auto it = vectors.find(of);
+    if (it == vectors.end()) return false;
+    return std::all_of(all.begin(), all.end(), [&](const auto& run) {
+      const auto held = it->second.find(run.first);
+      return held != it->second.end() && held->second >= run.second;
+    });
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Refill, ::testing::Range<std::uint64_t>(1, 6));
+
+// What only c has lies in another partition: it would go with the file, so nothing goes before it is elsewhere.
+TEST_P(Refill, F30_AFileIsEmptiedOnceEveryOtherOwnerHasAllThatIsHere) {
+  say();
+  std::string other;
+  for (int i = 0; other.empty(); ++i) {
+    const std::string name = "#o" + std::to_string(i);
+    if (partition_at(name) != partition) other = name;
+  }
+  ASSERT_TRUE(work.add_group(other, {"@alice", "@bob"}));
+  const auto only = say_at_c_alone(other);
+  const auto mine = cluster.vectors(c)[partition_at(other)];
+  const auto fatal = cluster.fatal_errors();
+  lose_a_file_of(partition);
+  world.run_for(65s);  // Two tries, with nobody there to ask.
+  EXPECT_EQ(cluster.fatal_errors(), fatal);
+  EXPECT_TRUE(c_holds(partition_at(other), mine));
+  std::size_t compared = 0;
+  tap.on_leave = [&](const TapMessage& m) {
+    const auto compare = m.method == Method::kCompare && m.from == c ? unpack<node::CompareRequest>(m.body)
+                                                                    : Result<node::CompareRequest>(Error{});
+    compared += compare && compare->all ? 1 : 0;
+    return m.method == Method::kFetch && m.to == c && m.from != c ? Fate::kHold : Fate::kPass;
+  };
+  cluster.heal();
+  world.run_for(100s);  // All are there, and cannot get it.
+  ASSERT_GT(compared, 0u);
+  EXPECT_EQ(cluster.fatal_errors(), fatal);
+  EXPECT_TRUE(c_holds(partition_at(other), mine));
+  tap.clear();
+  EXPECT_TRUE(until([&] { return cluster.fatal_errors() == fatal + 1; }, 120s));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 60s));
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  start(*bob2, b);
+  EXPECT_EQ(history_of(*bob2, messages[0]).size(), 1u);
+  start(*alice2, a);
+  EXPECT_TRUE(until([&] { return shown(*alice2, only) == 1; }));
+  world.run_for(10s);
+  const auto report = verify(a);
+  EXPECT_EQ(report.at("same"), options.partitions) << report;
+  finish();
+}
+
+// What only c has lies in the file itself: nobody can cover it, so it stays for the operator.
+TEST_P(Refill, F30_AFileWithSomethingThatNobodyElseHasIsNeverEmptied) {
+  say();
+  (void)say_at_c_alone("#g");
+  const auto mine = cluster.vectors(c)[partition];
+  const auto fatal = cluster.fatal_errors();
+  lose_a_file_of(partition);
+  std::size_t compared = 0;
+  tap.on_leave = [&](const TapMessage& m) {
+    const auto compare = m.method == Method::kCompare && m.from == c ? unpack<node::CompareRequest>(m.body)
+                                                                    : Result<node::CompareRequest>(Error{});
+    compared += compare && compare->all ? 1 : 0;
+    return Fate::kPass;
+  };
+  cluster.heal();
+  world.run_for(150s);
+  ASSERT_GT(compared, 0u);
+  EXPECT_EQ(cluster.fatal_errors(), fatal);
+  EXPECT_TRUE(c_holds(partition, mine));
+  EXPECT_EQ(outcome_of(verify(a)), "damaged");
+  EXPECT_TRUE(acked(send(*alice))) << "the others go on";
+}
+
+// --- Giving up. ---
+
+class GiveUp : public Repair {
+ protected:
+  explicit GiveUp(std::size_t nodes = 3) : Repair(nodes) {}
+  // Whatever is asked of this node in the partition of #g, it cannot read, as it were.
+  void answer_damaged(std::size_t from) {
+    tap.on_answer = [this, from](const TapMessage& m, const Result<Bytes>&) {
+      const auto fetch = m.method == Method::kFetch && m.to == from ? unpack<node::FetchRequest>(m.body)
+                                                                    : Result<node::FetchRequest>(Error{});
+      if (!fetch || (!all_partitions && fetch->partition != partition)) return Fate::kPass;
+      ++refused;
+      return Fate::kDamage;
+    };
+  }
+  Json give_up(std::size_t i) {
+    Json answer;
+    for (int turn = 0; turn < 20; ++turn) {
+      answer = repair(i, {{"start", true}, {"give_up", true}});
+      if (answer.at("damaged") == 0) break;
+      world.run_for(1s);
+    }
+    return answer;
+  }
+
+  bool all_partitions = false;
+  std::size_t refused = 0;
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, GiveUp, ::testing::Range<std::uint64_t>(1, 6));
+
+// Hopeless a moment ago; the order to give up asks once more, and a has it.
+TEST_P(GiveUp, F30_WhatAReachableMemberHasIsNotWrittenOff) {
+  say();
+  const Dot bad = say();
+  answer_damaged(a);
+  rot({b, c}, bad);
+  for (const auto owner : {b, c}) EXPECT_EQ(repair(owner, {{"start", true}}).at("damaged"), 1);
+  ASSERT_GT(refused, 0u);
+  tap.clear();
+  const auto answer = repair(b, {{"start", true}, {"give_up", true}});
+  EXPECT_EQ(answer.at("lost"), 0) << answer;
+  EXPECT_EQ(answer.at("damaged"), 0) << answer;
+  EXPECT_TRUE(until([&] { return verify(a).at("same") == options.partitions; }, 60s));
+  EXPECT_EQ(lost_of(verify(a)), 0u);
+  start(*bob2, b);
+  EXPECT_EQ(history_of(*bob2, messages[1]).size(), 1u);
+  finish();
+}
+
+class GiveUpOfFour : public GiveUp {
+ protected:
+  GiveUpOfFour() : GiveUp(4) {}
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, GiveUpOfFour, ::testing::Range<std::uint64_t>(1, 6));
+
+// A member that owns nothing of it may hold it for others: its word is needed as well.
+TEST_P(GiveUpOfFour, F30_EveryMemberIsHeardBeforeAnythingIsWrittenOff) {
+  std::size_t d = 0;
+  while (d == a || d == b || d == c) ++d;
+  say();
+  const Dot bad = say();
+  rot({a, b, c}, bad);
+  for (const auto owner : {a, b, c}) EXPECT_EQ(repair(owner, {{"start", true}}).at("damaged"), 1);
+  cluster.crash(d, Crash::kPower);
+  world.run_for(15s);
+  auto answer = repair(b, {{"start", true}, {"give_up", true}});
+  EXPECT_EQ(answer.at("lost"), 0) << answer;
+  EXPECT_EQ(answer.at("damaged"), 1) << answer;
+  ASSERT_TRUE(cluster.restart(d));
+  ASSERT_TRUE(until([&] { return cluster.up(d) && cluster.node(d).serving(); }, 120s));
+  world.run_for(10s);
+  for (const auto owner : {a, b, c}) EXPECT_EQ(give_up(owner).at("damaged"), 0);
+  const auto report = verify(a);
+  EXPECT_EQ(report.at("same"), options.partitions) << report;
+  EXPECT_EQ(lost_of(report), 1u) << report;
+}
+
+// --- Written off, and there after all. ---
+
+class Lost : public GiveUp {
+ protected:
+  Json lost_at(std::size_t i) { return cluster.admin(i, "repair", Json::object())->at("lost"); }
+  bool all_agree_that_nothing_is_lost() {
+    for (int turn = 0; turn < 30; ++turn) {
+      world.run_for(1s);
+      const auto report = verify(a);
+      if (report.at("same") == options.partitions && lost_of(report) == 0) return true;
+    }
+    return false;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, Lost, ::testing::Range<std::uint64_t>(1, 11));
+
+// b and c wrote it off while a could not be read; then a can: all have it again, and nothing is lost.
+TEST_P(Lost, ContentThatTurnsUpBeatsItsLoss) {
+  say();
+  const Dot bad = say();
+  say();
+  answer_damaged(a);
+  rot({b, c}, bad);
+  ASSERT_EQ(repair(b, {{"start", true}}).at("damaged"), 1);
+  for (const auto owner : {b, c}) ASSERT_EQ(give_up(owner).at("damaged"), 0);
+  ASSERT_EQ(lost_of(verify(a)), 1u);
+  world.run_for(10s);
+  for (const auto owner : {b, c}) ASSERT_EQ(lost_at(owner), 1);
+  tap.clear();
+  EXPECT_TRUE(all_agree_that_nothing_is_lost()) << verify(a);
+  // Each has it by itself.
+  for (const auto owner : {b, c}) {
+    start(*alice2, owner);
+    leave_alone(owner);
+    for (const auto message : messages) EXPECT_EQ(history_of(*alice2, message).size(), 1u);
+    cluster.heal();
+    alice2->close();
+    ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 60s));
+    world.run_for(5s);
+  }
+  finish();
+}
+
+// c was behind when a wrote a message off, and hears of that first; b has it.
+TEST_P(Lost, ALaggingOwnerTakesTheWordOfOneForNothingFinal) {
+  say();
+  std::optional<Carried> change;
+  SendIndex sent = kUnsent;
+  tap.on_leave = [&](const TapMessage& m) {
+    if (m.method == Method::kReplicate && m.to == c) return Fate::kLose;
+    if (const auto x = find(m, sent); x && m.method == Method::kReplicate) change = x;
+    const bool repairs = m.method == Method::kCompare || m.method == Method::kFetch;
+    return m.from == c && m.to != c && repairs ? Fate::kHold : Fate::kPass;
+  };
+  sent = send(*alice);
+  ASSERT_TRUE(acked(sent));
+  ASSERT_TRUE(change);
+  ASSERT_LT(synced(c, change->dot), change->dot.n);
+  messages.push_back(sent);
+  answer_damaged(b);
+  rot({a}, change->dot);
+  ASSERT_EQ(repair(a, {{"start", true}}).at("damaged"), 1);
+  ASSERT_EQ(give_up(a).at("damaged"), 0);
+  ASSERT_LT(synced(c, change->dot), change->dot.n);
+  // c hears of a alone.
+  tap.on_leave = [&](const TapMessage& m) {
+    const bool repairs = m.method == Method::kCompare || m.method == Method::kFetch;
+    return m.from == c && m.to == b && repairs ? Fate::kHold : Fate::kPass;
+  };
+  tap.release();
+  ASSERT_TRUE(until([&] { return synced(c, change->dot) >= change->dot.n; }, 60s));
+  ASSERT_EQ(lost_at(c), 1);
+  ASSERT_EQ(lost_at(b), 0) << "it has had it all the time";
+  tap.clear();
+  EXPECT_TRUE(all_agree_that_nothing_is_lost()) << verify(a);
+  start(*bob2, c);
+  leave_alone(c);
+  EXPECT_EQ(history_of(*bob2, sent).size(), 1u);
+  finish();
+}
+
+// The ring takes the partition from the only one that has it: it goes when the others have it, too.
+TEST_P(Lost, AnOwnerThatLeavesBringsHomeWhatTheOthersWroteOff) {
+  all_partitions = true;
+  std::map<PartitionId, Dot> dots;
+  std::vector<SendIndex> sent;
+  for (int n = 0; n < 12; ++n) {
+    const std::string group = "#g" + std::to_string(n);
+    ASSERT_TRUE(work.add_group(group, {"@alice", "@bob"}));
+    const auto of = partition_of(slot_of(mailbox_of(group)), options.partitions);
+    if (dots.contains(of)) continue;
+    SendIndex one = kUnsent;
+    tap.on_leave = [&](const TapMessage& m) {
+      const auto x = m.method == Method::kReplicate ? find(m, one) : std::nullopt;
+      if (x) dots[of] = x->dot;
+      return Fate::kPass;
+    };
+    one = send(*alice, group);
+    ASSERT_TRUE(acked(one));
+    sent.push_back(one);
+  }
+  tap.on_leave = nullptr;
+  ASSERT_GE(dots.size(), 6u);
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  answer_damaged(a);
+  rot({b, c}, dots);
+  for (const auto owner : {b, c}) {
+    (void)repair(owner, {{"start", true}});
+    ASSERT_EQ(give_up(owner).at("damaged"), 0);
+  }
+  const auto joined = cluster.add_node(120s);
+  ASSERT_TRUE(joined) << joined.error().text;
+  std::set<PartitionId> left_by_a;
+  for (const auto& [of, owners] : cluster.owner_table(b)) {
+    if (dots.contains(of) && std::find(owners.begin(), owners.end(), a) == owners.end()) left_by_a.insert(of);
+  }
+  world.run_for(5s);
+  const auto at_a = cluster.vectors(a);
+  for (const auto of : left_by_a) EXPECT_TRUE(at_a.contains(of)) << "dropped before the others had it";
+  tap.clear();
+  const auto gone = [&] {
+    const auto vectors = cluster.vectors(a);
+    return std::none_of(left_by_a.begin(), left_by_a.end(), [&](PartitionId of) {
+      const auto it = vectors.find(of);
+      return it != vectors.end() && !it->second.empty();
+    });
+  };
+  bool dropped = false;
+  for (int turn = 0; turn < 60 && !dropped; ++turn) {
+    world.run_for(1s);
+    dropped = gone();
+  }
+  EXPECT_TRUE(dropped);
+  world.run_for(10s);
+  const auto report = verify(b);
+  EXPECT_EQ(report.at("same"), options.partitions) << report;
+  EXPECT_EQ(report.at("findings").size(), 0u) << report;
+  finish();
+}
+
+// --- Voids. ---
+
+class Voids : public Hazards {
+ protected:
+  static constexpr auto kRetention = 60s;
+  Voids() { cluster.set_retention(kRetention); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Voids, ::testing::Range<std::uint64_t>(1, 6));
+
+// A content that a kept to itself, with a clock that was ahead, and the void that closed its number.
+TEST_P(Voids, F06_AVoidOutlivesWhatItCloses) {
+  start(*alice, b);
+  start(*bob, a);
+  ASSERT_TRUE(acked(send(*bob)));
+  SendIndex kept = kUnsent;
+  std::optional<Carried> content;
+  std::uint64_t content_expires = 0, void_expires = 0, void_ms = 0;
+  const auto look = [&](const TapMessage& m) {
+    const auto replicate = m.method == Method::kReplicate ? unpack<node::Replicate>(m.body)
+                                                          : Result<node::Replicate>(Error{});
+    if (!replicate) return;
+    for (const auto& run : replicate->runs) {
+      for (std::size_t i = 0; i < run.changes.size(); ++i) {
+        const auto change = storage::decode(run.changes[i].data, {replicate->writer, run.first + i});
+        if (!change || change->kind == storage::ChangeKind::kRegister) continue;
+        const bool is_void = change->kind == storage::ChangeKind::kVoid;
+        if (is_void && content && change->entry.key == content->key) {
+          void_expires = change->entry.expires_ms;
+          void_ms = hlc_ms(change->entry.id.time);
+        }
+        if (!is_void && content && change->entry.key == content->key) content_expires = change->entry.expires_ms;
+      }
+    }
+  };
+  tap.on_leave = [&](const TapMessage& m) {
+    const auto x = find(m, kept);
+    if (m.method != Method::kReplicate || m.from != a || !x || void_expires > 0) return Fate::kPass;
+    content = x;
+    look(m);
+    return Fate::kLose;
+  };
+  tap.on_arrive = look;
+  for (const auto step : {1800ms, 1800ms, 1200ms}) {
+    cluster.clock_step(a, step);
+    world.run_for(700ms);
+  }
+  kept = send(*bob);
+  ASSERT_TRUE(until([&] { return content.has_value(); }));
+  isolate(a);
+  ASSERT_TRUE(until([&] { return synced(a, content->dot) == content->dot.n; }));
+  bob->close();
+  cluster.crash(a, Crash::kProcess);
+  cluster.heal();
+  ASSERT_TRUE(manage([&](auto done) { alice->client().remove_member("#g", "@bob", done); }));
+  bob->start(b);
+  ASSERT_TRUE(until([&] { return void_expires > 0 && bob->ready(); }));
+  ASSERT_TRUE(manage([&](auto done) { alice->client().add_member("#g", "@bob", 0, done); }));
+  ASSERT_GT(content_expires, 0u);
+  const auto retention = static_cast<std::uint64_t>(to_ms(kRetention));
+  EXPECT_EQ(void_expires, void_ms + 2 * retention);
+  EXPECT_GT(void_expires, content_expires) << "however the clocks stood";
+  // Back while the content still lives: for as long as it does, and ever after, it is not shown.
+  world.run_for(kRetention - 20s);
+  ASSERT_TRUE(cluster.restart(a));
+  ASSERT_TRUE(until([&] { return cluster.all_serving() && caught_up(*alice); }, 60s));
+  for (int turn = 0; turn < 40; ++turn) {
+    world.run_for(2s);
+    EXPECT_TRUE(history_of(*alice, kept).empty()) << turn;
+  }
+  EXPECT_EQ(still_shown_on(kept), 0u);
+}
+
+}  // namespace
+}  // namespace starling::sim
