@@ -15,6 +15,8 @@ namespace {
 constexpr std::size_t kBarWidth = 24;
 constexpr Duration kRedraw = 100ms;
 constexpr Duration kPlainLine = 5s;
+constexpr Duration kFirstDrawn = 300ms;  // What is over sooner needs no bar,
+constexpr Duration kFirstPlain = 2s;     // and a log no line.
 
 std::size_t terminal_width() {
   winsize size{};
@@ -42,7 +44,10 @@ std::string progress_line(double share, const std::string& text, Duration elapse
 Progress::Progress() : terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 void Progress::show(double share, const std::string& text, Instant now) {
-  if (started_ == kNever) started_ = now;
+  if (started_ == kNever) {
+    started_ = now;
+    next_ = now + (terminal_ ? kFirstDrawn : kFirstPlain);
+  }
   if (now < next_) return;
   next_ = now + (terminal_ ? kRedraw : kPlainLine);
   const std::string line =

@@ -1,4 +1,4 @@
-// Progress: one line that says how far a long command is.
+// Progress: one line that says how far a long command is; nothing for one that is soon over.
 //
 // On a terminal the line is redrawn in place, at most every 100 ms; otherwise a plain line is
 // printed every few seconds, so that logs stay readable. It goes to standard error.
