@@ -34,6 +34,7 @@
 #include "node/replication/publisher.h"
 #include "node/replication/replicator.h"
 #include "node/replication/stand_in.h"
+#include "node/ring/key_service.h"
 #include "node/ring/paxos_service.h"
 #include "node/ring/ring_service.h"
 #include "node/session/feeds.h"
@@ -44,7 +45,6 @@
 namespace starling::node {
 
 // Kept in the store beside the messages (storage::Store::Family::kNode).
-inline constexpr View kKeyringKey = "keyring";
 inline constexpr View kPeersKey = "peers";
 
 class NodeImpl final : public Node {
@@ -84,7 +84,7 @@ class NodeImpl final : public Node {
 
   // node_watch.cc
   void on_member(const overlay::MemberEvent& event);
-  void cut_off_the_gone();
+  void heed_members();
   [[nodiscard]] bool gained_partitions() const;
   void tick();
   void draw_again(const NodeId& other);
@@ -139,6 +139,7 @@ class NodeImpl final : public Node {
   std::unique_ptr<FindCopy> find_copy_;
   std::unique_ptr<PaxosService> paxos_;
   std::unique_ptr<RingService> ring_;
+  std::unique_ptr<KeyService> keys_;
   std::unique_ptr<Tenures> tenures_;
   std::unique_ptr<Names> names_;
   std::unique_ptr<Accounts> accounts_;

@@ -53,14 +53,16 @@ bool NodeImpl::gained_partitions() const {
   return false;
 }
 
-// Who is no member any more is not heard, and its link ends at once (invariant 12).
-void NodeImpl::cut_off_the_gone() {
-  std::set<NodeId> gone;
-  for (const auto& member : view_->ring().version().members) {
-    if (member.gone() && member.id != view_->self) gone.insert(member.id);
+// Who is no member any more, or was revoked, is not heard, and its link ends at once (invariant 12).
+void NodeImpl::heed_members() {
+  const auto& version = view_->ring().version();
+  std::set<NodeId> members;
+  for (const auto& member : version.members) {
+    const bool out = member.gone() || version.is_revoked(member.id);
+    if (!out) members.insert(member.id);
+    if (out && member.id != view_->self) links_->drop(member.id);
   }
-  for (const auto& node : gone) links_->drop(node);
-  if (membership_ != nullptr) membership_->set_blocked(std::move(gone));
+  if (membership_ != nullptr) membership_->set_members(std::move(members));
 }
 
 void NodeImpl::tick() {
@@ -79,6 +81,7 @@ void NodeImpl::tick() {
   }
   check_disk();
   check_clock();
+  if (!view_->clock_off) keys_->retire();
 }
 
 // Two nodes with one writer, by a bad source of chance or once in the life of a universe: a dot would mean two

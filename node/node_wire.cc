@@ -67,6 +67,7 @@ void NodeImpl::wire() {
   ring_ = std::make_unique<RingService>(*view_, *paxos_, identity_);
   ring_->install = [this] { return catch_up_->install(); };
   ring_->seeds = [this] { return member_endpoints(); };
+  keys_ = std::make_unique<KeyService>(*view_, keyring_);
   tenures_ = std::make_unique<Tenures>(*view_, [this](RingNumber number) { return ring_->recall(number); });
   names_ = std::make_unique<Names>(*view_, *paxos_, *tenures_, *forwarder_);
   accounts_ = std::make_unique<Accounts>(*view_, *names_, *forwarder_, identity_,
@@ -93,7 +94,7 @@ void NodeImpl::wire() {
     if (on_fatal_) on_fatal_(error);
   });
   view_->on_ring([this] {
-    cut_off_the_gone();
+    heed_members();
     if (gained_partitions()) catch_up_->fall_behind();
   });
   links_->on_link([this](const NodeId& peer, const overlay::Hello* hello) {
@@ -102,6 +103,7 @@ void NodeImpl::wire() {
     view_->heard_of_ring(peer, hello->ring);
     const auto* member = view_->in_ring() ? view_->ring().member(peer) : nullptr;
     if (membership_ != nullptr && member != nullptr && !member->gone()) membership_->meet(peer);
+    if (hello->has(overlay::Feature::kKeyExchange)) keys_->meet(peer);
   });
 }
 
@@ -119,6 +121,7 @@ overlay::LinksHooks NodeImpl::link_hooks() {
     hello.ring = view_->in_ring() ? view_->ring().number() : RingNumber{};
     hello.writer = store_->writer();
     hello.wall_ms = leaves_.loop.wall_ms();
+    hello.features = overlay::kFeatures;
     return hello;
   };
   hooks.standing = [this](const NodeId& node, const PublicKey& key) {
@@ -126,10 +129,14 @@ overlay::LinksHooks NodeImpl::link_hooks() {
     if (!view_->in_ring()) return overlay::Standing::kMember;
     const auto* member = view_->ring().version().find(node);
     if (member == nullptr || member->key != key) return overlay::Standing::kUnknown;
-    return member->gone() ? overlay::Standing::kGone : overlay::Standing::kMember;
+    const bool out = member->gone() || view_->ring().version().is_revoked(node);
+    return out ? overlay::Standing::kGone : overlay::Standing::kMember;
   };
   hooks.stranger = [this](const NodeId& node) { ring_->fetch(node); };
-  hooks.accept = [this](const NodeId&, const overlay::Hello& hello) -> Status {
+  hooks.accept = [this](const NodeId& node, const overlay::Hello& hello) -> Status {
+    if (view_->in_ring() && view_->ring().version().is_revoked(node)) {
+      return Error{Errc::kDenied, "node " + short_text(node) + " was revoked"};
+    }
     if (!hello.lineage.is_zero() && !lineage_.is_zero() && hello.lineage != lineage_) {
       return Error{Errc::kForeign, "the peer belongs to another cluster"};
     }
@@ -174,6 +181,7 @@ Status NodeImpl::open_membership() {
   TRY_ASSIGN(membership_, overlay::Membership::open(leaves_.loop, leaves_.transport, *links_,
                                                     keyring_, identity_, leaves_.random, options));
   membership_->on_event([this](const MemberEvent& event) { on_member(event); });
+  if (view_->in_ring()) heed_members();
   return ok_status();
 }
 

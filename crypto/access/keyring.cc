@@ -1,6 +1,7 @@
 #include "crypto/access/keyring.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <sodium.h>
 
@@ -11,7 +12,9 @@
 namespace starling {
 namespace {
 
-constexpr std::uint32_t kFileVersion = 1;
+constexpr std::uint32_t kFilePlain = 1;
+constexpr std::uint32_t kFileRotated = 2;
+constexpr std::uint64_t kUsedMax = std::uint64_t{1} << 48;  // So that the next number is one, too.
 constexpr std::size_t kNonceSize = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES;
 constexpr std::size_t kTagSize = crypto_aead_xchacha20poly1305_ietf_ABYTES;
 static_assert(kKeyringOverhead == KeyId::kSize + kNonceSize + kTagSize);
@@ -20,11 +23,37 @@ static_assert(SecretKey::kSize == crypto_aead_xchacha20poly1305_ietf_KEYBYTES);
 constexpr View kSealPurpose = "starling seal 1";
 constexpr View kLinkPurpose = "starling link 1";
 
-struct File {
+struct FileHead {
   std::uint32_t version = 0;
+  MSGPACK_DEFINE_ARRAY(version)
+};
+struct PlainFile {
+  std::uint32_t version = kFilePlain;
   std::vector<BlobView> keys;  // Borrowed, so that no copy of a key stays behind.
   MSGPACK_DEFINE_ARRAY(version, keys)
 };
+struct RotatedFile {
+  struct Key {
+    BlobView key;
+    std::uint64_t used = 0;
+    std::int64_t retire_at_ms = 0;
+    MSGPACK_DEFINE_ARRAY(key, used, retire_at_ms)
+  };
+  std::uint32_t version = kFileRotated;
+  std::vector<Key> keys;
+  std::vector<KeyId> retired;
+  MSGPACK_DEFINE_ARRAY(version, keys, retired)
+};
+
+Error corrupt(const std::string& why) {
+  return {Errc::kCorrupt, "keyring: " + why + ": restore the keyring file"};
+}
+
+// The earlier of two times, of which 0 is never.
+std::int64_t earlier(std::int64_t a, std::int64_t b) {
+  if (a == 0 || b == 0) return std::max(a, b);
+  return std::min(a, b);
+}
 
 SecretKey derive_from(const SecretKey& key, View purpose) {
   SecretKey out;
@@ -55,40 +84,55 @@ KeyId key_id(const SecretKey& key) {
 Keyring::Entry::Entry(const SecretKey& secret)
     : id(key_id(secret)), key(secret), seal_key(derive_from(secret, kSealPurpose)) {}
 
-Keyring::Keyring(const SecretKey& primary) { entries_.emplace_back(primary); }
+Keyring::Keyring(const SecretKey& primary) {
+  entries_.emplace_back(primary);
+  entries_.front().used = 1;
+}
 
 Result<Keyring> Keyring::parse(View bytes) {
-  TRY_ASSIGN(const File file, unpack<File>(bytes));
-  if (file.version != kFileVersion) {
-    return Error{Errc::kUnsupported, "keyring of format " + std::to_string(file.version) +
-                                         ": this program reads format 1, upgrade it"};
+  TRY_ASSIGN(const auto head, unpack<FileHead>(bytes));
+  RotatedFile file;
+  if (head.version == kFilePlain) {
+    TRY_ASSIGN(const auto plain, unpack<PlainFile>(bytes));
+    for (const BlobView& key : plain.keys) file.keys.push_back({key, file.keys.empty() ? 1u : 0u, 0});
+  } else if (head.version == kFileRotated) {
+    TRY_ASSIGN(file, unpack<RotatedFile>(bytes));
+  } else {
+    return Error{Errc::kUnsupported, "keyring of format " + std::to_string(head.version) +
+                                         ": this program reads formats 1 and 2, upgrade it"};
   }
   Keyring out;
-  for (const BlobView& blob : file.keys) {
+  for (const auto& stored : file.keys) {
     SecretKey key;
-    if (!SecretKey::from(blob.data, key)) {
-      return Error{Errc::kCorrupt, "keyring: a key that is not 32 bytes: restore the keyring file"};
-    }
-    if (auto added = out.add(key); !added) {
-      return Error{Errc::kCorrupt, "keyring: " + added.error().text + ": restore the keyring file"};
-    }
+    if (!SecretKey::from(stored.key.data, key)) return corrupt("a key that is not 32 bytes");
+    if (auto added = out.add(key); !added) return corrupt(added.error().text);
+    if (stored.used > kUsedMax) return corrupt("a number out of range");
+    out.entries_.back().used = stored.used;
+    out.entries_.back().retire_at_ms = stored.retire_at_ms;
   }
-  if (out.entries_.empty()) {
-    return Error{Errc::kCorrupt, "keyring: without a key: restore the keyring file"};
-  }
+  if (out.entries_.empty()) return corrupt("without a key");
+  if (file.retired.size() > kKeyringRetiredMax) return corrupt("too many retired keys");
+  out.retired_ = std::move(file.retired);
+  out.settle();
   return out;
 }
 
 Bytes Keyring::serialise() const {
-  File file{kFileVersion, {}};
-  for (const Entry& entry : entries_) file.keys.push_back({entry.key.view()});
+  if (entries_.size() == 1 && entries_.front().used == 1 && retired_.empty()) {
+    return pack(PlainFile{kFilePlain, {{entries_.front().key.view()}}});
+  }
+  RotatedFile file;
+  for (const Entry& entry : entries_) {
+    file.keys.push_back({{entry.key.view()}, entry.used, entry.retire_at_ms});
+  }
+  file.retired = retired_;
   return pack(file);
 }
 
 Status Keyring::add(const SecretKey& key) {
   const KeyId id = key_id(key);
-  if (find(id) != nullptr) {
-    return Error{Errc::kExists, "key " + hex(id.view()) + " is on the keyring already"};
+  if (find(id) != nullptr || is_retired(id)) {
+    return Error{Errc::kExists, "key " + hex(id.view()) + " is or was on the keyring already"};
   }
   if (entries_.size() == kKeyringKeysMax) {
     return Error{Errc::kTooLarge, "the keyring holds 8 keys: remove an old one first"};
@@ -97,13 +141,17 @@ Status Keyring::add(const SecretKey& key) {
   return ok_status();
 }
 
-Status Keyring::promote(const KeyId& id) {
-  const Entry* found = find(id);
+Status Keyring::promote(const KeyId& id, std::int64_t retire_others_at_ms) {
+  Entry* found = find(id);
   if (found == nullptr) {
     return Error{Errc::kNotFound, "key " + hex(id.view()) + " is not on the keyring: add it first"};
   }
-  const auto at = entries_.begin() + (found - entries_.data());
-  std::rotate(entries_.begin(), at, at + 1);
+  found->used = entries_.front().used + 1;
+  found->retire_at_ms = 0;
+  for (Entry& entry : entries_) {
+    if (entry.id != id) entry.retire_at_ms = earlier(entry.retire_at_ms, retire_others_at_ms);
+  }
+  settle();
   return ok_status();
 }
 
@@ -116,8 +164,69 @@ Status Keyring::remove(const KeyId& id) {
     return Error{Errc::kInvalid,
                  "key " + hex(id.view()) + " is the primary: promote another first"};
   }
-  entries_.erase(entries_.begin() + (found - entries_.data()));
+  retired_.push_back(id);
+  settle();
   return ok_status();
+}
+
+std::size_t Keyring::retire(std::int64_t now_ms) {
+  const std::size_t before = entries_.size();
+  for (std::size_t i = 1; i < entries_.size(); ++i) {
+    const Entry& entry = entries_[i];
+    if (entry.retire_at_ms != 0 && entry.retire_at_ms <= now_ms) retired_.push_back(entry.id);
+  }
+  settle();
+  return before - entries_.size();
+}
+
+bool Keyring::merge(const Keyring& other) {
+  const auto before = infos();
+  const auto retired_before = retired_.size();
+  for (const Entry& theirs : other.entries_) {
+    Entry* ours = find(theirs.id);
+    if (ours == nullptr) {
+      entries_.push_back(theirs);
+      continue;
+    }
+    ours->used = std::max(ours->used, theirs.used);
+    ours->retire_at_ms = earlier(ours->retire_at_ms, theirs.retire_at_ms);
+  }
+  for (const KeyId& id : other.retired_) {
+    if (!is_retired(id)) retired_.push_back(id);
+  }
+  const bool heard_of_more = retired_.size() != retired_before;
+  settle();
+  return heard_of_more || infos() != before;
+}
+
+// Puts the primary first and drops what is retired, or too much. Two keys that two operators put to use
+// at the same time are told apart by their ids, everywhere alike.
+void Keyring::settle() {
+  std::stable_sort(entries_.begin(), entries_.end(), [this](const Entry& a, const Entry& b) {
+    const bool a_retired = is_retired(a.id), b_retired = is_retired(b.id);
+    if (a_retired != b_retired) return b_retired;
+    if (a.used != b.used) return a.used > b.used;
+    return a.used > 0 && b.id < a.id;
+  });
+  while (entries_.size() > 1 && is_retired(entries_.back().id)) entries_.pop_back();
+  std::erase(retired_, entries_.front().id);
+  if (entries_.size() > kKeyringKeysMax) {
+    entries_.erase(entries_.begin() + kKeyringKeysMax, entries_.end());
+  }
+  if (retired_.size() > kKeyringRetiredMax) {
+    retired_.erase(retired_.begin(), retired_.end() - kKeyringRetiredMax);
+  }
+}
+
+std::vector<KeyInfo> Keyring::infos() const {
+  std::vector<KeyInfo> out;
+  for (const Entry& entry : entries_) out.push_back({entry.id, entry.used, entry.retire_at_ms});
+  return out;
+}
+
+std::optional<KeyId> Keyring::unused() const {
+  if (entries_.back().used == 0) return entries_.back().id;
+  return std::nullopt;
 }
 
 std::vector<KeyId> Keyring::ids() const {
@@ -131,6 +240,14 @@ const Keyring::Entry* Keyring::find(const KeyId& id) const {
     if (entry.id == id) return &entry;
   }
   return nullptr;
+}
+
+Keyring::Entry* Keyring::find(const KeyId& id) {
+  return const_cast<Entry*>(std::as_const(*this).find(id));
+}
+
+bool Keyring::is_retired(const KeyId& id) const {
+  return std::find(retired_.begin(), retired_.end(), id) != retired_.end();
 }
 
 Bytes Keyring::seal(View plain, View associated, Random& random) const {

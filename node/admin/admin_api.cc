@@ -70,6 +70,9 @@ AdminApi::AdminApi(NodeImpl& node)
                {"group.add", &AdminApi::group_add},
                {"group.list", &AdminApi::group_list},
                {"group.members", &AdminApi::group_members},
+               {"key.list", &AdminApi::key_list},
+               {"key.rotate", &AdminApi::key_rotate},
+               {"revoke", &AdminApi::revoke},
                {"verify", &AdminApi::verify},
                {"repair", &AdminApi::repair}},
       scope_(node.leaves_.loop) {
@@ -214,6 +217,8 @@ Task<Result<Json>> AdminApi::ring(Json arguments) {
   Json out{{"number", version.number.value}, {"lineage", hex(version.lineage.view())},
            {"copies", version.copies},       {"synced", ring.w()},
            {"partitions", version.partitions}, {"change", change_name(version.change)},
+           {"placement", static_cast<int>(version.rule)},
+           {"zones_shared", ring.zones_shared().size()},
            {"members", std::move(members)}};
   if (with_table) out["table"] = std::move(table);
   if (arguments.value("vectors", false)) {

@@ -51,6 +51,10 @@ class AdminApi {
   overlay::Task<Result<Json>> group_list(Json arguments);
   overlay::Task<Result<Json>> group_members(Json arguments);
   overlay::Task<Result<Json>> list(char sigil, Json arguments);
+  // admin_keys.cc: who may speak.
+  overlay::Task<Result<Json>> key_list(Json arguments);
+  overlay::Task<Result<Json>> key_rotate(Json arguments);
+  overlay::Task<Result<Json>> revoke(Json arguments);
   // admin_repair.cc: what is stored.
   overlay::Task<Result<Json>> verify(Json arguments);
   overlay::Task<Result<Json>> repair(Json arguments);

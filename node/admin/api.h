@@ -14,6 +14,8 @@
 //                                                             rates:{appends, deliveries, commits, ...} (counted
 //                                                              since the start)}
 // ring            {partitions?: bool, vectors?: bool}        {number, lineage, copies, synced, partitions, change,
+//                                                             placement, zones_shared (partitions whose copies share a
+//                                                             zone because the others are too small),
 //                                                             members:[{id, short, zone, weight, state, partitions,
 //                                                              first, share}], table?: [[short,...], ...],
 //                                                             vectors?: {partition: {writer: n}} of what is synced here}
@@ -25,6 +27,9 @@
 //                                                             stand_ins:[{short, state, copies}],
 //                                                             followers:[{gateway, owner}]
 // invite          {expires_s?: 3600}                         {token, expires_ms, seeds}
+// key.list        {}                                         {keys:[{id, state: primary|old|new, retire_at_ms}]}
+// key.rotate      {retire_after_s?: 604800}                  {key, retire_at_ms, taken:[short], away:[short]}
+// revoke          {node}                                     {node, ring}: cut off at once, its place is given up
 // queues          {}                                         {queues:[{name, help, size, limit, transient}]}: what waits
 //                                                              here; `transient` ones are empty at rest
 // user.add        {users:[{name, password?, nonce?}]}        {results:[{name, created, error?}]}

@@ -17,6 +17,11 @@ Command init_command();
 Command join_command();
 Command invite_command();
 
+// Who may speak.
+Command key_list_command();
+Command key_rotate_command();
+Command revoke_command();
+
 // Looking at it.
 Command status_command();
 Command ring_command();

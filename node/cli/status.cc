@@ -119,6 +119,10 @@ int ring(const Arguments& arguments) {
                thousands(number_of(member, "first")), percent(real_of(member, "share"))});
   }
   table.print(std::cout, colour);
+  if (const auto shared = number_of(answer, "zones_shared"); shared > 0) {
+    std::cout << thousands(shared) << " partitions have two copies in one zone: the other zones are too "
+              << "small for a copy of each\n";
+  }
   if (arguments.flag("partitions")) print_partitions(answer, colour);
   return kExitOk;
 }

@@ -44,6 +44,12 @@ struct RingProgress {
   MSGPACK_DEFINE_ARRAY(ring)
 };
 
+// kKeys, asked and answered: the keyring of the sender, as its file. Both sides merge.
+struct KeysExchange {
+  Blob keyring;
+  MSGPACK_DEFINE_ARRAY(keyring)
+};
+
 // kSeal: "the owners of these partitions are others since these ring versions; vote no more under older
 // ones, and say under which you voted last". Answered once that is durable (tenure.h).
 struct SealRequest {

@@ -42,7 +42,7 @@ Result<std::unique_ptr<Membership>> Membership::open(Loop& loop, Transport& tran
   inbox->handler = [self = out.get()](const Endpoint& from, View packet) {
     self->on_packet(from, packet);
   };
-  rpc.serve(Method::kPushPull, Access::kJoiners,
+  rpc.serve(Method::kPushPull, Access::kMembers,
             [self = out.get(), alive = out->alive_](const NodeId& from, View body, Reply reply) {
               if (*alive) self->on_push_pull(from, body, std::move(reply));
             });
@@ -155,8 +155,8 @@ void Membership::on_push_pull(const NodeId& from, View body, Reply reply) {
   if (!started_) return reply(Error{Errc::kUnavailable, "the node is still starting; try again"});
   Result<PushPull> theirs = decode_push_pull(body);
   if (!theirs) return reply(theirs.error());
-  if (swim_.is_blocked(from)) {
-    return reply(Error{Errc::kDenied, "this node was removed from the cluster; join as a new one"});
+  if (!swim_.hears(from)) {
+    return reply(Error{Errc::kDenied, "who is no member is not told who is; join first"});
   }
   step(Swim::Merge{from, std::move(theirs).value()});
   reply(pack(swim_.push_pull(loop_.now(), loop_.wall_ms())));

@@ -96,8 +96,8 @@ class Membership {
   [[nodiscard]] const MemberRecord& self() const { return swim_.self(); }
   // Rides on every packet from now on; `wall_ms` is filled in here.
   void set_heartbeat(const Heartbeat& heartbeat) { swim_.set_heartbeat(heartbeat); }
-  // Removed and revoked nodes: forgotten, and not heard any more.
-  void set_blocked(std::set<NodeId> blocked) { swim_.set_blocked(std::move(blocked)); }
+  // As Swim::set_members: whoever is no member of the ring is neither heard nor spoken of.
+  void set_members(std::set<NodeId> members) { swim_.set_members(std::move(members)); }
   // After `remove --force` started a new lineage: packets of the old one are refused from now on.
   void set_lineage(const LineageId& lineage);
 

@@ -57,8 +57,8 @@ void Swim::on(const Packet& packet) {
     ++stats_.own;
     return;
   }
-  if (blocked_.contains(datagram.from)) {
-    ++stats_.blocked;
+  if (!hears(datagram.from)) {
+    ++stats_.outsider;
     return;
   }
   // Records first: they are signed and stand by themselves, and one may introduce the sender.
@@ -98,7 +98,7 @@ void Swim::on(const Packet& packet) {
 }
 
 void Swim::on(const Merge& merge) {
-  if (phase_ == Phase::kIdle || blocked_.contains(merge.from)) return;
+  if (phase_ == Phase::kIdle || !hears(merge.from)) return;
   ++stats_.push_pulls;
   // A newcomer is told of everybody; that is news to nobody else.
   const bool spread = table_.live() > 0;
@@ -126,9 +126,13 @@ void Swim::on(const Leave&) {
   gone_at_ = table_.live() == 0 ? now_ : now_ + config_.leave_linger;
 }
 
-void Swim::set_blocked(std::set<NodeId> blocked) {
-  blocked_ = std::move(blocked);
-  for (const NodeId& id : blocked_) {
+void Swim::set_members(std::set<NodeId> members) {
+  members_ = std::move(members);
+  std::vector<NodeId> others;
+  for (const auto& [id, member] : table_.all()) {
+    if (!hears(id)) others.push_back(id);
+  }
+  for (const NodeId& id : others) {
     table_.erase(id);
     suspicions_.erase(id);
     if (probe_ && probe_->target == id) probe_.reset();

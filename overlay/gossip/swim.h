@@ -59,7 +59,7 @@ struct SwimStats {
   // Dropped packets by reason.
   std::uint64_t malformed = 0;
   std::uint64_t own = 0;        // Our own id as sender: a reflection, or a copied disk.
-  std::uint64_t blocked = 0;    // From or about a removed or revoked node.
+  std::uint64_t outsider = 0;   // From or about a node that is no member of the ring.
   std::uint64_t stranger = 0;   // No record of the sender yet.
   std::uint64_t stale_run = 0;  // Of an earlier run of the sender, or one not heard of yet.
   std::uint64_t replayed = 0;
@@ -127,9 +127,10 @@ class Swim {
 
   // Rides on everything sent from now on; `wall_ms` is filled in when it is sent.
   void set_heartbeat(const Heartbeat& heartbeat) { heartbeat_ = heartbeat; }
-  // Nodes that are no longer, or never, to be heard: removed or revoked ones. Forgets them.
-  void set_blocked(std::set<NodeId> blocked);
-  [[nodiscard]] bool is_blocked(const NodeId& id) const { return blocked_.contains(id); }
+  // Who is heard and spoken of: the members of the ring version known here; the others are forgotten.
+  // Until it is said, by a joiner that knows no ring yet, everybody who has the secret.
+  void set_members(std::set<NodeId> members);
+  [[nodiscard]] bool hears(const NodeId& id) const { return !members_ || members_->contains(id); }
 
   [[nodiscard]] const MemberRecord& self() const { return self_; }
   [[nodiscard]] const Heartbeat& heartbeat() const { return heartbeat_; }
@@ -227,7 +228,7 @@ class Swim {
   // The others.
   MemberTable table_;
   std::map<NodeId, Suspicion> suspicions_;
-  std::set<NodeId> blocked_;
+  std::optional<std::set<NodeId>> members_;
   std::vector<Endpoint> seeds_;
   Awareness awareness_;
   GossipQueue queue_;

@@ -43,7 +43,8 @@ struct SwimConfig {
   // A leaver keeps answering and gossiping this long.
   Duration leave_linger = 1s;
   // Woken this much too late, the node itself was paused: what it missed meanwhile proves nothing.
-  Duration oversleep = 1s;
+  // Not longer than probe_timeout: a probe that a pause ran into must never count as failed.
+  Duration oversleep = 200ms;
 
   // One site, round trips of a few milliseconds.
   static SwimConfig lan() { return {}; }

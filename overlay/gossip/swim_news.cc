@@ -27,8 +27,8 @@ std::optional<NodeId> Swim::take_record(View signed_bytes, bool spread, MemberSt
   MemberRecord& record = read.value();
   const NodeId id = record.node;
   const std::uint64_t incarnation = record.incarnation;
-  if (blocked_.contains(id)) {
-    ++stats_.blocked;
+  if (id != self_.node && !hears(id)) {
+    ++stats_.outsider;
     return {};
   }
   if (id == self_.node) {

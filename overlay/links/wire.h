@@ -30,6 +30,13 @@ inline constexpr std::size_t kFrameBodySizeMax = 4 << 20;
 inline constexpr std::size_t kLinkQueueBytesMax = 64 << 20;  // Above: calls fail kOverloaded.
 inline constexpr std::size_t kRequestsInFlightMax = 65536;   // Per link. Above: kOverloaded.
 
+// What a node can beyond its wire version. Both sides of a link use what both have; a bit means the
+// same for ever.
+enum class Feature : std::uint64_t {
+  kKeyExchange = 1,  // Method::kKeys
+};
+inline constexpr std::uint64_t kFeatures = static_cast<std::uint64_t>(Feature::kKeyExchange);
+
 // Sent inside the handshake by both sides, so it is authenticated and encrypted.
 struct Hello {
   std::uint16_t version_min = kWireVersionMin;
@@ -38,7 +45,11 @@ struct Hello {
   RingNumber ring;            // Newest ring version known.
   WriterId writer;            // The run of the process.
   std::int64_t wall_ms = 0;   // Clock; any number, when the peer means ill.
-  MSGPACK_DEFINE_ARRAY(version_min, version_max, lineage, ring, writer, wall_ms)
+  std::uint64_t features = 0;  // What the sender can; older nodes say nothing.
+  [[nodiscard]] bool has(Feature feature) const {
+    return (features & kFeatures & static_cast<std::uint64_t>(feature)) != 0;
+  }
+  MSGPACK_DEFINE_ARRAY(version_min, version_max, lineage, ring, writer, wall_ms, features)
 };
 
 struct WireError {
@@ -52,6 +63,7 @@ enum class Method : std::uint16_t {
   // Membership.
   kPushPull = 1,
   kJoin = 2,
+  kKeys = 3,
   // Ring versions and Paxos.
   kPaxos = 10,
   kRingGet = 11,

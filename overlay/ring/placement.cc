@@ -53,13 +53,44 @@ std::uint64_t negative_log2(std::uint64_t hash) {
   return (static_cast<std::uint64_t>(zeros + 1) << 32) - kLog2[i] - step;
 }
 
+// One node's order of all partitions, from its seed: a permutation of 0..2^bits - 1. Each round is
+// one to one: an odd factor and a sum modulo 2^bits, then the high half folded into the low one.
+class Order {
+ public:
+  Order(std::uint64_t seed, int bits)
+      : mask_((std::uint32_t{1} << bits) - 1), shift_((bits + 1) / 2) {
+    for (std::uint8_t i = 0; i < kRounds; ++i) {
+      const std::uint64_t drawn = XXH64(&i, 1, seed);
+      rounds_[i] = {static_cast<std::uint32_t>(drawn) | 1, static_cast<std::uint32_t>(drawn >> 32)};
+    }
+  }
+  [[nodiscard]] std::uint32_t rank(std::uint32_t partition) const {
+    std::uint32_t x = partition;
+    for (const auto& [factor, sum] : rounds_) {
+      x = (x * factor + sum) & mask_;
+      x ^= x >> shift_;
+    }
+    return x;
+  }
+
+ private:
+  static constexpr std::uint8_t kRounds = 4;
+  std::uint32_t mask_;
+  int shift_;
+  std::array<std::pair<std::uint32_t, std::uint32_t>, kRounds> rounds_;
+};
+
 // How strong each node's claim on each partition is: a lower key is stronger. A key is
-// -log(u)/weight with u from the hash, so a node wins in proportion to its weight.
+// -log(u)/weight, so a node wins in proportion to its weight; u comes from a hash and, under
+// kEven, from the place of the partition in the node's order: then every node has the same claims
+// on other partitions, and its load varies less by chance.
 class Claims {
  public:
-  explicit Claims(const std::vector<PlacementNode>& nodes) {
+  Claims(const std::vector<PlacementNode>& nodes, std::uint32_t partitions, PlacementRule rule)
+      : bits_(rule == PlacementRule::kEven ? std::countr_zero(partitions) : 0) {
     for (const auto& node : nodes) {
       seeds_.push_back(XXH64(node.id.raw.data(), node.id.raw.size(), kClaimSeed));
+      orders_.emplace_back(seeds_.back(), bits_);
       per_weight_.push_back((std::uint64_t{1} << 24) / node.weight);
     }
   }
@@ -67,12 +98,18 @@ class Claims {
     const std::uint8_t bytes[4] = {
         static_cast<std::uint8_t>(partition), static_cast<std::uint8_t>(partition >> 8),
         static_cast<std::uint8_t>(partition >> 16), static_cast<std::uint8_t>(partition >> 24)};
-    return negative_log2(XXH64(bytes, sizeof bytes, seeds_[node])) * per_weight_[node];
+    std::uint64_t u = XXH64(bytes, sizeof bytes, seeds_[node]);
+    if (bits_ > 0) {
+      u = u >> bits_ | std::uint64_t{orders_[node].rank(partition)} << (64 - bits_);
+    }
+    return negative_log2(u) * per_weight_[node];
   }
   [[nodiscard]] std::size_t nodes() const { return seeds_.size(); }
 
  private:
+  const int bits_;  // Of the rank in a claim; 0: the hash alone.
   std::vector<std::uint64_t> seeds_;
+  std::vector<Order> orders_;
   std::vector<std::uint64_t> per_weight_;
 };
 
@@ -109,12 +146,13 @@ class Matching {
   // elsewhere.
   Matching(const Claims& claims, const Candidates& candidates, std::uint32_t partitions,
            std::size_t want, const std::vector<std::uint32_t>& bound,
-           std::span<const MemberIndex> zones, bool any_node)
+           std::span<const MemberIndex> zones, const std::vector<bool>& scarce, bool any_node)
       : claims_(claims),
         candidates_(candidates),
         want_(want),
         bound_(bound),
         zones_(zones),
+        scarce_(scarce),
         any_node_(any_node),
         holders_(partitions * want, kNobody),
         asked_(partitions, 0),
@@ -156,14 +194,19 @@ class Matching {
     return true;
   }
 
-  // The strongest candidate not asked yet, of a zone that holds no copy if there is one.
+  // The strongest candidate not asked yet, of a zone that holds no copy if there is one. A second
+  // copy goes to a scarce zone last: there it would take the place of another partition's only one.
   [[nodiscard]] std::size_t next_choice(std::uint32_t p) const {
     const auto list = candidates_.of(p);
     std::size_t fallback = list.size();
+    bool fallback_scarce = true;
     for (std::size_t i = 0; i < list.size(); ++i) {
       if (asked_[p] >> i & 1) continue;
       if (zones_.empty() || !zone_taken(p, zones_[list[i]])) return i;
-      fallback = std::min(fallback, i);
+      const bool scarce = !scarce_.empty() && scarce_[zones_[list[i]]];
+      if (fallback != list.size() && (scarce || !fallback_scarce)) continue;
+      fallback = i;
+      fallback_scarce = scarce;
     }
     return fallback;
   }
@@ -243,6 +286,7 @@ class Matching {
   const std::size_t want_;
   const std::vector<std::uint32_t>& bound_;
   const std::span<const MemberIndex> zones_;
+  const std::vector<bool>& scarce_;  // Of each zone. Empty: none is.
   const bool any_node_;
 
   // The matching so far.
@@ -302,6 +346,17 @@ std::vector<MemberIndex> zone_numbers(const std::vector<PlacementNode>& nodes, s
   return out;
 }
 
+// Zones whose nodes together have no room for a copy of every partition. kHashed knows none.
+std::vector<bool> scarce_zones(const Placement& placement, std::span<const MemberIndex> zones,
+                               std::size_t zone_count, PlacementRule rule) {
+  if (rule == PlacementRule::kHashed) return {};
+  std::vector<std::uint64_t> room(zone_count, 0);
+  for (std::size_t i = 0; i < zones.size(); ++i) room[zones[i]] += placement.bound[i];
+  std::vector<bool> out;
+  for (const auto sum : room) out.push_back(sum < placement.partitions);
+  return out;
+}
+
 void list_shared_zones(Placement& out, std::span<const MemberIndex> zones, std::size_t zone_count) {
   const std::size_t possible = std::min(out.copies, zone_count);
   for (std::uint32_t p = 0; p < out.partitions; ++p) {
@@ -324,7 +379,7 @@ std::vector<PlacementNode> nodes_of(const RingVersion& version, bool next) {
 }  // namespace
 
 Placement compute_placement(std::vector<PlacementNode> nodes, std::uint32_t partitions,
-                            std::size_t copies) {
+                            std::size_t copies, PlacementRule rule) {
   assert(!nodes.empty() && nodes.size() <= kRingMembersMax);
   assert(partitions >= 1 && partitions <= kPartitionsMax && copies >= 1);
   Placement out;
@@ -333,14 +388,15 @@ Placement compute_placement(std::vector<PlacementNode> nodes, std::uint32_t part
   out.copies = std::min(copies, out.nodes.size());
   set_bounds(out);
 
-  const Claims claims(out.nodes);
+  const Claims claims(out.nodes, partitions, rule);
   std::size_t zone_count = 0;
   const auto zones = zone_numbers(out.nodes, zone_count);
   const bool zones_matter = zone_count > 1 && zone_count < out.nodes.size();
   const auto considered = zones_matter ? std::span(zones) : std::span<const MemberIndex>();
+  const auto scarce = scarce_zones(out, considered, zone_count, rule);
   const Candidates everyone = strongest(claims, partitions);
   Candidates owners{out.copies, Matching(claims, everyone, partitions, out.copies, out.bound,
-                                         considered, /*any_node=*/true)
+                                         considered, scarce, /*any_node=*/true)
                                     .run()};
   for (std::uint32_t p = 0; p < partitions; ++p) {
     const auto first = owners.list.begin() + static_cast<std::ptrdiff_t>(p * out.copies);
@@ -351,7 +407,7 @@ Placement compute_placement(std::vector<PlacementNode> nodes, std::uint32_t part
   }
 
   const auto firsts =
-      Matching(claims, owners, partitions, 1, out.first_bound, {}, /*any_node=*/false).run();
+      Matching(claims, owners, partitions, 1, out.first_bound, {}, {}, /*any_node=*/false).run();
   out.owners = owners.list;
   for (std::uint32_t p = 0; p < partitions; ++p) {
     const auto begin = out.owners.begin() + static_cast<std::ptrdiff_t>(p * out.copies);
@@ -363,11 +419,13 @@ Placement compute_placement(std::vector<PlacementNode> nodes, std::uint32_t part
 }
 
 Placement current_placement(const RingVersion& version) {
-  return compute_placement(nodes_of(version, /*next=*/false), version.partitions, version.copies);
+  return compute_placement(nodes_of(version, /*next=*/false), version.partitions, version.copies,
+                           version.rule);
 }
 
 Placement next_placement(const RingVersion& version) {
-  return compute_placement(nodes_of(version, /*next=*/true), version.partitions, version.copies);
+  return compute_placement(nodes_of(version, /*next=*/true), version.partitions, version.copies,
+                           version.rule);
 }
 
 }  // namespace starling::overlay

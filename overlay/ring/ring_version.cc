@@ -92,6 +92,29 @@ Status check_members(const RingVersion& version) {
   return ok_status();
 }
 
+Status check_revoked(const RingVersion& version) {
+  if (version.format == 1 &&
+      (version.rule != PlacementRule::kHashed || !version.revoked.empty())) {
+    return invalid("format 1 can say neither a placement rule nor who is revoked");
+  }
+  if (version.rule != PlacementRule::kHashed && version.rule != PlacementRule::kEven) {
+    return Error{Errc::kUnsupported, "ring: placement rule " +
+                                         std::to_string(static_cast<int>(version.rule)) +
+                                         ": this node is older than the cluster; upgrade it"};
+  }
+  for (std::size_t i = 0; i < version.revoked.size(); ++i) {
+    if (i > 0 && !(version.revoked[i - 1] < version.revoked[i])) {
+      return invalid("the revoked are not in order");
+    }
+    const auto* member = version.find(version.revoked[i]);
+    if (member == nullptr || (member->state != RingMemberState::kRemoving &&
+                              member->state != RingMemberState::kRemoved)) {
+      return invalid(short_text(version.revoked[i]) + " is revoked but not removed");
+    }
+  }
+  return ok_status();
+}
+
 Result<RingVersion> checked(RingVersion version) {
   TRY(validate(version));
   return version;
@@ -109,6 +132,7 @@ void forget_oldest_gone(RingVersion& version) {
   std::erase_if(version.members, [&](const RingMember& member) {
     return member.gone() && std::pair(member.since, member.id) < first_kept;
   });
+  std::erase_if(version.revoked, [&](const NodeId& id) { return version.find(id) == nullptr; });
 }
 
 void set_state(RingVersion& version, RingMember& member, RingMemberState state) {
@@ -123,6 +147,7 @@ void take_back(RingVersion& version) {
     if (in_transit(member.state)) set_state(version, member, RingMemberState::kServing);
     member.next_weight = 0;
   }
+  std::erase_if(version.revoked, [&](const NodeId& id) { return !version.find(id)->gone(); });
   version.change = RingChange::kNone;
 }
 
@@ -190,7 +215,9 @@ Result<RingVersion> rebuild(const RingVersion& before, const RingVersion& after)
   switch (after.change) {
     case RingChange::kJoin: return next_intent_join(before, joining);
     case RingChange::kLeave: return next_intent_leave(before, going, /*force=*/true);
-    case RingChange::kRemove: return next_intent_remove(before, going);
+    case RingChange::kRemove:
+      return after.revoked == before.revoked ? next_intent_remove(before, going)
+                                             : next_intent_revoke(before, going);
     case RingChange::kWeight: return next_intent_weight(before, weights);
     case RingChange::kNone: break;
   }
@@ -205,6 +232,10 @@ const RingMember* RingVersion::find(const NodeId& id) const {
   return at != members.end() && at->id == id ? &*at : nullptr;
 }
 
+bool RingVersion::is_revoked(const NodeId& id) const {
+  return std::binary_search(revoked.begin(), revoked.end(), id);
+}
+
 std::size_t RingVersion::serving() const {
   return static_cast<std::size_t>(
       std::count_if(members.begin(), members.end(), [](const RingMember& m) { return m.owns(); }));
@@ -215,7 +246,7 @@ std::size_t RingVersion::owner_count() const { return std::min<std::size_t>(copi
 std::size_t RingVersion::needed() const { return std::min<std::size_t>(synced, owner_count()); }
 
 Status validate(const RingVersion& version) {
-  if (version.format != kRingFormat) return invalid("unknown format");
+  if (version.format < 1 || version.format > kRingFormat) return invalid("unknown format");
   if (version.number.value < 1 || version.number.value > kRingNumberMax) {
     return invalid("number out of range");
   }
@@ -232,6 +263,7 @@ Status validate(const RingVersion& version) {
   }
   if (version.change > RingChange::kWeight) return invalid("unknown change");
   TRY(check_members(version));
+  TRY(check_revoked(version));
   if (!version.synced_set && version.synced != majority(version.owner_count())) {
     return invalid("synced copies are neither set nor the majority of the owners");
   }
@@ -248,7 +280,10 @@ Result<RingVersion> decode_ring_version(View bytes) {
                                          ": this node is older than the cluster; upgrade it"};
   }
   TRY_ASSIGN(auto version, unpack<RingVersion>(bytes));
-  if (auto valid = validate(version); !valid) return Error{Errc::kCorrupt, valid.error().text};
+  if (auto valid = validate(version); !valid) {
+    const bool newer = valid.code() == Errc::kUnsupported;
+    return Error{newer ? Errc::kUnsupported : Errc::kCorrupt, valid.error().text};
+  }
   return version;
 }
 
@@ -326,6 +361,14 @@ Result<RingVersion> next_intent_remove(const RingVersion& before, std::span<cons
     TRY_ASSIGN(auto* member, serving_member(after, id));
     set_state(after, *member, RingMemberState::kRemoving);
   }
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_intent_revoke(const RingVersion& before, std::span<const NodeId> nodes) {
+  TRY_ASSIGN(auto after, next_intent_remove(before, nodes));
+  after.format = kRingFormat;
+  after.revoked.insert(after.revoked.end(), nodes.begin(), nodes.end());
+  std::sort(after.revoked.begin(), after.revoked.end());
   return checked(std::move(after));
 }
 

@@ -9,7 +9,8 @@
 //                 the proposer of a version;
 //             (3) an invite is of one member, those that are gone included: it is good once in the
 //                 whole cluster, whichever members it is shown to.
-// Thread: any; value type.   On the wire and on disk: one msgpack array, format number first.
+// Thread: any; value type.   On the wire and on disk: one msgpack array, format number first. A
+// version keeps the format of the one before it until it says what that format cannot.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,7 @@
 
 namespace starling::overlay {
 
-inline constexpr std::uint32_t kRingFormat = 1;
+inline constexpr std::uint32_t kRingFormat = 2;  // 1 had neither rule nor revoked.
 inline constexpr std::size_t kRingMembersMax = 4096;  // Those that left or were removed included.
 inline constexpr std::size_t kRingGoneMembersMax = 256;  // The oldest are forgotten.
 inline constexpr std::size_t kRingBatchMax = 256;        // Nodes in one change.
@@ -55,9 +56,16 @@ enum class RingChange : std::uint8_t {
   kWeight = 4,
 };
 
+// How partitions are placed (placement.h). A number means the same owners for ever.
+enum class PlacementRule : std::uint8_t {
+  kHashed = 1,
+  kEven = 2,
+};
+
 }  // namespace starling::overlay
 
 MSGPACK_ADD_ENUM(starling::overlay::RingMemberState)
+MSGPACK_ADD_ENUM(starling::overlay::PlacementRule)
 MSGPACK_ADD_ENUM(starling::overlay::RingChange)
 
 namespace starling::overlay {
@@ -102,19 +110,39 @@ struct RingVersion {
   std::uint32_t partitions = 4096;  // P
   RingChange change = RingChange::kNone;
   std::vector<RingMember> members;  // Sorted by id.
+  PlacementRule rule = PlacementRule::kEven;
+  std::vector<NodeId> revoked;  // Sorted: those being removed or removed whose word counts no more.
 
   [[nodiscard]] const RingMember* find(const NodeId& id) const;
+  [[nodiscard]] bool is_revoked(const NodeId& id) const;
   [[nodiscard]] std::size_t serving() const;  // Members that own.
   // Copies that each partition has: min(N, serving).
   [[nodiscard]] std::size_t owner_count() const;
   // Synced copies that an acknowledgement takes: W, or all owners when there are fewer.
   [[nodiscard]] std::size_t needed() const;
   friend bool operator==(const RingVersion&, const RingVersion&) = default;
-  MSGPACK_DEFINE_ARRAY(format, number, lineage, previous_lineage, copies, synced, synced_set,
-                       partitions, change, members)
+
+  template <class Packer>
+  void msgpack_pack(Packer& packer) const {
+    if (format == 1) {
+      return msgpack::type::make_define_array(format, number, lineage, previous_lineage, copies,
+                                              synced, synced_set, partitions, change, members)
+          .msgpack_pack(packer);
+    }
+    msgpack::type::make_define_array(format, number, lineage, previous_lineage, copies, synced,
+                                     synced_set, partitions, change, members, rule, revoked)
+        .msgpack_pack(packer);
+  }
+  void msgpack_unpack(const msgpack::object& object) {
+    rule = PlacementRule::kHashed;  // Of format 1.
+    revoked.clear();
+    msgpack::type::make_define_array(format, number, lineage, previous_lineage, copies, synced,
+                                     synced_set, partitions, change, members, rule, revoked)
+        .msgpack_unpack(object);
+  }
 };
 
-// kInvalid with the reason.
+// kInvalid with the reason; kUnsupported for a placement rule of the future.
 Status validate(const RingVersion& version);
 
 Bytes encode(const RingVersion& version);
@@ -151,6 +179,8 @@ Result<RingVersion> next_intent_join(const RingVersion& before, std::span<const 
 Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const NodeId> nodes,
                                       bool force);
 Result<RingVersion> next_intent_remove(const RingVersion& before, std::span<const NodeId> nodes);
+// A removal of members that are not to be believed any more, whatever they hold.
+Result<RingVersion> next_intent_revoke(const RingVersion& before, std::span<const NodeId> nodes);
 Result<RingVersion> next_intent_weight(const RingVersion& before, std::span<const NewWeight> nodes);
 Result<RingVersion> next_complete(const RingVersion& before);
 Result<RingVersion> next_abort(const RingVersion& before);

@@ -94,13 +94,114 @@ TEST(Keyring, GivesEachPurposeAndEachKeyItsOwnKey) {
   EXPECT_EQ(one.derive("a"), Keyring(key_of(1)).derive("a"));
 }
 
+std::vector<KeyId> ids_of(std::initializer_list<std::uint8_t> keys) {
+  std::vector<KeyId> out;
+  for (const auto key : keys) out.push_back(key_id(key_of(key)));
+  return out;
+}
+
+TEST(Keyring, OldKeysRetireAtTheirTimeAndThePrimaryNever) {
+  Keyring ring(key_of(1));
+  ASSERT_TRUE(ring.add(key_of(2)).ok());
+  EXPECT_EQ(ring.unused(), key_id(key_of(2)));
+  ASSERT_TRUE(ring.promote(key_id(key_of(2)), 1000).ok());
+  EXPECT_EQ(ring.unused(), std::nullopt);
+  EXPECT_EQ(ring.retire(999), 0u);
+  EXPECT_EQ(ring.ids(), ids_of({2, 1}));
+  EXPECT_EQ(ring.retire(1000), 1u);
+  EXPECT_EQ(ring.ids(), ids_of({2}));
+  EXPECT_EQ(ring.retire(99999), 0u);
+  EXPECT_EQ(ring.add(key_of(1)).code(), Errc::kExists) << "a retired key does not come back";
+}
+
+TEST(Keyring, MergingIsTheSameInEveryOrderAndOftenAsOnce) {
+  // Nodes that took part in a rotation to different degrees, and two operators at once.
+  std::vector<Keyring> rings(6, Keyring(key_of(1)));
+  ASSERT_TRUE(rings[1].add(key_of(2)).ok());
+  ASSERT_TRUE(rings[2].add(key_of(2)).ok());
+  ASSERT_TRUE(rings[2].promote(key_id(key_of(2)), 500).ok());
+  ASSERT_TRUE(rings[3].add(key_of(3)).ok());
+  ASSERT_TRUE(rings[3].promote(key_id(key_of(3)), 700).ok());
+  rings[4] = rings[2];
+  EXPECT_EQ(rings[4].retire(500), 1u);
+  ASSERT_TRUE(rings[5].add(key_of(4)).ok());
+  SeededRandom random(9);
+  std::optional<std::vector<KeyInfo>> expected;
+  for (int round = 0; round < 50; ++round) {
+    std::vector<Keyring> nodes = rings;
+    for (int i = 0; i < 200; ++i) {
+      Keyring& to = nodes[random.below(nodes.size())];
+      (void)to.merge(nodes[random.below(nodes.size())]);
+    }
+    for (const auto& node : nodes) {
+      if (!expected) expected = node.infos();
+      ASSERT_EQ(node.infos(), *expected) << round;
+      ASSERT_FALSE(Keyring(node).merge(nodes.front()));
+    }
+  }
+  EXPECT_EQ(expected->size(), 3u);
+  EXPECT_GT(expected->at(0).used, 0u);
+  EXPECT_EQ(expected->at(2).id, key_id(key_of(4))) << "installed, not used";
+}
+
+TEST(Keyring, ARetiredKeyIsNotBroughtBackByANodeThatWasAway) {
+  const Keyring away(key_of(1));
+  Keyring ring(key_of(1));
+  ASSERT_TRUE(ring.add(key_of(2)).ok());
+  ASSERT_TRUE(ring.promote(key_id(key_of(2)), 10).ok());
+  Keyring back = ring;  // It had the new key before it went away.
+  ring.retire(10);
+  EXPECT_FALSE(ring.merge(away));
+  EXPECT_FALSE(ring.merge(back));
+  EXPECT_EQ(ring.ids(), ids_of({2}));
+  EXPECT_TRUE(back.merge(ring));
+  EXPECT_EQ(back.ids(), ids_of({2}));
+}
+
+TEST(Keyring, NeverLosesItsLastKey) {
+  Keyring a(key_of(1)), b(key_of(1));
+  ASSERT_TRUE(b.add(key_of(2)).ok());
+  ASSERT_TRUE(b.promote(key_id(key_of(2))).ok());
+  ASSERT_TRUE(b.remove(key_id(key_of(1))).ok());
+  ASSERT_TRUE(a.add(key_of(2)).ok());
+  ASSERT_TRUE(a.promote(key_id(key_of(2))).ok());
+  ASSERT_TRUE(a.promote(key_id(key_of(1))).ok());
+  ASSERT_TRUE(a.remove(key_id(key_of(2))).ok());
+  a.merge(b);
+  EXPECT_EQ(a.ids().size(), 1u);
+}
+
+TEST(Keyring, HoldsNoMoreThanItsLimitHoweverMuchItIsTold) {
+  Keyring a(key_of(1)), b(key_of(50));
+  for (std::uint8_t i = 2; i <= kKeyringKeysMax; ++i) {
+    ASSERT_TRUE(a.add(key_of(i)).ok());
+    ASSERT_TRUE(b.add(key_of(static_cast<std::uint8_t>(50 + i))).ok());
+  }
+  a.merge(b);
+  EXPECT_EQ(a.ids().size(), kKeyringKeysMax);
+}
+
+TEST(Keyring, ARingThatWasNeverRotatedIsWrittenAsTheFirstProgramsWroteIt) {
+  const Keyring ring(key_of(1));
+  EXPECT_EQ(ring.serialise(), Bytes("\x92\x01\x91\xc4\x20", 5) + Bytes(key_of(1).view()));
+  // Several keys under the first format: the first is in use.
+  const Bytes two = Bytes("\x92\x01\x92\xc4\x20", 5) + Bytes(key_of(1).view()) + Bytes("\xc4\x20", 2) +
+                    Bytes(key_of(2).view());
+  const auto read = Keyring::parse(two);
+  ASSERT_TRUE(read.ok()) << read.error().text;
+  EXPECT_EQ(read->ids(), ids_of({1, 2}));
+  EXPECT_EQ(read->unused(), key_id(key_of(2)));
+}
+
 TEST(Keyring, ReadsBackItsFile) {
   Keyring ring(key_of(1));
   ASSERT_TRUE(ring.add(key_of(2)).ok());
-  ASSERT_TRUE(ring.promote(key_id(key_of(2))).ok());
+  ASSERT_TRUE(ring.promote(key_id(key_of(2)), 1234).ok());
+  ASSERT_TRUE(ring.add(key_of(3)).ok());
+  ASSERT_TRUE(ring.remove(key_id(key_of(3))).ok());
   const auto again = Keyring::parse(ring.serialise());
   ASSERT_TRUE(again.ok()) << again.error().text;
-  EXPECT_EQ(again->ids(), ring.ids());
+  EXPECT_EQ(again->infos(), ring.infos());
   EXPECT_EQ(again->primary(), key_of(2));
   EXPECT_EQ(again->serialise(), ring.serialise());
 }
@@ -117,7 +218,7 @@ TEST(Keyring, RefusesFilesItDidNotWrite) {
     EXPECT_FALSE(Keyring::parse(View(whole).substr(0, i)).ok()) << i;
   }
   EXPECT_EQ(Keyring::parse(whole + "x").code(), Errc::kCorrupt);
-  EXPECT_EQ(Keyring::parse(pack(RawFile{2, {{Bytes(32, 'x')}}})).code(), Errc::kUnsupported);
+  EXPECT_EQ(Keyring::parse(pack(RawFile{3, {{Bytes(32, 'x')}}})).code(), Errc::kUnsupported);
   EXPECT_EQ(Keyring::parse(pack(RawFile{1, {}})).code(), Errc::kCorrupt);
   EXPECT_EQ(Keyring::parse(pack(RawFile{1, {{Bytes(31, 'x')}}})).code(), Errc::kCorrupt);
   EXPECT_EQ(Keyring::parse(pack(RawFile{1, {{Bytes(32, 'x')}, {Bytes(32, 'x')}}})).code(),

@@ -81,6 +81,7 @@ void for_each_message(With with) {
   with("ring_answer", RingAnswer{{"ring"}});
   with("ring_progress", RingProgress{kRing});
   with("ring_get_request", RingGetRequest{kRing});
+  with("keys_exchange", KeysExchange{{"keyring"}});
   with("seal_request", SealRequest{kRing, {{kPartition, {299}}}});
   with("seal_reply", SealReply{kRing, {{kPartition, {200}, {298}, true}}});
   with("hand_over_request", HandOverRequest{kRing, kPartition, {299}, {"name/"}});

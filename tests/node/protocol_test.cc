@@ -51,11 +51,55 @@ storage::ChangeView change(const std::string& body) {
   return view;
 }
 
+storage::VersionVector cursor() {
+  storage::VersionVector out;
+  out.raise(WriterId{42}, 17);
+  return out;
+}
+
+protocol::EntryMessage entry() {
+  return {68,        0,  "@bob", 42, 17, "01M7Z1EBWS0001GEZGH8EQB5TC", device(), 99, 3, "@alice", "@bob", 1,
+          {"hello"}, 1'700'086'400'123};
+}
+
+// Calls `with(name, message)` for every message but those above; no field has its default.
+template <class With>
+void for_each_message(With with) {
+  using namespace protocol;
+  LineageId lineage;
+  lineage.raw.fill(5);
+  with("logged_in", LoggedIn{65, 7, 1, "N3K7QA", lineage, device(), "v4.public.x", 1'700'000'000'123, 60,
+                             1'700'000'000'000});
+  with("error_message", ErrorMessage{66, 7, 6, "lane_gap", "number 3 is missing", 250});
+  with("sync", Sync{2, 7, lineage, {{"@bob", cursor()}}});
+  with("synced", Synced{69, 7, "@bob", cursor()});
+  with("ack", Ack{67, 7, 3, "01M7Z1EBWS0001GEZGH8EQB5TC", 2});
+  with("entry_message", entry());
+  with("history_request", protocol::HistoryRequest{4, 7, "@bob", "01M7Z1EBWS0001GEZGH8EQB5TC", 20});
+  with("history_page", HistoryPage{71, 7, {entry()}, true});
+  with("lane_request", LaneRequest{5, 7, "@bob"});
+  with("lane_state", LaneState{72, 7, 12});
+  with("group_request", GroupRequest{6, 7, "#ops", "@bob", 2, 20, 99});
+  with("members", Members{74, 7, {{"@bob", 2}}, true});
+  with("group_list", GroupList{75, 7, {"#ops"}});
+  with("password_change", PasswordChange{12, 7, "old", "new"});
+  with("joined_or_left", JoinedOrLeft{78, 7, "#ops"});
+  with("go_away", GoAway{79, 7, "draining", {"10.0.0.2:7400"}});
+}
+
 TEST(ClientProtocol, KeepsItsBytes) {
   EXPECT_EQ(hex(protocol::frame(login())), hex(golden("client_login.v1")));
   EXPECT_EQ(hex(protocol::frame(send())), hex(golden("client_send.v1")));
   EXPECT_EQ(hex(entry_frame("@bob", {WriterId{42}, 17}, change("hello"))),
             hex(golden("client_entry.v1")));
+  for_each_message([]<class T>(const std::string& name, const T& message) {
+    const Bytes frozen = golden("client_" + name + ".v1");
+    EXPECT_EQ(hex(protocol::frame(message)), hex(frozen)) << name;
+    if (frozen.size() < protocol::kFrameHeaderSize) return;
+    const auto read = unpack<T>(View(frozen).substr(protocol::kFrameHeaderSize));
+    ASSERT_TRUE(read.ok()) << name << ": " << read.error().text;
+    EXPECT_EQ(hex(protocol::frame(*read)), hex(frozen)) << name;
+  });
 }
 
 // The fast way and the struct are two spellings of one message.

@@ -71,7 +71,37 @@ TEST(FrameFormat, KeepsTheIntroductionOfVersionOne) {
   EXPECT_EQ(read->hello.writer.value, 0x1122334455667788u);
   EXPECT_EQ(read->hello.wall_ms, 1700000000123);
   EXPECT_EQ(read->key.raw[0], 100);
-  EXPECT_EQ(hex(pack(*read)), hex(frozen));
+  EXPECT_EQ(read->hello.features, 0u) << "it knew of none";
+  EXPECT_FALSE(read->hello.has(Feature::kKeyExchange));
+}
+
+// What the first nodes read of a Hello.
+struct FirstHello {
+  std::uint16_t version_min = 0, version_max = 0;
+  LineageId lineage;
+  RingNumber ring;
+  WriterId writer;
+  std::int64_t wall_ms = 0;
+  MSGPACK_DEFINE_ARRAY(version_min, version_max, lineage, ring, writer, wall_ms)
+};
+struct FirstIntroduction {
+  FirstHello hello;
+  PublicKey key;
+  MSGPACK_DEFINE_ARRAY(hello, key)
+};
+
+TEST(FrameFormat, TellsFeaturesInAWayThatTheFirstNodesCanRead) {
+  auto ours = *unpack<Introduction>(golden("introduction.v1.hex"));
+  ours.hello.features = 5;  // One of them is of the future.
+  EXPECT_EQ(hex(pack(ours)), hex(golden("introduction.v2.hex")));
+  const auto back = unpack<Introduction>(golden("introduction.v2.hex"));
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(back->hello.features, 5u);
+  EXPECT_TRUE(back->hello.has(Feature::kKeyExchange));
+  const auto first = unpack<FirstIntroduction>(golden("introduction.v2.hex"));
+  ASSERT_TRUE(first.ok()) << first.error().text;
+  EXPECT_EQ(first->hello.wall_ms, 1700000000123);
+  EXPECT_EQ(first->key.raw[0], 100);
 }
 
 TEST(FrameFormat, WaitsForTheRestOfAFrame) {

@@ -283,7 +283,7 @@ TEST(Membership, HeartbeatsAndUpdatesReachTheOthers) {
   });
 }
 
-TEST(Membership, HostilePushPullsAndBlockedNodesAreRefused) {
+TEST(Membership, HostilePushPullsAndOutsidersAreRefused) {
   Cluster c(2);
   c.open(0);
   const auto ask = [&](Bytes body) {
@@ -298,7 +298,7 @@ TEST(Membership, HostilePushPullsAndBlockedNodesAreRefused) {
   EXPECT_EQ(ask(pack(PushPull{})), Errc::kUnavailable) << "not started";
   c.start(0);
   EXPECT_EQ(ask("garbage"), Errc::kCorrupt);
-  c.in(0, [&](Membership& m) { m.set_blocked({c.id(1)}); });
+  c.in(0, [&](Membership& m) { m.set_members({c.id(0)}); });
   EXPECT_EQ(ask(pack(PushPull{})), Errc::kDenied);
 }
 

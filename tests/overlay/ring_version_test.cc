@@ -262,20 +262,78 @@ TEST(RingVersion, InstancesDifferByLineageAndNumber) {
 
 // --- Bytes ---
 
-RingVersion golden_version() {
-  auto version = test_ring(3);
+// As the founder of a cluster of format 1 wrote it.
+RingVersion of_format_1(RingVersion version) {
+  version.format = 1;
+  version.rule = PlacementRule::kHashed;
+  return version;
+}
+
+RingVersion golden_version_1() {
+  auto version = of_format_1(test_ring(3));
   version = must(next_complete(leaving(version, {2})));
   return joined(version, {test_member(5, "rack-1", 250)});
 }
 
+RingVersion golden_version() {
+  auto version = test_ring(4);
+  version = must(next_complete(leaving(version, {2})));
+  version = must(next_complete(must(next_intent_revoke(version, ids({3})))));
+  return joined(version, {test_member(5, "rack-1", 250)});
+}
+
 TEST(RingVersion, FrozenBytesStayTheSame) {
-  EXPECT_EQ(hex(encode(golden_version())), hex(golden("ring_version.v1")));
-  EXPECT_EQ(must(decode_ring_version(golden("ring_version.v1"))), golden_version());
+  EXPECT_EQ(hex(encode(golden_version_1())), hex(golden("ring_version.v1")));
+  EXPECT_EQ(must(decode_ring_version(golden("ring_version.v1"))), golden_version_1());
+  EXPECT_EQ(hex(encode(golden_version())), hex(golden("ring_version.v2")));
+  EXPECT_EQ(must(decode_ring_version(golden("ring_version.v2"))), golden_version());
+}
+
+TEST(RingVersion, KeepsItsFormatAndItsPlacementRuleOverChanges) {
+  const auto old = of_format_1(test_ring(4));
+  const auto changed = must(next_complete(leaving(old, {2})));
+  EXPECT_EQ(changed.format, 1u);
+  EXPECT_EQ(changed.rule, PlacementRule::kHashed);
+  EXPECT_EQ(test_ring(1).rule, PlacementRule::kEven);
+
+  auto other = leaving(old, {2});
+  other.format = 2;
+  other.rule = PlacementRule::kEven;
+  EXPECT_FALSE(follows(old, other).ok()) << "the rule changed on the way";
+  auto unsaid = old;
+  unsaid.rule = PlacementRule::kEven;
+  EXPECT_FALSE(validate(unsaid).ok()) << "format 1 cannot say it";
+}
+
+TEST(RingVersion, ARevocationIsARemovalThatNobodyForgets) {
+  const auto before = of_format_1(test_ring(4));
+  const auto intent = must(next_intent_revoke(before, ids({3, 1})));
+  EXPECT_TRUE(follows(before, intent).ok());
+  EXPECT_EQ(intent.format, 2u);
+  EXPECT_EQ(intent.rule, PlacementRule::kHashed) << "no data moves for the format's sake";
+  EXPECT_TRUE(intent.is_revoked(test_id(1)) && intent.is_revoked(test_id(3)));
+  EXPECT_EQ(intent.find(test_id(3))->state, RingMemberState::kRemoving);
+
+  const auto done = must(next_complete(intent));
+  EXPECT_TRUE(done.is_revoked(test_id(3)));
+  EXPECT_EQ(done.find(test_id(3))->state, RingMemberState::kRemoved);
+  EXPECT_TRUE(must(next_complete(leaving(done, {2}))).is_revoked(test_id(3)));
+  EXPECT_FALSE(must(next_abort(intent)).is_revoked(test_id(3)));
+  EXPECT_FALSE(must(next_intent_remove(before, ids({3}))).is_revoked(test_id(3)));
+
+  auto quiet = must(next_intent_remove(before, ids({3})));
+  quiet.format = 2;
+  quiet.revoked = ids({1});
+  EXPECT_FALSE(follows(before, quiet).ok()) << "one is removed and another revoked";
 }
 
 TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
   const std::vector<std::function<void(RingVersion&)>> breaks = {
       [](auto& v) { v.format = 0; },
+      [](auto& v) { v.format = 1; v.rule = PlacementRule::kHashed; v.change = RingChange::kNone; },
+      [](auto& v) { v.revoked.push_back(v.revoked.back()); },
+      [](auto& v) { v.revoked = {test_id(0)}; },
+      [](auto& v) { v.revoked = {test_id(77)}; },
       [](auto& v) { v.number.value = 0; },
       [](auto& v) { v.number.value = kRingNumberMax + 1; },
       [](auto& v) { v.lineage = {}; },
@@ -317,10 +375,13 @@ TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
     EXPECT_EQ(decoded.code(), Errc::kCorrupt) << i;
   }
   auto future = golden_version();
-  future.format = 2;
+  future.format = 3;
   EXPECT_EQ(decode_ring_version(encode(future)).code(), Errc::kUnsupported);
-  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{2})).code(), Errc::kUnsupported);
-  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{1})).code(), Errc::kCorrupt);
+  future = golden_version();
+  future.rule = static_cast<PlacementRule>(3);
+  EXPECT_EQ(decode_ring_version(encode(future)).code(), Errc::kUnsupported);
+  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{3})).code(), Errc::kUnsupported);
+  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{2})).code(), Errc::kCorrupt);
   EXPECT_EQ(decode_ring_version(pack(std::string("2"))).code(), Errc::kCorrupt);
 }
 

@@ -1,4 +1,4 @@
-// What Swim refuses: forged records, replays, packets of former runs, strangers, blocked nodes.
+// What Swim refuses: forged records, replays, packets of former runs, strangers, outsiders.
 #include <gtest/gtest.h>
 
 #include "overlay/gossip/swim.h"
@@ -134,12 +134,41 @@ TEST_F(SwimDefence, AnAccusationAtTheHighestIncarnationCannotSilenceANode) {
   EXPECT_TRUE(net_.converged());
 }
 
-TEST_F(SwimDefence, ABlockedNodeIsForgottenAndNotHeard) {
-  net_.swim(0).set_blocked({net_.id(1)});
+TEST_F(SwimDefence, WhoIsNoMemberIsForgottenAndNotHeard) {
+  net_.swim(0).set_members({net_.id(0), net_.id(2), net_.id(3)});
   EXPECT_EQ(net_.state(0, 1), std::nullopt);
   net_.run_for(20s);
   EXPECT_EQ(net_.state(0, 1), std::nullopt);
-  EXPECT_GT(stats().blocked, 0u);
+  EXPECT_GT(stats().outsider, 0u);
+  EXPECT_EQ(net_.state(0, 2), MemberState::kAlive);
+
+  net_.swim(0).set_members({net_.id(0), net_.id(1), net_.id(2), net_.id(3)});
+  net_.run_for(30s);
+  EXPECT_EQ(net_.state(0, 1), MemberState::kAlive) << "a member is found again";
+}
+
+TEST_F(SwimDefence, WhoIsNoMemberLearnsNothing) {
+  for (int i = 0; i < 4; ++i) {
+    net_.swim(i).set_members({net_.id(0), net_.id(1), net_.id(2), net_.id(3)});
+  }
+  // It holds the secret, and shows a record that it signed itself.
+  const Identity outsider = Identity::generate(random_);
+  const auto update = encode_record(sign_record(record_of(outsider, 1), outsider));
+  std::size_t answers = 0;
+  net_.set_tap([&](int, const Swim::Send& send) {
+    answers += send.to == Endpoint{"10.9.9.9", 1} ? 1 : 0;
+    return true;
+  });
+  for (const auto kind : {MessageKind::kPing, MessageKind::kPingReq, MessageKind::kGossip}) {
+    const Datagram datagram{outsider.node_id(), WriterId{}, 1, {}, static_cast<std::uint8_t>(kind), 1,
+                            net_.id(0), {{*update}}};
+    net_.step(0, Swim::Packet{{"10.9.9.9", 1}, pack(datagram)});
+  }
+  net_.run_for(20s);
+  EXPECT_EQ(answers, 0u);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(std::as_const(net_.swim(i)).table().find(outsider.node_id()), nullptr) << i;
+  }
 }
 
 TEST_F(SwimDefence, APingMeantForAnotherIsNotAnswered) {

@@ -1,7 +1,8 @@
 // SwimNet: N Swim machines on a virtual network in virtual time, from one seed.
 //
 // Packets are lost and delayed by chance; nodes crash, pause, restart; the network splits. No
-// sockets, no clock: run_for() returns as soon as the virtual time has passed.
+// sockets, no clock: run_for() returns as soon as the virtual time has passed. What leaves a node is
+// counted as it would be on the wire.
 #pragma once
 
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "crypto/access/keyring.h"
 #include "crypto/init.h"
 #include "overlay/gossip/swim.h"
 
@@ -38,20 +40,19 @@ class SwimNet {
 
   // A new run of the process at `i`, which joins through node 0 (and node 1, for node 0).
   void boot(int i) {
-    Host& host = *hosts_[i];
-    MemberRecord record;
-    record.node = host.identity.node_id();
-    record.key = host.identity.public_key();
-    record.incarnation = static_cast<std::uint64_t>(wall_ms(i));
-    record.gossip = address(i, 7400).text();
-    record.link = address(i, 7401).text();
-    record.writer = WriterId{random_.u64()};
-    host.swim = std::make_unique<Swim>(config_, host.identity, host.random, record);
-    host.up = true;
-    host.paused = false;
-    host.wake_at = kNever;
-    host.events.clear();
+    prepare(i);
     step(i, Swim::Start{{address(i == 0 ? 1 : 0, 7401)}});
+  }
+  // All at once, and each knows all others from the start: as after a long time of quiet.
+  void boot_acquainted() {
+    PushPull everybody;
+    for (int i = 0; i < size(); ++i) {
+      prepare(i);
+      step(i, Swim::Start{});
+      everybody.members.push_back(swim(i).push_pull(now_, wall_ms(i)).members.front());
+    }
+    for (int i = 0; i < size(); ++i) step(i, Swim::Merge{id(i == 0 ? 1 : 0), everybody});
+    for (auto& host : hosts_) host->events.clear();
   }
   void boot_all() {
     for (int i = 0; i < size(); ++i) boot(i);
@@ -106,6 +107,13 @@ class SwimNet {
   void set_wall_offset(int i, std::int64_t ms) { hosts_[i]->wall_offset_ms = ms; }
   // Sees every packet; returns false to drop it.
   void set_tap(std::function<bool(int from, const Swim::Send&)> tap) { tap_ = std::move(tap); }
+
+  struct Traffic {
+    std::uint64_t packets = 0;
+    std::uint64_t packet_bytes = 0;     // Sealed, with the headers of UDP and IP.
+    std::uint64_t push_pull_bytes = 0;  // Bodies, both ways.
+  };
+  [[nodiscard]] const Traffic& traffic() const { return traffic_; }
 
   [[nodiscard]] int size() const { return static_cast<int>(hosts_.size()); }
   [[nodiscard]] Duration elapsed() const { return now_ - kBegin; }
@@ -171,6 +179,29 @@ class SwimNet {
     std::vector<Seen> events;
   };
   static constexpr Instant kBegin{1h};
+  static constexpr std::size_t kUdpHeaders = 28;
+
+  void prepare(int i) {
+    Host& host = *hosts_[i];
+    MemberRecord record;
+    record.node = host.identity.node_id();
+    record.key = host.identity.public_key();
+    record.incarnation = static_cast<std::uint64_t>(wall_ms(i));
+    record.gossip = address(i, 7400).text();
+    record.link = address(i, 7401).text();
+    record.client = address(i, 7402).text();
+    record.admin = address(i, 7403).text();
+    record.zone = "z" + std::to_string(i % 3);
+    record.version = "0.1.0";
+    record.writer = WriterId{host.random.u64()};
+    host.swim = std::make_unique<Swim>(config_, host.identity, host.random, record);
+    host.up = true;
+    host.paused = false;
+    host.wake_at = kNever;
+    host.events.clear();
+    by_ip_[address(i, 0).host] = i;
+    by_id_[id(i)] = i;
+  }
 
   void at(Instant when, std::function<void()> what) {
     agenda_.emplace(std::pair(when, ++agenda_seq_), std::move(what));
@@ -180,13 +211,13 @@ class SwimNet {
     return hosts_[a]->up && hosts_[b]->up && hosts_[a]->side == hosts_[b]->side;
   }
   int host_at(const Endpoint& endpoint) {
-    for (int i = 0; i < size(); ++i) {
-      if (endpoint.host == address(i, 0).host) return i;
-    }
-    return -1;
+    const auto it = by_ip_.find(endpoint.host);
+    return it == by_ip_.end() ? -1 : it->second;
   }
   void transmit(int from, Swim::Send send) {
     if (tap_ && !tap_(from, send)) return;
+    ++traffic_.packets;
+    traffic_.packet_bytes += send.plain.size() + kKeyringOverhead + kUdpHeaders;
     const int to = host_at(send.to);
     if (to < 0 || random_.unit() < loss_ || !connected(from, to)) return;
     at(now_ + latency(), [this, from, to, plain = std::move(send.plain)]() mutable {
@@ -201,9 +232,8 @@ class SwimNet {
   void push_pull(int from, const Swim::Exchange& exchange) {
     int to = -1;
     if (const NodeId* peer = std::get_if<NodeId>(&exchange.with)) {
-      for (int i = 0; i < size(); ++i) {
-        if (id(i) == *peer) to = i;
-      }
+      const auto it = by_id_.find(*peer);
+      if (it != by_id_.end()) to = it->second;
     } else {
       to = host_at(std::get<Endpoint>(exchange.with));
     }
@@ -213,6 +243,7 @@ class SwimNet {
   void carry(int from, int to, std::function<void()> then) {
     if (!connected(from, to)) return;
     Bytes body = pack(swim(from).push_pull(now_, wall_ms(from)));
+    traffic_.push_pull_bytes += body.size();
     at(now_ + latency(), [this, from, to, body = std::move(body), then = std::move(then)] {
       if (!connected(from, to) || hosts_[from]->paused || hosts_[to]->paused) return;
       step(to, Swim::Merge{id(from), decode_push_pull(body).value()});
@@ -227,6 +258,9 @@ class SwimNet {
   std::uint64_t agenda_seq_ = 0;
   Instant now_ = kBegin;
   double loss_ = 0;
+  Traffic traffic_;
+  std::map<std::string, int> by_ip_;
+  std::map<NodeId, int> by_id_;
   std::function<bool(int, const Swim::Send&)> tap_;
 };
 

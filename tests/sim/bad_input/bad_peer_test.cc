@@ -163,7 +163,7 @@ TEST_F(BadPeer, WhoIsNoMemberReachesNothingButJoin) {
   ASSERT_TRUE(peer->link(keyring(), honest()));
   EXPECT_TRUE(peer->call(number(Method::kPing), ""));
   for (const auto method :
-       {Method::kPaxos, Method::kRingGet, Method::kRingProgress, Method::kCompare,
+       {Method::kPushPull, Method::kKeys, Method::kPaxos, Method::kRingGet, Method::kRingProgress, Method::kCompare,
         Method::kFetch, Method::kHold, Method::kFindKey, Method::kAppend, Method::kWriteRegister,
         Method::kReadRegisters, Method::kFollow, Method::kRead, Method::kHistory, Method::kLane, Method::kSeal,
         Method::kHandOver, Method::kHeads, Method::kFindCopy}) {
@@ -171,7 +171,7 @@ TEST_F(BadPeer, WhoIsNoMemberReachesNothingButJoin) {
       EXPECT_TRUE(refused(peer->call(number(method), body), Errc::kStaleRing)) << number(method);
     }
   }
-  for (const std::uint16_t method : {3, 60, 200, 255, 256, 4000, 65535}) {
+  for (const std::uint16_t method : {4, 60, 200, 255, 256, 4000, 65535}) {
     EXPECT_TRUE(refused(peer->call(method, ""), Errc::kUnsupported)) << method;
   }
   for (const auto method : {Method::kRingDecided, Method::kReplicate, Method::kReplicated,
@@ -181,6 +181,44 @@ TEST_F(BadPeer, WhoIsNoMemberReachesNothingButJoin) {
     noisy->notify(number(method), "\x90");
     EXPECT_TRUE(noisy->stream().wait_closed(5s)) << number(method);
   }
+  expect_unharmed();
+}
+
+// Nobody is told who the members are, or shown among them, for holding the secret.
+TEST_F(BadPeer, WhoIsNoMemberIsNotShownTheMembersNorListedAmongThem) {
+  SimLoop loop(world, "outsider");
+  const auto transport = cluster.network().attach(loop, "10.8.0.2");
+  std::unique_ptr<overlay::Datagrams> socket;
+  std::size_t answers = 0;
+  loop.enter([&] {
+    socket = std::move(*transport->bind({"10.8.0.2", 9000},
+                                        [&](const overlay::Endpoint&, View) { ++answers; }));
+  });
+  overlay::MemberRecord record;
+  record.node = identity.node_id();
+  record.key = identity.public_key();
+  record.incarnation = 1;
+  record.gossip = record.link = "10.8.0.2:9000";
+  record.writer = WriterId{42};
+  const Bytes update = *overlay::encode_record(overlay::sign_record(record, identity));
+  const auto founder =
+      parse_node_id(ring.at("members")[0].at("id").get<std::string>()).value();
+  for (std::uint64_t i = 1; i <= 50; ++i) {
+    const overlay::Datagram datagram{record.node, record.writer, i, {},
+                                     static_cast<std::uint8_t>(1 + i % 5), i,
+                                     founder, {{update}}};
+    const Bytes packet = keyring().seal(pack(datagram), invite.lineage.view(), random);
+    loop.enter([&] { socket->send(link_address(), packet); });
+    world.run_for(100ms);
+  }
+  auto peer = stranger();
+  ASSERT_TRUE(peer->link(keyring(), honest()));
+  overlay::PushPull ours;
+  ours.members.push_back({{update.substr(1)}, 1, 1, {}, 0});
+  EXPECT_TRUE(refused(peer->call(number(Method::kPushPull), pack(ours)), Errc::kStaleRing));
+  world.run_for(10s);
+  EXPECT_EQ(answers, 0u);
+  loop.enter([&] { socket.reset(); });
   expect_unharmed();
 }
 

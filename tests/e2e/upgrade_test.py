@@ -1,0 +1,59 @@
+"""A cluster goes from the previous release to this build, node by node and under load, and back again.
+
+STARLING_PREVIOUS names the previous release's program; scripts/test-upgrade builds it and runs this. Without
+it there is nothing to compare with, and the case is skipped.
+"""
+import json
+import os
+import time
+import unittest
+
+import cluster_test
+from cluster_test import SECONDS, STARLING
+
+PREVIOUS = os.environ.get("STARLING_PREVIOUS")
+NODES = 3
+
+
+@unittest.skipUnless(PREVIOUS, "STARLING_PREVIOUS is not set; scripts/test-upgrade builds the previous release")
+class Upgrade(cluster_test.Replay):
+    def cluster_of(self, program, *words):
+        return self.run_program("env", f"STARLING={program}", cluster_test.ROOT / "scripts/cluster", "--dir",
+                                self.dir / "c", *words, seconds=10 * SECONDS)
+
+    def serving(self):
+        try:
+            return self.status()["cluster"]["serving"] == NODES
+        except (AssertionError, KeyError):
+            return False
+
+    def roll(self, program):
+        """Every node is stopped in order and started again as `program`, one after the other."""
+        for number in range(1, NODES + 1):
+            self.cluster("stop", str(number))
+            self.cluster_of(program, "start", str(number))
+            self.eventually(f"node {number} serves as {program}", self.serving)
+
+    def rings(self):
+        """Ring version and lineage in the eyes of each node."""
+        seen = set()
+        for number in range(1, NODES + 1):
+            answer = self.starling("ring", "--json", "--data", self.node(number)).stdout
+            ring = json.loads(answer)
+            seen.add((ring["number"], ring["lineage"]))
+        return seen
+
+    def test_forward_and_back_under_load_loses_nothing(self):
+        self.cluster_of(PREVIOUS, "up", str(NODES))
+        replay = self.replay(*self.script(), "--limit", 4000)
+        time.sleep(3)  # So that there is something to lose; the replay goes on meanwhile.
+        self.roll(STARLING)
+        self.assertEqual(len(self.rings()), 1, "all agree on the ring")
+        self.assertIsNone(replay.poll(), "the load ended before the upgrade did")
+        self.roll(PREVIOUS)
+        self.proven(replay)
+        self.assertEqual(len(self.rings()), 1)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
