@@ -34,6 +34,8 @@ class ReplayWindow {
     return true;
   }
 
+  [[nodiscard]] std::uint64_t newest() const { return newest_; }  // 0: none yet.
+
  private:
   static constexpr std::uint64_t kWords = kBits / 64;
   std::array<std::uint64_t, kWords> words_{};

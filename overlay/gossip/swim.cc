@@ -79,7 +79,10 @@ void Swim::on(const Packet& packet) {
     ++stats_.replayed;
     return;
   }
-  take_heartbeat(*sender, datagram.heartbeat, now_);
+  // What was overtaken, or recorded and sent again to a later run of ours, tells nothing of now.
+  if (datagram.counter == sender->window.newest()) {
+    take_heartbeat(*sender, datagram.heartbeat, now_);
+  }
   for (const Blob& update : datagram.updates) {
     if (update.data.empty() || update.data[0] != static_cast<char>(UpdateKind::kClaim)) continue;
     if (const auto claim = decode_claim(View(update.data).substr(1))) {

@@ -60,6 +60,21 @@ TEST_F(SwimDefence, ReplaysAreDropped) {
   EXPECT_EQ(stats().packets_sent, sent) << "no ping of old is answered";
 }
 
+TEST_F(SwimDefence, AnOldHeartbeatIsNotTakenForNewsAfterOurRestart) {
+  net_.run_for(5s);
+  const std::vector<Bytes> old = recorded_;
+  ASSERT_FALSE(old.empty());
+  net_.crash(0);
+  net_.run_for(20s);
+  net_.boot(0);
+  ASSERT_LT(net_.run_until([&] { return net_.converged(); }, 30s), 30s);
+  net_.run_for(3s);
+  const auto heard = [&] { return std::as_const(net_.swim(0)).table().find(net_.id(1))->heartbeat.wall_ms; };
+  const auto newest = heard();
+  for (const Bytes& packet : old) deliver(packet);
+  EXPECT_EQ(heard(), newest);
+}
+
 TEST_F(SwimDefence, PacketsOfAFormerRunAreDropped) {
   net_.run_for(5s);
   const std::vector<Bytes> old = recorded_;
