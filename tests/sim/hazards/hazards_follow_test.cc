@@ -76,7 +76,7 @@ TEST_P(Follows, F25_ADeadOwnerCostsOneFollowAPartition) {
   for (const auto& [p, owner] : owner_of) {
     if (owner == dead) affected.insert(p);
   }
-  ASSERT_GE(affected.size(), 2u);
+  ASSERT_FALSE(affected.empty());
   start(*alice, d);
   ASSERT_TRUE(cluster.run_until_quiet(30s));
   forget();
