@@ -5,7 +5,6 @@ it there is nothing to compare with, and the case is skipped.
 """
 import json
 import os
-import time
 import unittest
 
 import cluster_test
@@ -24,6 +23,10 @@ class Upgrade(cluster_test.Replay):
     def cluster_of(self, program, *words):
         return self.run_program("env", f"STARLING={program}", cluster_test.ROOT / "scripts/cluster", "--dir",
                                 self.dir / "c", *words, seconds=10 * SECONDS)
+
+    def sends(self, number):
+        answer = json.loads(self.starling("status", "--json", "--data", self.node(number)).stdout)
+        return answer["rates"]["sends"]
 
     def serving(self):
         try:
@@ -49,11 +52,12 @@ class Upgrade(cluster_test.Replay):
 
     def test_forward_and_back_under_load_loses_nothing(self):
         self.cluster_of(PREVIOUS, "up", str(NODES))
-        replay = self.replay(*self.script(), "--limit", 4000)
-        time.sleep(3)  # So that there is something to lose; the replay goes on meanwhile.
+        replay = self.replay(*self.script(), "--limit", 4000, "--seconds", 90)
+        self.eventually("the load runs", lambda: self.sends(2) > 30)
         self.roll(STARLING)
         self.assertEqual(len(self.rings()), 1, "all agree on the ring")
-        self.assertIsNone(replay.poll(), "the load ended before the upgrade did")
+        if replay.poll() is not None:
+            self.fail(f"the load ended before the upgrade did: {replay.communicate()[0]}")
         self.roll(PREVIOUS)
         self.proven(replay)
         self.assertEqual(len(self.rings()), 1)
