@@ -61,7 +61,7 @@ Status NodeImpl::found() {
   return ring_->found(lineage_, settings, config_.zone, config_.weight);
 }
 
-// From the first packet to serving: a joiner is admitted and installs; then everybody catches up.
+// From the first packet to serving: a joiner is admitted and installs (ring_drive.cc); then everybody catches up.
 Task<Done> NodeImpl::enter() {
   co_await view_->durable();  // Who we are, and a ring that we founded, before anybody hears of it.
   if (view_->in_ring()) {
@@ -77,13 +77,10 @@ Task<Done> NodeImpl::enter() {
   }
   const auto* self = view_->ring().version().find(view_->self);
   if (self != nullptr && self->state == overlay::RingMemberState::kJoining) {
-    for (;;) {
-      auto installing = catch_up_->install();
-      if (auto installed = co_await installing) break;
-    }
-    auto reporting = ring_->report_installed();
-    if (auto reported = co_await reporting; !reported) {
-      if (on_fatal_) on_fatal_(reported.error());
+    auto waiting = ring_->await_completion();
+    if (auto completed = co_await waiting; !completed) {
+      leaves_.log.error("joining failed", {{"cause", completed.error()}});
+      if (on_fatal_) on_fatal_(completed.error());
       co_return Done{};
     }
   }

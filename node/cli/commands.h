@@ -29,6 +29,14 @@ Command where_command();
 Command verify_command();
 Command repair_command();
 
+// Changing it.
+Command leave_command();
+Command remove_command();
+Command weight_command();
+Command abort_command();
+Command drain_command();
+Command undrain_command();
+
 // Users and groups.
 Command user_add_command();
 Command user_list_command();

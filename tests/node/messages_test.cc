@@ -80,6 +80,8 @@ void for_each_message(With with) {
   with("join_reply", JoinReply{{"ring"}, {"10.0.0.1:7401", "10.0.0.2:7401"}});
   with("ring_answer", RingAnswer{{"ring"}});
   with("ring_progress", RingProgress{kRing});
+  with("standing_reply", StandingReply{kRing, true});
+  with("movement_reply", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away"});
   with("ring_get_request", RingGetRequest{kRing});
   with("keys_exchange", KeysExchange{{"keyring"}});
   with("seal_request", SealRequest{kRing, {{kPartition, {299}}}});
