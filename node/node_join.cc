@@ -118,6 +118,7 @@ Task<Status> NodeImpl::ask_seed(Endpoint seed) {
   request.weight = config_.weight;
   request.link = membership_->self().link;
   request.wall_ms = leaves_.loop.wall_ms();
+  request.replaces = config_.replaces;
   auto asking = ring_->ask_to_join(peer, std::move(request));
   CO_TRY_ASSIGN(const JoinReply answer, co_await asking);
   CO_TRY_ASSIGN(const auto version, overlay::decode_ring_version(answer.ring.data));

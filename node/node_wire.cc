@@ -69,6 +69,7 @@ void NodeImpl::wire() {
   ring_->seeds = [this] { return member_endpoints(); };
   keys_ = std::make_unique<KeyService>(*view_, keyring_);
   tenures_ = std::make_unique<Tenures>(*view_, [this](RingNumber number) { return ring_->recall(number); });
+  ring_->names_settled = [this] { return tenures_->settled(); };
   farewell_ = std::make_unique<Farewell>(*view_, *hand_over_, *stand_in_, *tenures_);
   names_ = std::make_unique<Names>(*view_, *paxos_, *tenures_, *forwarder_);
   accounts_ = std::make_unique<Accounts>(*view_, *names_, *forwarder_, identity_,

@@ -38,6 +38,7 @@ inline std::string change_name(overlay::RingChange change) {
     case overlay::RingChange::kLeave: return "leave";
     case overlay::RingChange::kRemove: return "remove";
     case overlay::RingChange::kWeight: return "weight";
+    case overlay::RingChange::kReplace: return "replace";
   }
   return "";
 }

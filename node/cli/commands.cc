@@ -8,6 +8,7 @@ std::vector<Command> all_commands() {
       init_command(),
       invite_command(),
       join_command(),
+      replace_command(),
       status_command(),
       ring_command(),
       where_command(),

@@ -15,6 +15,7 @@ namespace starling::node::cli {
 Command run_command();
 Command init_command();
 Command join_command();
+Command replace_command();
 Command invite_command();
 
 // Who may speak.

@@ -20,7 +20,8 @@ struct JoinRequest {
   std::uint32_t weight = 100;
   std::string link;           // Endpoint where members reach it.
   std::int64_t wall_ms = 0;
-  MSGPACK_DEFINE_ARRAY(key, invite, zone, weight, link, wall_ms)
+  NodeId replaces;            // A dead node whose place it takes; zero: none.
+  MSGPACK_DEFINE_ARRAY(key, invite, zone, weight, link, wall_ms, replaces)
 };
 struct JoinReply {
   Blob ring;                        // The version that names the joiner.

@@ -71,6 +71,12 @@ Status RingService::installed(RingNumber number) const {
   if (!view_.in_ring() || view_.ring().number() != number) {
     return Error{Errc::kStaleRing, "this node is at another ring version"};
   }
+  // Who is removed answers no more for names: those of the changes before this one must be at home.
+  const auto change = view_.ring().version().change;
+  const bool removal = change == overlay::RingChange::kRemove || change == overlay::RingChange::kReplace;
+  if (removal && !names_settled()) {
+    return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " still takes over names"};
+  }
   if (installed_ == number || view_.ring().partitions_to_be_of(view_.self).empty()) return ok_status();
   return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " still fetches what it shall own"};
 }
@@ -133,7 +139,6 @@ Task<Status> RingService::all_installed(RingNumber number) {
   for (const auto& member : ring->members()) {
     if (member.gone() || !view_.alive(member.id)) continue;
     alive.insert(member.id);
-    if (ring->partitions_to_be_of(member.id).empty()) continue;
     if (member.id == view_.self) {
       CO_TRY(installed(number));
     } else if (said_of_ != number || !said_installed_.contains(member.id)) {

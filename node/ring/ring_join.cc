@@ -1,4 +1,5 @@
 // Joining: the member that admits, and the joiner.
+#include "node/ring/movement.h"
 #include "node/ring/ring_service.h"
 
 namespace starling::node {
@@ -63,11 +64,19 @@ Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request)
   const auto* known = view_.ring().version().find(from);
   if (known == nullptr || known->gone()) {
     const overlay::NewMember member{request.key, request.zone, request.weight, invite.id};
-    auto build = [member](const RingVersion& before) -> Result<RingVersion> {
+    auto build = [this, member, dead = request.replaces](const RingVersion& before) -> Result<RingVersion> {
       if (before.change != overlay::RingChange::kNone) {
         return Error{Errc::kOverloaded, "another change of the ring is under way; try again soon"};
       }
-      return overlay::next_intent_join(before, {&member, 1});
+      if (dead.is_zero()) return overlay::next_intent_join(before, {&member, 1});
+      if (view_.alive(dead)) {
+        return Error{Errc::kDenied, "node " + short_text(dead) + ", which shall be replaced, is alive: join without "
+                                    "that, and let it go with `starling leave " + short_text(dead) + "`"};
+      }
+      TRY_ASSIGN(const auto next, overlay::next_intent_replace(before, member, dead));
+      TRY_ASSIGN(const auto ring, overlay::Ring::make(next));
+      TRY(may_remove(*ring, {dead}));
+      return next;
     };
     auto changing = change(build);
     const auto changed = co_await changing;

@@ -77,6 +77,9 @@ class RingService {
   // Rounds with the owners until we cover what we shall own (catch_up.h). REQUIRED.
   std::function<overlay::Task<Status>()> install;
 
+  // Does this node vote on all names that the present version gives it? REQUIRED.
+  std::function<bool()> names_settled;
+
   // Link endpoints of members, for the answer to a joiner.
   std::function<std::vector<std::string>()> seeds;
 

@@ -56,6 +56,10 @@ class Tenures {
   // claims are still being handed over.
   [[nodiscard]] Status may_vote(PartitionId partition) const;
   [[nodiscard]] std::size_t pending() const { return pending_.size(); }
+  // This node votes on everything that the version it is at gives it.
+  [[nodiscard]] bool settled() const {
+    return at_ && at_->number() == view_.ring().number() && pending_.empty();
+  }
   // Partitions that this node could vote on at some time.
   [[nodiscard]] std::vector<PartitionId> voted() const;
 

@@ -239,6 +239,24 @@ TEST_P(Moves, F34_ARemovedNodeBringsHomeWhatItAloneHoldsAndDoesNothingElse) {
   finish();
 }
 
+TEST_P(Moves, ANewNodeTakesThePlaceOfADeadOneInOneChange) {
+  const auto early = cluster.begin_replace(b, a);  // While it lives.
+  ASSERT_TRUE(early);
+  EXPECT_TRUE(until([&] { return cluster.retired(*early); }, 60s));
+  cluster.crash(a, Crash::kPower);
+  believes_dead(b, a);
+  const auto before = cluster.admin(b, "ring", Json::object())->at("number").get<int>();
+  const auto heir = cluster.begin_replace(b, a);
+  ASSERT_TRUE(heir);
+  ASSERT_TRUE(until([&] { return cluster.up(*heir) && cluster.node(*heir).serving(); }, 120s)) << waits_for(b);
+  EXPECT_EQ(state_of(a, b), "removed");
+  EXPECT_EQ(cluster.admin(b, "ring", Json::object())->at("number"), before + 2);
+  ASSERT_TRUE(cluster.restart(a));
+  ASSERT_TRUE(departs(a));
+  cluster.retire(a);
+  finish();
+}
+
 // Nobody can say of it that it is safe to power off while an owner has not got what it holds.
 TEST_P(Moves, F33_ALeaverBlockedByADeadOwnerSaysSo) {
   const std::size_t d = other_than({a, b, c});
@@ -342,6 +360,9 @@ TEST_P(Splits, WhatIsLeftGoesOnUnderANewLineageOnceTheDeadAreForcedOut) {
     return ring ? ring->at("lineage").get<std::string>() : "";
   };
   const std::string before = lineage(c);
+  // Their accounts may be where nobody is left of the owners.
+  alice->close();
+  bob->close();
   for (const auto i : dead) cluster.crash(i, Crash::kPower);
   for (const auto i : dead) believes_dead(c, i);
   for (const auto i : dead) believes_dead(left[1], i);
@@ -356,13 +377,37 @@ TEST_P(Splits, WhatIsLeftGoesOnUnderANewLineageOnceTheDeadAreForcedOut) {
   ASSERT_TRUE(work.add_user("@late"));  // Names go on, also where both are left of no majority.
   ASSERT_TRUE(work.add_user("@later"));
   ASSERT_TRUE(work.add_user("@latest"));
-  work.wake_all();
-  say();
-  // One of the dead was only asleep.
+  // One of the dead was only asleep: it follows, and brings home what was given up.
   ASSERT_TRUE(cluster.restart(dead[0]));
   ASSERT_TRUE(departs(dead[0])) << world.trace().text("", 60);
   EXPECT_EQ(lineage(dead[0]), lineage(c));
+  work.wake_all();
+  say();
   for (const auto i : dead) cluster.retire(i);
+  finish();
+}
+
+class Growth : public Moves {
+ protected:
+  Growth() : Moves(3) {}
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, Growth, ::testing::Range<std::uint64_t>(1, 3));
+
+TEST_P(Growth, FromThreeToTenAndBackUnderLoad) {
+  work.start();
+  for (std::size_t i = 0; i < 7; ++i) ASSERT_TRUE(cluster.begin_join(i % 3));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 300s));
+  // The oldest go: nobody that was there in the beginning is left.
+  for (std::size_t i = 0; i < 7; ++i) {
+    ASSERT_TRUE(change(9, "leave", {i}));
+    ASSERT_TRUE(departs(i)) << i << ": " << waits_for(9);
+    cluster.retire(i);
+  }
+  world.run_for(5s);
+  work.stop();
+  work.wake_all();
+  const auto said = send(*alice);
+  EXPECT_TRUE(acked(said));
   finish();
 }
 

@@ -97,10 +97,16 @@ Result<std::size_t> SimCluster::begin_join(std::size_t inviter) {
   return begin_join(invite.at("token").get<std::string>());
 }
 
-Result<std::size_t> SimCluster::begin_join(const std::string& token) {
+Result<std::size_t> SimCluster::begin_replace(std::size_t inviter, std::size_t dead) {
+  TRY_ASSIGN(const Json invite, admin(inviter, "invite", {{"expires_s", kInviteSeconds}}));
+  return begin_join(invite.at("token").get<std::string>(), hosts_[dead]->node_id);
+}
+
+Result<std::size_t> SimCluster::begin_join(const std::string& token, NodeId replaces) {
   add_host();
   const std::size_t i = hosts_.size() - 1;
   hosts_[i]->config.join_token = token;
+  hosts_[i]->config.replaces = replaces;
   TRY(start(i));
   if (options_.tap != nullptr) (void)index_of("nobody");
   return i;
@@ -159,6 +165,7 @@ Status SimCluster::start(std::size_t i) {
     const auto hex = answer->at("node").at("writer").get<std::string>();
     host.writer = WriterId{std::stoull(hex, nullptr, 16)};
     if (host.id.empty()) host.id = answer->at("node").at("short").get<std::string>();
+    if (const auto node = parse_node_id(answer->at("node").at("id").get<std::string>())) host.node_id = *node;
   });
   return ok_status();
 }
@@ -243,7 +250,7 @@ Status SimCluster::restart(std::size_t i) { return up(i) || retired(i) ? ok_stat
 void SimCluster::retire(std::size_t i) {
   world_.note(hosts_[i]->name, "is switched off for good");
   hosts_[i]->retired = true;
-  crash(i, Crash::kPower);
+  crash(i, Crash::kProcess);  // The machine says that nothing listens there.
 }
 
 std::shared_ptr<bool> SimCluster::begin_stop(std::size_t i) {

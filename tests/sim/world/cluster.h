@@ -54,7 +54,9 @@ class SimCluster {
   Result<std::size_t> add_node(Duration limit);
   // The same without waiting: invited by node `inviter`, it joins when it can.
   Result<std::size_t> begin_join(std::size_t inviter);
-  Result<std::size_t> begin_join(const std::string& token);
+  Result<std::size_t> begin_join(const std::string& token, NodeId replaces = {});
+  // The same, in the place of a dead node.
+  Result<std::size_t> begin_replace(std::size_t inviter, std::size_t dead);
 
   void crash(std::size_t i, Crash kind);
   // Flips a bit of a stored change, chosen by chance. REQUIRES: node i is down.
@@ -143,6 +145,7 @@ class SimCluster {
     std::string id;  // Short id, once known.
     WriterId writer;  // Of the last run.
     std::optional<WriterId> draw;
+    NodeId node_id;   // Once known.
     bool retired = false;
     bool tapped = false;  // The tap knows its id.
     double drift_ppm = 0;
