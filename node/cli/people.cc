@@ -2,8 +2,6 @@
 
 #include <iostream>
 
-#include "node/cli/admin_client.h"
-
 namespace starling::node::cli {
 namespace {
 

@@ -6,9 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
 
 namespace starling::node::cli {
+
+// Of what timed out, under one nonce: whichever try created it, it is ours.
+inline constexpr int kTriesMax = 3;
 
 // Prints one line per name; the exit code of the first that failed.
 int report(const Json& results, const char* done);

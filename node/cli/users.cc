@@ -16,8 +16,6 @@ namespace starling::node::cli {
 namespace {
 
 constexpr std::size_t kBatch = 50;  // Users created by one call: each hashes a password.
-constexpr int kTriesMax = 3;  // Of what timed out, under one nonce: whichever try created it, it is ours.
-
 bool worth_a_retry(const Json& result) {
   const auto error = result.find("error");
   if (error == result.end() || !error->is_object()) return false;
