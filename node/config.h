@@ -12,6 +12,7 @@
 
 #include "crypto/access/password.h"
 #include "overlay/loop/transport.h"
+#include "storage/ids.h"
 
 namespace starling::node {
 
@@ -36,6 +37,7 @@ struct Config {
   // How long an entry is kept, by this node's stamp; never under kRetentionMinMs.
   std::uint64_t retention_ms = kRetentionDefaultMs;
   std::string join_token;                   // Set by `starling join`; empty otherwise.
+  NodeId replaces;                          // The dead member whose place it takes then; zero: none.
   std::string log_level = "info";
   std::string log_file;                     // Empty: standard error.
   bool log_json = false;

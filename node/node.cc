@@ -2,6 +2,7 @@
 
 #include "crypto/init.h"
 #include "node/node_impl.h"
+#include "storage/engine/destroy.h"
 
 namespace starling::node {
 
@@ -14,13 +15,10 @@ constexpr Duration kStopDeadline = 5s;
 
 }  // namespace
 
-Result<std::unique_ptr<Node>> Node::open(Config config, Leaves leaves) {
-  TRY(crypto_init());
-  if (leaves.free_space && leaves.free_space() < config.free_space_min) {
-    return Error{Errc::kFull, "less than " + std::to_string(config.free_space_min >> 20) +
-                                  " MiB of disk space left for " + config.data +
-                                  "; make room or choose another --data folder"};
-  }
+namespace {
+
+// What left its cluster, and was told that it may go, begins anew or not at all (hazards F34).
+Result<std::unique_ptr<Store>> open_store(const Config& config, const Leaves& leaves) {
   storage::StoreOptions options;
   options.path = config.data + "/store";
   options.env = leaves.env;
@@ -29,8 +27,27 @@ Result<std::unique_ptr<Node>> Node::open(Config config, Leaves leaves) {
   options.partitions = config.partitions;
   options.background_work = leaves.background_work;
   options.wall_ms = leaves.loop.wall_ms();
-  TRY_ASSIGN(auto store, Store::open(std::move(options)));
+  TRY_ASSIGN(auto store, Store::open(options));
+  if (!Farewell::was_safe(*store)) return store;
+  if (config.join_token.empty()) {
+    return Error{Errc::kDenied, "the node in " + config.data + " has left its cluster, which has everything that it "
+                                "held. `starling join TOKEN` empties the folder and joins as a new node"};
+  }
+  store.reset();
+  TRY(storage::destroy_store(options.path, leaves.env));
+  return Store::open(std::move(options));
+}
 
+}  // namespace
+
+Result<std::unique_ptr<Node>> Node::open(Config config, Leaves leaves) {
+  TRY(crypto_init());
+  if (leaves.free_space && leaves.free_space() < config.free_space_min) {
+    return Error{Errc::kFull, "less than " + std::to_string(config.free_space_min >> 20) +
+                                  " MiB of disk space left for " + config.data +
+                                  "; make room or choose another --data folder"};
+  }
+  TRY_ASSIGN(auto store, open_store(config, leaves));
   auto seed = store->get(Store::Family::kNode, kIdentityKey);
   std::optional<Identity> identity;
   if (seed) {
@@ -96,11 +113,7 @@ bool NodeImpl::serving() const {
 
 void NodeImpl::stop(std::function<void()> done) {
   if (std::exchange(stopping_, true)) return;
-  std::vector<std::string> others;
-  for (const auto& member : membership_->members()) {
-    if (member.id != view_->self && view_->alive(member.id)) others.push_back(member.record.client);
-  }
-  gateway_->drain("this node is stopping", others);
+  gateway_->drain("this node is stopping", other_gateways());
   membership_->leave();
   auto finish = std::make_shared<std::function<void()>>(std::move(done));
   auto once = [this, finish] {

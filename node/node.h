@@ -58,7 +58,8 @@ class Node {
   [[nodiscard]] virtual overlay::Endpoint admin_address() const = 0;
 
   [[nodiscard]] virtual bool founded() const = 0;  // This start made a new cluster.
-  [[nodiscard]] virtual bool serving() const = 0;  // In the ring, caught up: /readyz.
+  [[nodiscard]] virtual bool serving() const = 0;  // In the ring and caught up.
+  [[nodiscard]] virtual bool departed() const = 0;  // Left, and nobody needs it any more: safe to power off.
 
   // One operator request ("status", "user.add", ...), from the admin door or a test.
   virtual void admin(const std::string& method, const Json& arguments, AdminDone done) = 0;

@@ -20,6 +20,7 @@
 #include "node/mailbox/names.h"
 #include "node/node.h"
 #include "node/repair/eraser.h"
+#include "node/repair/farewell.h"
 #include "node/repair/hand_over.h"
 #include "node/repair/mender.h"
 #include "node/repair/pruner.h"
@@ -63,6 +64,7 @@ class NodeImpl final : public Node {
   [[nodiscard]] overlay::Endpoint admin_address() const override;
   [[nodiscard]] bool founded() const override { return founded_; }
   [[nodiscard]] bool serving() const override;
+  [[nodiscard]] bool departed() const override { return farewell_->safe(); }
   void admin(const std::string& method, const Json& arguments, AdminDone done) override;
 
  private:
@@ -85,6 +87,9 @@ class NodeImpl final : public Node {
   // node_watch.cc
   void on_member(const overlay::MemberEvent& event);
   void heed_members();
+  void mind_lineage();
+  void mind_sessions();
+  [[nodiscard]] std::vector<std::string> other_gateways() const;
   [[nodiscard]] bool gained_partitions() const;
   void tick();
   void draw_again(const NodeId& other);
@@ -109,9 +114,12 @@ class NodeImpl final : public Node {
   overlay::HlcClock hlc_;
   bool founded_ = false;
   bool stopping_ = false;
+  bool closed_doors_ = false;  // To clients, for good.
+  bool draining_ = false;  // The operator empties this node of sessions.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // For callbacks on their way.
   std::optional<Invite> invite_;
   LineageId lineage_;
+  std::set<NodeId> other_lineage_;  // Members whose ring is of another lineage, as of their last link.
   std::optional<Error> join_error_;
   std::set<WriterId> running_writers_;
   Instant writer_shared_since_{};
@@ -141,6 +149,7 @@ class NodeImpl final : public Node {
   std::unique_ptr<RingService> ring_;
   std::unique_ptr<KeyService> keys_;
   std::unique_ptr<Tenures> tenures_;
+  std::unique_ptr<Farewell> farewell_;
   std::unique_ptr<Names> names_;
   std::unique_ptr<Accounts> accounts_;
   std::unique_ptr<Groups> groups_;

@@ -61,7 +61,7 @@ Status NodeImpl::found() {
   return ring_->found(lineage_, settings, config_.zone, config_.weight);
 }
 
-// From the first packet to serving: a joiner is admitted and installs; then everybody catches up.
+// From the first packet to serving: a joiner is admitted and installs (ring_drive.cc); then everybody catches up.
 Task<Done> NodeImpl::enter() {
   co_await view_->durable();  // Who we are, and a ring that we founded, before anybody hears of it.
   if (view_->in_ring()) {
@@ -77,13 +77,10 @@ Task<Done> NodeImpl::enter() {
   }
   const auto* self = view_->ring().version().find(view_->self);
   if (self != nullptr && self->state == overlay::RingMemberState::kJoining) {
-    for (;;) {
-      auto installing = catch_up_->install();
-      if (auto installed = co_await installing) break;
-    }
-    auto reporting = ring_->report_installed();
-    if (auto reported = co_await reporting; !reported) {
-      if (on_fatal_) on_fatal_(reported.error());
+    auto waiting = ring_->await_completion();
+    if (auto completed = co_await waiting; !completed) {
+      leaves_.log.error("joining failed", {{"cause", completed.error()}});
+      if (on_fatal_) on_fatal_(completed.error());
       co_return Done{};
     }
   }
@@ -121,6 +118,7 @@ Task<Status> NodeImpl::ask_seed(Endpoint seed) {
   request.weight = config_.weight;
   request.link = membership_->self().link;
   request.wall_ms = leaves_.loop.wall_ms();
+  request.replaces = config_.replaces;
   auto asking = ring_->ask_to_join(peer, std::move(request));
   CO_TRY_ASSIGN(const JoinReply answer, co_await asking);
   CO_TRY_ASSIGN(const auto version, overlay::decode_ring_version(answer.ring.data));

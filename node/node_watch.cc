@@ -16,6 +16,7 @@ constexpr Duration kWriterPatience = 10s;
 constexpr std::size_t kPeersKeptMax = 1024;       // Addresses of old acquaintance beside the members'.
 constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
 constexpr std::int64_t kExpiryOffsetMaxMs = 60'000;
+constexpr std::size_t kGatewaysNamedMax = 16;     // To a session that is asked to go.
 
 }  // namespace
 
@@ -40,11 +41,13 @@ void NodeImpl::on_member(const MemberEvent& event) {
   }
 }
 
-// A new owner serves only after it has compared with the others.
+// A new owner serves only after it has compared with the others. So does one whose fellows became fewer:
+// now fewer of them must answer for it to know every acknowledged change.
 bool NodeImpl::gained_partitions() const {
   const auto& ring = view_->ring();
   const auto previous = view_->previous_ring();
-  if (previous == nullptr) return false;
+  if (previous == nullptr || view_->is_holder()) return false;
+  if (ring.copies() < previous->copies()) return true;
   for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
     const PartitionId partition{static_cast<std::uint16_t>(i)};
     if (!ring.is_owner(partition, view_->self)) continue;
@@ -53,16 +56,52 @@ bool NodeImpl::gained_partitions() const {
   return false;
 }
 
-// Who is no member any more, or was revoked, is not heard, and its link ends at once (invariant 12).
+// Who was revoked is not heard, and its link ends at once (invariant 12). Who left or was removed is: it may
+// hold what others need.
 void NodeImpl::heed_members() {
   const auto& version = view_->ring().version();
-  std::set<NodeId> members;
+  std::set<NodeId> heard;
   for (const auto& member : version.members) {
-    const bool out = member.gone() || version.is_revoked(member.id);
-    if (!out) members.insert(member.id);
+    const bool out = version.is_revoked(member.id);
+    if (!out) heard.insert(member.id);
     if (out && member.id != view_->self) links_->drop(member.id);
   }
-  if (membership_ != nullptr) membership_->set_members(std::move(members));
+  if (membership_ != nullptr) membership_->set_members(std::move(heard));
+}
+
+// Links that are up said another lineage at their beginning: they are made anew.
+void NodeImpl::mind_lineage() {
+  if (!view_->in_ring() || view_->ring().lineage() == lineage_) return;
+  lineage_ = view_->ring().lineage();
+  other_lineage_.clear();
+  if (membership_ != nullptr) membership_->set_lineage(lineage_);
+  for (const auto& member : view_->ring().members()) links_->drop(member.id);
+}
+
+// Who leaves, or is emptied by the operator, asks its sessions to go elsewhere.
+void NodeImpl::mind_sessions() {
+  const auto* self = view_->in_ring() ? view_->ring().member(view_->self) : nullptr;
+  if (self != nullptr && self->gone()) {  // Nothing can be done for a session here any more.
+    if (!std::exchange(closed_doors_, true)) gateway_->drain("this node has left", other_gateways());
+    return;
+  }
+  const bool leaving = self != nullptr && self->state == overlay::RingMemberState::kLeaving;
+  if (!draining_ && !leaving) return gateway_->stop_shedding();
+  gateway_->shed(leaving ? "this node is leaving" : "this node is being emptied", [this] { return other_gateways(); });
+}
+
+// Where sessions may go, in an order of their own for each that asks.
+std::vector<std::string> NodeImpl::other_gateways() const {
+  std::vector<std::string> others;
+  for (const auto& member : membership_->members()) {
+    const auto* in_ring = view_->in_ring() ? view_->ring().member(member.id) : nullptr;
+    const bool serves = in_ring != nullptr && in_ring->state == overlay::RingMemberState::kServing &&
+                        view_->alive(member.id) && !view_->behind(member.id);
+    if (member.id != view_->self && serves) others.push_back(member.record.client);
+  }
+  for (std::size_t i = others.size(); i > 1; --i) std::swap(others[i - 1], others[view_->random.below(i)]);
+  others.resize(std::min(others.size(), kGatewaysNamedMax));
+  return others;
 }
 
 void NodeImpl::tick() {
@@ -76,11 +115,14 @@ void NodeImpl::tick() {
   running_writers_.clear();
   running_writers_.insert(store_->writer());
   for (const auto& member : membership_->members()) {
-    if (membership_->is_alive(member.id)) running_writers_.insert(member.record.writer);
+    const auto* in_ring = view_->in_ring() ? view_->ring().member(member.id) : nullptr;
+    const bool gone = in_ring != nullptr && in_ring->gone();
+    if (!gone && membership_->is_alive(member.id)) running_writers_.insert(member.record.writer);
     if (member.id != view_->self && member.record.writer == store_->writer()) draw_again(member.id);
   }
   check_disk();
   check_clock();
+  mind_sessions();
   if (!view_->clock_off) keys_->retire();
 }
 

@@ -69,6 +69,8 @@ void NodeImpl::wire() {
   ring_->seeds = [this] { return member_endpoints(); };
   keys_ = std::make_unique<KeyService>(*view_, keyring_);
   tenures_ = std::make_unique<Tenures>(*view_, [this](RingNumber number) { return ring_->recall(number); });
+  ring_->names_settled = [this] { return tenures_->settled(); };
+  farewell_ = std::make_unique<Farewell>(*view_, *hand_over_, *stand_in_, *tenures_);
   names_ = std::make_unique<Names>(*view_, *paxos_, *tenures_, *forwarder_);
   accounts_ = std::make_unique<Accounts>(*view_, *names_, *forwarder_, identity_,
                                          config_.password_cost);
@@ -96,13 +98,18 @@ void NodeImpl::wire() {
   view_->on_ring([this] {
     heed_members();
     if (gained_partitions()) catch_up_->fall_behind();
+    leaves_.loop.defer([this, here = std::weak_ptr<bool>(alive_)] {
+      if (here.expired()) return;
+      mind_lineage();
+      if (membership_ != nullptr) mind_sessions();
+    });
   });
   links_->on_link([this](const NodeId& peer, const overlay::Hello* hello) {
     if (hello == nullptr) return publisher_->forget(peer);
     (void)hlc_.observe(hlc_at(static_cast<std::uint64_t>(hello->wall_ms)), leaves_.loop.wall_ms());
     view_->heard_of_ring(peer, hello->ring);
     const auto* member = view_->in_ring() ? view_->ring().member(peer) : nullptr;
-    if (membership_ != nullptr && member != nullptr && !member->gone()) membership_->meet(peer);
+    if (membership_ != nullptr && member != nullptr) membership_->meet(peer);
     if (hello->has(overlay::Feature::kKeyExchange)) keys_->meet(peer);
   });
 }
@@ -129,17 +136,24 @@ overlay::LinksHooks NodeImpl::link_hooks() {
     if (!view_->in_ring()) return overlay::Standing::kMember;
     const auto* member = view_->ring().version().find(node);
     if (member == nullptr || member->key != key) return overlay::Standing::kUnknown;
-    const bool out = member->gone() || view_->ring().version().is_revoked(node);
-    return out ? overlay::Standing::kGone : overlay::Standing::kMember;
+    if (view_->ring().version().is_revoked(node)) return overlay::Standing::kUnknown;
+    // What the other side of a forced removal may have is asked for; it takes part in nothing here.
+    const bool outside = member->gone() || other_lineage_.contains(node);
+    return outside ? overlay::Standing::kGone : overlay::Standing::kMember;
   };
   hooks.stranger = [this](const NodeId& node) { ring_->fetch(node); };
   hooks.accept = [this](const NodeId& node, const overlay::Hello& hello) -> Status {
     if (view_->in_ring() && view_->ring().version().is_revoked(node)) {
       return Error{Errc::kDenied, "node " + short_text(node) + " was revoked"};
     }
-    if (!hello.lineage.is_zero() && !lineage_.is_zero() && hello.lineage != lineage_) {
-      return Error{Errc::kForeign, "the peer belongs to another cluster"};
+    const bool other = !hello.lineage.is_zero() && !lineage_.is_zero() && hello.lineage != lineage_;
+    if (!other) {
+      other_lineage_.erase(node);
+      return ok_status();
     }
+    const bool known = view_->in_ring() && view_->ring().member(node) != nullptr;
+    if (!known) return Error{Errc::kForeign, "the peer belongs to another cluster"};
+    other_lineage_.insert(node);
     return ok_status();
   };
   return hooks;
@@ -150,7 +164,7 @@ Status NodeImpl::bind_ports() {
   TRY(gateway_->listen(config_.client));
   AdminHooks hooks;
   hooks.metrics = [this] { return admin_api_->metrics(); };
-  hooks.ready = [this] { return serving(); };
+  hooks.ready = [this] { return serving() && !gateway_->shedding(); };
   hooks.call = [this](const std::string& method, const Json& arguments, AdminDone done) {
     admin_api_->call(method, arguments, std::move(done));
   };

@@ -17,29 +17,6 @@ namespace {
 constexpr std::int64_t kInviteSecondsDefault = 3600;
 constexpr std::int64_t kInviteSecondsMax = 30 * 24 * 3600;
 
-std::string state_name(overlay::RingMemberState state) {
-  switch (state) {
-    case overlay::RingMemberState::kServing: return "serving";
-    case overlay::RingMemberState::kJoining: return "joining";
-    case overlay::RingMemberState::kLeaving: return "leaving";
-    case overlay::RingMemberState::kRemoving: return "removing";
-    case overlay::RingMemberState::kLeft: return "left";
-    case overlay::RingMemberState::kRemoved: return "removed";
-  }
-  return "unknown";
-}
-
-std::string change_name(overlay::RingChange change) {
-  switch (change) {
-    case overlay::RingChange::kNone: return "";
-    case overlay::RingChange::kJoin: return "join";
-    case overlay::RingChange::kLeave: return "leave";
-    case overlay::RingChange::kRemove: return "remove";
-    case overlay::RingChange::kWeight: return "weight";
-  }
-  return "";
-}
-
 // Resident memory of this process in bytes; 0 where /proc is not there.
 std::uint64_t resident_bytes() {
   std::uint64_t total = 0;
@@ -59,6 +36,13 @@ AdminApi::AdminApi(NodeImpl& node)
                {"ring", &AdminApi::ring},
                {"where", &AdminApi::where},
                {"invite", &AdminApi::invite},
+               {"leave", &AdminApi::leave},
+               {"remove", &AdminApi::remove},
+               {"weight", &AdminApi::weight},
+               {"abort", &AdminApi::abort},
+               {"movement", &AdminApi::movement},
+               {"drain", &AdminApi::drain},
+               {"undrain", &AdminApi::undrain},
                {"queues", &AdminApi::queues},
                {"user.add", &AdminApi::user_add},
                {"user.list", &AdminApi::user_list},
@@ -77,6 +61,7 @@ AdminApi::AdminApi(NodeImpl& node)
                {"repair", &AdminApi::repair}},
       scope_(node.leaves_.loop) {
   serve();
+  serve_movement();
 }
 
 void AdminApi::call(const std::string& method, const Json& arguments, AdminDone done) {
@@ -107,10 +92,12 @@ Task<Done> AdminApi::run(Method method, Json arguments, AdminDone done) {
 std::string AdminApi::state() const {
   const auto& view = *node_.view_;
   if (!view.in_ring()) return "joining";
+  if (view.is_holder()) return node_.farewell_->safe() ? "safe to power off" : state_name(view.ring().member(view.self)->state);
   if (view.read_only) return "read-only";
   if (view.clock_off) return "clock off";
   if (view.catching_up) return "catching up";
   const auto* self = view.ring().version().find(view.self);
+  if (self != nullptr && self->state == overlay::RingMemberState::kServing && node_.draining_) return "drained";
   return self == nullptr ? "not a member" : state_name(self->state);
 }
 

@@ -9,6 +9,7 @@
 
 #include "node/node.h"
 #include "node/replication/messages.h"
+#include "node/ring/ring_service.h"
 #include "overlay/loop/task.h"
 
 namespace starling::node {
@@ -31,6 +32,21 @@ class AdminApi {
   overlay::Task<Result<Json>> status(Json arguments);
   overlay::Task<Result<Json>> ring(Json arguments);
   overlay::Task<Result<Json>> invite(Json arguments);
+  // admin_ring.cc: changes of the ring, and sessions.
+  overlay::Task<Result<Json>> leave(Json arguments);
+  overlay::Task<Result<Json>> remove(Json arguments);
+  overlay::Task<Result<Json>> weight(Json arguments);
+  overlay::Task<Result<Json>> abort(Json arguments);
+  overlay::Task<Result<Json>> movement(Json arguments);
+  overlay::Task<Result<Json>> drain(Json arguments);
+  overlay::Task<Result<Json>> undrain(Json arguments);
+  using Build = RingService::Build;
+  overlay::Task<Result<Json>> change(Build build, bool dry_run);
+  overlay::Task<Json> movement_of(NodeId node);
+  [[nodiscard]] MovementReply own_movement() const;
+  [[nodiscard]] Result<NodeId> find_node(const std::string& text) const;
+  [[nodiscard]] Result<std::vector<NodeId>> nodes_of(const Json& arguments) const;
+  void serve_movement();
   // admin_where.cc: mailboxes and messages.
   using Copies = std::vector<std::pair<NodeId, FindCopyReply>>;
   overlay::Task<Result<Json>> where(Json arguments);

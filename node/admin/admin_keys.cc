@@ -16,14 +16,6 @@ Json short_names(const std::vector<NodeId>& nodes) {
   return out;
 }
 
-// A member by its id, or its short form.
-Result<NodeId> find_member(const RingVersion& version, const std::string& text) {
-  for (const auto& member : version.members) {
-    if (to_text(member.id) == text || short_text(member.id) == text) return member.id;
-  }
-  return Error{Errc::kNotFound, "no member is called " + text + "; `starling ring` lists them"};
-}
-
 }  // namespace
 
 Task<Result<Json>> AdminApi::key_list(Json) {
@@ -54,7 +46,7 @@ Task<Result<Json>> AdminApi::key_rotate(Json arguments) {
 
 Task<Result<Json>> AdminApi::revoke(Json arguments) {
   const std::string text = arguments.value("node", "");
-  CO_TRY_ASSIGN(const NodeId node, find_member(node_.view_->ring().version(), text));
+  CO_TRY_ASSIGN(const NodeId node, find_node(text));
   if (node == node_.view_->self) {
     co_return Error{Errc::kInvalid, "a node cannot revoke itself: ask another one"};
   }

@@ -29,6 +29,17 @@
 // invite          {expires_s?: 3600}                         {token, expires_ms, seeds}
 // key.list        {}                                         {keys:[{id, state: primary|old|new, retire_at_ms}]}
 // key.rotate      {retire_after_s?: 604800}                  {key, retire_at_ms, taken:[short], away:[short]}
+// leave           {nodes?: [id], force?, dry_run?}           {ring, change, dry_run, moved, copies,
+//                 an id, or enough of its beginning;           nodes:[{node, short, now, next, gains, loses}]}:
+//                 none: this node                              agreed on; `movement` tells how far it is
+// remove          {nodes: [id], force?, dry_run?}            the same; with force {ring, lineage, forced, lost}
+// weight          {nodes: [id], weight, dry_run?}            as leave
+// abort           {}                                         {ring}
+// movement        {}                                         {ring, change, waits_for, moves:{moved, copies, nodes},
+//                                                              nodes:[{node, short, state, gains, answered, ring,
+//                                                              installed, missing, leaving, names, safe, waits_for}]}:
+//                                                              who gains by the open change, and who left
+// drain, undrain  {}                                         {sessions}
 // revoke          {node}                                     {node, ring}: cut off at once, its place is given up
 // queues          {}                                         {queues:[{name, help, size, limit, transient}]}: what waits
 //                                                              here; `transient` ones are empty at rest

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "overlay/gossip/member_table.h"
+#include "overlay/ring/ring_version.h"
 #include "storage/ids.h"
 
 namespace starling::node {
@@ -16,6 +17,30 @@ inline std::string state_name(overlay::MemberState state) {
     case overlay::MemberState::kLeft: return "left";
   }
   return "unknown";
+}
+
+inline std::string state_name(overlay::RingMemberState state) {
+  switch (state) {
+    case overlay::RingMemberState::kServing: return "serving";
+    case overlay::RingMemberState::kJoining: return "joining";
+    case overlay::RingMemberState::kLeaving: return "leaving";
+    case overlay::RingMemberState::kRemoving: return "removing";
+    case overlay::RingMemberState::kLeft: return "left";
+    case overlay::RingMemberState::kRemoved: return "removed";
+  }
+  return "unknown";
+}
+
+inline std::string change_name(overlay::RingChange change) {
+  switch (change) {
+    case overlay::RingChange::kNone: return "";
+    case overlay::RingChange::kJoin: return "join";
+    case overlay::RingChange::kLeave: return "leave";
+    case overlay::RingChange::kRemove: return "remove";
+    case overlay::RingChange::kWeight: return "weight";
+    case overlay::RingChange::kReplace: return "replace";
+  }
+  return "";
 }
 
 inline std::string writer_text(WriterId writer) {

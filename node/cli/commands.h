@@ -15,6 +15,7 @@ namespace starling::node::cli {
 Command run_command();
 Command init_command();
 Command join_command();
+Command replace_command();
 Command invite_command();
 
 // Who may speak.
@@ -28,6 +29,14 @@ Command ring_command();
 Command where_command();
 Command verify_command();
 Command repair_command();
+
+// Changing it.
+Command leave_command();
+Command remove_command();
+Command weight_command();
+Command abort_command();
+Command drain_command();
+Command undrain_command();
 
 // Users and groups.
 Command user_add_command();

@@ -80,6 +80,14 @@ bool has_node(const std::string& data) {
 int join(const Arguments& arguments) {
   auto config = make_config(arguments);
   if (!config) return complain(kExitUsage, config.error().text);
+  if (arguments.has("node")) {
+    const auto dead = parse_node_id(arguments.text("node"));
+    if (!dead) {
+      return complain(kExitUsage, "'" + arguments.text("node") + "' is no whole id of a node: `starling ring --json` "
+                                  "on a member shows them");
+    }
+    config->replaces = *dead;
+  }
   config->join_token = arguments.text("token");
   if (config->join_token == "-") std::cin >> config->join_token;
   if (auto good = check_token(config->join_token); !good) {
@@ -162,6 +170,27 @@ Command join_command() {
           },
       .run = join,
       .words = {"token"},
+      .starts_node = true,
+  };
+}
+
+Command replace_command() {
+  return {
+      .name = "replace",
+      .summary = "start a node that takes the place of a dead one",
+      .usage = "replace NODE TOKEN|- [--data FOLDER] [options]",
+      .about = "As `starling join`, on the new machine, with the whole id of the dead node: one change of the ring\n"
+               "removes that and lets this one in, so the data moves once. Refused while the node is alive, and when\n"
+               "what only it holds would be lost.\n\n"
+               "Examples:\n"
+               "  ssh first-node starling invite | starling replace 7XK2... - --link 192.0.2.8:7401\n",
+      .options =
+          [](po::options_description& options) {
+            add_node_options(options);
+            options.add_options()("node", po::value<std::string>())("token", po::value<std::string>());
+          },
+      .run = join,
+      .words = {"node", "token"},
       .starts_node = true,
   };
 }

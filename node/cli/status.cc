@@ -100,7 +100,39 @@ void print_partitions(const Json& answer, bool colour) {
   table.print(std::cout, colour);
 }
 
+// What the change under way moves, and how far each node is.
+int ring_diff(const Arguments& arguments) {
+  Json answer;
+  if (const int code = admin_call(arguments, "movement", Json::object(), answer); code != kExitOk) return code;
+  if (arguments.flag("json")) {
+    std::cout << answer.dump(2) << "\n";
+    return kExitOk;
+  }
+  const std::string change = text_of(answer, "change");
+  std::cout << "Ring " << number_of(answer, "ring") << ": "
+            << (change.empty() ? "no change is under way" : "a change is under way: " + change) << "\n";
+  const std::string waits = text_of(answer, "waits_for");
+  if (!waits.empty()) std::cout << "It waits: " << waits << "\n";
+  Table table({"Node", "State", ">Gains", ">To fetch", ">To hand over", ">Names", "Far"});
+  for (const Json& node : list_of(answer, "nodes")) {
+    const bool gone = text_of(node, "state") == "left" || text_of(node, "state") == "removed";
+    const bool done = gone ? flag_of(node, "safe") : flag_of(node, "installed");
+    Cell far = !flag_of(node, "answered") ? Cell("no answer", Tone::kBad)
+               : done                     ? Cell(gone ? "safe to power off" : "installed", Tone::kGood)
+                                          : Cell("under way");
+    table.row({text_of(node, "short"), text_of(node, "state"), thousands(number_of(node, "gains")),
+               thousands(number_of(node, "missing")), thousands(number_of(node, "leaving")),
+               thousands(number_of(node, "names")), far});
+  }
+  if (!table.empty()) {
+    std::cout << "\n";
+    table.print(std::cout, stdout_has_colour());
+  }
+  return kExitOk;
+}
+
 int ring(const Arguments& arguments) {
+  if (arguments.flag("diff")) return ring_diff(arguments);
   Json answer;
   const Json question = {{"partitions", arguments.flag("partitions")}};
   if (const int code = admin_call(arguments, "ring", question, answer); code != kExitOk) return code;
@@ -244,17 +276,19 @@ Command ring_command() {
   return {
       .name = "ring",
       .summary = "who owns what",
-      .usage = "ring [--partitions] [--data FOLDER] [--json]",
+      .usage = "ring [--partitions | --diff] [--data FOLDER] [--json]",
       .about = "Shows the agreed ring version: its members, and how many partitions each keeps a copy of and\n"
                "is the first owner of.\n\n"
                "Examples:\n"
                "  starling ring\n"
-               "  starling ring --partitions | less\n",
+               "  starling ring --partitions | less\n"
+               "  starling ring --diff\n",
       .options =
           [](po::options_description& options) {
             add_admin_options(options);
             add_json_option(options);
-            options.add_options()("partitions", po::bool_switch(), "also list every partition's owners");
+            options.add_options()("partitions", po::bool_switch(), "also list every partition's owners")(
+                "diff", po::bool_switch(), "what the change under way moves, and who has still to hand over");
           },
       .run = ring,
       .words = {},

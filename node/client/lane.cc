@@ -47,6 +47,7 @@ Lane::Lane(SavedLane saved)
     item.flags = send.flags | protocol::kSendRetry;
     item.lifetime_s = send.lifetime_s;
     item.kept = true;
+    item.closed = send.closed;
     item.reported = (send.flags & protocol::kSendVoid) != 0;
     sends_.push_back(std::move(item));
   }
@@ -55,7 +56,8 @@ Lane::Lane(SavedLane saved)
 SavedLane Lane::save() const {
   SavedLane saved{to_, acked_, known_, floor_, {}};
   for (const auto& item : sends_) {
-    saved.sends.push_back({Blob{item.body}, item.content, item.grade, item.flags, item.lifetime_s});
+    saved.sends.push_back({Blob{item.body}, item.content, item.grade, item.flags, item.lifetime_s,
+                           item.closed});
   }
   return saved;
 }

@@ -18,14 +18,16 @@ namespace starling::node {
 
 inline constexpr std::uint32_t kClientStateFormat = 1;
 
-// A send that is not acknowledged yet. Its number follows from its place in the lane.
+// A send that is not acknowledged yet, or is ahead of one that is not. Its number follows from its place in
+// the lane.
 struct SavedSend {
   Blob body;
   std::uint8_t content = 1;
   std::uint8_t grade = 0;
   std::uint8_t flags = 0;  // protocol::kSendRetry, kSendVoid
   std::uint32_t lifetime_s = 0;
-  MSGPACK_DEFINE_ARRAY(body, content, grade, flags, lifetime_s)
+  bool closed = false;     // Acknowledged, so its body is gone: never sent again.
+  MSGPACK_DEFINE_ARRAY(body, content, grade, flags, lifetime_s, closed)
 };
 
 struct SavedLane {

@@ -8,6 +8,8 @@ using overlay::Stream;
 
 namespace {
 constexpr Duration kSweepEvery = 5s;
+constexpr Duration kShedEvery = 200ms;
+constexpr Duration kShedAfter = 2s;  // A session that comes while we shed may collect what waits for it.
 }
 
 class TcpGateway::Connection final : public Door {
@@ -85,6 +87,7 @@ Status TcpGateway::listen(const overlay::Endpoint& at) {
   TRY_ASSIGN(listener_, transport_.listen(at, [this](std::unique_ptr<Stream> stream) {
     accept(std::move(stream));
   }));
+  local_ = listener_->local();
   return ok_status();
 }
 
@@ -122,6 +125,39 @@ void TcpGateway::sweep() {
 void TcpGateway::drain(const std::string& text, const std::vector<std::string>& nodes) {
   listener_.reset();
   for (auto& [id, connection] : connections_) connection->session().go_away(text, nodes);
+}
+
+void TcpGateway::shed(const std::string& text, Others nodes) {
+  if (shedding()) return;
+  shed_text_ = text;
+  others_ = std::move(nodes);
+  shed_until_ = services_.view.loop.now() + kShedOver;
+  shed_some();
+}
+
+void TcpGateway::stop_shedding() {
+  others_ = nullptr;
+  shed_.cancel();
+}
+
+void TcpGateway::shed_some() {
+  auto& loop = services_.view.loop;
+  shed_ = loop.after(kShedEvery, [this] { shed_some(); });
+  std::vector<std::uint64_t> ids;
+  for (const auto& [id, connection] : connections_) {
+    const Session& session = connection->session();
+    if (session.logged_in() && loop.now() - session.opened() >= kShedAfter) ids.push_back(id);
+  }
+  if (ids.empty()) return;
+  std::sort(ids.begin(), ids.end());
+  const Duration left = std::max(shed_until_ - loop.now(), Duration(0));
+  const auto turns = static_cast<std::size_t>(left / kShedEvery) + 1;
+  ids.resize((ids.size() + turns - 1) / turns);
+  for (const auto id : ids) {
+    const auto nodes = others_();
+    if (nodes.empty()) return;
+    connections_.at(id)->session().go_away(shed_text_, nodes);
+  }
 }
 
 }  // namespace starling::node

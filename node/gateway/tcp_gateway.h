@@ -15,6 +15,7 @@ namespace starling::node {
 
 inline constexpr std::size_t kConnectionsMax = 100'000;
 inline constexpr std::size_t kConnectionsNotLoggedInMax = 10'000;
+inline constexpr Duration kShedOver = 10s;
 
 class TcpGateway {
  public:
@@ -23,9 +24,15 @@ class TcpGateway {
 
   // kAddressInUse, kIo.
   Status listen(const overlay::Endpoint& at);
-  [[nodiscard]] overlay::Endpoint local() const { return listener_->local(); }
+  [[nodiscard]] const overlay::Endpoint& local() const { return local_; }
   // Says go away to every session and accepts no more.
   void drain(const std::string& text, const std::vector<std::string>& nodes);
+  // Asks sessions to go elsewhere, a few at a time, the oldest first, also those that come meanwhile; nobody
+  // while `nodes` names nobody. They go within about kShedOver.
+  using Others = std::function<std::vector<std::string>()>;
+  void shed(const std::string& text, Others nodes);
+  void stop_shedding();
+  [[nodiscard]] bool shedding() const { return others_ != nullptr; }
   [[nodiscard]] std::size_t connections() const { return connections_.size(); }
 
  private:
@@ -33,6 +40,7 @@ class TcpGateway {
   void accept(std::unique_ptr<overlay::Stream> stream);
   void retire(std::uint64_t id);  // Destroyed at the end of the turn.
   void sweep();
+  void shed_some();
 
   SessionServices services_;
   overlay::Transport& transport_;
@@ -40,7 +48,12 @@ class TcpGateway {
   std::vector<std::uint64_t> retired_;
   std::uint64_t next_id_ = 1;
   std::unique_ptr<overlay::Listener> listener_;
+  overlay::Endpoint local_;
   overlay::Timer sweep_;
+  std::string shed_text_;
+  Others others_;         // Set while we shed.
+  Instant shed_until_{};  // By then those of the beginning are gone.
+  overlay::Timer shed_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

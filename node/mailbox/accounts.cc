@@ -70,8 +70,8 @@ Result<TokenClaims> Accounts::check(View token) const {
   const auto key_of = [this](const NodeId& node) -> std::optional<PublicKey> {
     if (!view_.in_ring()) return std::nullopt;
     const auto* member = view_.ring().version().find(node);
-    if (member == nullptr || member->gone()) return std::nullopt;
-    return member->key;
+    if (member == nullptr || view_.ring().version().is_revoked(node)) return std::nullopt;
+    return member->key;  // Of those that left, too: nobody is logged out because a machine goes.
   };
   return verify_token(token, key_of, view_.loop.wall_ms());
 }

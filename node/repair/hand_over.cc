@@ -43,7 +43,10 @@ Task<Done> HandOver::run() {
     auto partitions = leaving();
     if (partitions.empty()) blocked_by_.reset();
     // What they imply elsewhere is in our log alone to find (obligations.h).
-    std::erase_if(partitions, [this](PartitionId p) { return obligations_.open(p) || !view_.store.is_whole(p); });
+    // A holder carries nothing out any more: whoever coordinates takes it up from the log.
+    std::erase_if(partitions, [this](PartitionId p) {
+      return (!view_.is_holder() && obligations_.open(p)) || !view_.store.is_whole(p);
+    });
     if (partitions.empty()) continue;
     // From behind the last one tried: what is blocked must not hold up the others.
     const auto next = std::upper_bound(partitions.begin(), partitions.end(), last_tried_);

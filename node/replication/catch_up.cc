@@ -75,16 +75,25 @@ bool CatchUp::all_fetched(const Runs& failed) const {
 }
 
 bool CatchUp::enough_answered(const std::set<NodeId>& answered) const {
+  return why_not_enough(answered).empty();
+}
+
+std::string CatchUp::why_not_enough(const std::set<NodeId>& answered) const {
   const auto& ring = view_.ring();
   const std::size_t least = ring.version().owner_count() - ring.w() + 1;
   for (const auto partition : ours()) {
     std::size_t owners = 0;
+    std::string silent;
     for (const auto& owner : ring.owners(partition)) {
-      owners += owner == view_.self || answered.contains(owner) ? 1 : 0;
+      const bool there = owner == view_.self || answered.contains(owner);
+      owners += there ? 1 : 0;
+      if (!there) silent += " " + short_text(owner);
     }
-    if (owners < least) return false;
+    if (owners >= least) continue;
+    return "too few owners of partition " + std::to_string(partition.value) + " answer, no answer from" + silent +
+           ": start them again, or take the change back with `starling abort`";
   }
-  return true;
+  return "";
 }
 
 // Anti-entropy for as long as we live; while catching up without a rest.
@@ -375,8 +384,10 @@ Task<Status> CatchUp::install() {
     // always on its way; who turns owner catches up once more before it serves.
     if (all_answered && all_fetched(failed) && enough_answered(answered) &&
         (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
+      install_waits_for_.clear();
       co_return ok_status();
     }
+    install_waits_for_ = why_not_enough(answered);
     co_await overlay::sleep(view_.loop, kRetryEvery, timer);
   }
   co_return Error{Errc::kTimeout, "not every current owner answered; see `starling status`"};

@@ -68,8 +68,10 @@ class CatchUp {
   // The same over one partition.
   overlay::Task<Status> compare_partition(NodeId peer, PartitionId partition, Duration deadline);
 
-  // A joiner: rounds with every current owner until it follows all of them closely.
+  // Who gains: rounds with every current owner until it follows all of them closely.
   overlay::Task<Status> install();
+  // Why that does not get on; empty when it does.
+  [[nodiscard]] const std::string& install_waits_for() const { return install_waits_for_; }
 
   // "Of writer, from..to": as one node answers, its run or what it holds for others. kCorrupt, kNotFound
   // (it has not come so far), and what a call may end with.
@@ -116,11 +118,13 @@ class CatchUp {
   [[nodiscard]] std::vector<NodeId> peers() const;
   // Of each partition, did N-W+1 owners answer, so that every acknowledged change was met (hazards F32)?
   [[nodiscard]] bool enough_answered(const std::set<NodeId>& answered) const;
+  [[nodiscard]] std::string why_not_enough(const std::set<NodeId>& answered) const;
 
   ClusterView& view_;
   std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
   Instant worked_at_{};  // When a run was last read or applied.
   std::uint64_t missing_ = 0;
+  std::string install_waits_for_;
   std::uint64_t returns_ = 0;     // How often we fell behind.
   // Since then: the lanes of a peer were merged when it had come so far.
   std::map<std::tuple<NodeId, PartitionId, WriterId>, std::uint64_t> lanes_merged_;

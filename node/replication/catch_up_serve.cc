@@ -17,14 +17,14 @@ constexpr std::size_t kCompareDotsMax = 64 << 10;  // In one answer.
 }  // namespace
 
 void CatchUp::serve() {
-  view_.rpc.serve(Method::kCompare, overlay::Access::kMembers,
+  view_.rpc.serve(Method::kCompare, overlay::Access::kHolders,
                   [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<CompareRequest>(body);
     if (!request) return reply(request.error());
     view_.heard_of_ring(from, request->ring);
     reply(pack(request->by_span ? spans_for(from, *request) : vectors_for(*request)));
   });
-  view_.rpc.serve(Method::kFetch, overlay::Access::kMembers,
+  view_.rpc.serve(Method::kFetch, overlay::Access::kHolders,
                   [this](const NodeId&, View body, Reply reply) {
     auto request = unpack<FetchRequest>(body);
     if (!request) return reply(request.error());
@@ -33,7 +33,7 @@ void CatchUp::serve() {
     }
     scope_.spawn(answer_fetch(*request, std::move(reply)));
   });
-  view_.rpc.serve(Method::kLanes, overlay::Access::kMembers,
+  view_.rpc.serve(Method::kLanes, overlay::Access::kHolders,
                   [this](const NodeId&, View body, Reply reply) {
     auto request = unpack<LanesRequest>(body);
     if (!request) return reply(request.error());
@@ -47,7 +47,7 @@ void CatchUp::serve() {
     const bool more = lanes->size() == kLanesMax;
     reply(pack(LanesReply{std::move(*lanes), more}));
   });
-  view_.rpc.serve(Method::kHold, overlay::Access::kMembers,
+  view_.rpc.serve(Method::kHold, overlay::Access::kHolders,
                   [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<HoldRequest>(body);
     if (!request) return reply(request.error());

@@ -89,6 +89,7 @@ void Forwarder::route(PartitionId partition, Method method, MakeBody make, Durat
   if (!view_.in_ring()) {
     return done(Error{Errc::kUnavailable, "this node is still joining the cluster"});
   }
+  if (view_.is_holder()) return done(Error{Errc::kUnavailable, "this node has left the cluster; use another"});
   auto request = std::make_shared<Request>();
   request->method = method;
   request->make = std::move(make);

@@ -189,9 +189,20 @@ void Obligations::heard(PartitionId partition, WriterId writer, std::uint64_t n)
 void Obligations::tick() {
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
   if (!view_.in_ring() || view_.read_only) return;
+  if (view_.is_holder()) return give_over();
   persist();
   redrive();
   if (!view_.catching_up) take_up_logs();
+}
+
+// We left: whoever coordinates finds our duties in our log, as those of a writer whose run is over.
+void Obligations::give_over() {
+  auto duties = std::exchange(duties_, {});
+  retries_.clear();
+  redriving_ = 0;
+  for (auto& [at, duty] : duties) {
+    for (auto& waiter : duty.waiters) waiter(Error{Errc::kUnavailable, "this node has left the cluster"});
+  }
 }
 
 // Of writers whose run is over, and of our own where memory does not hold them.

@@ -60,6 +60,7 @@ class Obligations {
   void heard(PartitionId partition, WriterId writer, std::uint64_t n);
   void tick();
   void take_up_logs();
+  void give_over();
   void leave_to_log(const At& at);
   void persist();
   void load();

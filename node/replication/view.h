@@ -127,6 +127,11 @@ class ClusterView {
   }
   // A file of the partition cannot be read: nothing is stored in it until it was emptied.
   [[nodiscard]] bool awaits_refill(PartitionId partition) const;
+  // We left, or were removed: we hold what others need, and take part in nothing (hazards F34).
+  [[nodiscard]] bool is_holder() const {
+    const auto* member = in_ring() ? ring_->member(self) : nullptr;
+    return member != nullptr && member->gone();
+  }
   [[nodiscard]] bool is_owner(PartitionId partition) const {
     return in_ring() && partition.value < ring_->partitions() && ring_->is_owner(partition, self);
   }

@@ -18,7 +18,7 @@ KeyService::KeyService(ClusterView& view, Keyring& keyring)
 }
 
 void KeyService::serve() {
-  view_.rpc.serve(Method::kKeys, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
+  view_.rpc.serve(Method::kKeys, Access::kHolders, [this](const NodeId&, View body, Reply reply) {
     const auto theirs = unpack<KeysExchange>(body);
     if (!theirs) return reply(theirs.error());
     if (!view_.in_ring()) return reply(Error{Errc::kUnavailable, "this node is still joining itself"});

@@ -20,7 +20,8 @@ struct JoinRequest {
   std::uint32_t weight = 100;
   std::string link;           // Endpoint where members reach it.
   std::int64_t wall_ms = 0;
-  MSGPACK_DEFINE_ARRAY(key, invite, zone, weight, link, wall_ms)
+  NodeId replaces;            // A dead node whose place it takes; zero: none.
+  MSGPACK_DEFINE_ARRAY(key, invite, zone, weight, link, wall_ms, replaces)
 };
 struct JoinReply {
   Blob ring;                        // The version that names the joiner.
@@ -48,6 +49,25 @@ struct RingProgress {
 struct KeysExchange {
   Blob keyring;
   MSGPACK_DEFINE_ARRAY(keyring)
+};
+
+// kStanding, asked with an empty body: does the newest version known here name the asker?
+struct StandingReply {
+  RingNumber ring;
+  bool known = false;
+  MSGPACK_DEFINE_ARRAY(ring, known)
+};
+
+// kMovement, asked with an empty body: how far is this node with what a change of the ring asks of it?
+struct MovementReply {
+  RingNumber ring;
+  bool installed = true;        // What it gains by the change under way.
+  std::uint64_t missing = 0;    // Changes that it lacks yet.
+  std::uint32_t leaving = 0;    // Partitions that it hands over,
+  std::uint32_t names = 0;      // and those of which it answers for names.
+  bool safe = false;            // It left, and nobody needs it any more.
+  std::string waits_for;        // Why it does not get on; empty when it does.
+  MSGPACK_DEFINE_ARRAY(ring, installed, missing, leaving, names, safe, waits_for)
 };
 
 // kSeal: "the owners of these partitions are others since these ring versions; vote no more under older

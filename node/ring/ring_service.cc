@@ -17,8 +17,6 @@ constexpr View kRingKey = "ring";
 constexpr View kHistoryPrefix = "ring/";
 constexpr View kRingInstances = "ring";  // overlay::next_instance
 constexpr Duration kAskDeadline = 3s;
-constexpr Duration kJoinDeadline = 15s;
-constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
 constexpr int kChangeTriesMax = 10;
 
 Bytes history_key(RingNumber number) {
@@ -91,16 +89,23 @@ Status RingService::adopt(const RingVersion& version) {
   if (view_.in_ring()) {
     const auto& now = view_.ring().version();
     if (version.number <= now.number) return ok_status();
+    const bool next = version.number.value == now.number.value + 1;
     if (version.lineage != now.lineage) {
-      return Error{Errc::kForeign, "a ring version of another lineage; see docs/operations.md"};
+      if (!next || version.previous_lineage != now.lineage) {
+        return Error{Errc::kForeign, "a ring version of another lineage; see docs/operations.md"};
+      }
+      TRY(overlay::validate(version));
+      view_.log.warn("nodes were forced out of the ring: it goes on under a new lineage",
+                     {{"number", version.number.value}});
+    } else if (next) {
+      TRY(overlay::follows(now, version));
     }
-    if (version.number.value == now.number.value + 1) TRY(overlay::follows(now, version));
   }
   return set(version);
 }
 
 void RingService::serve() {
-  view_.rpc.serve(Method::kRingGet, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
+  view_.rpc.serve(Method::kRingGet, Access::kHolders, [this](const NodeId&, View body, Reply reply) {
     const auto request = unpack<RingGetRequest>(body);
     if (!request) return reply(request.error());
     if (!view_.in_ring()) return reply(Error{Errc::kNotFound, "no ring version is known here"});
@@ -114,27 +119,8 @@ void RingService::serve() {
     if (!answer) return;
     if (auto version = overlay::decode_ring_version(answer->ring.data)) (void)adopt(*version);
   });
-  view_.rpc.serve(Method::kJoin, Access::kJoiners,
-                  [this](const NodeId& from, View body, Reply reply) {
-    auto request = unpack<JoinRequest>(body);
-    if (!request) return reply(request.error());
-    scope_.spawn(admit(from, std::move(*request), std::move(reply)));
-  });
-  view_.rpc.serve(Method::kRingProgress, Access::kMembers,
-                  [this](const NodeId&, View body, Reply reply) {
-    auto progress = unpack<RingProgress>(body);
-    if (!progress) return reply(progress.error());
-    if (!view_.in_ring() || progress->ring != view_.ring().number()) {
-      return reply(Error{Errc::kStaleRing, "the ring has another version by now"});
-    }
-    scope_.spawn(complete(std::move(reply)));
-  });
-  view_.rpc.serve(Method::kInstalled, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
-    auto asked = unpack<RingProgress>(body);
-    if (!asked) return reply(asked.error());
-    if (auto done = installed(asked->ring); !done) return reply(done.error());
-    reply(Bytes());
-  });
+  serve_joiners();
+  serve_progress();
 }
 
 // `peer` when it is a member as far as we know, else a member that seems alive.
@@ -159,8 +145,36 @@ void RingService::fetch(const NodeId& peer) {
     if (!body) return;
     auto answer = unpack<RingAnswer>(*body);
     if (!answer) return;
-    if (auto version = overlay::decode_ring_version(answer->ring.data)) (void)adopt(*version);
+    auto version = overlay::decode_ring_version(answer->ring.data);
+    if (!version) return;
+    if (const auto adopted = adopt(*version); !adopted && adopted.code() == Errc::kForeign) {
+      scope_.spawn(walk(member));
+    }
   });
+}
+
+// One version after the other, over the one that begins the lineage that `peer` is of, if ours ends there.
+Task<Done> RingService::walk(NodeId peer) {
+  if (!fetching_.insert(peer).second) co_return Done{};
+  for (std::uint64_t steps = 0; steps < kRingHistoryMax; ++steps) {
+    const RingNumber next{view_.ring().number().value + 1};
+    auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kRingGet, pack(RingGetRequest{next}),
+                                kAskDeadline);
+    const auto body = co_await asking;
+    const auto answer = body ? unpack<RingAnswer>(*body) : Result<RingAnswer>(body.error());
+    if (!answer) break;
+    const auto version = overlay::decode_ring_version(answer->ring.data);
+    if (!version || version->number != next || !adopt(*version)) break;
+  }
+  fetching_.erase(peer);
+  co_return Done{};
+}
+
+Status RingService::force_out(const std::vector<NodeId>& nodes) {
+  LineageId lineage;
+  view_.random.fill(lineage.raw);
+  TRY_ASSIGN(const RingVersion next, overlay::forced_remove(view_.ring().version(), nodes, lineage));
+  return set(next);  // The others hear of it when their links to us come up again.
 }
 
 std::optional<Bytes> RingService::remembered(RingNumber number) {
@@ -216,152 +230,6 @@ void RingService::announce() {
     if (member.id != view_.self && view_.alive(member.id)) {
       view_.rpc.notify(member.id, Method::kRingDecided, body);
     }
-  }
-}
-
-Task<Done> RingService::admit(NodeId from, JoinRequest request, Reply reply) {
-  auto checking = admit_checked(from, std::move(request));
-  auto answer = co_await checking;
-  if (!answer) view_.log.warn("a node may not join", {{"node", from}, {"cause", answer.error()}});
-  reply(std::move(answer));
-  co_return Done{};
-}
-
-Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request) {
-  if (!view_.in_ring()) co_return Error{Errc::kUnavailable, "this node is still joining itself"};
-  if (fingerprint(request.key) != from) {
-    co_return Error{Errc::kUnauthenticated, "the key is not that of the link"};
-  }
-  CO_TRY_ASSIGN(const Invite invite, parse_invite(request.invite));
-  CO_TRY(check_not_expired(invite, view_.loop.wall_ms()));
-  if (invite.lineage != view_.ring().version().lineage) {
-    co_return Error{Errc::kForeign, "the token is of another cluster"};
-  }
-  // Compared, not subtracted: the joiner may send any number.
-  const std::int64_t now = view_.loop.wall_ms();
-  if (request.wall_ms < now - kClockOffsetMaxMs || request.wall_ms > now + kClockOffsetMaxMs) {
-    co_return Error{Errc::kClock, "the joiner's clock is at " + std::to_string(request.wall_ms) +
-                                      " ms and ours at " + std::to_string(now) +
-                                      " ms; set it right (NTP) and join again"};
-  }
-  // A joiner that did not hear the answer asks again.
-  const auto* known = view_.ring().version().find(from);
-  if (known == nullptr || known->gone()) {
-    const overlay::NewMember member{request.key, request.zone, request.weight, invite.id};
-    auto build = [member](const RingVersion& before) -> Result<RingVersion> {
-      if (before.change != overlay::RingChange::kNone) {
-        return Error{Errc::kOverloaded, "another change of the ring is under way; try again soon"};
-      }
-      return overlay::next_intent_join(before, {&member, 1});
-    };
-    auto changing = change(build);
-    const auto changed = co_await changing;
-    // A rival's round may have decided our value, and told us before our own round could.
-    const auto* now_known = view_.ring().version().find(from);
-    if (!changed && (now_known == nullptr || now_known->gone())) co_return changed.error();
-  }
-  JoinReply answer{{overlay::encode(view_.ring().version())}, {}};
-  if (seeds) answer.seeds = seeds();
-  co_return pack(answer);
-}
-
-Task<Result<JoinReply>> RingService::ask_to_join(NodeId seed, JoinRequest request) {
-  auto asking = overlay::call(view_.loop, view_.rpc, seed, Method::kJoin, pack(request),
-                              kJoinDeadline);
-  CO_TRY_ASSIGN(const Bytes body, co_await asking);
-  CO_TRY_ASSIGN(JoinReply answer, unpack<JoinReply>(body));
-  co_return answer;
-}
-
-// The second version of a join. The member that is asked believes the joiner: it cannot gain by lying,
-// it would only have to fetch the rest as an owner that catches up.
-Task<Done> RingService::complete(Reply reply) {
-  const RingNumber number = view_.ring().number();
-  auto asking = all_installed(number);
-  if (const auto installed = co_await asking; !installed) {
-    reply(installed.error());
-    co_return Done{};
-  }
-  auto build = [number](const RingVersion& before) -> Result<RingVersion> {
-    if (before.number != number) return Error{Errc::kStaleRing, "the ring has moved on"};
-    return overlay::next_complete(before);
-  };
-  auto changing = change(build);
-  const auto done = co_await changing;
-  if (done || view_.ring().number() > number) {
-    reply(pack(RingAnswer{{overlay::encode(view_.ring().version())}}));
-  } else {
-    reply(done.error());
-  }
-  co_return Done{};
-}
-
-Status RingService::installed(RingNumber number) const {
-  if (!view_.in_ring() || view_.ring().number() != number) {
-    return Error{Errc::kStaleRing, "this node is at another ring version"};
-  }
-  if (installed_ == number || view_.ring().partitions_to_be_of(view_.self).empty()) return ok_status();
-  return Error{Errc::kOverloaded, short_text(view_.self) + " still fetches what it shall own"};
-}
-
-Task<Status> RingService::all_installed(RingNumber number) {
-  const auto ring = view_.ring_ptr();
-  for (const auto& member : ring->members()) {
-    if (ring->partitions_to_be_of(member.id).empty()) continue;
-    if (member.id == view_.self) {
-      CO_TRY(installed(number));
-    } else if (view_.alive(member.id)) {  // Who is away compares before it serves.
-      auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kInstalled,
-                                  pack(RingProgress{number}), kAskDeadline);
-      CO_TRY(co_await asking);
-    }
-  }
-  co_return ok_status();
-}
-
-// Who is in the ring may gain partitions by a change, too (hazards F32). A joiner installs by itself.
-void RingService::prepare() {
-  const auto* self = view_.ring().member(view_.self);
-  if (installing_ || !view_.ring().changing() || self == nullptr) return;
-  if (self->state == overlay::RingMemberState::kJoining) return;
-  if (view_.ring().partitions_to_be_of(view_.self).empty()) return;
-  installing_ = true;
-  scope_.spawn(install_what_we_gain());
-}
-
-Task<Done> RingService::install_what_we_gain() {
-  overlay::Timer timer;
-  while (view_.ring().changing() && installed_ != view_.ring().number()) {
-    co_await overlay::sleep(view_.loop, 0s, timer);  // set_ring is still telling everybody.
-    const RingNumber number = view_.ring().number();
-    auto installing = install();
-    if (co_await installing) installed_ = number;
-  }
-  installing_ = false;
-  co_return Done{};
-}
-
-Task<Status> RingService::report_installed() {
-  overlay::Timer timer;
-  installed_ = view_.ring().number();
-  for (;;) {
-    const RingVersion now = view_.ring().version();
-    const auto* self = now.find(view_.self);
-    if (self == nullptr || self->gone()) {
-      co_return Error{Errc::kDenied, "this node was removed from the ring while it joined"};
-    }
-    if (self->state != overlay::RingMemberState::kJoining) co_return ok_status();
-    const auto voters = overlay::voters(now);
-    const auto& member = voters[view_.random.below(voters.size())];
-    auto telling = overlay::call(view_.loop, view_.rpc, member, Method::kRingProgress,
-                                 pack(RingProgress{now.number}), kJoinDeadline);
-    const auto body = co_await telling;
-    if (body) {
-      if (auto answer = unpack<RingAnswer>(*body)) {
-        if (auto version = overlay::decode_ring_version(answer->ring.data)) (void)adopt(*version);
-      }
-    }
-    co_await overlay::sleep(view_.loop, 200ms, timer);
   }
 }
 

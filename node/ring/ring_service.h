@@ -2,10 +2,16 @@
 //
 // Version number+1 is decided by Paxos among the voters of version number; gossip and notices only spread
 // what was decided. A change takes two versions: the intent, during which the owners-to-be install what
-// they will own, and its completion (or abort).
+// they will own, and its completion (or abort). Every voter drives an open change on, the first that is
+// alive at once and the others later and later, so it needs neither the node that began it nor the one
+// that it is about (movement.h has the rules).
+// Without a majority an operator may force nodes out at one of those that are left: that is a version of a
+// new lineage, decided by nobody but him. The others adopt it as the successor of the version that they are
+// at, never as one of two (hazards F1).
 // Invariants: (1) a version is durable at a majority of its voters before anybody acts on it; a node that
 // loses its own copy learns it again; (2) a node never goes back to an older
-// version or to another lineage; (3) one change at a time: the Paxos instance of the next number.
+// version, nor to a lineage that its own does not end in; (3) one change at a time: the Paxos instance of
+// the next number.
 // Thread: one loop.   The rules of versions: overlay/ring/ring_version.h.
 #pragma once
 
@@ -43,9 +49,13 @@ class RingService {
   // Takes a version decided elsewhere. Older ones are ignored. kForeign for another lineage.
   Status adopt(const overlay::RingVersion& version);
 
-  // Proposes what `build` makes of the newest version; tries again when a rival was first.
+  // Proposes what `build` makes of the newest version; tries again when a rival was first. The operator's
+  // changes are such, and so is `abort`.
   using Build = std::function<Result<overlay::RingVersion>(const overlay::RingVersion&)>;
   overlay::Task<Status> change(Build build);
+
+  // At once, without agreement, under a new lineage. What only `nodes` hold is given up.
+  Status force_out(const std::vector<NodeId>& nodes);
 
   // `peer` seems to know a newer version: asks it, or, when we do not know it as a member, one that we
   // do. Holding the cluster secret is not enough to tell us who is in the ring.
@@ -56,25 +66,42 @@ class RingService {
 
   // The joiner's side: asks `seed` (a member already dialled) for admission, then adopts the answer.
   overlay::Task<Result<JoinReply>> ask_to_join(NodeId seed, JoinRequest request);
-  // Tells members that we cover what we shall own, until the change is complete.
-  overlay::Task<Status> report_installed();
+  // The joiner's side, too: ends when the change is complete. kDenied: it was taken back.
+  overlay::Task<Status> await_completion();
+
+  // A change under way: has this node installed what it gains?
+  [[nodiscard]] Status installed(RingNumber number) const;
+  // Why a change that this node drives is not complete; empty when it does not drive one.
+  [[nodiscard]] const std::string& waits_for() const { return waits_for_; }
 
   // Rounds with the owners until we cover what we shall own (catch_up.h). REQUIRED.
   std::function<overlay::Task<Status>()> install;
+
+  // Does this node vote on all names that the present version gives it? REQUIRED.
+  std::function<bool()> names_settled;
 
   // Link endpoints of members, for the answer to a joiner.
   std::function<std::vector<std::string>()> seeds;
 
  private:
   void serve();
+  // ring_join.cc
+  void serve_joiners();
   overlay::Task<Done> admit(NodeId from, JoinRequest request, overlay::Reply reply);
   overlay::Task<Result<Bytes>> admit_checked(NodeId from, JoinRequest request);
-  overlay::Task<Done> complete(overlay::Reply reply);
-  // All who shall own more, and can be reached, cover it.
-  overlay::Task<Status> all_installed(RingNumber number);
+  overlay::Task<Status> tell_installed();
+  overlay::Task<Status> still_joining();
+  // ring_drive.cc
+  void serve_progress();
   void prepare();
   overlay::Task<Done> install_what_we_gain();
-  [[nodiscard]] Status installed(RingNumber number) const;
+  overlay::Task<Done> drive();
+  [[nodiscard]] std::size_t live_voters_before_us() const;
+  overlay::Task<Done> answer_progress(NodeId from, overlay::Reply reply);
+  overlay::Task<Status> complete(RingNumber number);
+  overlay::Task<Status> all_installed(RingNumber number);
+
+  overlay::Task<Done> walk(NodeId peer);
   void announce();
   [[nodiscard]] std::optional<Bytes> remembered(RingNumber number);
   [[nodiscard]] std::optional<NodeId> trusted(const NodeId& peer);
@@ -86,6 +113,10 @@ class RingService {
   std::set<NodeId> fetching_;
   RingNumber installed_;     // The change of this version is installed here.
   bool installing_ = false;
+  bool driving_ = false;
+  std::set<NodeId> said_installed_;  // Joiners that told us so, of the change of version
+  RingNumber said_of_;               // this.
+  std::string waits_for_;
   overlay::Scope scope_;
 };
 

@@ -56,10 +56,18 @@ Status Tenures::may_vote(PartitionId partition) const {
   return ok_status();
 }
 
+std::vector<PartitionId> Tenures::voted() const {
+  std::vector<PartitionId> voted(unreadable_.begin(), unreadable_.end());
+  for (const auto& [partition, row] : rows_) {
+    if (row.from.value != 0) voted.push_back(partition);
+  }
+  return voted;
+}
+
 // --- What is asked of us. ---
 
 void Tenures::serve() {
-  view_.rpc.serve(Method::kSeal, overlay::Access::kMembers,
+  view_.rpc.serve(Method::kSeal, overlay::Access::kHolders,
                   [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<SealRequest>(body);
     if (!request) return reply(request.error());
@@ -230,6 +238,15 @@ Task<Result<RingPtr>> Tenures::ring_at(RingNumber number) {
   co_return ring;
 }
 
+// Removed by the version that began a lineage.
+Task<bool> Tenures::forced_out(NodeId node) {
+  const auto* member = view_.ring().member(node);
+  if (member == nullptr || member->state != overlay::RingMemberState::kRemoved) co_return false;
+  auto finding = ring_at(member->since);
+  const auto ring = co_await finding;
+  co_return ring && (*ring)->version().lineage != (*ring)->version().previous_lineage;
+}
+
 // Terms begin and end. All rows of a version are written at once, with the number of the version.
 void Tenures::step(const Ring* before, const Ring& after) {
   for (std::uint32_t i = 0; i < after.partitions(); ++i) {
@@ -326,6 +343,7 @@ Task<std::map<NodeId, SealReply>> Tenures::seal(
 Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId partition, RingNumber term,
                                                                  Answers answers) {
   std::vector<Source> sources;
+  bool forced = false;
   for (const auto& [node, answer] : answers) {
     if (answer.from > term) co_return Error{Errc::kStaleRing, "the owners have changed once more"};
     if (answer.from != term) continue;
@@ -347,15 +365,21 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
         if (reply.items.size() == 1) answers.emplace(node, reply.items.front());
       }
     }
-    std::size_t sealed = 0;
+    std::size_t sealed = 0, lost = 0;
     for (const auto& owner : ring->owners(partition)) {
       const auto answer = answers.find(owner);
-      if (answer == answers.end()) continue;
+      if (answer == answers.end()) {
+        auto asking = forced_out(owner);
+        lost += co_await asking ? 1 : 0;
+        continue;
+      }
       ++sealed;
       // It could vote then; or in a later term that chose nothing, and it holds what came before that.
       if (answer->second.until >= last) sources.push_back({owner, answer->second.empty});
     }
-    if (sealed <= ring->owners(partition).size() / 2) {
+    const std::size_t owners = ring->owners(partition).size();
+    forced = forced || lost > 0;
+    if (sealed <= owners / 2 && (lost == 0 || sealed + lost < owners)) {
       co_return Error{Errc::kUnavailable, "no majority of the previous owners of partition " +
                                               std::to_string(partition.value) + " can be reached"};
     }
@@ -368,6 +392,7 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
       if (!same_owners(*before, *ring, partition)) break;
     }
   }
+  if (forced) co_return sources;
   co_return Error{Errc::kUnavailable, "nobody could ever vote on partition " + std::to_string(partition.value)};
 }
 

@@ -10,6 +10,8 @@
 //     then; the states of all those are merged. If none of the majority could vote, nothing was chosen in
 //     that term, nor will be: the term before it is asked, and so on, down to version 1.
 //   - An owner that votes in the present term already has everything: its states alone will do.
+//   - Owners that were forced out answer no more. Where no majority is left without them, all that are left
+//     must be sealed, and what only those forced out had chosen is lost (decision 0020).
 // The merged states are stored before the row that says "may vote", and both before the first vote.
 // Invariants: (1) votes of a term are given by owners of that term under a ring version of that term;
 //             (2) whatever was chosen in an earlier term is held by each that votes; (3) a promise or an
@@ -54,6 +56,12 @@ class Tenures {
   // claims are still being handed over.
   [[nodiscard]] Status may_vote(PartitionId partition) const;
   [[nodiscard]] std::size_t pending() const { return pending_.size(); }
+  // This node votes on everything that the version it is at gives it.
+  [[nodiscard]] bool settled() const {
+    return at_ && at_->number() == view_.ring().number() && pending_.empty();
+  }
+  // Partitions that this node could vote on at some time.
+  [[nodiscard]] std::vector<PartitionId> voted() const;
 
  private:
   // Of a partition that this node owns, or owned. Kept for ever: 24 bytes and a key.
@@ -84,6 +92,7 @@ class Tenures {
   overlay::Task<Status> take_over(PartitionId partition, RingNumber term, std::vector<Source> from);
   Status merge(PartitionId partition, const HandOverReply& page);
   overlay::Task<Result<RingPtr>> ring_at(RingNumber number);
+  overlay::Task<bool> forced_out(NodeId node);
   [[nodiscard]] bool has_names(PartitionId partition) const;
   [[nodiscard]] Result<HandOverReply> page(PartitionId partition, View after, std::size_t limit) const;
   [[nodiscard]] bool still(PartitionId partition, RingNumber term) const;

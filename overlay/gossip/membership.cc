@@ -42,7 +42,7 @@ Result<std::unique_ptr<Membership>> Membership::open(Loop& loop, Transport& tran
   inbox->handler = [self = out.get()](const Endpoint& from, View packet) {
     self->on_packet(from, packet);
   };
-  rpc.serve(Method::kPushPull, Access::kMembers,
+  rpc.serve(Method::kPushPull, Access::kHolders,
             [self = out.get(), alive = out->alive_](const NodeId& from, View body, Reply reply) {
               if (*alive) self->on_push_pull(from, body, std::move(reply));
             });

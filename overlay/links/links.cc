@@ -279,11 +279,12 @@ Standing Links::standing(const Connection& connection) const {
 }
 
 // Nobody learns more than its own standing. A node that the newest ring version admits retries
-// until we know that version too; for one that only holds the secret this is as final as a no.
+// until we know that version too; for one that only holds the secret this is as final as a no. One that is
+// gone may not have heard of it: what it asked for its clients must not look refused to them.
 void Links::refuse(Connection& from, Standing standing, Reply reply) {
   const NodeId node = from.peer->id;
   if (standing == Standing::kGone) {
-    return reply(Error{Errc::kDenied, "node " + short_text(node) +
+    return reply(Error{Errc::kStaleRing, "node " + short_text(node) +
                                           " has left or was removed: join as a new one"});
   }
   reply(Error{Errc::kStaleRing, "node " + short_text(node) +
@@ -301,9 +302,10 @@ void Links::handle_request(Connection& from, const FrameView& frame) {
     return reply(unknown_method(frame.method));
   }
   const Served& entry = served_[number];
-  if (entry.access == Access::kMembers) {
+  if (entry.access != Access::kJoiners) {
     const Standing found = standing(from);
-    if (found != Standing::kMember) return refuse(from, found, std::move(reply));
+    const bool holder = found == Standing::kGone && entry.access == Access::kHolders;
+    if (found != Standing::kMember && !holder) return refuse(from, found, std::move(reply));
   }
   if (from.requests_in > kRequestsInFlightMax) {
     ++metrics_.overloads;
@@ -320,7 +322,9 @@ void Links::handle_response(Connection& from, const FrameView& frame) {
 
 void Links::handle_notice(Connection& from, const FrameView& frame) {
   const auto number = static_cast<std::size_t>(frame.method);
-  if (standing(from) != Standing::kMember) {
+  const Standing found = standing(from);
+  if (found == Standing::kGone) return;  // It may not have heard of that yet; what it holds, we ask for.
+  if (found != Standing::kMember) {
     return fail(from, {Errc::kDenied, "a notice from a node that is not a member"});
   }
   if (number >= served_.size() || !served_[number].notice) {

@@ -3,8 +3,9 @@
 // Invariants: (1) `done` of a call comes exactly once, in a later turn, at the latest at its deadline
 //             (kTimeout), or at once when the link fails (kUnavailable: the outcome is unknown);
 //             (2) notices to one node arrive in order or the link goes down in between;
-//             (3) a node that is not a member of the ring reaches only methods served for joiners; one
-//                 that we do not know hears kStaleRing, one that is gone kDenied.
+//             (3) a node that is not a member of the ring reaches only methods served for joiners, one that
+//                 is gone those for holders, too; for the rest it hears kStaleRing. Notices of one that
+//                 is gone are dropped, those of one that we do not know end the link.
 // A call to ourselves takes the same path without a link. Destroying Rpc drops all pending calls.
 // Thread: one loop.   On the wire: wire.h.
 #pragma once
@@ -42,7 +43,11 @@ class Reply {
   std::unique_ptr<Sink> sink_;
 };
 
-enum class Access { kMembers, kJoiners };  // kJoiners: anyone who proved the cluster secret.
+enum class Access {
+  kMembers,
+  kHolders,  // Those too that left or were removed, and may still hold what others need.
+  kJoiners,  // Anyone who proved the cluster secret.
+};
 
 class Rpc {
  public:

@@ -72,6 +72,8 @@ enum class Method : std::uint16_t {
   kSeal = 14,
   kHandOver = 15,
   kInstalled = 16,
+  kStanding = 17,
+  kMovement = 18,
   // Replication.
   kReplicate = 20,   // notice
   kReplicated = 21,  // notice

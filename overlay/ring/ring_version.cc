@@ -24,16 +24,19 @@ bool zone_character(char c) {
          c == '_' || c == '-';
 }
 
-// The state that members in transit have under each change.
-std::optional<RingMemberState> state_of(RingChange change) {
-  switch (change) {
-    case RingChange::kJoin: return RingMemberState::kJoining;
-    case RingChange::kLeave: return RingMemberState::kLeaving;
-    case RingChange::kRemove: return RingMemberState::kRemoving;
-    case RingChange::kNone:
-    case RingChange::kWeight: break;
+// May a member be in that state of transit under the change?
+bool belongs(RingMemberState state, RingChange change) {
+  switch (state) {
+    case RingMemberState::kJoining:
+      return change == RingChange::kJoin || change == RingChange::kReplace;
+    case RingMemberState::kLeaving: return change == RingChange::kLeave;
+    case RingMemberState::kRemoving:
+      return change == RingChange::kRemove || change == RingChange::kReplace;
+    case RingMemberState::kServing:
+    case RingMemberState::kLeft:
+    case RingMemberState::kRemoved: break;
   }
-  return std::nullopt;
+  return false;
 }
 
 bool in_transit(RingMemberState state) {
@@ -54,7 +57,7 @@ Status check_member(const RingVersion& version, const RingMember& member) {
     return invalid(who + ": unknown state");
   }
   if (in_transit(member.state) &&
-      (state_of(version.change) != member.state || member.since != version.number)) {
+      (!belongs(member.state, version.change) || member.since != version.number)) {
     return invalid(who + ": its state does not belong to the change");
   }
   if (member.since.value < 1 || member.since > version.number) {
@@ -219,6 +222,9 @@ Result<RingVersion> rebuild(const RingVersion& before, const RingVersion& after)
       return after.revoked == before.revoked ? next_intent_remove(before, going)
                                              : next_intent_revoke(before, going);
     case RingChange::kWeight: return next_intent_weight(before, weights);
+    case RingChange::kReplace:
+      if (joining.size() != 1 || going.size() != 1) return invalid("one node replaces one");
+      return next_intent_replace(before, joining.front(), going.front());
     case RingChange::kNone: break;
   }
   return invalid("a version without a change follows one with a change only");
@@ -261,7 +267,7 @@ Status validate(const RingVersion& version) {
   if (version.partitions > kPartitionsMax || !std::has_single_bit(version.partitions)) {
     return invalid("partitions are not a power of two in 1..65536");
   }
-  if (version.change > RingChange::kWeight) return invalid("unknown change");
+  if (version.change > RingChange::kReplace) return invalid("unknown change");
   TRY(check_members(version));
   TRY(check_revoked(version));
   if (!version.synced_set && version.synced != majority(version.owner_count())) {
@@ -369,6 +375,16 @@ Result<RingVersion> next_intent_revoke(const RingVersion& before, std::span<cons
   after.format = kRingFormat;
   after.revoked.insert(after.revoked.end(), nodes.begin(), nodes.end());
   std::sort(after.revoked.begin(), after.revoked.end());
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_intent_replace(const RingVersion& before, const NewMember& node,
+                                        const NodeId& dead) {
+  TRY_ASSIGN(auto after, next_intent_join(before, {&node, 1}));
+  TRY_ASSIGN(auto* member, serving_member(after, dead));
+  set_state(after, *member, RingMemberState::kRemoving);
+  after.change = RingChange::kReplace;
+  after.format = kRingFormat;
   return checked(std::move(after));
 }
 

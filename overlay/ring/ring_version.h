@@ -54,6 +54,7 @@ enum class RingChange : std::uint8_t {
   kLeave = 2,
   kRemove = 3,
   kWeight = 4,
+  kReplace = 5,  // A dead node by a new one.
 };
 
 // How partitions are placed (placement.h). A number means the same owners for ever.
@@ -181,6 +182,8 @@ Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const
 Result<RingVersion> next_intent_remove(const RingVersion& before, std::span<const NodeId> nodes);
 // A removal of members that are not to be believed any more, whatever they hold.
 Result<RingVersion> next_intent_revoke(const RingVersion& before, std::span<const NodeId> nodes);
+Result<RingVersion> next_intent_replace(const RingVersion& before, const NewMember& node,
+                                        const NodeId& dead);
 Result<RingVersion> next_intent_weight(const RingVersion& before, std::span<const NewWeight> nodes);
 Result<RingVersion> next_complete(const RingVersion& before);
 Result<RingVersion> next_abort(const RingVersion& before);

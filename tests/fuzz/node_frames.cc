@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                       WriteRegisterRequest, ReadRegistersRequest, ReadRegistersReply, FollowRequest,
                       FollowReply, Unfollow, Push, ReadRequest, ReadReply, LaneQuery, LaneAnswer,
                       DirectoryRequest, DirectoryReply, HistoryRequest, JoinRequest, JoinReply, RingAnswer,
-                      RingProgress, overlay::WireError>(each);
+                      RingProgress, StandingReply, MovementReply, overlay::WireError>(each);
   }
   return 0;
 }

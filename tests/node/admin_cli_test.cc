@@ -250,5 +250,69 @@ TEST_F(AdminCliTest, JoinRefusesATokenThatIsNone) {
   EXPECT_FALSE(std::filesystem::exists(folder_ + "/joiner"));
 }
 
+// What a movement answers on its way, one look after the other.
+Json moving(const std::string& change, bool installed, const Json& nodes) {
+  Json all = nodes;
+  if (!change.empty()) {
+    all.push_back({{"short", "bbbb"}, {"state", "serving"}, {"answered", true}, {"gains", 20},
+                   {"installed", installed}, {"missing", 1234}});
+  }
+  return {{"ring", change.empty() ? 8 : 7}, {"change", change}, {"waits_for", ""}, {"nodes", all}};
+}
+
+TEST_F(AdminCliTest, LeaveShowsWhatMovesAndEndsWhenTheNodeMayBeSwitchedOff) {
+  answers_["leave"] = {Json{{"ring", 7}, {"change", "leave"}, {"dry_run", false}, {"moved", 20}, {"copies", 48},
+                            {"nodes", {{{"short", "bbbb"}, {"now", 12}, {"next", 32}, {"gains", 20}, {"loses", 0}}}}}};
+  const Json left{{"short", "aaaa"}, {"state", "left"}, {"answered", true}, {"leaving", 3}, {"safe", false},
+                  {"waits_for", "node cccc owns it and cannot be reached"}};
+  Json safe = left;
+  safe["safe"] = true;
+  answers_["movement"] = {moving("leave", false, Json::array()), moving("leave", true, Json::array()),
+                          moving("", true, Json::array({left})), moving("", true, Json::array({safe}))};
+  const Output output = run({"leave", "aaaa"});
+  EXPECT_EQ(output.code, kExitOk) << output.err;
+  EXPECT_EQ(calls_[0], R"(leave {"dry_run":false,"force":false,"nodes":["aaaa"]})");
+  EXPECT_EQ(calls_.size(), 5U);
+  EXPECT_THAT(output.out, HasSubstr("20 of 48 copies of partitions move."));
+  EXPECT_THAT(output.out, testing::EndsWith("safe to power off\n"));
+  EXPECT_THAT(output.err, HasSubstr("waiting: node cccc"));
+}
+
+TEST_F(AdminCliTest, ADryRunAndNoWaitFollowNothing) {
+  answers_["remove"] = {Json{{"ring", 7}, {"dry_run", true}}};
+  EXPECT_THAT(run({"remove", "aaaa", "--dry-run"}).out, HasSubstr("Nothing was changed"));
+  answers_["weight"] = {Json{{"ring", 7}, {"dry_run", false}}};
+  EXPECT_EQ(run({"weight", "aaaa", "200", "--no-wait"}).code, kExitOk);
+  EXPECT_EQ(calls_[1], R"(weight {"dry_run":false,"nodes":["aaaa"],"weight":200})");
+  EXPECT_EQ(calls_.size(), 2U);
+  EXPECT_EQ(run({"remove"}).code, kExitUsage);
+  EXPECT_EQ(run({"weight", "aaaa"}).code, kExitUsage);
+}
+
+TEST_F(AdminCliTest, AForcedRemovalSaysWhatIsLost) {
+  answers_["remove"] = {Json{{"ring", 9}, {"lineage", "00ff"}, {"forced", true}, {"lost", "4 partitions"}}};
+  const Output output = run({"remove", "aaaa", "bbbb", "--force"});
+  EXPECT_EQ(calls_[0], R"(remove {"force":true,"nodes":["aaaa","bbbb"]})");
+  EXPECT_THAT(output.out, HasSubstr("lineage 00ff, ring 9"));
+  EXPECT_THAT(output.out, HasSubstr("is lost: 4 partitions"));
+}
+
+TEST_F(AdminCliTest, DrainEndsWithTheLastSession) {
+  const auto with = [](int sessions) { return Json{{"node", {{"sessions", sessions}}}}; };
+  answers_["drain"] = {Json{{"sessions", 40}}};
+  answers_["status"] = {with(40), with(3), with(0)};
+  EXPECT_THAT(run({"drain"}).out, HasSubstr("No sessions are left here."));
+  EXPECT_EQ(calls_.size(), 4U);
+}
+
+TEST_F(AdminCliTest, RingDiffTellsWhatAChangeWaitsFor) {
+  Json open = moving("join", false, Json::array());
+  open["waits_for"] = "node dddd, which joins, is away";
+  answers_["movement"] = {open};
+  const Output output = run({"ring", "--diff"});
+  EXPECT_THAT(output.out, HasSubstr("Ring 7: a change is under way: join\nIt waits: node dddd"));
+  EXPECT_THAT(output.out, HasSubstr("1,234"));
+}
+
 }  // namespace
 }  // namespace starling::node::cli

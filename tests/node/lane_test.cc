@@ -267,5 +267,16 @@ TEST(KeyIndex, IsTheSameAfterASaveAndALoad) {
   EXPECT_EQ(copy.hear({kPhone, 1, 7}, id_at(70), false), Heard::kNew);
 }
 
+// Acknowledged ahead of an open one, then the device was restarted: its body is gone.
+TEST_F(LaneTest, WhatWasAcknowledgedAheadIsNotSentAgainAfterARestart) {
+  for (const char* body : {"a", "b", "c"}) push(body);
+  EXPECT_EQ(written(), "1:a 2:b 3:c");
+  ack(2);
+  Lane restored(*unpack<SavedLane>(pack(lane_.save())));
+  std::string out;
+  while (auto write = restored.next(64, kStart)) out += write->item->body;
+  EXPECT_EQ(out, "ac");
+}
+
 }  // namespace
 }  // namespace starling::node

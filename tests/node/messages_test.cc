@@ -76,10 +76,12 @@ void for_each_message(With with) {
   with("directory_reply", DirectoryReply{{{"#ops", 1'700'000'000'123, true, 40}}, kMailbox, true});
   with("history_request", HistoryRequest{kMailbox, kOther, kEntry, 20});
   with("join_request", JoinRequest{id<PublicKey>(3), "starling1-xyz", "rack-1", 250,
-                                   "10.0.0.7:7401", 1'700'000'000'123});
+                                   "10.0.0.7:7401", 1'700'000'000'123, id<NodeId>(7)});
   with("join_reply", JoinReply{{"ring"}, {"10.0.0.1:7401", "10.0.0.2:7401"}});
   with("ring_answer", RingAnswer{{"ring"}});
   with("ring_progress", RingProgress{kRing});
+  with("standing_reply", StandingReply{kRing, true});
+  with("movement_reply", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away"});
   with("ring_get_request", RingGetRequest{kRing});
   with("keys_exchange", KeysExchange{{"keyring"}});
   with("seal_request", SealRequest{kRing, {{kPartition, {299}}}});

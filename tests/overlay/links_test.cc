@@ -311,7 +311,7 @@ TEST_F(LinksTest, TellsANodeThatIsGoneSoFromTheMomentItIs) {
   auto b = make(2);
   EXPECT_TRUE(ask(*a, b->id(), Method::kAppend).ok());
   standings_[a->id()] = Standing::kGone;
-  EXPECT_EQ(ask(*a, b->id(), Method::kAppend).code(), Errc::kDenied);
+  EXPECT_EQ(ask(*a, b->id(), Method::kAppend).code(), Errc::kStaleRing);
   EXPECT_EQ(ask(*a, b->id(), Method::kJoin).value(), "welcome");
   EXPECT_TRUE(b->strangers.empty());
 }

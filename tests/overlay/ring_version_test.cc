@@ -251,6 +251,24 @@ TEST(RingVersion, OnlyALegalStepFollows) {
   }
 }
 
+TEST(RingVersion, ANewNodeReplacesADeadOneInOneChange) {
+  const auto before = test_ring(4);
+  const auto intent = must(next_intent_replace(before, test_member(9), test_id(2)));
+  EXPECT_EQ(intent.change, RingChange::kReplace);
+  EXPECT_EQ(intent.find(test_id(9))->state, RingMemberState::kJoining);
+  EXPECT_EQ(intent.find(test_id(2))->state, RingMemberState::kRemoving);
+  EXPECT_TRUE(follows(before, intent).ok());
+  const auto after = must(next_complete(intent));
+  EXPECT_EQ(after.find(test_id(9))->state, RingMemberState::kServing);
+  EXPECT_EQ(after.find(test_id(2))->state, RingMemberState::kRemoved);
+  EXPECT_EQ(must(next_abort(intent)).find(test_id(2))->state, RingMemberState::kServing);
+  EXPECT_EQ(next_intent_replace(before, test_member(9), test_id(7)).code(), Errc::kNotFound);
+  auto two = intent;
+  two.members[0].state = RingMemberState::kRemoving;
+  two.members[0].since = two.number;
+  EXPECT_FALSE(follows(before, two).ok());
+}
+
 TEST(RingVersion, InstancesDifferByLineageAndNumber) {
   const auto before = test_ring(2);
   const auto intent = joined(before, {test_member(8)});
@@ -348,7 +366,7 @@ TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
       [](auto& v) { v.partitions = 131072; },
       [](auto& v) { v.change = RingChange::kNone; },
       [](auto& v) { v.change = RingChange::kLeave; },
-      [](auto& v) { v.change = static_cast<RingChange>(5); },
+      [](auto& v) { v.change = static_cast<RingChange>(6); },
       [](auto& v) { v.members.clear(); },
       [](auto& v) { std::swap(v.members[0], v.members[1]); },
       [](auto& v) { v.members.push_back(v.members.back()); },

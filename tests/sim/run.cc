@@ -23,6 +23,7 @@ struct Parts {
   Tap& tap;
   Workload& workload;
   Nemesis& nemesis;
+  Movements& movements;
   NameRaces& races;
   Watch& watch;
   Intruder& intruder;
@@ -100,6 +101,7 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   sabotage(options.sabotage, p.world, p.cluster, p.tap);
   p.workload.start();
   p.nemesis.start();
+  p.movements.start(options.length);
   p.watch.start();
   if (options.race > Duration(0)) p.races.start(options.race);
   if (options.intruder) p.intruder.start(p.workload.users());
@@ -107,13 +109,16 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   join(options, p);
   p.world.run_for(options.length - options.length / 3);
   p.nemesis.stop();
+  p.movements.stop();
   p.races.stop();
   p.intruder.stop();
   p.workload.stop();
   TRY(p.cluster.end_faults());
   if (options.faults.rot) TRY(read_all(p.cluster));
   p.workload.wake_all();
-  const auto settled = [&] { return p.cluster.all_serving() && p.workload.settled(); };
+  const auto settled = [&] {
+    return p.cluster.all_serving() && p.workload.settled() && p.movements.settled();
+  };
   const bool ended = p.world.run_until(settled, options.settle_limit);
   const auto unrest = wait_for_quiet(options.quiet, p);
   if (ended && unrest.empty()) {
@@ -210,8 +215,9 @@ RunReport run_once(const RunOptions& options) {
     NameRaces races(world, cluster);
     Watch watch(world, cluster);
     Intruder intruder(world, cluster);
+    Movements movements(world, cluster, run.moves);
     report.status =
-        go(run, {world, cluster, tap, workload, nemesis, races, watch, intruder}, report);
+        go(run, {world, cluster, tap, workload, nemesis, movements, races, watch, intruder}, report);
     report.queues = watch.highest();
     const auto& history = workload.history();
     if (!options.record.empty()) {
@@ -223,6 +229,7 @@ RunReport run_once(const RunOptions& options) {
     report.unknown = history.count(Outcome::kUnknown) + history.count(Outcome::kPending);
     report.shown = history.deliveries().size();
     report.faults = nemesis.done();
+    for (const auto& [kind, n] : movements.done()) report.faults[kind] += n;
     report.names = races.races().size();
     report.fatal_errors = cluster.fatal_errors();
     report.digest = world.trace().digest();

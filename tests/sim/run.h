@@ -13,6 +13,7 @@
 
 #include "tests/sim/judge/checkers.h"
 #include "tests/sim/world/cluster.h"
+#include "tests/sim/world/movements.h"
 #include "tests/sim/world/nemesis.h"
 #include "tests/sim/world/workload.h"
 
@@ -26,6 +27,7 @@ struct RunOptions {
   Duration race = 5s;        // Between two names that two people want at once; 0: never.
   bool intruder = true;      // Somebody tries to log in without a password.
   std::size_t joins = 0;     // Nodes that join while things break, all at one time.
+  MovementOptions moves;     // Changes of the ring while things break.
   ClusterOptions cluster;
   WorkloadOptions workload;
   FaultOptions faults;

@@ -138,6 +138,16 @@ TEST_F(Scenarios, NodesJoinWhileThingsBreak) {
   });
 }
 
+TEST_F(Scenarios, NodesComeAndGoWhileThingsBreak) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.cluster.nodes = 4;
+    options.length = 60s;
+    options.moves.count = 8;
+    return options;
+  });
+}
+
 TEST_F(Scenarios, RareFaultsToo) {
   for_seeds([](std::uint64_t seed) {
     auto options = base(seed);

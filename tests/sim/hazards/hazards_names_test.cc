@@ -163,6 +163,25 @@ TEST_P(NamesMove, F02_OwnersThatNeverVotedArePassedOver) {
   claim_again_at(at);
 }
 
+// Two of three owners leave in one change: they go on answering for the names until others vote on them.
+TEST_P(NamesMove, F02_AMajorityThatLeavesAtOnceTakesNoNameWithIt) {
+  claim_all(2);
+  add_node();
+  const auto at = add_node();
+  tap.on_leave = [](const TapMessage& m) {
+    return m.method == Method::kHandOver && m.from != m.to ? Fate::kHold : Fate::kPass;
+  };
+  ASSERT_TRUE(cluster.admin(at, "leave", {{"nodes", {cluster.id(0), cluster.id(1)}}}));
+  world.run_for(30s);
+  EXPECT_FALSE(cluster.departed(0) && cluster.departed(1));
+  tap.clear();
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.departed(0) && cluster.departed(1); }, 60s));
+  cluster.retire(0);
+  cluster.retire(1);
+  world.run_for(10s);
+  claim_again_at(at);
+}
+
 // While claims are handed over nobody votes, and who asks for a new name waits.
 TEST_P(NamesMove, NewNamesWaitForTheHandOver) {
   bool held = false;

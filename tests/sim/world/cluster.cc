@@ -94,9 +94,19 @@ Status SimCluster::form() {
 
 Result<std::size_t> SimCluster::begin_join(std::size_t inviter) {
   TRY_ASSIGN(const Json invite, admin(inviter, "invite", {{"expires_s", kInviteSeconds}}));
+  return begin_join(invite.at("token").get<std::string>());
+}
+
+Result<std::size_t> SimCluster::begin_replace(std::size_t inviter, std::size_t dead) {
+  TRY_ASSIGN(const Json invite, admin(inviter, "invite", {{"expires_s", kInviteSeconds}}));
+  return begin_join(invite.at("token").get<std::string>(), hosts_[dead]->node_id);
+}
+
+Result<std::size_t> SimCluster::begin_join(const std::string& token, NodeId replaces) {
   add_host();
   const std::size_t i = hosts_.size() - 1;
-  hosts_[i]->config.join_token = invite.at("token").get<std::string>();
+  hosts_[i]->config.join_token = token;
+  hosts_[i]->config.replaces = replaces;
   TRY(start(i));
   if (options_.tap != nullptr) (void)index_of("nobody");
   return i;
@@ -154,6 +164,8 @@ Status SimCluster::start(std::size_t i) {
     if (!answer) return;
     const auto hex = answer->at("node").at("writer").get<std::string>();
     host.writer = WriterId{std::stoull(hex, nullptr, 16)};
+    if (host.id.empty()) host.id = answer->at("node").at("short").get<std::string>();
+    if (const auto node = parse_node_id(answer->at("node").at("id").get<std::string>())) host.node_id = *node;
   });
   return ok_status();
 }
@@ -188,8 +200,10 @@ void SimCluster::on_fatal(std::size_t i, const Error& error) {
   world_.after(Duration(0), [this, i, which, alive = alive_] {
     if (*alive && hosts_[i]->node.get() == which && up(i)) crash(i, Crash::kProcess);
   });
+  // It may not join: its operator would empty the machine.
+  if (error.code == Errc::kDenied) hosts_[i]->retired = true;
   world_.after(options_.supervisor_delay, [this, i, alive = alive_] {
-    if (*alive && !up(i)) (void)start(i);
+    if (*alive && !up(i) && !retired(i)) (void)start(i);
   });
 }
 
@@ -231,7 +245,13 @@ Status SimCluster::rot(std::size_t i, Random& random) {
   return engine->write_synced(batch);
 }
 
-Status SimCluster::restart(std::size_t i) { return up(i) ? ok_status() : start(i); }
+Status SimCluster::restart(std::size_t i) { return up(i) || retired(i) ? ok_status() : start(i); }
+
+void SimCluster::retire(std::size_t i) {
+  world_.note(hosts_[i]->name, "is switched off for good");
+  hosts_[i]->retired = true;
+  crash(i, Crash::kProcess);  // The machine says that nothing listens there.
+}
 
 std::shared_ptr<bool> SimCluster::begin_stop(std::size_t i) {
   Host& host = *hosts_[i];
@@ -357,7 +377,8 @@ Result<Json> SimCluster::admin(std::size_t i, const std::string& method, const J
 
 bool SimCluster::all_serving() const {
   for (const auto& host : hosts_) {
-    if (!host->node || !host->node->serving()) return false;
+    if (host->retired) continue;
+    if (!host->node || (!host->node->serving() && !host->node->departed())) return false;
   }
   return true;
 }
@@ -367,21 +388,26 @@ overlay::Endpoint SimCluster::client_address(std::size_t i) const {
 }
 
 std::optional<std::size_t> SimCluster::any_up() const {
+  std::optional<std::size_t> found;
   for (std::size_t i = 0; i < hosts_.size(); ++i) {
-    if (up(i) && !hosts_[i]->loop->paused()) return i;
+    if (!up(i) || hosts_[i]->loop->paused()) continue;
+    if (hosts_[i]->node->serving()) return i;
+    if (!found) found = i;
   }
-  return std::nullopt;
+  return found;
 }
 
 std::optional<std::size_t> SimCluster::index_of(const std::string& id) {
   for (std::size_t i = 0; i < hosts_.size(); ++i) {
     auto& known = hosts_[i]->id;
-    if (known.empty() && up(i)) {
+    const bool told = options_.tap == nullptr || hosts_[i]->tapped;
+    if ((known.empty() || !told) && up(i)) {
       const auto status = admin(i, "status", Json::object());
       if (!status) continue;
       known = status->at("node").at("short").get<std::string>();
       const auto node = parse_node_id(status->at("node").at("id").get<std::string>());
       if (options_.tap != nullptr && node) options_.tap->know(*node, i);
+      hosts_[i]->tapped = true;
     }
     if (!known.empty() && id.starts_with(known)) return i;
   }
@@ -432,11 +458,17 @@ std::vector<SimCluster::Unrest> SimCluster::unrest() {
   std::vector<Vectors> all;
   for (std::size_t i = 0; i < hosts_.size(); ++i) {
     const std::string& name = hosts_[i]->name;
+    if (retired(i)) {
+      all.emplace_back();
+      continue;
+    }
     const auto status = admin(i, "status", Json::object());
     if (!status) {
       out.push_back({5, name + ": " + status.error().text});
       continue;
     }
+    const auto& state = status->at("node").at("state");
+    if (state == "left" || state == "removed") out.push_back({6, name + " is not safe to power off yet"});
     const auto& rates = status->at("rates");
     for (const char* duty : {"obligations", "hints_bytes"}) {
       if (rates.at(duty) == 0) continue;
@@ -445,7 +477,9 @@ std::vector<SimCluster::Unrest> SimCluster::unrest() {
     all.push_back(vectors(i));
   }
   if (all.size() < hosts_.size()) return out;
-  for (const auto& [partition, owners] : owner_table(0)) {
+  const auto asked = any_up();
+  if (!asked) return out;
+  for (const auto& [partition, owners] : owner_table(*asked)) {
     for (const auto i : owners) {
       if (all[i][partition] == all[owners.front()][partition]) continue;
       out.push_back({5, "partition " + std::to_string(partition.value) + ": " +

@@ -54,6 +54,9 @@ class SimCluster {
   Result<std::size_t> add_node(Duration limit);
   // The same without waiting: invited by node `inviter`, it joins when it can.
   Result<std::size_t> begin_join(std::size_t inviter);
+  Result<std::size_t> begin_join(const std::string& token, NodeId replaces = {});
+  // The same, in the place of a dead node.
+  Result<std::size_t> begin_replace(std::size_t inviter, std::size_t dead);
 
   void crash(std::size_t i, Crash kind);
   // Flips a bit of a stored change, chosen by chance. REQUIRES: node i is down.
@@ -70,6 +73,13 @@ class SimCluster {
   // Between nodes, by index; the hosts of clients are cut from none.
   void partition(const std::vector<std::vector<std::size_t>>& sides);
   void heal();
+  // A node that may go for good: stopped, and no part of the cluster any more.
+  void retire(std::size_t i);
+  [[nodiscard]] bool retired(std::size_t i) const { return hosts_[i]->retired; }
+  // It left or was removed, and everybody has what it held.
+  [[nodiscard]] bool departed(std::size_t i) const { return up(i) && hosts_[i]->node->departed(); }
+  // Its short id, once it is up; empty before.
+  [[nodiscard]] const std::string& id(std::size_t i) const { return hosts_[i]->id; }
   // Ends every fault: cuts, pauses, slow and full disks, loss; starts what is down.
   Status end_faults();
 
@@ -88,6 +98,7 @@ class SimCluster {
 
   [[nodiscard]] std::size_t size() const { return hosts_.size(); }
   [[nodiscard]] bool up(std::size_t i) const { return hosts_[i]->node != nullptr; }
+  // Those that left do not serve: they count once they departed.
   [[nodiscard]] bool all_serving() const;
   [[nodiscard]] node::Node& node(std::size_t i) { return *hosts_[i]->node; }
   [[nodiscard]] SimDisk& disk(std::size_t i) { return *hosts_[i]->disk; }
@@ -134,6 +145,9 @@ class SimCluster {
     std::string id;  // Short id, once known.
     WriterId writer;  // Of the last run.
     std::optional<WriterId> draw;
+    NodeId node_id;   // Once known.
+    bool retired = false;
+    bool tapped = false;  // The tap knows its id.
     double drift_ppm = 0;
     std::chrono::milliseconds clock_offset{0};
     std::unique_ptr<SimDisk> disk;
@@ -154,7 +168,7 @@ class SimCluster {
   Status stop_all();
   void clear(Host& host);
   void on_fatal(std::size_t i, const Error& error);
-  std::optional<std::size_t> any_up() const;
+  std::optional<std::size_t> any_up() const;  // One that serves, if there is one.
 
   World& world_;
   const ClusterOptions options_;

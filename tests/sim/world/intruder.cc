@@ -18,7 +18,7 @@ void Intruder::knock() {
       world_, cluster_.network(), history_,
       SimDevice::Identity{user, "intruder" + std::to_string(turn_), std::string(kWrongPassword),
                           "10.2.0.1"},
-      std::vector{cluster_.client_address(turn_ % cluster_.size())});
+      [at = cluster_.client_address(turn_ % cluster_.size())] { return std::vector{at}; });
   ++turn_;
   device_->start(0);
   world_.after(kKnockEvery, [this, alive = alive_] {

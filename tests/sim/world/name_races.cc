@@ -60,11 +60,13 @@ void NameRaces::claim(const std::shared_ptr<NameRace>& race, std::size_t which) 
 bool NameRaces::logs_in(const NameRace& race, const NameRace::Claim& claim) {
   History history;
   std::vector<overlay::Endpoint> doors;
-  for (std::size_t i = 0; i < cluster_.size(); ++i) doors.push_back(cluster_.client_address(i));
+  for (std::size_t i = 0; i < cluster_.size(); ++i) {
+    if (!cluster_.retired(i)) doors.push_back(cluster_.client_address(i));
+  }
   SimDevice device(world_, cluster_.network(), history,
                    SimDevice::Identity{race.name, claim.password.substr(0, 5), claim.password,
                                        "10.3.0.1"},
-                   std::move(doors));
+                   [doors] { return doors; });
   device.start(claim.node);
   world_.run_until(
       [&] { return device.ready() || device.client().phase() == node::ClientPhase::kFailed; },

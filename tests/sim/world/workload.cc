@@ -9,7 +9,7 @@ using node::ClientPhase;
 using node::protocol::EntryMessage;
 
 SimDevice::SimDevice(World& world, SimNetwork& network, History& history, Identity identity,
-                     std::vector<overlay::Endpoint> endpoints, bool forgetful)
+                     std::function<std::vector<overlay::Endpoint>()> endpoints, bool forgetful)
     : world_(world),
       network_(network),
       history_(history),
@@ -31,7 +31,8 @@ void SimDevice::start(std::size_t first_endpoint) {
   loop_ = std::make_unique<SimLoop>(world_, history_.text(index_));
   transport_ = network_.attach(*loop_, identity_.ip);
   node::ClientOptions options;
-  options.endpoints = endpoints_;
+  options.endpoints = endpoints_();
+  endpoints_known_ = options.endpoints.size();
   options.first_endpoint = first_endpoint;
   options.password = identity_.password;
   client_ = std::make_unique<node::Client>(*loop_, *transport_, random_, options, state_, *this);
@@ -171,8 +172,11 @@ Status Workload::add_group(const std::string& group, const std::set<std::string>
 }
 
 SimDevice& Workload::add_device(const std::string& user, const std::string& name) {
-  std::vector<overlay::Endpoint> endpoints;
-  for (std::size_t i = 0; i < cluster_.size(); ++i) endpoints.push_back(cluster_.client_address(i));
+  auto endpoints = [this] {
+    std::vector<overlay::Endpoint> endpoints;
+    for (std::size_t i = 0; i < cluster_.size(); ++i) endpoints.push_back(cluster_.client_address(i));
+    return endpoints;
+  };
   const std::string ip = "10.1." + std::to_string(devices_.size() / 250) + "." +
                          std::to_string(devices_.size() % 250 + 1);
   devices_.push_back(std::make_unique<SimDevice>(
@@ -211,8 +215,14 @@ void Workload::stop() { running_ = false; }
 
 void Workload::wake_all() {
   for (auto& device : devices_) {
+    if (lost(*device)) device->close();
     if (!device->running()) device->start(random_.below(cluster_.size()));
   }
+}
+
+// Not ready, and the nodes that it knows may all be gone.
+bool Workload::lost(const SimDevice& device) const {
+  return device.running() && !device.ready() && device.endpoints_known() < cluster_.size();
 }
 
 bool Workload::settled() const {
@@ -238,6 +248,7 @@ void Workload::act(std::size_t i) {
     if (random_.unit() < 0.3) device.start(random_.below(cluster_.size()));
     return;
   }
+  if (lost(device)) return device.close();
   const double dice = random_.unit();
   if (dice < options_.restart) return device.close();
   if (dice < options_.restart + options_.reconnect) return device.reconnect();

@@ -40,7 +40,7 @@ class SimDevice final : public node::ClientHandler {
     std::string ip;
   };
   SimDevice(World& world, SimNetwork& network, History& history, Identity identity,
-            std::vector<overlay::Endpoint> endpoints, bool forgetful = false);
+            std::function<std::vector<overlay::Endpoint>()> endpoints, bool forgetful = false);
   ~SimDevice() override;
 
   void start(std::size_t first_endpoint);
@@ -53,6 +53,8 @@ class SimDevice final : public node::ClientHandler {
 
   [[nodiscard]] bool running() const { return client_ != nullptr; }
   [[nodiscard]] bool ready() const;
+  // When it was started: more nodes may have come since, and those that it knows may be gone.
+  [[nodiscard]] std::size_t endpoints_known() const { return endpoints_known_; }
   [[nodiscard]] std::size_t open_sends() const { return client_ ? client_->open_sends() : 0; }
   [[nodiscard]] node::Client& client() { return *client_; }
   [[nodiscard]] DeviceIndex index() const { return index_; }
@@ -71,7 +73,8 @@ class SimDevice final : public node::ClientHandler {
   SimNetwork& network_;
   History& history_;
   const Identity identity_;
-  const std::vector<overlay::Endpoint> endpoints_;
+  const std::function<std::vector<overlay::Endpoint>()> endpoints_;  // At each start.
+  std::size_t endpoints_known_ = 0;
   DeviceIndex index_;
   SeededRandom random_;
   std::size_t shown_ = 0;
@@ -117,6 +120,7 @@ class Workload {
   Status ask(const std::string& method, const Json& arguments, const char* list);
   void schedule(std::size_t i);
   void act(std::size_t i);
+  [[nodiscard]] bool lost(const SimDevice& device) const;
 
   World& world_;
   SimCluster& cluster_;

@@ -1,0 +1,228 @@
+// The operator's changes of the ring: leave, remove, weight, abort; how far one is; and sessions, which may
+// be asked to go without any change of the ring.
+#include <algorithm>
+
+#include "node/admin/admin_api.h"
+#include "node/admin/names_of.h"
+#include "node/node_impl.h"
+#include "node/ring/movement.h"
+
+namespace starling::node {
+
+using overlay::Ring;
+using overlay::RingVersion;
+using overlay::Task;
+
+namespace {
+
+constexpr Duration kMovementDeadline = 2s;
+
+Json moves_json(const Moves& moves) {
+  Json nodes = Json::array();
+  for (const auto& item : moves.nodes) {
+    nodes.push_back({{"node", to_text(item.node)}, {"short", short_text(item.node)},
+                     {"now", item.now}, {"next", item.next},
+                     {"gains", item.gains}, {"loses", item.loses}});
+  }
+  return {{"nodes", std::move(nodes)}, {"moved", moves.moved}, {"copies", moves.copies}};
+}
+
+Json movement_json(const MovementReply& reply) {
+  return {{"answered", true},          {"ring", reply.ring.value},
+          {"installed", reply.installed}, {"missing", reply.missing},
+          {"leaving", reply.leaving},  {"names", reply.names},
+          {"safe", reply.safe},        {"waits_for", reply.waits_for}};
+}
+
+}  // namespace
+
+void AdminApi::serve_movement() {
+  node_.view_->rpc.serve(overlay::Method::kMovement, overlay::Access::kMembers,
+                         [this](const NodeId&, View, overlay::Reply reply) { reply(pack(own_movement())); });
+}
+
+MovementReply AdminApi::own_movement() const {
+  MovementReply out;
+  if (!node_.view_->in_ring()) return out;
+  out.ring = node_.view_->ring().number();
+  out.installed = !node_.view_->ring().changing() || node_.ring_->installed(out.ring).ok();
+  out.missing = node_.catch_up_->missing();
+  out.leaving = static_cast<std::uint32_t>(node_.hand_over_->leaving().size());
+  out.safe = node_.farewell_->safe();
+  if (node_.view_->is_holder()) {
+    out.names = static_cast<std::uint32_t>(node_.farewell_->names());
+    out.waits_for = node_.farewell_->waits_for();
+  } else {
+    out.waits_for = node_.ring_->waits_for();
+    if (!out.installed) out.waits_for = node_.catch_up_->install_waits_for();
+  }
+  return out;
+}
+
+// A full id, or enough of its beginning.
+Result<NodeId> AdminApi::find_node(const std::string& text) const {
+  std::string begin = text;
+  std::transform(begin.begin(), begin.end(), begin.begin(), [](unsigned char c) { return std::toupper(c); });
+  std::optional<NodeId> found;
+  for (const auto& member : node_.view_->ring().members()) {
+    if (begin.empty() || !to_text(member.id).starts_with(begin)) continue;
+    if (found) return Error{Errc::kInvalid, "'" + text + "' fits several nodes: give more of the id"};
+    found = member.id;
+  }
+  if (!found) {
+    return Error{Errc::kNotFound, "no node of the ring has an id that begins with '" + text +
+                                      "'; `starling ring` lists them"};
+  }
+  return *found;
+}
+
+// `nodes`, or this node.
+Result<std::vector<NodeId>> AdminApi::nodes_of(const Json& arguments) const {
+  std::vector<NodeId> nodes;
+  for (const Json& text : arguments.value("nodes", Json::array())) {
+    TRY_ASSIGN(const NodeId node, find_node(text.get<std::string>()));
+    if (std::find(nodes.begin(), nodes.end(), node) == nodes.end()) nodes.push_back(node);
+  }
+  if (nodes.empty()) nodes.push_back(node_.view_->self);
+  return nodes;
+}
+
+// Tells what moves, and unless it is a dry run begins it.
+Task<Result<Json>> AdminApi::change(Build build, bool dry_run) {
+  CO_TRY_ASSIGN(const RingVersion next, build(node_.view_->ring().version()));
+  CO_TRY_ASSIGN(const auto ring, Ring::make(next));
+  Json answer = moves_json(moves_of(*ring));
+  answer["change"] = change_name(next.change);
+  answer["dry_run"] = dry_run;
+  if (!dry_run) {
+    auto changing = node_.ring_->change(std::move(build));
+    CO_TRY(co_await changing);
+  }
+  answer["ring"] = node_.view_->ring().number().value;
+  co_return answer;
+}
+
+Task<Result<Json>> AdminApi::leave(Json arguments) {
+  CO_TRY_ASSIGN(const auto nodes, nodes_of(arguments));
+  const bool force = arguments.value("force", false);
+  auto build = [nodes, force](const RingVersion& before) {
+    return overlay::next_intent_leave(before, nodes, force);
+  };
+  auto changing = change(build, arguments.value("dry_run", false));
+  co_return co_await changing;
+}
+
+Task<Result<Json>> AdminApi::remove(Json arguments) {
+  CO_TRY_ASSIGN(const auto nodes, nodes_of(arguments));
+  for (const auto& node : nodes) {
+    if (!node_.view_->alive(node)) continue;
+    co_return Error{Errc::kDenied, "node " + short_text(node) + " is alive: let it go with `starling leave " +
+                                       short_text(node) + "`, or stop it first"};
+  }
+  const bool dry_run = arguments.value("dry_run", false);
+  if (arguments.value("force", false) && !dry_run) {
+    const auto lost = may_remove(node_.view_->ring(), nodes);
+    CO_TRY(node_.ring_->force_out(nodes));
+    co_await node_.view_->durable();
+    co_return Json{{"ring", node_.view_->ring().number().value},
+                   {"lineage", hex(node_.view_->ring().lineage().view())},
+                   {"forced", true},
+                   {"lost", lost ? "" : lost.error().text}};
+  }
+  auto build = [nodes](const RingVersion& before) -> Result<RingVersion> {
+    TRY_ASSIGN(const auto next, overlay::next_intent_remove(before, nodes));
+    TRY_ASSIGN(const auto ring, Ring::make(next));
+    TRY(may_remove(*ring, nodes));
+    return next;
+  };
+  auto changing = change(build, dry_run);
+  co_return co_await changing;
+}
+
+Task<Result<Json>> AdminApi::weight(Json arguments) {
+  CO_TRY_ASSIGN(const auto nodes, nodes_of(arguments));
+  const std::uint64_t weight = arguments.at("weight").get<std::uint64_t>();
+  if (weight < 1 || weight > overlay::kWeightMax) {
+    co_return Error{Errc::kInvalid, "a weight is 1 to " + std::to_string(overlay::kWeightMax) +
+                                        "; to empty a node use `starling leave`"};
+  }
+  std::vector<overlay::NewWeight> weights;
+  for (const auto& node : nodes) {
+    const auto* member = node_.view_->ring().member(node);
+    if (member != nullptr && member->weight == weight) {
+      co_return Error{Errc::kExists, "node " + short_text(node) + " has weight " + std::to_string(weight) +
+                                         " already"};
+    }
+    weights.push_back({node, static_cast<std::uint32_t>(weight)});
+  }
+  auto build = [weights](const RingVersion& before) { return overlay::next_intent_weight(before, weights); };
+  auto changing = change(build, arguments.value("dry_run", false));
+  co_return co_await changing;
+}
+
+Task<Result<Json>> AdminApi::abort(Json) {
+  auto aborting = node_.ring_->change(overlay::next_abort);
+  CO_TRY(co_await aborting);
+  co_return Json{{"ring", node_.view_->ring().number().value}};
+}
+
+Task<Json> AdminApi::movement_of(NodeId node) {
+  const auto& view = *node_.view_;
+  Json out{{"answered", false}};
+  if (node == view.self) {
+    out = movement_json(own_movement());
+  } else if (view.alive(node)) {
+    auto asking = overlay::call(view.loop, view.rpc, node, overlay::Method::kMovement, Bytes(), kMovementDeadline);
+    const auto body = co_await asking;
+    const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
+    if (reply) out = movement_json(*reply);
+  }
+  const auto* member = view.ring().member(node);
+  out["node"] = to_text(node);
+  out["short"] = short_text(node);
+  out["state"] = member != nullptr ? state_name(member->state) : "unknown";
+  out["gains"] = view.ring().partitions_to_be_of(node).size();
+  co_return out;
+}
+
+// Those who gain by the change under way, and those who left and can be reached.
+Task<Result<Json>> AdminApi::movement(Json) {
+  const RingPtr ring = node_.view_->ring_ptr();
+  Json nodes = Json::array();
+  std::string waits_for;
+  for (const auto& member : ring->members()) {
+    const bool gains = !ring->partitions_to_be_of(member.id).empty();
+    const bool joins = member.state == overlay::RingMemberState::kJoining;
+    const bool left = member.gone() && node_.view_->alive(member.id);
+    const bool drives = ring->changing() && member.votes() && node_.view_->alive(member.id);
+    if (!gains && !joins && !left && !drives) continue;
+    auto asking = movement_of(member.id);
+    Json one = co_await asking;
+    const std::string waits = one.value("waits_for", "");
+    if (waits_for.empty() && !left) waits_for = waits;
+    if (gains || joins || left) nodes.push_back(std::move(one));
+  }
+  const auto& version = node_.view_->ring().version();
+  co_return Json{{"ring", version.number.value},
+                 {"change", change_name(version.change)},
+                 {"waits_for", version.change == overlay::RingChange::kNone ? "" : waits_for},
+                 {"moves", moves_json(moves_of(*ring))},
+                 {"nodes", std::move(nodes)}};
+}
+
+Task<Result<Json>> AdminApi::drain(Json) {
+  if (node_.other_gateways().empty()) {
+    co_return Error{Errc::kUnavailable, "no other node serves: the sessions of this one have nowhere to go"};
+  }
+  node_.draining_ = true;
+  node_.mind_sessions();
+  co_return Json{{"sessions", node_.view_->counters.sessions}};
+}
+
+Task<Result<Json>> AdminApi::undrain(Json) {
+  node_.draining_ = false;
+  node_.mind_sessions();
+  co_return Json{{"sessions", node_.view_->counters.sessions}};
+}
+
+}  // namespace starling::node

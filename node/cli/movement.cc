@@ -1,0 +1,349 @@
+// starling leave, remove, weight, abort, drain and undrain: the operator changes who is in the ring, and waits
+// until what that moves has arrived.
+#include <iostream>
+#include <thread>
+
+#include "node/cli/admin_client.h"
+#include "node/cli/commands.h"
+#include "node/cli/terminal/progress.h"
+#include "node/cli/terminal/table.h"
+#include "overlay/loop/clock.h"
+
+namespace starling::node::cli {
+namespace {
+
+constexpr auto kPollEvery = std::chrono::milliseconds(300);
+constexpr Duration kBarAfter = 2s;
+constexpr int kAskTries = 5;  // Looking does no harm: a node that is busy is asked again.
+
+Instant now() { return Instant(std::chrono::steady_clock::now().time_since_epoch()); }
+
+void print_moves(const Json& moves, bool colour) {
+  Table table({"Node", ">Partitions now", ">After", ">Gains", ">Loses"});
+  for (const Json& node : list_of(moves, "nodes")) {
+    const auto gains = number_of(node, "gains"), loses = number_of(node, "loses");
+    table.row({text_of(node, "short"), thousands(number_of(node, "now")), thousands(number_of(node, "next")),
+               Cell{thousands(gains), gains > 0 ? Tone::kGood : Tone::kQuiet},
+               Cell{thousands(loses), loses > 0 ? Tone::kPlain : Tone::kQuiet}});
+  }
+  table.print(std::cout, colour);
+  std::cout << thousands(number_of(moves, "moved")) << " of " << thousands(number_of(moves, "copies"))
+            << " copies of partitions move.\n";
+}
+
+// How far a movement is, from one look at it.
+struct Step {
+  double share = 0;
+  std::string text;
+  std::string waits_for;
+  bool open = false;          // Change not complete, or somebody has still something to hand home.
+  bool taken_back = false;
+};
+
+Step step_of(const Json& movement, const Json& begun) {
+  Step step;
+  const bool changing = !text_of(movement, "change").empty();
+  std::uint64_t gains = 0, installed = 0, missing = 0, leaving = 0, names = 0;
+  const auto total = std::max<std::uint64_t>(1, number_of(begun, "copies"));
+  for (const Json& node : list_of(movement, "nodes")) {
+    const std::string state = text_of(node, "state");
+    const bool gone = state == "left" || state == "removed";
+    if (gone && flag_of(node, "answered") && !flag_of(node, "safe")) {
+      leaving += number_of(node, "leaving");
+      names += number_of(node, "names");
+      step.open = true;
+      if (step.waits_for.empty()) step.waits_for = text_of(node, "waits_for");
+    }
+    gains += number_of(node, "gains");
+    if (flag_of(node, "installed")) installed += number_of(node, "gains");
+    missing += number_of(node, "missing");
+  }
+  if (changing) {
+    step.open = true;
+    step.waits_for = text_of(movement, "waits_for");
+    step.share = gains == 0 ? 0.5 : 0.5 * static_cast<double>(installed) / static_cast<double>(gains);
+    step.text = "fetching: " + thousands(installed) + " of " + thousands(gains) + " partitions there" +
+                (missing == 0 ? "" : ", " + thousands(missing) + " changes to go");
+    return step;
+  }
+  step.share = step.open ? 1 - 0.5 * std::min(1.0, static_cast<double>(leaving) / static_cast<double>(total)) : 1;
+  step.text = "handing over: " + thousands(leaving) + " partitions" +
+              (names == 0 ? "" : ", names of " + thousands(names)) + " to go";
+  return step;
+}
+
+// Until the change of ring version `ring` is complete and nothing is left to hand home. Ctrl-C ends the
+// waiting and nothing else.
+int wait_for(const Arguments& arguments, std::uint64_t ring, const Json& begun, Json& movement) {
+  Progress progress;
+  std::string said;
+  const Instant begin = now();
+  for (;;) {
+    if (const int code = admin_call(arguments, "movement", Json::object(), movement, kAskTries); code != kExitOk) {
+      return code;
+    }
+    Step step = step_of(movement, begun);
+    if (!text_of(movement, "change").empty() && number_of(movement, "ring") > ring) break;  // The next one.
+    if (!step.open) break;
+    if (!step.waits_for.empty() && step.waits_for != said) progress.say("waiting: " + step.waits_for);
+    said = step.waits_for;
+    if (now() - begin >= kBarAfter) progress.show(step.share, step.text, now());
+    std::this_thread::sleep_for(kPollEvery);
+  }
+  progress.finish();
+  return kExitOk;
+}
+
+Json nodes_of(const Arguments& arguments) {
+  Json nodes = Json::array();
+  for (const auto& node : arguments.list("node")) nodes.push_back(node);
+  return nodes;
+}
+
+// Begins the change and follows it; `done` says what it came to.
+int change(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done) {
+  Json begun;
+  if (const int code = admin_call(arguments, method, question, begun); code != kExitOk) return code;
+  const bool json = arguments.flag("json");
+  const bool dry = flag_of(begun, "dry_run");
+  if (!json) print_moves(begun, stdout_has_colour());
+  if (dry || arguments.flag("no-wait")) {
+    if (json) std::cout << begun.dump(2) << "\n";
+    if (!json) std::cout << (dry ? "Nothing was changed.\n" : "It goes on by itself; see: starling ring --diff\n");
+    return kExitOk;
+  }
+  Json movement;
+  const auto ring = number_of(begun, "ring");
+  if (const int code = wait_for(arguments, ring, begun, movement); code != kExitOk) return code;
+  begun["finished"] = movement;
+  if (json) {
+    std::cout << begun.dump(2) << "\n";
+  } else {
+    std::cout << done << "\n";
+  }
+  return kExitOk;
+}
+
+int leave(const Arguments& arguments) {
+  const Json question = {{"nodes", nodes_of(arguments)},
+                         {"force", arguments.flag("force")},
+                         {"dry_run", arguments.flag("dry-run")}};
+  return change(arguments, "leave", question, "safe to power off");
+}
+
+// No agreement, nothing to follow: the loss is said, and what goes on.
+int force_out(const Arguments& arguments) {
+  Json answer;
+  const Json question = {{"nodes", nodes_of(arguments)}, {"force", true}};
+  if (const int code = admin_call(arguments, "remove", question, answer); code != kExitOk) return code;
+  if (arguments.flag("json")) {
+    std::cout << answer.dump(2) << "\n";
+    return kExitOk;
+  }
+  const std::string lost = text_of(answer, "lost");
+  std::cout << "Forced out. The cluster goes on as lineage " << text_of(answer, "lineage") << ", ring "
+            << number_of(answer, "ring") << ".\n"
+            << (lost.empty() ? "Every partition kept enough of its owners: nothing acknowledged at W copies is lost.\n"
+                             : "What only these nodes held is lost: " + lost + "\n");
+  return kExitOk;
+}
+
+int remove(const Arguments& arguments) {
+  if (arguments.flag("force") && !arguments.flag("dry-run")) return force_out(arguments);
+  const Json question = {{"nodes", nodes_of(arguments)}, {"dry_run", arguments.flag("dry-run")}};
+  return change(arguments, "remove", question,
+                "removed: what it owned has all its copies again. If it ever comes back it only hands home what "
+                "it alone holds");
+}
+
+int weight(const Arguments& arguments) {
+  const Json question = {{"nodes", Json::array({arguments.text("node")})},
+                         {"weight", arguments.number("weight")},
+                         {"dry_run", arguments.flag("dry-run")}};
+  return change(arguments, "weight", question, "done");
+}
+
+int abort(const Arguments& arguments) {
+  Json answer;
+  if (const int code = admin_call(arguments, "abort", Json::object(), answer); code != kExitOk) return code;
+  if (arguments.flag("json")) {
+    std::cout << answer.dump(2) << "\n";
+  } else {
+    std::cout << "The change was taken back: ring " << number_of(answer, "ring") << "\n";
+  }
+  return kExitOk;
+}
+
+int drain(const Arguments& arguments) {
+  Json answer;
+  if (const int code = admin_call(arguments, "drain", Json::object(), answer); code != kExitOk) return code;
+  const std::uint64_t begun = std::max<std::uint64_t>(1, number_of(answer, "sessions"));
+  Progress progress;
+  const Instant begin = now();
+  for (Json status; !arguments.flag("no-wait");) {
+    if (const int code = admin_call(arguments, "status", Json::object(), status, kAskTries); code != kExitOk) {
+      return code;
+    }
+    answer["sessions"] = number_of(status.value("node", Json::object()), "sessions");
+    const auto left = number_of(answer, "sessions");
+    if (left == 0) break;
+    if (now() - begin >= kBarAfter) {
+      progress.show(1 - static_cast<double>(left) / static_cast<double>(std::max(begun, left)),
+                    thousands(left) + " sessions to go", now());
+    }
+    std::this_thread::sleep_for(kPollEvery);
+  }
+  progress.finish();
+  if (arguments.flag("json")) {
+    std::cout << answer.dump(2) << "\n";
+  } else {
+    std::cout << (arguments.flag("no-wait") ? "The sessions are asked to go.\n" : "No sessions are left here. ")
+              << "The node is not ready for new ones until `starling undrain`, or its next start.\n";
+  }
+  return kExitOk;
+}
+
+int undrain(const Arguments& arguments) {
+  Json answer;
+  if (const int code = admin_call(arguments, "undrain", Json::object(), answer); code != kExitOk) return code;
+  if (arguments.flag("json")) {
+    std::cout << answer.dump(2) << "\n";
+  } else {
+    std::cout << "The node takes sessions again.\n";
+  }
+  return kExitOk;
+}
+
+void add_change_options(po::options_description& options) {
+  add_admin_options(options);
+  add_json_option(options);
+  options.add_options()("dry-run", po::bool_switch(), "only tell what would move")(
+      "no-wait", po::bool_switch(), "return once the change is agreed on; it goes on by itself");
+}
+
+}  // namespace
+
+Command leave_command() {
+  return {
+      .name = "leave",
+      .summary = "take a node out of the cluster, without losing a copy",
+      .usage = "leave [NODE...] [--dry-run] [--force] [--no-wait] [--data FOLDER] [--json]",
+      .about = "Takes this node, or those named by enough of their id, out of the ring: its sessions are asked to\n"
+               "go elsewhere, the others fetch what they shall own, and only when they have everything the node\n"
+               "is `safe to power off`. It serves until then. Ctrl-C ends the waiting, not the leaving; `starling\n"
+               "abort` takes it back while the others still fetch.\n\n"
+               "Examples:\n"
+               "  starling leave --dry-run\n"
+               "  starling leave\n"
+               "  starling leave 7xk2 --no-wait\n",
+      .options =
+          [](po::options_description& options) {
+            add_change_options(options);
+            options.add_options()("node", po::value<std::vector<std::string>>())(
+                "force", po::bool_switch(), "also when fewer nodes than copies are left: then there are fewer copies");
+          },
+      .run = leave,
+      .words = {"[node...]"},
+  };
+}
+
+Command remove_command() {
+  return {
+      .name = "remove",
+      .summary = "take dead nodes out of the cluster, and make their copies anew",
+      .usage = "remove NODE... [--dry-run] [--force] [--no-wait] [--data FOLDER] [--json]",
+      .about = "For nodes that will not come back: the others make new copies from those that are left. Nodes that\n"
+               "died together are removed together. Refused while one of them is alive (use `starling leave`), and\n"
+               "when what only they hold would be lost.\n\n"
+               "--force needs no majority and no consent: at once, at this node, under a new lineage. It is for when\n"
+               "the nodes are gone for good and too few are left to agree; WHAT ONLY THEY HOLD IS LOST. Run it\n"
+               "at one node only: the others that are left follow by themselves.\n\n"
+               "Examples:\n"
+               "  starling remove 7xk2 --dry-run\n"
+               "  starling remove 7xk2\n",
+      .options =
+          [](po::options_description& options) {
+            add_change_options(options);
+            options.add_options()("node", po::value<std::vector<std::string>>())(
+                "force", po::bool_switch(), "without agreement and whatever is lost");
+          },
+      .run = remove,
+      .words = {"node..."},
+  };
+}
+
+Command weight_command() {
+  return {
+      .name = "weight",
+      .summary = "give a node a larger or smaller share of the data",
+      .usage = "weight NODE WEIGHT [--dry-run] [--no-wait] [--data FOLDER] [--json]",
+      .about = "A node of weight 200 gets twice the share of one of weight 100.\n\n"
+               "Examples:\n"
+               "  starling weight 7xk2 200 --dry-run\n",
+      .options =
+          [](po::options_description& options) {
+            add_change_options(options);
+            options.add_options()("node", po::value<std::string>())("weight", po::value<std::uint64_t>());
+          },
+      .run = weight,
+      .words = {"node", "weight"},
+  };
+}
+
+Command abort_command() {
+  return {
+      .name = "abort",
+      .summary = "take back the change of the ring that is under way",
+      .usage = "abort [--data FOLDER] [--json]",
+      .about = "The owners stay as they are. A node that was joining is told so and has to join anew; what others\n"
+               "had fetched already is given up again. A change that is complete is not taken back.\n\n"
+               "Examples:\n"
+               "  starling abort\n",
+      .options =
+          [](po::options_description& options) {
+            add_admin_options(options);
+            add_json_option(options);
+          },
+      .run = abort,
+      .words = {},
+  };
+}
+
+Command drain_command() {
+  return {
+      .name = "drain",
+      .summary = "ask the sessions of this node to go elsewhere, before a restart",
+      .usage = "drain [--no-wait] [--data FOLDER] [--json]",
+      .about = "Within about ten seconds every session is asked to go to another node; the node is not ready for\n"
+               "new ones (/readyz says 503). It keeps its data and serves the other nodes. Ends with `starling\n"
+               "undrain`, or with the next start.\n\n"
+               "Examples:\n"
+               "  starling drain && systemctl restart starling\n",
+      .options =
+          [](po::options_description& options) {
+            add_admin_options(options);
+            add_json_option(options);
+            options.add_options()("no-wait", po::bool_switch(), "do not wait until the last session has gone");
+          },
+      .run = drain,
+      .words = {},
+  };
+}
+
+Command undrain_command() {
+  return {
+      .name = "undrain",
+      .summary = "take sessions again",
+      .usage = "undrain [--data FOLDER] [--json]",
+      .about = "Ends `starling drain`.\n\nExamples:\n  starling undrain\n",
+      .options =
+          [](po::options_description& options) {
+            add_admin_options(options);
+            add_json_option(options);
+          },
+      .run = undrain,
+      .words = {},
+  };
+}
+
+}  // namespace starling::node::cli

@@ -1,0 +1,94 @@
+#include "node/repair/farewell.h"
+
+#include <map>
+
+namespace starling::node {
+
+using overlay::Method;
+using overlay::Task;
+using storage::Store;
+
+namespace {
+
+constexpr Duration kLookEvery = 1s;
+constexpr Duration kAskDeadline = 3s;
+constexpr View kSafeKey = "farewell";
+
+}  // namespace
+
+Farewell::Farewell(ClusterView& view, const HandOver& hand_over, const StandIn& stand_in,
+                   const Tenures& tenures)
+    : view_(view), hand_over_(hand_over), stand_in_(stand_in), tenures_(tenures), scope_(view.loop) {
+  scope_.spawn(run());
+}
+
+bool Farewell::was_safe(Store& store) { return store.get(Store::Family::kNode, kSafeKey).has_value(); }
+
+std::size_t Farewell::names() const {
+  std::size_t count = 0;
+  for (const auto partition : tenures_.voted()) count += home_.contains(partition) ? 0 : 1;
+  return count;
+}
+
+bool Farewell::all_home() const {
+  return hand_over_.leaving().empty() && stand_in_.bytes() == 0 && names() == 0;
+}
+
+std::string Farewell::waits_for() const {
+  if (!view_.is_holder() || safe_) return "";
+  if (const auto owner = hand_over_.blocked_by()) {
+    return "node " + short_text(*owner) + " owns what is handed over and cannot be reached: start it again, or "
+           "remove it with `starling remove " + short_text(*owner) + "`";
+  }
+  return "";
+}
+
+Task<Done> Farewell::run() {
+  overlay::Timer timer;
+  for (;;) {
+    co_await overlay::sleep(view_.loop, kLookEvery, timer);
+    if (!view_.is_holder() || safe_) continue;
+    auto asking = ask_owners();
+    co_await asking;
+    if (!view_.is_holder() || !all_home()) continue;
+    view_.store.put(Store::Family::kNode, kSafeKey, "1");
+    co_await view_.durable();
+    safe_ = true;
+    view_.log.info("everything is handed over: safe to power off");
+  }
+}
+
+// Asks for partitions in batches, and counts the owners of each that vote in its present term.
+Task<Done> Farewell::ask_owners() {
+  std::map<NodeId, std::vector<SealRequest::Item>> asked;
+  const RingPtr ring = view_.ring_ptr();
+  for (const auto partition : tenures_.voted()) {
+    if (home_.contains(partition)) continue;
+    for (const auto& owner : ring->owners(partition)) {
+      auto& items = asked[owner];
+      if (items.size() < kSealPartitionsMax) items.push_back({partition, ring->number()});
+    }
+  }
+  std::map<PartitionId, std::size_t> voting;
+  for (auto& [owner, items] : asked) {
+    if (!view_.alive(owner)) continue;
+    auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kSeal,
+                                pack(SealRequest{ring->number(), std::move(items)}), kAskDeadline);
+    const auto body = co_await asking;
+    const auto answer = body ? unpack<SealReply>(*body) : Result<SealReply>(body.error());
+    if (!answer) continue;
+    view_.heard_of_ring(owner, answer->ring);
+    if (answer->ring != ring->number()) continue;
+    for (const auto& item : answer->items) {
+      voting[item.partition] += item.from.value != 0 && item.until.value == 0 ? 1 : 0;
+    }
+  }
+  for (const auto& [partition, owners] : voting) {
+    if (partition.value < ring->partitions() && owners > ring->owners(partition).size() / 2) {
+      home_.insert(partition);
+    }
+  }
+  co_return Done{};
+}
+
+}  // namespace starling::node

@@ -1,0 +1,92 @@
+#include "node/ring/movement.h"
+
+#include <algorithm>
+#include <map>
+
+namespace starling::node {
+
+using overlay::Ring;
+
+namespace {
+
+PartitionId partition(std::uint32_t number) { return {static_cast<std::uint16_t>(number)}; }
+
+Error waits_for(const NodeId& node, const std::string& why) {
+  return {Errc::kUnavailable, "node " + short_text(node) + ", which " + why +
+                                  ", is away: start it again, or take the change back with `starling abort`"};
+}
+
+}  // namespace
+
+Moves moves_of(const Ring& ring) {
+  std::map<NodeId, Moves::Item> nodes;
+  Moves out;
+  for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
+    const auto now = ring.owners(partition(i));
+    const auto next = ring.owners_next(partition(i));
+    for (const auto& owner : now) {
+      ++nodes[owner].now;
+      nodes[owner].loses += next.contains(owner) ? 0 : 1;
+    }
+    for (const auto& owner : next) {
+      const bool gained = !now.contains(owner);
+      ++nodes[owner].next;
+      nodes[owner].gains += gained ? 1 : 0;
+      out.moved += gained ? 1 : 0;
+      ++out.copies;
+    }
+  }
+  for (auto& [node, item] : nodes) {
+    item.node = node;
+    out.nodes.push_back(item);
+  }
+  return out;
+}
+
+Status may_remove(const Ring& ring, const std::vector<NodeId>& removed) {
+  std::uint32_t poor = 0, first = 0;
+  for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
+    const auto owners = ring.owners(partition(i)).to_vector();
+    const auto left = static_cast<std::size_t>(std::count_if(owners.begin(), owners.end(), [&](const auto& owner) {
+      return std::find(removed.begin(), removed.end(), owner) == removed.end();
+    }));
+    const std::size_t needed = std::max(owners.size() / 2 + 1, owners.size() - ring.w() + 1);
+    if (left < needed && poor++ == 0) first = i;
+  }
+  if (poor == 0) return ok_status();
+  return Error{Errc::kDenied,
+               std::to_string(poor) + " partitions (" + std::to_string(first) +
+                   " is the first) would keep too few of their " + std::to_string(ring.copies()) +
+                   " owners to know every acknowledged message and every name: bring one of these nodes "
+                   "back, or accept the loss of what only they hold with --force"};
+}
+
+Status may_complete(const Ring& ring, const std::set<NodeId>& alive, const std::set<NodeId>& installed) {
+  for (const auto& member : ring.members()) {
+    if (member.state == overlay::RingMemberState::kJoining && !alive.contains(member.id)) {
+      return waits_for(member.id, "joins");
+    }
+    const bool gains = !ring.partitions_to_be_of(member.id).empty();
+    if (gains && alive.contains(member.id) && !installed.contains(member.id)) {
+      return Error{Errc::kUnavailable, "node " + short_text(member.id) + " still fetches what it shall own"};
+    }
+  }
+  for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
+    const PartitionId p = partition(i);
+    std::size_t now = 0, next = 0;
+    for (const auto& owner : ring.owners(p)) now += alive.contains(owner) ? 1 : 0;
+    const NodeId* away = nullptr;
+    for (const auto& owner : ring.owners_next(p)) {
+      if (alive.contains(owner)) {
+        ++next;
+      } else if (!ring.is_owner(p, owner)) {
+        away = &owner;
+      }
+    }
+    const std::size_t wanted = std::min({now, ring.w(), ring.owners_next(p).size()});
+    if (away != nullptr && next < wanted) return waits_for(*away, "shall own partition " + std::to_string(i));
+  }
+  return ok_status();
+}
+
+}  // namespace starling::node

@@ -1,0 +1,43 @@
+// Movement: what a change of the ring moves, and when it may begin and end.
+//
+// Rules: (1) a removal leaves every partition a majority of its owners, who hand over its names, and so many
+//            that every acknowledged change is at one of them (N-W+1); less is for `remove --force`;
+//        (2) a change ends when every node that joins and every node that gains and can be reached has
+//            installed what it gains, and no partition has fewer owners that can be reached, and hold
+//            it, than W, or than it had: who was away compares before it serves (hazards F32, F33).
+// Thread: any; pure.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <vector>
+
+#include "crypto/result.h"
+#include "overlay/ring/ring.h"
+
+namespace starling::node {
+
+// Copies of partitions, by node.
+struct Moves {
+  struct Item {
+    NodeId node;
+    std::uint32_t now = 0;
+    std::uint32_t next = 0;
+    std::uint32_t gains = 0;
+    std::uint32_t loses = 0;
+  };
+  std::vector<Item> nodes;   // Those that own now or will, sorted.
+  std::uint32_t copies = 0;  // Of all partitions together, after the change.
+  std::uint32_t moved = 0;   // Of those, new where they are.
+};
+// Of the change that `ring` is in.
+Moves moves_of(const overlay::Ring& ring);
+
+// Rule 1. kDenied with what is at stake.
+Status may_remove(const overlay::Ring& ring, const std::vector<NodeId>& removed);
+
+// Rule 2, of the change that `ring` is in. kUnavailable names the node that is waited for.
+Status may_complete(const overlay::Ring& ring, const std::set<NodeId>& alive,
+                    const std::set<NodeId>& installed);
+
+}  // namespace starling::node

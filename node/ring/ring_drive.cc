@@ -1,0 +1,154 @@
+// An open change: those who gain install, and the voters drive it on to its completion.
+#include <algorithm>
+
+#include "node/ring/movement.h"
+#include "node/ring/ring_service.h"
+
+namespace starling::node {
+
+using overlay::Access;
+using overlay::Method;
+using overlay::Reply;
+using overlay::RingVersion;
+using overlay::Task;
+
+namespace {
+
+constexpr Duration kAskDeadline = 3s;
+constexpr Duration kDriveEvery = 300ms;
+constexpr Duration kDriveLater = 2s;  // For each live voter before us.
+
+}  // namespace
+
+void RingService::serve_progress() {
+  view_.rpc.serve(Method::kRingProgress, Access::kMembers,
+                  [this](const NodeId& from, View body, Reply reply) {
+    auto progress = unpack<RingProgress>(body);
+    if (!progress) return reply(progress.error());
+    if (!view_.in_ring() || progress->ring != view_.ring().number()) {
+      return reply(Error{Errc::kStaleRing, "the ring has another version by now"});
+    }
+    scope_.spawn(answer_progress(from, std::move(reply)));
+  });
+  view_.rpc.serve(Method::kInstalled, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
+    auto asked = unpack<RingProgress>(body);
+    if (!asked) return reply(asked.error());
+    if (auto done = installed(asked->ring); !done) return reply(done.error());
+    reply(Bytes());
+  });
+}
+
+// --- Who gains. ---
+
+// Who is in the ring may gain partitions by a change as a joiner does (hazards F32).
+void RingService::prepare() {
+  if (!view_.ring().changing()) {
+    waits_for_.clear();
+    return;
+  }
+  const auto& voters = view_.ring().voters();
+  if (std::binary_search(voters.begin(), voters.end(), view_.self) && !std::exchange(driving_, true)) {
+    scope_.spawn(drive());
+  }
+  if (!view_.ring().partitions_to_be_of(view_.self).empty() && !std::exchange(installing_, true)) {
+    scope_.spawn(install_what_we_gain());
+  }
+}
+
+Task<Done> RingService::install_what_we_gain() {
+  overlay::Timer timer;
+  while (view_.ring().changing() && installed_ != view_.ring().number()) {
+    co_await overlay::sleep(view_.loop, 0s, timer);  // set_ring is still telling everybody.
+    const RingNumber number = view_.ring().number();
+    auto installing = install();
+    if (co_await installing) installed_ = number;
+  }
+  installing_ = false;
+  co_return Done{};
+}
+
+Status RingService::installed(RingNumber number) const {
+  if (!view_.in_ring() || view_.ring().number() != number) {
+    return Error{Errc::kStaleRing, "this node is at another ring version"};
+  }
+  // Who is removed answers no more for names: those of the changes before this one must be at home.
+  const auto change = view_.ring().version().change;
+  const bool removal = change == overlay::RingChange::kRemove || change == overlay::RingChange::kReplace;
+  if (removal && !names_settled()) {
+    return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " still takes over names"};
+  }
+  if (installed_ == number || view_.ring().partitions_to_be_of(view_.self).empty()) return ok_status();
+  return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " still fetches what it shall own"};
+}
+
+// --- Driving. ---
+
+std::size_t RingService::live_voters_before_us() const {
+  std::size_t before = 0;
+  for (const auto& voter : view_.ring().voters()) {
+    if (voter == view_.self) break;
+    before += view_.alive(voter) ? 1 : 0;
+  }
+  return before;
+}
+
+Task<Done> RingService::drive() {
+  overlay::Timer timer;
+  while (view_.ring().changing()) {
+    const Duration rest = kDriveEvery + kDriveLater * static_cast<int>(live_voters_before_us());
+    co_await overlay::sleep(view_.loop, rest, timer);
+    if (!view_.ring().changing()) break;
+    auto completing = complete(view_.ring().number());
+    const auto done = co_await completing;
+    waits_for_ = done ? "" : done.error().text;
+  }
+  driving_ = false;
+  co_return Done{};
+}
+
+// The second version of a change. A joiner is believed that it covers what it shall own: it cannot gain
+// by lying, it would only have to fetch the rest as an owner that catches up.
+Task<Done> RingService::answer_progress(NodeId from, Reply reply) {
+  const RingNumber number = view_.ring().number();
+  if (std::exchange(said_of_, number) != number) said_installed_.clear();
+  said_installed_.insert(from);
+  auto completing = complete(number);
+  const auto done = co_await completing;
+  if (done || view_.ring().number() > number) {
+    reply(pack(RingAnswer{{overlay::encode(view_.ring().version())}}));
+  } else {
+    reply(done.error());
+  }
+  co_return Done{};
+}
+
+Task<Status> RingService::complete(RingNumber number) {
+  auto asking = all_installed(number);
+  CO_TRY(co_await asking);
+  auto build = [number](const RingVersion& before) -> Result<RingVersion> {
+    if (before.number != number) return Error{Errc::kStaleRing, "the ring has moved on"};
+    return overlay::next_complete(before);
+  };
+  auto changing = change(build);
+  co_return co_await changing;
+}
+
+Task<Status> RingService::all_installed(RingNumber number) {
+  const auto ring = view_.ring_ptr();
+  std::set<NodeId> alive, ready;
+  for (const auto& member : ring->members()) {
+    if (member.gone() || !view_.alive(member.id)) continue;
+    alive.insert(member.id);
+    if (member.id == view_.self) {
+      CO_TRY(installed(number));
+    } else if (said_of_ != number || !said_installed_.contains(member.id)) {
+      auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kInstalled,
+                                  pack(RingProgress{number}), kAskDeadline);
+      CO_TRY(co_await asking);
+    }
+    ready.insert(member.id);
+  }
+  co_return may_complete(*ring, alive, ready);
+}
+
+}  // namespace starling::node

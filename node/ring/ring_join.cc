@@ -1,0 +1,145 @@
+// Joining: the member that admits, and the joiner.
+#include "node/ring/movement.h"
+#include "node/ring/ring_service.h"
+
+namespace starling::node {
+
+using overlay::Access;
+using overlay::Method;
+using overlay::Reply;
+using overlay::RingVersion;
+using overlay::Task;
+
+namespace {
+
+constexpr Duration kJoinDeadline = 15s;
+constexpr Duration kStandingDeadline = 2s;
+constexpr Duration kReportEvery = 200ms;
+constexpr int kReportsBeforeAsking = 10;
+constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
+
+}  // namespace
+
+void RingService::serve_joiners() {
+  view_.rpc.serve(Method::kJoin, Access::kJoiners,
+                  [this](const NodeId& from, View body, Reply reply) {
+    auto request = unpack<JoinRequest>(body);
+    if (!request) return reply(request.error());
+    scope_.spawn(admit(from, std::move(*request), std::move(reply)));
+  });
+  // Nobody learns more than its own standing.
+  view_.rpc.serve(Method::kStanding, Access::kJoiners, [this](const NodeId& from, View, Reply reply) {
+    if (!view_.in_ring()) return reply(Error{Errc::kUnavailable, "this node is still joining itself"});
+    const auto* member = view_.ring().member(from);
+    reply(pack(StandingReply{view_.ring().number(), member != nullptr}));
+  });
+}
+
+Task<Done> RingService::admit(NodeId from, JoinRequest request, Reply reply) {
+  auto checking = admit_checked(from, std::move(request));
+  auto answer = co_await checking;
+  if (!answer) view_.log.warn("a node may not join", {{"node", from}, {"cause", answer.error()}});
+  reply(std::move(answer));
+  co_return Done{};
+}
+
+Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request) {
+  if (!view_.in_ring()) co_return Error{Errc::kUnavailable, "this node is still joining itself"};
+  if (fingerprint(request.key) != from) {
+    co_return Error{Errc::kUnauthenticated, "the key is not that of the link"};
+  }
+  CO_TRY_ASSIGN(const Invite invite, parse_invite(request.invite));
+  CO_TRY(check_not_expired(invite, view_.loop.wall_ms()));
+  if (invite.lineage != view_.ring().version().lineage) {
+    co_return Error{Errc::kForeign, "the token is of another cluster"};
+  }
+  // Compared, not subtracted: the joiner may send any number.
+  const std::int64_t now = view_.loop.wall_ms();
+  if (request.wall_ms < now - kClockOffsetMaxMs || request.wall_ms > now + kClockOffsetMaxMs) {
+    co_return Error{Errc::kClock, "the joiner's clock is at " + std::to_string(request.wall_ms) +
+                                      " ms and ours at " + std::to_string(now) +
+                                      " ms; set it right (NTP) and join again"};
+  }
+  // A joiner that did not hear the answer asks again.
+  const auto* known = view_.ring().version().find(from);
+  if (known == nullptr || known->gone()) {
+    const overlay::NewMember member{request.key, request.zone, request.weight, invite.id};
+    auto build = [this, member, dead = request.replaces](const RingVersion& before) -> Result<RingVersion> {
+      if (before.change != overlay::RingChange::kNone) {
+        return Error{Errc::kOverloaded, "another change of the ring is under way; try again soon"};
+      }
+      if (dead.is_zero()) return overlay::next_intent_join(before, {&member, 1});
+      if (view_.alive(dead)) {
+        return Error{Errc::kDenied, "node " + short_text(dead) + ", which shall be replaced, is alive: join without "
+                                    "that, and let it go with `starling leave " + short_text(dead) + "`"};
+      }
+      TRY_ASSIGN(const auto next, overlay::next_intent_replace(before, member, dead));
+      TRY_ASSIGN(const auto ring, overlay::Ring::make(next));
+      TRY(may_remove(*ring, {dead}));
+      return next;
+    };
+    auto changing = change(build);
+    const auto changed = co_await changing;
+    // A rival's round may have decided our value, and told us before our own round could.
+    const auto* now_known = view_.ring().version().find(from);
+    if (!changed && (now_known == nullptr || now_known->gone())) co_return changed.error();
+  }
+  JoinReply answer{{overlay::encode(view_.ring().version())}, {}};
+  if (seeds) answer.seeds = seeds();
+  co_return pack(answer);
+}
+
+Task<Result<JoinReply>> RingService::ask_to_join(NodeId seed, JoinRequest request) {
+  auto asking = overlay::call(view_.loop, view_.rpc, seed, Method::kJoin, pack(request),
+                              kJoinDeadline);
+  CO_TRY_ASSIGN(const Bytes body, co_await asking);
+  CO_TRY_ASSIGN(JoinReply answer, unpack<JoinReply>(body));
+  co_return answer;
+}
+
+// Tells a voter that we cover what we shall own.
+Task<Status> RingService::tell_installed() {
+  const auto voters = view_.ring().voters();
+  const auto& member = voters[view_.random.below(voters.size())];
+  auto telling = overlay::call(view_.loop, view_.rpc, member, Method::kRingProgress,
+                               pack(RingProgress{view_.ring().number()}), kJoinDeadline);
+  CO_TRY_ASSIGN(const Bytes body, co_await telling);
+  CO_TRY_ASSIGN(const RingAnswer answer, unpack<RingAnswer>(body));
+  CO_TRY_ASSIGN(const RingVersion version, overlay::decode_ring_version(answer.ring.data));
+  co_return adopt(version);
+}
+
+// A join that was taken back leaves no trace of the joiner in the ring, so nobody tells it.
+Task<Status> RingService::still_joining() {
+  const RingPtr ring = view_.ring_ptr();
+  for (const auto& voter : ring->voters()) {
+    auto asking = overlay::call(view_.loop, view_.rpc, voter, Method::kStanding, Bytes(), kStandingDeadline);
+    const auto body = co_await asking;
+    const auto answer = body ? unpack<StandingReply>(*body) : Result<StandingReply>(body.error());
+    if (answer && answer->ring > ring->number() && !answer->known) {
+      co_return Error{Errc::kDenied, "the join was taken back (starling abort): empty the folder and join with a "
+                                     "new token"};
+    }
+  }
+  co_return ok_status();
+}
+
+Task<Status> RingService::await_completion() {
+  overlay::Timer timer;
+  for (int turn = 1;; ++turn) {
+    const auto* self = view_.ring().member(view_.self);
+    if (self == nullptr) co_return Error{Errc::kDenied, "this node was removed from the ring while it joined"};
+    if (self->state != overlay::RingMemberState::kJoining) co_return ok_status();
+    if (installed(view_.ring().number())) {
+      auto telling = tell_installed();
+      (void)co_await telling;
+    }
+    if (turn % kReportsBeforeAsking == 0) {
+      auto asking = still_joining();
+      CO_TRY(co_await asking);
+    }
+    co_await overlay::sleep(view_.loop, kReportEvery, timer);
+  }
+}
+
+}  // namespace starling::node

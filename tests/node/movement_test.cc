@@ -1,0 +1,109 @@
+// What a change of the ring moves, and when it may begin and end.
+#include "node/ring/movement.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/overlay/ring_fixture.h"
+
+namespace starling::node {
+namespace {
+
+using overlay::must;
+using overlay::Ring;
+using overlay::RingVersion;
+using overlay::test_id;
+using overlay::test_member;
+using overlay::test_ring;
+
+std::shared_ptr<const Ring> ring_of(RingVersion version) { return must(Ring::make(std::move(version))); }
+
+RingVersion leaving(std::uint32_t nodes, std::uint32_t i) {
+  const NodeId id = test_id(i);
+  return must(overlay::next_intent_leave(test_ring(nodes), {&id, 1}, false));
+}
+
+std::set<NodeId> all(std::uint32_t nodes) {
+  std::set<NodeId> out;
+  for (std::uint32_t i = 0; i < nodes; ++i) out.insert(test_id(i));
+  return out;
+}
+
+std::set<NodeId> without(std::set<NodeId> nodes, std::uint32_t i) {
+  nodes.erase(test_id(i));
+  return nodes;
+}
+
+TEST(Movement, ALeaveMovesWhatTheLeaverOwnsAndNothingIsLostOrDoubled) {
+  const auto ring = ring_of(leaving(5, 2));
+  const auto moves = moves_of(*ring);
+  std::uint32_t gains = 0, loses = 0;
+  for (const auto& item : moves.nodes) {
+    EXPECT_EQ(item.now + item.gains - item.loses, item.next);
+    if (item.node == test_id(2)) EXPECT_EQ(item.next, 0u);
+    gains += item.gains;
+    loses += item.loses;
+  }
+  EXPECT_EQ(gains, loses);
+  EXPECT_EQ(gains, moves.moved);
+  EXPECT_GE(moves.moved, ring->partitions_of(test_id(2)).size());
+  EXPECT_EQ(moves.copies, 3 * ring->partitions());
+}
+
+TEST(Movement, WithoutAChangeNothingMoves) {
+  EXPECT_EQ(moves_of(*ring_of(test_ring(4))).moved, 0u);
+}
+
+TEST(Movement, ARemovalKeepsAMajorityOfTheOwnersOfEveryPartition) {
+  const auto ring = ring_of(test_ring(5));
+  EXPECT_TRUE(may_remove(*ring, {test_id(1)}));
+  const auto refused = may_remove(*ring, {test_id(1), test_id(2)});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.code(), Errc::kDenied);
+  EXPECT_NE(refused.error().text.find("--force"), std::string::npos);
+}
+
+// With W=1 a change may be at one owner alone.
+TEST(Movement, ARemovalKeepsAsManyOwnersAsKnowEveryAcknowledgedChange) {
+  const auto ring = ring_of(test_ring(5, {.copies = 3, .synced = 1}));
+  EXPECT_FALSE(may_remove(*ring, {test_id(1)}));
+}
+
+TEST(Movement, AChangeEndsWhenAllThatGainHaveInstalled) {
+  const auto ring = ring_of(leaving(5, 2));
+  EXPECT_TRUE(may_complete(*ring, all(5), all(5)));
+  const auto waits = may_complete(*ring, all(5), without(all(5), 3));
+  ASSERT_FALSE(waits);
+  EXPECT_NE(waits.error().text.find(short_text(test_id(3))), std::string::npos);
+}
+
+TEST(Movement, WhoGainsAndIsAwayHoldsItUpOnlyWhereTooFewOwnersAreLeft) {
+  const auto ring = ring_of(leaving(6, 2));
+  // Two of three owners-to-be are there.
+  EXPECT_TRUE(may_complete(*ring, without(all(6), 3), without(all(6), 3)));
+  // The leaver, and one who stays, serve where the other two would be away.
+  const auto two = without(without(all(6), 3), 4);
+  const auto waits = may_complete(*ring, two, two);
+  ASSERT_FALSE(waits);
+  EXPECT_NE(waits.error().text.find("starling abort"), std::string::npos);
+}
+
+TEST(Movement, AJoinWaitsForItsJoiner) {
+  const auto joiner = test_member(9);
+  const auto ring = ring_of(must(overlay::next_intent_join(test_ring(4), {&joiner, 1})));
+  const auto waits = may_complete(*ring, all(4), all(4));
+  ASSERT_FALSE(waits);
+  EXPECT_NE(waits.error().text.find(short_text(test_id(9))), std::string::npos);
+  auto there = all(4);
+  there.insert(test_id(9));
+  EXPECT_FALSE(may_complete(*ring, there, all(4)));
+  EXPECT_TRUE(may_complete(*ring, there, there));
+}
+
+// The leaver was reachable, and nobody else is: what is left must not become less.
+TEST(Movement, AClusterThatCannotBeReachedAnywayIsNotHeldUpByThat) {
+  const auto ring = ring_of(leaving(4, 2));
+  EXPECT_TRUE(may_complete(*ring, {}, {}));
+}
+
+}  // namespace
+}  // namespace starling::node
