@@ -137,11 +137,12 @@ Task<Status> RingService::all_installed(RingNumber number) {
   const auto ring = view_.ring_ptr();
   std::set<NodeId> alive, ready;
   for (const auto& member : ring->members()) {
-    if (member.gone() || !view_.alive(member.id)) continue;
+    const bool said = said_of_ == number && said_installed_.contains(member.id);
+    if (member.gone() || (!said && !view_.alive(member.id))) continue;
     alive.insert(member.id);
     if (member.id == view_.self) {
       CO_TRY(installed(number));
-    } else if (said_of_ != number || !said_installed_.contains(member.id)) {
+    } else if (!said) {
       auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kInstalled,
                                   pack(RingProgress{number}), kAskDeadline);
       CO_TRY(co_await asking);

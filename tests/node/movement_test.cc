@@ -39,7 +39,9 @@ TEST(Movement, ALeaveMovesWhatTheLeaverOwnsAndNothingIsLostOrDoubled) {
   std::uint32_t gains = 0, loses = 0;
   for (const auto& item : moves.nodes) {
     EXPECT_EQ(item.now + item.gains - item.loses, item.next);
-    if (item.node == test_id(2)) EXPECT_EQ(item.next, 0u);
+    if (item.node == test_id(2)) {
+      EXPECT_EQ(item.next, 0u);
+    }
     gains += item.gains;
     loses += item.loses;
   }

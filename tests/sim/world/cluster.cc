@@ -158,6 +158,10 @@ Status SimCluster::start(std::size_t i) {
   });
   if (!status) {
     clear(host);
+    if (status.code() == Errc::kDenied) {  // It had gone for good when it fell.
+      host.retired = true;
+      return ok_status();
+    }
     return Error{status.code(), "starting " + host.name + ": " + status.error().text};
   }
   ask(i, "status", Json::object(), [&host](Result<Json> answer) {

@@ -168,7 +168,7 @@ void Nemesis::break_links(std::size_t i, Duration length) {
 
 void Nemesis::crash(std::size_t i, Duration length) {
   std::size_t down = 0;
-  for (std::size_t n = 0; n < cluster_.size(); ++n) down += !cluster_.up(n);
+  for (std::size_t n = 0; n < cluster_.size(); ++n) down += !cluster_.up(n) && !cluster_.retired(n);
   if (!cluster_.up(i) || down > (options_.both ? 1u : 0u)) return;
   const Crash kind = random_.below(2) == 0 ? Crash::kProcess : Crash::kPower;
   ++done_[kind == Crash::kPower ? "power loss" : "kill"];
