@@ -1,5 +1,7 @@
 #include "node/repair/pruner.h"
 
+#include <algorithm>
+
 namespace starling::node {
 
 using overlay::Task;
@@ -10,7 +12,7 @@ namespace {
 constexpr Duration kTickEvery = 30s;
 constexpr Duration kForgottenFor = 10min;   // Longer than the owners' expiry times are apart.
 constexpr std::size_t kListedMax = 1 << 20;
-constexpr std::size_t kLookedAtOnceMax = 64;  // Partitions in one turn of the loop.
+constexpr std::size_t kLookedAtOnceMax = 4;  // Partitions in one turn of the loop.
 constexpr std::uint64_t kTurnSlackMs = 3600 * 1000;  // Between two turns there may be a little less than a period.
 constexpr View kListKey = "spent";
 
@@ -58,7 +60,11 @@ Task<Done> Pruner::turn(std::uint64_t period, std::set<WriterId> open) {
   std::size_t looked = 0;
   for (const auto partition : view_.store.touched()) {
     // What we give up, or shall fetch anew, is for its owners to judge.
-    if (view_.is_owner(partition) && view_.answers_for(partition)) look(partition, open, next);
+    if (view_.is_owner(partition) && view_.answers_for(partition) && next.size() < kListedMax) {
+      const List spent = spent_runs(partition, open);
+      forget_due(spent);
+      next.insert(spent.begin(), spent.end());
+    }
     if (++looked % kLookedAtOnceMax == 0) co_await overlay::sleep(view_.loop, 1ms, timer);
   }
   if (!forgotten_.empty()) view_.log.info("closed writers forgotten", {{"runs", forgotten_.size()}});
@@ -69,19 +75,27 @@ Task<Done> Pruner::turn(std::uint64_t period, std::set<WriterId> open) {
   co_return Done{};
 }
 
-void Pruner::look(PartitionId partition, const std::set<WriterId>& open, List& next) {
+Pruner::List Pruner::spent_runs(PartitionId partition, const std::set<WriterId>& open) const {
+  List spent;
   const auto vector = view_.store.vector(partition);
   for (const auto& dot : vector.dots()) {
-    if (open.contains(dot.writer) || next.size() >= kListedMax) continue;
-    if (!view_.store.is_spent(partition, dot.writer)) continue;
+    if (open.contains(dot.writer) || !view_.store.is_spent(partition, dot.writer)) continue;
     const Run run{partition, dot.writer};
     const auto before = listed_.find(run);
     const bool unchanged = before != listed_.end() && before->second.n == dot.n;
-    const Spent spent = unchanged ? before->second : Spent{dot.n, view_.store.expiry_time()};
-    next[run] = spent;
-    if (!is_due(spent) || !view_.store.forget(partition, dot.writer)) continue;
-    obligations_.forget(partition, dot.writer);
-    forgotten_[run] = spent;
+    spent[run] = unchanged ? before->second : Spent{dot.n, view_.store.expiry_time()};
+  }
+  return spent;
+}
+
+// Of one partition.
+void Pruner::forget_due(const List& spent) {
+  std::uint64_t youngest = 0;
+  for (const auto& [run, each] : spent) youngest = std::max(youngest, each.since);
+  for (const auto& [run, each] : spent) {
+    if (each.since == youngest || !is_due(each) || !view_.store.forget(run.first, run.second)) continue;
+    obligations_.forget(run.first, run.second);
+    forgotten_[run] = each;
   }
 }
 

@@ -6,6 +6,8 @@
 // is expired or erased, its entry says "seen, and gone", which is what an unknown writer means to a cursor
 // anyway. Expiry time (repair/upkeep.h) is much the same on all owners; each time that it begins a new period
 // they all look, list what is closed and spent, and forget what was listed, unchanged, a period ago.
+// The runs listed last stay: whoever lacks something of an older one lacks something of those too, and
+// fetching a run of which something is gone brings the lanes, which outlive every run (storage/store.h).
 // Who was away at such a turn still names the writer: that is not fetched for a while; if the other
 // does not turn in time it is learnt again, stays listed, and goes at the next turn, from both.
 // Invariant: a writer is forgotten no sooner than one period after it was closed. A store that stood still for
@@ -47,7 +49,8 @@ class Pruner {
 
   void tick();
   overlay::Task<Done> turn(std::uint64_t period, std::set<WriterId> open);
-  void look(PartitionId partition, const std::set<WriterId>& open, List& next);
+  [[nodiscard]] List spent_runs(PartitionId partition, const std::set<WriterId>& open) const;
+  void forget_due(const List& spent);
   [[nodiscard]] bool is_due(const Spent& spent) const;
   void load();
   void persist();

@@ -96,10 +96,11 @@ void Forwarder::route(PartitionId partition, Method method, MakeBody make, Durat
   request->until = view_.loop.now() + deadline;
   request->done = std::move(done);
   request->candidates = view_.candidates(partition);
-  // Unreachable owners only when there is nobody else: liveness is an opinion.
+  // Dead owners only when there is nobody else: liveness is an opinion. One behind an open breaker comes last
+  // and costs nothing, and an owner that is catching up is not forced while such a one may answer.
   const auto reachable = static_cast<std::size_t>(
       std::count_if(request->candidates.begin(), request->candidates.end(),
-                    [this](const NodeId& node) { return view_.reachable(node); }));
+                    [this](const NodeId& node) { return view_.alive(node); }));
   if (reachable > 0) request->candidates.resize(reachable);
   attempt(std::move(request));
 }

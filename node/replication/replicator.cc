@@ -176,6 +176,8 @@ void Replicator::received_hint(const NodeId& from, const Hinted& message) {
   const WriterId own = view_.store.writer();
   if (!view_.in_ring() || message.writer != own) return;
   view_.heard_of_ring(from, message.ring);
+  // Under the version that it is at, it may be no member any more: counted when we are there, too.
+  if (message.ring > view_.ring().number()) return;
   const auto* member = view_.ring().member(from);
   if (member == nullptr || member->gone()) return;
   for (const auto& item : message.items) {

@@ -34,7 +34,8 @@ void StandIn::load() {
 void StandIn::receive(const NodeId& from, const Replicate& message) {
   if (!view_.in_ring()) return;
   view_.heard_of_ring(from, message.ring);
-  if (view_.read_only) return;
+  // Who is gone may be switched off at any moment (decision 0020).
+  if (view_.read_only || view_.is_holder()) return;
   for (const auto& run : message.runs) receive_run(from, message, run);
 }
 

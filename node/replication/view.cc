@@ -44,7 +44,9 @@ bool ClusterView::awaits_refill(PartitionId partition) const {
 
 std::vector<NodeId> ClusterView::candidates(PartitionId partition) const {
   std::vector<NodeId> nodes(ring().owners(partition).begin(), ring().owners(partition).end());
-  auto rank = [this](const NodeId& node) { return !reachable(node) ? 2 : behind(node) ? 1 : 0; };
+  auto rank = [this](const NodeId& node) {
+    return !alive(node) ? 3 : !reachable(node) ? 2 : behind(node) ? 1 : 0;
+  };
   std::stable_sort(nodes.begin(), nodes.end(),
                    [&](const NodeId& a, const NodeId& b) { return rank(a) < rank(b); });
   return nodes;
