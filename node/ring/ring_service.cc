@@ -85,6 +85,25 @@ Status RingService::found(const LineageId& lineage, const overlay::RingSettings&
   return set(version);
 }
 
+namespace {
+
+// A member that we do not know to be revoked yet may tell us: the new lineage has just what
+// `remove --force` makes of our version.
+Status is_forced_removal(const RingVersion& before, const RingVersion& after) {
+  std::vector<NodeId> forced;
+  for (const auto& member : after.members) {
+    const auto* was = before.find(member.id);
+    if (member.state == overlay::RingMemberState::kRemoved && was != nullptr && !was->gone()) {
+      forced.push_back(member.id);
+    }
+  }
+  const auto rebuilt = overlay::forced_remove(before, forced, after.lineage);
+  if (rebuilt && *rebuilt == after) return ok_status();
+  return Error{Errc::kForeign, "a ring version of another lineage that is no forced removal from ours"};
+}
+
+}  // namespace
+
 Status RingService::adopt(const RingVersion& version) {
   if (view_.in_ring()) {
     const auto& now = view_.ring().version();
@@ -94,7 +113,7 @@ Status RingService::adopt(const RingVersion& version) {
       if (!next || version.previous_lineage != now.lineage) {
         return Error{Errc::kForeign, "a ring version of another lineage; see docs/operations.md"};
       }
-      TRY(overlay::validate(version));
+      TRY(is_forced_removal(now, version));
       view_.log.warn("nodes were forced out of the ring: it goes on under a new lineage",
                      {{"number", version.number.value}});
     } else if (next) {
