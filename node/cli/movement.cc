@@ -7,16 +7,12 @@
 #include "node/cli/commands.h"
 #include "node/cli/terminal/progress.h"
 #include "node/cli/terminal/table.h"
-#include "overlay/loop/clock.h"
 
 namespace starling::node::cli {
 namespace {
 
 constexpr auto kPollEvery = std::chrono::milliseconds(300);
-constexpr Duration kBarAfter = 2s;
 constexpr int kAskTries = 5;  // Looking does no harm: a node that is busy is asked again.
-
-Instant now() { return Instant(std::chrono::steady_clock::now().time_since_epoch()); }
 
 void print_moves(const Json& moves, bool colour) {
   Table table({"Node", ">Partitions now", ">After", ">Gains", ">Loses"});
@@ -77,7 +73,6 @@ Step step_of(const Json& movement, const Json& begun) {
 int wait_for(const Arguments& arguments, std::uint64_t ring, const Json& begun, Json& movement) {
   Progress progress;
   std::string said;
-  const Instant begin = now();
   for (;;) {
     if (const int code = admin_call(arguments, "movement", Json::object(), movement, kAskTries); code != kExitOk) {
       return code;
@@ -87,7 +82,7 @@ int wait_for(const Arguments& arguments, std::uint64_t ring, const Json& begun, 
     if (!step.open) break;
     if (!step.waits_for.empty() && step.waits_for != said) progress.say("waiting: " + step.waits_for);
     said = step.waits_for;
-    if (now() - begin >= kBarAfter) progress.show(step.share, step.text, now());
+    progress.show(step.share, step.text);
     std::this_thread::sleep_for(kPollEvery);
   }
   progress.finish();
@@ -179,7 +174,6 @@ int drain(const Arguments& arguments) {
   if (const int code = admin_call(arguments, "drain", Json::object(), answer); code != kExitOk) return code;
   const std::uint64_t begun = std::max<std::uint64_t>(1, number_of(answer, "sessions"));
   Progress progress;
-  const Instant begin = now();
   for (Json status; !arguments.flag("no-wait");) {
     if (const int code = admin_call(arguments, "status", Json::object(), status, kAskTries); code != kExitOk) {
       return code;
@@ -187,10 +181,8 @@ int drain(const Arguments& arguments) {
     answer["sessions"] = number_of(status.value("node", Json::object()), "sessions");
     const auto left = number_of(answer, "sessions");
     if (left == 0) break;
-    if (now() - begin >= kBarAfter) {
-      progress.show(1 - static_cast<double>(left) / static_cast<double>(std::max(begun, left)),
-                    thousands(left) + " sessions to go", now());
-    }
+    progress.show(1 - static_cast<double>(left) / static_cast<double>(std::max(begun, left)),
+                  thousands(left) + " sessions to go");
     std::this_thread::sleep_for(kPollEvery);
   }
   progress.finish();

@@ -6,7 +6,6 @@
 #include "node/cli/commands.h"
 #include "node/cli/terminal/progress.h"
 #include "node/cli/terminal/table.h"
-#include "overlay/loop/clock.h"
 
 namespace starling::node::cli {
 namespace {
@@ -14,8 +13,6 @@ namespace {
 constexpr std::uint64_t kPartitionsPerCall = 64;
 constexpr std::size_t kFindingsShown = 20;
 constexpr auto kPollEvery = std::chrono::milliseconds(200);
-
-Instant now() { return Instant(std::chrono::steady_clock::now().time_since_epoch()); }
 
 std::string joined(const Json& list) {
   std::string out;
@@ -68,7 +65,7 @@ int verify(const Arguments& arguments) {
     const double share = static_cast<double>(number_of(total, "checked")) /
                          static_cast<double>(std::max<std::uint64_t>(1, number_of(total, "partitions")));
     progress.show(share, thousands(number_of(total, "rows")) + " rows, " +
-                             std::to_string(total["findings"].size()) + " findings", now());
+                             std::to_string(total["findings"].size()) + " findings");
     if (!page.contains("next")) break;
     from = number_of(page, "next");
   }
@@ -94,7 +91,7 @@ int wait_for_repair(const Arguments& arguments, Json& answer) {
     if (!flag_of(answer, "busy")) return kExitOk;
     progress.show(real_of(answer, "share"), "read " + thousands(number_of(answer, "rows")) + " rows, " +
                            thousands(number_of(answer, "bytes") >> 20) + " MiB; damaged " +
-                           thousands(number_of(answer, "damaged")), now());
+                           thousands(number_of(answer, "damaged")));
     std::this_thread::sleep_for(kPollEvery);
   }
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 
@@ -55,6 +56,10 @@ void Progress::show(double share, const std::string& text, Instant now) {
   std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n", line.c_str());
   std::fflush(stderr);
   drawn_ = true;
+}
+
+void Progress::show(double share, const std::string& text) {
+  show(share, text, Instant(std::chrono::steady_clock::now().time_since_epoch()));
 }
 
 void Progress::say(const std::string& line) {

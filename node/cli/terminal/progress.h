@@ -20,6 +20,8 @@ class Progress {
 
   // `share` of the work is done, 0..1; `text` tells more: "sent 1,200  acked 1,180".
   void show(double share, const std::string& text, Instant now);
+  // The same for a command without a loop.
+  void show(double share, const std::string& text);
   // Prints a line of its own, above the bar.
   void say(const std::string& line);
   void finish();  // Leaves the cursor on an empty line.
