@@ -1,8 +1,8 @@
 // msgpack: how every structured body is written and read, on the wires and on disk.
 //
-// A message is a plain struct with MSGPACK_DEFINE_ARRAY(fields...): an array, so new fields go to
-// the end and an older reader ignores them. Raw bytes are `Blob` (msgpack bin), text is std::string
-// (msgpack str), ids (`Fixed`) are bin of their exact length.
+// A message is a plain struct with FIELDS(names...): an array, so new fields go to the end; an older
+// reader ignores them, a newer one keeps the default of what is missing. Raw bytes are `Blob` (msgpack
+// bin), text is std::string (msgpack str), ids (`Fixed`) are bin of their exact length.
 // Unpacking is safe on hostile bytes: a first pass refuses nesting deeper than kDepthMax and any
 // array or map that declares more elements than bytes are left, before anything is allocated.
 // Thread: any; no shared state.
@@ -32,6 +32,19 @@ struct BlobView {
 };
 
 namespace msgpack_detail {
+template <class Packer, class... Field>
+void pack_fields(Packer& packer, const Field&... field) {
+  packer.pack_array(sizeof...(Field));
+  (packer.pack(field), ...);
+}
+template <class... Field>
+void unpack_fields(const msgpack::object& in, Field&... field) {
+  if (in.type != msgpack::type::ARRAY) throw msgpack::type_error();
+  const msgpack::object* at = in.via.array.ptr;
+  const msgpack::object* const end = at + in.via.array.size;
+  ((at != end ? void(at++->convert(field)) : void()), ...);
+}
+
 // Ok when `in` is exactly one msgpack value inside the limits.
 Status check(View in);
 struct Sink {
@@ -39,6 +52,18 @@ struct Sink {
   void write(const char* data, std::size_t n) { out.append(data, n); }
 };
 }  // namespace msgpack_detail
+
+// Says which members of a struct are written, in which order. In place of MSGPACK_DEFINE_ARRAY, with
+// which every file that includes the struct compiles its reader and writer, used or not.
+#define FIELDS(...)                                                 \
+  template <class Packer>                                           \
+  void msgpack_pack(Packer& packer) const {                         \
+    ::starling::msgpack_detail::pack_fields(packer, __VA_ARGS__);   \
+  }                                                                 \
+  template <class Object>                                           \
+  void msgpack_unpack(Object in) {                                  \
+    ::starling::msgpack_detail::unpack_fields(in, __VA_ARGS__);     \
+  }
 
 template <class T>
 void pack_into(Bytes& out, const T& value) {

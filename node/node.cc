@@ -1,5 +1,7 @@
 #include "node/node.h"
 
+#include <nlohmann/json.hpp>
+
 #include "crypto/init.h"
 #include "node/node_impl.h"
 #include "storage/engine/destroy.h"

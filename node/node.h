@@ -9,9 +9,7 @@
 #include <functional>
 #include <memory>
 
-#include <nlohmann/json.hpp>
-#include <rocksdb/env.h>
-
+#include <nlohmann/json_fwd.hpp>
 #include "crypto/random.h"
 #include "node/config.h"
 #include "overlay/links/rpc.h"
@@ -19,6 +17,10 @@
 #include "overlay/loop/loop.h"
 #include "overlay/loop/transport.h"
 #include "storage/engine/commit.h"
+
+namespace rocksdb {
+class Env;
+}
 
 namespace starling::node {
 

@@ -1,6 +1,8 @@
 // Every service of a node with what it needs; its ports.
 #include "node/node_impl.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::node {
 
 using overlay::Endpoint;

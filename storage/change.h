@@ -88,7 +88,7 @@ struct MemberValue {
   bool removed = false;          // Beats any role inside a generation.
   std::uint8_t role = 0;         // 0 member, 1 moderator, 2 owner.
   std::string address;           // Of the member, or of the group in a user's own list.
-  MSGPACK_DEFINE_ARRAY(generation, removed, role, address)
+  FIELDS(generation, removed, role, address)
 };
 
 // True when `candidate` replaces `current`. Commutative in effect: merging in any order ends alike.

@@ -44,7 +44,7 @@ struct Dot {
   std::uint64_t n = 0;
   friend bool operator==(const Dot&, const Dot&) = default;
   friend auto operator<=>(const Dot&, const Dot&) = default;
-  MSGPACK_DEFINE_ARRAY(writer, n)
+  FIELDS(writer, n)
 };
 
 // Hybrid logical clock reading (Kulkarni 2014): milliseconds << 16 | logical.
@@ -58,7 +58,7 @@ struct EntryId {
   friend bool operator==(const EntryId&, const EntryId&) = default;
   friend auto operator<=>(const EntryId&, const EntryId&) = default;
   [[nodiscard]] bool is_zero() const { return time == 0 && writer.value == 0; }
-  MSGPACK_DEFINE_ARRAY(time, writer)
+  FIELDS(time, writer)
 };
 std::string to_text(const Dot& dot);             // "(writer, n)", for people.
 std::string to_text(const EntryId& id);          // 26 characters, Crockford base32, sorts like the id.
@@ -70,7 +70,7 @@ struct MessageKey {
   std::uint64_t seq = 0;   // 1, 2, 3 ... no number is ever skipped.
   friend bool operator==(const MessageKey&, const MessageKey&) = default;
   friend auto operator<=>(const MessageKey&, const MessageKey&) = default;
-  MSGPACK_DEFINE_ARRAY(device, lane, seq)
+  FIELDS(device, lane, seq)
 };
 
 // An address is a sigil, @ or #, and a name of 1..64 bytes of UTF-8 without spaces, control or

@@ -18,19 +18,25 @@
 #include <string>
 #include <vector>
 
-#include <rocksdb/env.h>
-
 #include "crypto/random.h"
 #include "storage/change.h"
 #include "storage/engine/commit.h"
-#include "storage/export.h"
 #include "storage/rocks/scrub.h"
 #include "storage/version_vector.h"
 
+namespace rocksdb {
+class Env;
+}
+
 namespace starling::storage {
+
+class Export;
 
 // A writer outlives a clean stop only when the store took something in so lately.
 inline constexpr std::int64_t kKeptWriterIdleMaxMs = 24 * 3600 * 1000;
+
+// Every file is compacted at least this often, so that nothing expired stays for more than 24 h.
+inline constexpr std::uint64_t kCompactionPeriodSeconds = 12 * 3600;
 
 struct StoreOptions {
   std::string path;
@@ -59,14 +65,14 @@ struct RangeStatement {
   struct Item {
     std::uint64_t n = 0;
     Blob change;
-    MSGPACK_DEFINE_ARRAY(n, change)
+    FIELDS(n, change)
   };
   WriterId writer;
   std::uint64_t from = 1;
   std::uint64_t to = 0;  // to < from: nothing.
   std::vector<Item> live;           // Ascending n.
   std::vector<std::uint64_t> lost;  // Ascending n.
-  MSGPACK_DEFINE_ARRAY(writer, from, to, live, lost)
+  FIELDS(writer, from, to, live, lost)
 };
 
 struct StoredChange {
@@ -104,7 +110,7 @@ struct LaneRow {
   std::uint64_t lane = 0;
   std::uint64_t high = 0;
   friend bool operator==(const LaneRow&, const LaneRow&) = default;
-  MSGPACK_DEFINE_ARRAY(mailbox, device, lane, high)
+  FIELDS(mailbox, device, lane, high)
 };
 
 // What append() makes into a change: dot and prev are the store's business.

@@ -20,7 +20,7 @@ struct Fields {
   BlobView secret;
   std::int64_t expires_wall_ms = 0;
   InviteId id;
-  MSGPACK_DEFINE_ARRAY(lineage, seeds, secret, expires_wall_ms, id)
+  FIELDS(lineage, seeds, secret, expires_wall_ms, id)
 };
 
 struct Body {
@@ -30,7 +30,7 @@ struct Body {
   std::int64_t expires_wall_ms = 0;
   InviteId id;
   InviteMac mac;
-  MSGPACK_DEFINE_ARRAY(lineage, seeds, secret, expires_wall_ms, id, mac)
+  FIELDS(lineage, seeds, secret, expires_wall_ms, id, mac)
 };
 
 struct ChecksumTag;

@@ -25,24 +25,24 @@ constexpr View kLinkPurpose = "starling link 1";
 
 struct FileHead {
   std::uint32_t version = 0;
-  MSGPACK_DEFINE_ARRAY(version)
+  FIELDS(version)
 };
 struct PlainFile {
   std::uint32_t version = kFilePlain;
   std::vector<BlobView> keys;  // Borrowed, so that no copy of a key stays behind.
-  MSGPACK_DEFINE_ARRAY(version, keys)
+  FIELDS(version, keys)
 };
 struct RotatedFile {
   struct Key {
     BlobView key;
     std::uint64_t used = 0;
     std::int64_t retire_at_ms = 0;
-    MSGPACK_DEFINE_ARRAY(key, used, retire_at_ms)
+    FIELDS(key, used, retire_at_ms)
   };
   std::uint32_t version = kFileRotated;
   std::vector<Key> keys;
   std::vector<KeyId> retired;
-  MSGPACK_DEFINE_ARRAY(version, keys, retired)
+  FIELDS(version, keys, retired)
 };
 
 Error corrupt(const std::string& why) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "node/node.h"
 #include "node/replication/messages.h"
 #include "node/ring/ring_service.h"

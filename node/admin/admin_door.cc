@@ -1,5 +1,7 @@
 #include "node/admin/admin_door.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::node {
 namespace {
 

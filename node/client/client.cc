@@ -333,7 +333,7 @@ struct SendView {
   std::uint8_t content = 1;
   BlobView body;
   std::uint32_t lifetime_s = 0;
-  MSGPACK_DEFINE_ARRAY(type, request, to, seq, acked, floor, flags, grade, content, body, lifetime_s)
+  FIELDS(type, request, to, seq, acked, floor, flags, grade, content, body, lifetime_s)
 };
 
 }  // namespace

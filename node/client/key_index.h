@@ -37,12 +37,12 @@ class KeyIndex {
   struct Interval {
     std::uint64_t first = 0;
     std::uint64_t last = 0;
-    MSGPACK_DEFINE_ARRAY(first, last)
+    FIELDS(first, last)
   };
   struct Position {
     std::uint64_t seq = 0;
     EntryId id;  // The smallest.
-    MSGPACK_DEFINE_ARRAY(seq, id)
+    FIELDS(seq, id)
   };
   // What is known of one lane; each list is sorted, intervals lie apart.
   struct Row {
@@ -51,7 +51,7 @@ class KeyIndex {
     std::vector<Interval> heard;
     std::vector<Interval> voids;  // Of those.
     std::vector<Position> positions;
-    MSGPACK_DEFINE_ARRAY(device, lane, heard, voids, positions)
+    FIELDS(device, lane, heard, voids, positions)
   };
   // Sorted, so that equal indexes have equal bytes.
   [[nodiscard]] std::vector<Row> rows() const;

@@ -27,7 +27,7 @@ struct SavedSend {
   std::uint8_t flags = 0;  // protocol::kSendRetry, kSendVoid
   std::uint32_t lifetime_s = 0;
   bool closed = false;     // Acknowledged, so its body is gone: never sent again.
-  MSGPACK_DEFINE_ARRAY(body, content, grade, flags, lifetime_s, closed)
+  FIELDS(body, content, grade, flags, lifetime_s, closed)
 };
 
 struct SavedLane {
@@ -36,13 +36,13 @@ struct SavedLane {
   bool known = true;             // False: ask the cluster before giving numbers.
   std::string floor;             // Highest entry id seen or acknowledged in the conversation.
   std::vector<SavedSend> sends;  // Numbers acked+1, acked+2, ...
-  MSGPACK_DEFINE_ARRAY(to, acked, known, floor, sends)
+  FIELDS(to, acked, known, floor, sends)
 };
 
 struct SavedCursor {
   std::string mailbox;
   storage::VersionVector cursor;
-  MSGPACK_DEFINE_ARRAY(mailbox, cursor)
+  FIELDS(mailbox, cursor)
 };
 
 struct ClientState {
@@ -55,7 +55,7 @@ struct ClientState {
   std::vector<SavedCursor> cursors;
   std::vector<SavedLane> lanes;
   std::vector<KeyIndex::Row> seen;
-  MSGPACK_DEFINE_ARRAY(format, user, device, token, lineage, lanes_known, cursors, lanes, seen)
+  FIELDS(format, user, device, token, lineage, lanes_known, cursors, lanes, seen)
 };
 
 }  // namespace starling::node

@@ -30,14 +30,14 @@ struct CreationRecord {
   EntryId stamp;               // Of the registers that follow from it.
   std::string password_hash;   // Users. Empty: tokens only.
   std::string owner;           // Groups: their first member, or empty.
-  MSGPACK_DEFINE_ARRAY(address, nonce, stamp, password_hash, owner)
+  FIELDS(address, nonce, stamp, password_hash, owner)
 };
 
 struct AccountValue {
   std::string password_hash;
   std::uint64_t epoch = 1;     // A token of another epoch is void.
   bool disabled = false;
-  MSGPACK_DEFINE_ARRAY(password_hash, epoch, disabled)
+  FIELDS(password_hash, epoch, disabled)
 };
 
 }  // namespace starling::node

@@ -21,12 +21,12 @@ struct ListRow {
   WriterId writer;
   std::uint64_t n = 0;
   std::uint64_t since = 0;
-  MSGPACK_DEFINE_ARRAY(partition, writer, n, since)
+  FIELDS(partition, writer, n, since)
 };
 struct ListValue {
   std::uint64_t period = 0;
   std::vector<ListRow> rows;
-  MSGPACK_DEFINE_ARRAY(period, rows)
+  FIELDS(period, rows)
 };
 
 }  // namespace

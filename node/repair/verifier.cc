@@ -1,4 +1,5 @@
 #include "node/repair/verifier.h"
+#include "storage/export.h"
 
 #include <algorithm>
 #include <map>

@@ -28,12 +28,12 @@ struct Replicate {
     std::uint64_t first = 0;        // changes[i] has n = first + i
     std::uint64_t settled = 0;      // Obligations of this writer up to here are met.
     std::vector<BlobView> changes;
-    MSGPACK_DEFINE_ARRAY(partition, first, settled, changes)
+    FIELDS(partition, first, settled, changes)
   };
   RingNumber ring;
   WriterId writer;
   std::vector<Run> runs;
-  MSGPACK_DEFINE_ARRAY(ring, writer, runs)
+  FIELDS(ring, writer, runs)
 };
 
 // kReplicated (notice): "of the writer of yours I have synced 1..n".
@@ -41,12 +41,12 @@ struct Replicated {
   struct Item {
     PartitionId partition;
     std::uint64_t n = 0;
-    MSGPACK_DEFINE_ARRAY(partition, n)
+    FIELDS(partition, n)
   };
   RingNumber ring;
   WriterId writer;
   std::vector<Item> items;
-  MSGPACK_DEFINE_ARRAY(ring, writer, items)
+  FIELDS(ring, writer, items)
 };
 
 // kHint (notice): a Replicate for a node that is no owner, which holds it until the owners have it.
@@ -56,12 +56,12 @@ struct Hinted {
     PartitionId partition;
     std::uint64_t from = 0;
     std::uint64_t to = 0;
-    MSGPACK_DEFINE_ARRAY(partition, from, to)
+    FIELDS(partition, from, to)
   };
   RingNumber ring;
   WriterId writer;
   std::vector<Item> items;
-  MSGPACK_DEFINE_ARRAY(ring, writer, items)
+  FIELDS(ring, writer, items)
 };
 
 // kCompare: first digests of spans of partitions; the answer has the spans that differ. Then, in those, digests
@@ -72,19 +72,19 @@ struct CompareRequest {
   struct Item {
     PartitionId partition;
     std::uint64_t digest = 0;
-    MSGPACK_DEFINE_ARRAY(partition, digest)
+    FIELDS(partition, digest)
   };
   struct Span {
     std::uint16_t number = 0;  // Partitions number * kSpanPartitions and the following.
     std::uint64_t digest = 0;
-    MSGPACK_DEFINE_ARRAY(number, digest)
+    FIELDS(number, digest)
   };
   RingNumber ring;
   std::vector<Item> items;  // Ascending. An empty vector has a digest, too.
   bool all = false;
   bool by_span = false;     // No items; spans that are not here are empty.
   std::vector<Span> spans;  // Ascending.
-  MSGPACK_DEFINE_ARRAY(ring, items, all, by_span, spans)
+  FIELDS(ring, items, all, by_span, spans)
 };
 struct CompareReply {
   struct Item {
@@ -92,14 +92,14 @@ struct CompareReply {
     storage::VersionVector vector;
     bool whole = true;  // Nothing of it is damaged there: only then the vector says what is covered.
     std::vector<Dot> lost;  // Under the vector, but written off there: who has them is asked for them.
-    MSGPACK_DEFINE_ARRAY(partition, vector, whole, lost)
+    FIELDS(partition, vector, whole, lost)
   };
   RingNumber ring;
   std::vector<Item> items;
   bool more = false;  // Cut at a limit: ask again for the partitions behind the last one here.
   bool by_span = false;              // The answer to a request by span, under the same ring version:
   std::vector<std::uint16_t> spans;  // these differ.
-  MSGPACK_DEFINE_ARRAY(ring, items, more, by_span, spans)
+  FIELDS(ring, items, more, by_span, spans)
 };
 
 // kFetch: "send me writer w from n", up to `to` unless that is 0. The answer is a storage::RangeStatement.
@@ -108,7 +108,7 @@ struct FetchRequest {
   WriterId writer;
   std::uint64_t from = 1;
   std::uint64_t to = 0;
-  MSGPACK_DEFINE_ARRAY(partition, writer, from, to)
+  FIELDS(partition, writer, from, to)
 };
 
 // kLanes: lanes of a partition, in the order of their keys. They outlive the entries that raised them, so
@@ -116,19 +116,19 @@ struct FetchRequest {
 struct LanesRequest {
   PartitionId partition;
   std::vector<storage::LaneRow> after;  // Empty: from the first. Else the last one of the answer before.
-  MSGPACK_DEFINE_ARRAY(partition, after)
+  FIELDS(partition, after)
 };
 struct LanesReply {
   std::vector<storage::LaneRow> lanes;
   bool more = false;
-  MSGPACK_DEFINE_ARRAY(lanes, more)
+  FIELDS(lanes, more)
 };
 
 // kVerify: the digest of a partition's canonical export (storage/export.h) at a cut-off.
 struct VerifyRequest {
   PartitionId partition;
   std::uint64_t cutoff_ms = 0;
-  MSGPACK_DEFINE_ARRAY(partition, cutoff_ms)
+  FIELDS(partition, cutoff_ms)
 };
 struct VerifyReply {
   std::uint64_t vector = 0;  // Digest of the vector that the export is of.
@@ -137,7 +137,7 @@ struct VerifyReply {
   std::vector<Dot> damaged;
   std::vector<Dot> lost;
   bool refill = false;       // A file cannot be read: emptied and fetched again at the next start.
-  MSGPACK_DEFINE_ARRAY(vector, digest, rows, damaged, lost, refill)
+  FIELDS(vector, digest, rows, damaged, lost, refill)
 };
 
 // kHold: answered when the receiver has synced 1..n of the writer, fetching from the caller what it
@@ -146,23 +146,23 @@ struct HoldRequest {
   PartitionId partition;
   WriterId writer;
   std::uint64_t n = 0;
-  MSGPACK_DEFINE_ARRAY(partition, writer, n)
+  FIELDS(partition, writer, n)
 };
 struct HoldReply {
   std::uint64_t synced = 0;
-  MSGPACK_DEFINE_ARRAY(synced)
+  FIELDS(synced)
 };
 
 // kFindKey: does this owner hold the key? A retry asks before it mints (hazards F10).
 struct FindKeyRequest {
   MailboxId mailbox;
   MessageKey key;
-  MSGPACK_DEFINE_ARRAY(mailbox, key)
+  FIELDS(mailbox, key)
 };
 struct FindKeyReply {
   bool found = false;
   Dot dot;
-  MSGPACK_DEFINE_ARRAY(found, dot)
+  FIELDS(found, dot)
 };
 
 // kAppend: one send, from the sender's gateway to a coordinator of the mailbox; or, with `copy`, the
@@ -189,14 +189,14 @@ struct AppendRequest {
   EntryId id;              // Copies only.
   std::uint64_t lifetime_ms = 0;  // Asked for by the sender; 0: as long as history is kept.
   std::uint64_t expires_ms = 0;   // Copies only: as stamped.
-  MSGPACK_DEFINE_ARRAY(ring, to, from, device, seq, acked, floor, flags, grade, type, body, id,
+  FIELDS(ring, to, from, device, seq, acked, floor, flags, grade, type, body, id,
                        lifetime_ms, expires_ms)
 };
 struct AppendReply {
   RingNumber ring;
   EntryId id;
   std::uint8_t copies = 0;
-  MSGPACK_DEFINE_ARRAY(ring, id, copies)
+  FIELDS(ring, id, copies)
 };
 
 // kWriteRegister: answered when W owners synced it. A stamp of zero is minted by the coordinator.
@@ -213,7 +213,7 @@ struct WriteRegisterRequest {
   bool member_change = false;
   // Not zero: the stamp that the value was derived from. kExists when the register has another by now.
   EntryId expected;
-  MSGPACK_DEFINE_ARRAY(ring, mailbox, merge, stamp, key, value, flags, member_change, expected)
+  FIELDS(ring, mailbox, merge, stamp, key, value, flags, member_change, expected)
 };
 
 // kReadRegisters: registers of a mailbox whose key begins with `prefix`, after `after`.
@@ -222,18 +222,18 @@ struct ReadRegistersRequest {
   std::string prefix;
   std::string after;
   std::uint32_t limit = 1000;
-  MSGPACK_DEFINE_ARRAY(mailbox, prefix, after, limit)
+  FIELDS(mailbox, prefix, after, limit)
 };
 struct RegisterItem {
   std::string key;
   Blob value;
   EntryId stamp;
   std::uint8_t merge = 1;  // storage::MergeKind
-  MSGPACK_DEFINE_ARRAY(key, value, stamp, merge)
+  FIELDS(key, value, stamp, merge)
 };
 struct ReadRegistersReply {
   std::vector<RegisterItem> items;
-  MSGPACK_DEFINE_ARRAY(items)
+  FIELDS(items)
 };
 
 // kFollow: from now on push me every change of these mailboxes that you sync; with `resume`, first
@@ -244,41 +244,41 @@ struct FollowRequest {
     MailboxId mailbox;
     bool resume = false;
     storage::VersionVector vector;
-    MSGPACK_DEFINE_ARRAY(mailbox, resume, vector)
+    FIELDS(mailbox, resume, vector)
   };
   RingNumber ring;
   PartitionId partition;
   std::uint64_t stream = 0;  // Chosen by the gateway; a new number replaces the old stream.
   std::vector<Item> items;
-  MSGPACK_DEFINE_ARRAY(ring, partition, stream, items)
+  FIELDS(ring, partition, stream, items)
 };
 struct FollowReply {
   storage::VersionVector vector;  // What is synced; later syncs are pushed.
   std::vector<MailboxId> behind;  // To resume here is more than is pushed at once: read instead.
-  MSGPACK_DEFINE_ARRAY(vector, behind)
+  FIELDS(vector, behind)
 };
 // kUnfollow (notice).
 struct Unfollow {
   PartitionId partition;
   std::uint64_t stream = 0;
   std::vector<MailboxId> mailboxes;  // Empty: the whole stream.
-  MSGPACK_DEFINE_ARRAY(partition, stream, mailboxes)
+  FIELDS(partition, stream, mailboxes)
 };
 // kPush (notice).
 struct PushedChange {
   Dot dot;
   BlobView change;
-  MSGPACK_DEFINE_ARRAY(dot, change)
+  FIELDS(dot, change)
 };
 struct Push {
   struct Stream {
     PartitionId partition;
     std::uint64_t stream = 0;
     std::vector<PushedChange> changes;
-    MSGPACK_DEFINE_ARRAY(partition, stream, changes)
+    FIELDS(partition, stream, changes)
   };
   std::vector<Stream> streams;
-  MSGPACK_DEFINE_ARRAY(streams)
+  FIELDS(streams)
 };
 
 // kRead: changes of a mailbox after a cursor.
@@ -287,18 +287,18 @@ struct ReadRequest {
   MailboxId mailbox;
   storage::VersionVector cursor;
   bool entries_only = false;  // Leave registers out: a roster is asked for in pages (hazards F46).
-  MSGPACK_DEFINE_ARRAY(ring, mailbox, cursor, entries_only)
+  FIELDS(ring, mailbox, cursor, entries_only)
 };
 struct ReadReply {
   struct Item {
     Dot dot;
     Blob change;
-    MSGPACK_DEFINE_ARRAY(dot, change)
+    FIELDS(dot, change)
   };
   std::vector<Item> changes;
   storage::VersionVector cursor;
   bool more = false;
-  MSGPACK_DEFINE_ARRAY(changes, cursor, more)
+  FIELDS(changes, cursor, more)
 };
 
 // kHeads: which of these mailboxes have more than the cursors that the digests are of? One request for
@@ -308,22 +308,22 @@ struct HeadsRequest {
   struct Item {
     MailboxId mailbox;
     std::uint64_t digest = 0;
-    MSGPACK_DEFINE_ARRAY(mailbox, digest)
+    FIELDS(mailbox, digest)
   };
   RingNumber ring;
   std::vector<Item> items;
-  MSGPACK_DEFINE_ARRAY(ring, items)
+  FIELDS(ring, items)
 };
 struct HeadsReply {
   struct Refused {
     MailboxId mailbox;
     std::uint8_t code = 0;  // Errc: kNotOwner, kCorrupt.
-    MSGPACK_DEFINE_ARRAY(mailbox, code)
+    FIELDS(mailbox, code)
   };
   std::vector<MailboxId> changed;
   std::vector<Refused> refused;
   bool behind = false;  // The node catches up: ask another as well.
-  MSGPACK_DEFINE_ARRAY(changed, refused, behind)
+  FIELDS(changed, refused, behind)
 };
 
 // kLane: where a lane ends, as far as this owner knows.
@@ -331,11 +331,11 @@ struct LaneQuery {
   MailboxId mailbox;
   DeviceId device;
   std::uint64_t lane = 0;
-  MSGPACK_DEFINE_ARRAY(mailbox, device, lane)
+  FIELDS(mailbox, device, lane)
 };
 struct LaneAnswer {
   std::uint64_t high = 0;
-  MSGPACK_DEFINE_ARRAY(high)
+  FIELDS(high)
 };
 
 // kNodeInfo: mailboxes that the asked node coordinates, by kind, in the order of their ids.
@@ -343,7 +343,7 @@ struct DirectoryRequest {
   std::uint8_t sigil = '@';
   MailboxId after;           // Zero: from the first.
   std::uint32_t limit = 1000;
-  MSGPACK_DEFINE_ARRAY(sigil, after, limit)
+  FIELDS(sigil, after, limit)
 };
 struct DirectoryReply {
   struct Item {
@@ -351,12 +351,12 @@ struct DirectoryReply {
     std::uint64_t created_ms = 0;
     bool disabled = false;
     std::uint32_t count = 0;  // Groups of a user, members of a group.
-    MSGPACK_DEFINE_ARRAY(address, created_ms, disabled, count)
+    FIELDS(address, created_ms, disabled, count)
   };
   std::vector<Item> items;
   MailboxId last;
   bool more = false;
-  MSGPACK_DEFINE_ARRAY(items, last, more)
+  FIELDS(items, last, more)
 };
 
 // kFindCopy: what the asked node has of one message, by its position (then `key` is zero) or its key; and
@@ -368,7 +368,7 @@ struct FindCopyRequest {
   EntryId id;
   MessageKey key;
   std::vector<Dot> dots;
-  MSGPACK_DEFINE_ARRAY(partition, mailbox, id, key, dots)
+  FIELDS(partition, mailbox, id, key, dots)
 };
 enum class CopyState : std::uint8_t {
   kAbsent = 0,   // Not here yet.
@@ -383,7 +383,7 @@ struct FindCopyReply {
   struct Copy {
     Dot dot;
     std::uint8_t state = 0;  // CopyState
-    MSGPACK_DEFINE_ARRAY(dot, state)
+    FIELDS(dot, state)
   };
   bool found = false;        // Key, position and who wrote it are known here.
   MessageKey key;
@@ -394,7 +394,7 @@ struct FindCopyReply {
   bool whole = true;         // Nothing of the partition is damaged here.
   std::vector<Copy> copies;
   std::vector<NodeId> followers;  // Gateways that follow the mailbox here.
-  MSGPACK_DEFINE_ARRAY(found, key, id, from, to, is_void, whole, copies, followers)
+  FIELDS(found, key, id, from, to, is_void, whole, copies, followers)
 };
 
 // kHistory: entries of a conversation below `before` (zero: newest), newest first. Answer: ReadReply.
@@ -403,7 +403,7 @@ struct HistoryRequest {
   MailboxId conversation;
   EntryId before;
   std::uint32_t limit = 50;
-  MSGPACK_DEFINE_ARRAY(mailbox, conversation, before, limit)
+  FIELDS(mailbox, conversation, before, limit)
 };
 
 }  // namespace starling::node

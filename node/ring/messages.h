@@ -21,41 +21,41 @@ struct JoinRequest {
   std::string link;           // Endpoint where members reach it.
   std::int64_t wall_ms = 0;
   NodeId replaces;            // A dead node whose place it takes; zero: none.
-  MSGPACK_DEFINE_ARRAY(key, invite, zone, weight, link, wall_ms, replaces)
+  FIELDS(key, invite, zone, weight, link, wall_ms, replaces)
 };
 struct JoinReply {
   Blob ring;                        // The version that names the joiner.
   std::vector<std::string> seeds;   // Link endpoints of members.
-  MSGPACK_DEFINE_ARRAY(ring, seeds)
+  FIELDS(ring, seeds)
 };
 
 // kRingGet: the version of that number, or (zero) the newest known. kRingDecided (notice) carries one, too.
 struct RingGetRequest {
   RingNumber number;
-  MSGPACK_DEFINE_ARRAY(number)
+  FIELDS(number)
 };
 struct RingAnswer {
   Blob ring;
-  MSGPACK_DEFINE_ARRAY(ring)
+  FIELDS(ring)
 };
 
 // kRingProgress: a joiner covers what it will own; a member may complete the change.
 struct RingProgress {
   RingNumber ring;
-  MSGPACK_DEFINE_ARRAY(ring)
+  FIELDS(ring)
 };
 
 // kKeys, asked and answered: the keyring of the sender, as its file. Both sides merge.
 struct KeysExchange {
   Blob keyring;
-  MSGPACK_DEFINE_ARRAY(keyring)
+  FIELDS(keyring)
 };
 
 // kStanding, asked with an empty body: does the newest version known here name the asker?
 struct StandingReply {
   RingNumber ring;
   bool known = false;
-  MSGPACK_DEFINE_ARRAY(ring, known)
+  FIELDS(ring, known)
 };
 
 // kMovement, asked with an empty body: how far is this node with what a change of the ring asks of it?
@@ -67,7 +67,7 @@ struct MovementReply {
   std::uint32_t names = 0;      // and those of which it answers for names.
   bool safe = false;            // It left, and nobody needs it any more.
   std::string waits_for;        // Why it does not get on; empty when it does.
-  MSGPACK_DEFINE_ARRAY(ring, installed, missing, leaving, names, safe, waits_for)
+  FIELDS(ring, installed, missing, leaving, names, safe, waits_for)
 };
 
 // kSeal: "the owners of these partitions are others since these ring versions; vote no more under older
@@ -76,11 +76,11 @@ struct SealRequest {
   struct Item {
     PartitionId partition;
     RingNumber term;
-    MSGPACK_DEFINE_ARRAY(partition, term)
+    FIELDS(partition, term)
   };
   RingNumber ring;
   std::vector<Item> items;
-  MSGPACK_DEFINE_ARRAY(ring, items)
+  FIELDS(ring, items)
 };
 struct SealReply {
   struct Item {
@@ -88,11 +88,11 @@ struct SealReply {
     RingNumber from;   // Could vote from this version,
     RingNumber until;  // to this one; zero: still.
     bool empty = false;  // No name of the partition was ever voted on here.
-    MSGPACK_DEFINE_ARRAY(partition, from, until, empty)
+    FIELDS(partition, from, until, empty)
   };
   RingNumber ring;
   std::vector<Item> items;
-  MSGPACK_DEFINE_ARRAY(ring, items)
+  FIELDS(ring, items)
 };
 
 // kHandOver: the acceptor states of a partition's names, in the order of their instances, after `after`.
@@ -101,17 +101,17 @@ struct HandOverRequest {
   PartitionId partition;
   RingNumber term;
   Blob after;
-  MSGPACK_DEFINE_ARRAY(ring, partition, term, after)
+  FIELDS(ring, partition, term, after)
 };
 struct HandOverReply {
   struct Item {
     Blob instance;
     Blob state;  // overlay::AcceptorState
-    MSGPACK_DEFINE_ARRAY(instance, state)
+    FIELDS(instance, state)
   };
   std::vector<Item> items;
   bool more = false;
-  MSGPACK_DEFINE_ARRAY(items, more)
+  FIELDS(items, more)
 };
 
 }  // namespace starling::node

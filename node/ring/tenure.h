@@ -69,7 +69,7 @@ class Tenures {
     RingNumber term;   // The present one; zero when we are no owner.
     RingNumber from;   // The last term that we could vote in,
     RingNumber until;  // up to this version; zero: still.
-    MSGPACK_DEFINE_ARRAY(term, from, until)
+    FIELDS(term, from, until)
   };
   using Answers = std::map<NodeId, SealReply::Item>;
   struct Source {

@@ -64,7 +64,7 @@ enum class Type : std::uint8_t {
 struct Head {
   std::uint8_t type = 0;
   std::uint64_t request = 0;
-  MSGPACK_DEFINE_ARRAY(type, request)
+  FIELDS(type, request)
 };
 
 struct Login {
@@ -77,7 +77,7 @@ struct Login {
   std::string device;    // 1..64 bytes, chosen once by the device and kept.
   std::string password;  // One of password and token; the other is empty.
   std::string token;
-  MSGPACK_DEFINE_ARRAY(type, request, version_min, version_max, client, user, device, password, token)
+  FIELDS(type, request, version_min, version_max, client, user, device, password, token)
 };
 
 struct LoggedIn {
@@ -91,7 +91,7 @@ struct LoggedIn {
   std::int64_t token_expires_wall_ms = 0;
   std::uint32_t heartbeat_s = 0;  // Send something (a ping will do) at least this often.
   std::int64_t wall_ms = 0;
-  MSGPACK_DEFINE_ARRAY(type, request, version, node, lineage, device, token, token_expires_wall_ms,
+  FIELDS(type, request, version, node, lineage, device, token, token_expires_wall_ms,
                        heartbeat_s, wall_ms)
 };
 
@@ -102,7 +102,7 @@ struct ErrorMessage {
   std::string name;               // "lane_gap"
   std::string text;               // For people.
   std::uint32_t retry_after_ms = 0;  // 0: no advice.
-  MSGPACK_DEFINE_ARRAY(type, request, code, name, text, retry_after_ms)
+  FIELDS(type, request, code, name, text, retry_after_ms)
 };
 
 // Catches up on our own mailbox and every group we are in, then keeps following them.
@@ -110,13 +110,13 @@ struct Sync {
   struct Mailbox {
     std::string address;
     storage::VersionVector cursor;
-    MSGPACK_DEFINE_ARRAY(address, cursor)
+    FIELDS(address, cursor)
   };
   std::uint8_t type = static_cast<std::uint8_t>(Type::kSync);
   std::uint64_t request = 0;
   LineageId lineage;               // Of the cursors; zero when there are none.
   std::vector<Mailbox> mailboxes;  // Absent ones start at the beginning of what is kept.
-  MSGPACK_DEFINE_ARRAY(type, request, lineage, mailboxes)
+  FIELDS(type, request, lineage, mailboxes)
 };
 
 struct Synced {
@@ -124,7 +124,7 @@ struct Synced {
   std::uint64_t request = 0;
   std::string mailbox;
   storage::VersionVector cursor;  // Replaces the one the device keeps for this mailbox.
-  MSGPACK_DEFINE_ARRAY(type, request, mailbox, cursor)
+  FIELDS(type, request, mailbox, cursor)
 };
 
 inline constexpr std::uint8_t kSendRetry = 1;  // This number may have been sent before.
@@ -143,7 +143,7 @@ struct Send {
   std::uint8_t content = 1;    // EntryType
   Blob body;
   std::uint32_t lifetime_s = 0;  // Burn after; 0: as long as the cluster keeps history.
-  MSGPACK_DEFINE_ARRAY(type, request, to, seq, acked, floor, flags, grade, content, body, lifetime_s)
+  FIELDS(type, request, to, seq, acked, floor, flags, grade, content, body, lifetime_s)
 };
 
 struct Ack {
@@ -152,7 +152,7 @@ struct Ack {
   std::uint64_t seq = 0;
   std::string id;            // Position of the message.
   std::uint8_t copies = 0;   // Synced copies at the time of the ack.
-  MSGPACK_DEFINE_ARRAY(type, request, seq, id, copies)
+  FIELDS(type, request, seq, id, copies)
 };
 
 // One entry, as an event or inside a history page (there without type and request meaning anything).
@@ -171,7 +171,7 @@ struct EntryMessage {
   std::uint8_t content = 0;  // EntryType, or 0 for a void: drop the message with this key.
   Blob body;
   std::uint64_t expires_wall_ms = 0;  // Then a device erases its copy, too. 0: never.
-  MSGPACK_DEFINE_ARRAY(type, request, mailbox, writer, n, id, device, lane, seq, from, to, content,
+  FIELDS(type, request, mailbox, writer, n, id, device, lane, seq, from, to, content,
                        body, expires_wall_ms)
 };
 
@@ -181,7 +181,7 @@ struct HistoryRequest {
   std::string with;          // The group, or the other user.
   std::string before;        // Entry id, or "" for the newest.
   std::uint32_t limit = 50;  // At most 500.
-  MSGPACK_DEFINE_ARRAY(type, request, with, before, limit)
+  FIELDS(type, request, with, before, limit)
 };
 
 struct HistoryPage {
@@ -189,20 +189,20 @@ struct HistoryPage {
   std::uint64_t request = 0;
   std::vector<EntryMessage> entries;  // Newest first.
   bool more = false;
-  MSGPACK_DEFINE_ARRAY(type, request, entries, more)
+  FIELDS(type, request, entries, more)
 };
 
 struct LaneRequest {
   std::uint8_t type = static_cast<std::uint8_t>(Type::kLane);
   std::uint64_t request = 0;
   std::string to;
-  MSGPACK_DEFINE_ARRAY(type, request, to)
+  FIELDS(type, request, to)
 };
 struct LaneState {
   std::uint8_t type = static_cast<std::uint8_t>(Type::kLaneState);
   std::uint64_t request = 0;
   std::uint64_t high = 0;  // Highest number known of this device's lane.
-  MSGPACK_DEFINE_ARRAY(type, request, high)
+  FIELDS(type, request, high)
 };
 
 // kGroupCreate: group. kGroupAdd, kGroupRemove: group, user. kGroupMembers: group, and the user after
@@ -215,25 +215,25 @@ struct GroupRequest {
   std::uint8_t role = 0;     // 0 member, 1 moderator, 2 owner.
   std::uint32_t limit = 500;
   std::uint64_t nonce = 0;   // kGroupCreate: drawn once, the same in every retry of it; 0: no retries.
-  MSGPACK_DEFINE_ARRAY(type, request, group, user, role, limit, nonce)
+  FIELDS(type, request, group, user, role, limit, nonce)
 };
 struct MemberItem {
   std::string user;
   std::uint8_t role = 0;
-  MSGPACK_DEFINE_ARRAY(user, role)
+  FIELDS(user, role)
 };
 struct Members {
   std::uint8_t type = static_cast<std::uint8_t>(Type::kMembers);
   std::uint64_t request = 0;
   std::vector<MemberItem> members;
   bool more = false;
-  MSGPACK_DEFINE_ARRAY(type, request, members, more)
+  FIELDS(type, request, members, more)
 };
 struct GroupList {
   std::uint8_t type = static_cast<std::uint8_t>(Type::kGroupList);
   std::uint64_t request = 0;
   std::vector<std::string> groups;
-  MSGPACK_DEFINE_ARRAY(type, request, groups)
+  FIELDS(type, request, groups)
 };
 
 struct PasswordChange {
@@ -241,14 +241,14 @@ struct PasswordChange {
   std::uint64_t request = 0;
   std::string old_password;
   std::string new_password;
-  MSGPACK_DEFINE_ARRAY(type, request, old_password, new_password)
+  FIELDS(type, request, old_password, new_password)
 };
 
 struct JoinedOrLeft {
   std::uint8_t type = static_cast<std::uint8_t>(Type::kJoined);
   std::uint64_t request = 0;
   std::string group;
-  MSGPACK_DEFINE_ARRAY(type, request, group)
+  FIELDS(type, request, group)
 };
 
 struct GoAway {
@@ -256,7 +256,7 @@ struct GoAway {
   std::uint64_t request = 0;
   std::string text;
   std::vector<std::string> nodes;  // Client addresses to try.
-  MSGPACK_DEFINE_ARRAY(type, request, text, nodes)
+  FIELDS(type, request, text, nodes)
 };
 
 // Length prefix and body. REQUIRES: the body fits the limits above.

@@ -44,7 +44,7 @@ struct MemberRecord {
   std::uint32_t sessions = 0;
   std::string version;  // Of the program, for people.
   friend bool operator==(const MemberRecord&, const MemberRecord&) = default;
-  MSGPACK_DEFINE_ARRAY(node, key, incarnation, gossip, link, client, admin, zone, weight, writer,
+  FIELDS(node, key, incarnation, gossip, link, client, admin, zone, weight, writer,
                        wire_min, wire_max, ring, catching_up, draining, read_only, wall_ms,
                        sessions, version)
 };
@@ -52,7 +52,7 @@ struct MemberRecord {
 struct SignedRecord {
   Blob body;  // A packed MemberRecord.
   Signature signature;
-  MSGPACK_DEFINE_ARRAY(body, signature)
+  FIELDS(body, signature)
 };
 
 // kTooLarge for a text over its limit, kInvalid for an incarnation over kIncarnationMax.

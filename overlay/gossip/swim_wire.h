@@ -47,7 +47,7 @@ struct Heartbeat {
   bool catching_up = false;
   std::uint32_t sessions = 0;
   friend bool operator==(const Heartbeat&, const Heartbeat&) = default;
-  MSGPACK_DEFINE_ARRAY(wall_ms, ring, catching_up, sessions)
+  FIELDS(wall_ms, ring, catching_up, sessions)
 };
 
 // "`from` says that `node`, as of `incarnation`, is suspect / dead / left." That a node is alive is
@@ -59,7 +59,7 @@ struct Claim {
   NodeId from;
   [[nodiscard]] MemberState as() const { return static_cast<MemberState>(state); }
   friend bool operator==(const Claim&, const Claim&) = default;
-  MSGPACK_DEFINE_ARRAY(node, incarnation, state, from)
+  FIELDS(node, incarnation, state, from)
 };
 
 struct Datagram {
@@ -72,7 +72,7 @@ struct Datagram {
   NodeId about;           // Who must answer, who is to be probed, who answered or did not.
   std::vector<Blob> updates;
   [[nodiscard]] MessageKind as() const { return static_cast<MessageKind>(kind); }
-  MSGPACK_DEFINE_ARRAY(from, writer, counter, heartbeat, kind, seq, about, updates)
+  FIELDS(from, writer, counter, heartbeat, kind, seq, about, updates)
 };
 
 struct MemberEntry {
@@ -82,12 +82,12 @@ struct MemberEntry {
   Heartbeat heartbeat;            // The newest heard,
   std::uint64_t age_ms = 0;       // this long ago.
   [[nodiscard]] MemberState as() const { return static_cast<MemberState>(state); }
-  MSGPACK_DEFINE_ARRAY(record, state, incarnation, heartbeat, age_ms)
+  FIELDS(record, state, incarnation, heartbeat, age_ms)
 };
 
 struct PushPull {
   std::vector<MemberEntry> members;  // The sender itself included.
-  MSGPACK_DEFINE_ARRAY(members)
+  FIELDS(members)
 };
 
 // kCorrupt; kTooLarge for a plain text over kPacketSizeMax.

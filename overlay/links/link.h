@@ -34,7 +34,7 @@ inline constexpr std::size_t kHandshakeMessageSizeMax = 1024;
 struct Introduction {
   Hello hello;
   PublicKey key;
-  MSGPACK_DEFINE_ARRAY(hello, key)
+  FIELDS(hello, key)
 };
 
 struct LinkPeer {

@@ -49,13 +49,13 @@ struct Hello {
   [[nodiscard]] bool has(Feature feature) const {
     return (features & kFeatures & static_cast<std::uint64_t>(feature)) != 0;
   }
-  MSGPACK_DEFINE_ARRAY(version_min, version_max, lineage, ring, writer, wall_ms, features)
+  FIELDS(version_min, version_max, lineage, ring, writer, wall_ms, features)
 };
 
 struct WireError {
   std::uint8_t code = 0;
   std::string text;
-  MSGPACK_DEFINE_ARRAY(code, text)
+  FIELDS(code, text)
 };
 
 enum class Method : std::uint16_t {

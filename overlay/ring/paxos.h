@@ -36,7 +36,7 @@ struct Ballot {
   [[nodiscard]] bool is_none() const { return round == 0; }
   friend bool operator==(const Ballot&, const Ballot&) = default;
   friend auto operator<=>(const Ballot&, const Ballot&) = default;
-  MSGPACK_DEFINE_ARRAY(round, node)
+  FIELDS(round, node)
 };
 
 // --- Acceptor ---
@@ -47,7 +47,7 @@ struct AcceptorState {
   std::optional<Blob> value;  // Of `accepted`, or the decision.
   bool decided = false;       // `value` is chosen, for ever.
   friend bool operator==(const AcceptorState&, const AcceptorState&) = default;
-  MSGPACK_DEFINE_ARRAY(promised, accepted, value, decided)
+  FIELDS(promised, accepted, value, decided)
 };
 
 enum class Verdict : std::uint8_t {

@@ -44,7 +44,7 @@ struct PaxosRequest {
   Ballot ballot;
   std::optional<Blob> value;
   friend bool operator==(const PaxosRequest&, const PaxosRequest&) = default;
-  MSGPACK_DEFINE_ARRAY(instance, ring, kind, ballot, value)
+  FIELDS(instance, ring, kind, ballot, value)
 };
 
 struct PaxosResponse {
@@ -55,7 +55,7 @@ struct PaxosResponse {
   Ballot accepted;
   std::optional<Blob> value;
   friend bool operator==(const PaxosResponse&, const PaxosResponse&) = default;
-  MSGPACK_DEFINE_ARRAY(kind, ballot, verdict, promised, accepted, value)
+  FIELDS(kind, ballot, verdict, promised, accepted, value)
 };
 
 // From bytes of a peer: kCorrupt for what does not decode, contradicts the table above or passes a

@@ -14,7 +14,7 @@ Error invalid(std::string why) { return {Errc::kInvalid, "ring: " + std::move(wh
 
 struct Head {
   std::uint32_t format = 0;
-  MSGPACK_DEFINE_ARRAY(format)
+  FIELDS(format)
 };
 
 std::uint8_t majority(std::size_t owners) { return static_cast<std::uint8_t>(owners / 2 + 1); }

@@ -97,7 +97,7 @@ struct RingMember {
     return state == RingMemberState::kLeft || state == RingMemberState::kRemoved;
   }
   friend bool operator==(const RingMember&, const RingMember&) = default;
-  MSGPACK_DEFINE_ARRAY(id, key, zone, weight, next_weight, state, since, invite)
+  FIELDS(id, key, zone, weight, next_weight, state, since, invite)
 };
 
 struct RingVersion {
@@ -126,20 +126,17 @@ struct RingVersion {
   template <class Packer>
   void msgpack_pack(Packer& packer) const {
     if (format == 1) {
-      return msgpack::type::make_define_array(format, number, lineage, previous_lineage, copies,
-                                              synced, synced_set, partitions, change, members)
-          .msgpack_pack(packer);
+      return msgpack_detail::pack_fields(packer, format, number, lineage, previous_lineage, copies,
+                                         synced, synced_set, partitions, change, members);
     }
-    msgpack::type::make_define_array(format, number, lineage, previous_lineage, copies, synced,
-                                     synced_set, partitions, change, members, rule, revoked)
-        .msgpack_pack(packer);
+    msgpack_detail::pack_fields(packer, format, number, lineage, previous_lineage, copies, synced,
+                                synced_set, partitions, change, members, rule, revoked);
   }
   void msgpack_unpack(const msgpack::object& object) {
     rule = PlacementRule::kHashed;  // Of format 1.
     revoked.clear();
-    msgpack::type::make_define_array(format, number, lineage, previous_lineage, copies, synced,
-                                     synced_set, partitions, change, members, rule, revoked)
-        .msgpack_unpack(object);
+    msgpack_detail::unpack_fields(object, format, number, lineage, previous_lineage, copies, synced,
+                                  synced_set, partitions, change, members, rule, revoked);
   }
 };
 

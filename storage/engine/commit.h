@@ -11,10 +11,12 @@
 #include <functional>
 #include <memory>
 
-#include <rocksdb/db.h>
-#include <rocksdb/write_batch.h>
-
 #include "crypto/result.h"
+
+namespace rocksdb {
+class DB;
+class WriteBatch;
+}  // namespace rocksdb
 
 namespace starling::storage {
 

@@ -35,15 +35,12 @@ inline View view(const rocksdb::Slice& bytes) { return {bytes.data(), bytes.size
 // kFull, kCorrupt or kIo, with what was being done and the next step. REQUIRES: !status.ok().
 Error to_error(const rocksdb::Status& status, std::string_view doing);
 
-// Every file is compacted at least this often, so that nothing expired stays for more than 24 h.
-inline constexpr std::uint64_t kCompactionPeriodSeconds = 12 * 3600;
-
 struct EngineOptions {
   std::string path;
   rocksdb::Env* env = nullptr;  // nullptr: the operating system's.
   bool background_work = true;  // false: no flush, no compaction, no thread but the caller's.
   std::shared_ptr<const ExpiryTime> expiry = std::make_shared<ExpiryTime>();
-  std::uint64_t compaction_period_s = kCompactionPeriodSeconds;
+  std::uint64_t compaction_period_s = 0;  // How old a file may grow uncompacted; 0: any age.
 };
 
 // How to read: as of a snapshot (null: as it is now), and whether the blocks stay in the cache.

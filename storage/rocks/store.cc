@@ -2,6 +2,7 @@
 #include <cassert>
 
 #include "storage/rocks/rocks_store.h"
+#include "storage/export.h"
 
 namespace starling::storage {
 namespace {

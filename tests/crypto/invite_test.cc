@@ -26,7 +26,7 @@ struct RawBody {
   std::int64_t expires_wall_ms;
   InviteId id;
   InviteMac mac;
-  MSGPACK_DEFINE_ARRAY(lineage, seeds, secret, expires_wall_ms, id, mac)
+  FIELDS(lineage, seeds, secret, expires_wall_ms, id, mac)
 };
 
 RawBody raw(const Invite& invite, const InviteMac& mac) {

@@ -209,7 +209,7 @@ TEST(Keyring, ReadsBackItsFile) {
 struct RawFile {
   std::uint32_t version;
   std::vector<Blob> keys;
-  MSGPACK_DEFINE_ARRAY(version, keys)
+  FIELDS(version, keys)
 };
 
 TEST(Keyring, RefusesFilesItDidNotWrite) {

@@ -13,7 +13,7 @@ struct NumberTag;
 struct Old {
   std::uint32_t a = 0;
   std::string b;
-  MSGPACK_DEFINE_ARRAY(a, b)
+  FIELDS(a, b)
 };
 struct New {
   std::uint32_t a = 0;
@@ -22,7 +22,7 @@ struct New {
   Id<NumberTag, std::uint64_t> d;
   Blob e;
   std::vector<std::uint32_t> f;
-  MSGPACK_DEFINE_ARRAY(a, b, c, d, e, f)
+  FIELDS(a, b, c, d, e, f)
 };
 
 New sample() { return {1, "text", {{1, 2, 3, 4}}, {5}, {Bytes("\0\xff", 2)}, {1, 2, 3}}; }

@@ -2,6 +2,7 @@
 #include "node/admin/http.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "node/admin/admin_door.h"
 #include "tests/sim/world/sim_network.h"

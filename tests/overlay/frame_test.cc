@@ -82,12 +82,12 @@ struct FirstHello {
   RingNumber ring;
   WriterId writer;
   std::int64_t wall_ms = 0;
-  MSGPACK_DEFINE_ARRAY(version_min, version_max, lineage, ring, writer, wall_ms)
+  FIELDS(version_min, version_max, lineage, ring, writer, wall_ms)
 };
 struct FirstIntroduction {
   FirstHello hello;
   PublicKey key;
-  MSGPACK_DEFINE_ARRAY(hello, key)
+  FIELDS(hello, key)
 };
 
 TEST(FrameFormat, TellsFeaturesInAWayThatTheFirstNodesCanRead) {

@@ -1,5 +1,6 @@
 // An invite shown to two nodes at once: the ring decides which of the joiners it admits.
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "crypto/access/invite.h"
 #include "crypto/init.h"

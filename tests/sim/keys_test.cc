@@ -1,5 +1,6 @@
 // Who may speak to a cluster: rotation of its secret while it runs, and revoked nodes.
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 

@@ -2,6 +2,8 @@
 // (decision 0019, hazards F30), content beats its loss (decision 0027), a void outlives what it closes (F6).
 #include "tests/sim/repair.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

@@ -2,6 +2,8 @@
 // (hazards F1, F11, F32 to F34). Changes by chance: scenarios_test.cc and `sim --moves`.
 #include "tests/sim/hazards/hazards.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

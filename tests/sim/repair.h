@@ -3,6 +3,8 @@
 // Thread: one.
 #pragma once
 
+#include <nlohmann/json.hpp>
+
 #include "storage/engine/engine.h"
 #include "storage/layout.h"
 #include "tests/sim/hazards/hazards.h"

@@ -2,6 +2,8 @@
 // (hazards F11, F12, F21, F30).
 #include "tests/sim/repair.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

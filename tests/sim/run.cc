@@ -5,6 +5,8 @@
 #include <ctime>
 #include <iterator>
 
+#include <nlohmann/json.hpp>
+
 #include "tests/sim/judge/owners_equal.h"
 #include "tests/sim/judge/sabotage.h"
 #include "tests/sim/judge/watch.h"

@@ -1,6 +1,8 @@
 // Fewer than W owners reachable: members beyond them hold copies, and hand them home (hazards F14, F38).
 #include "tests/sim/hazards/hazards.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

@@ -1,6 +1,8 @@
 // `starling where ADDRESS MESSAGE`: what every node has of one message.
 #include "tests/sim/hazards/hazards.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

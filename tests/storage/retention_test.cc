@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/storage/support.h"
+#include "storage/export.h"
 
 namespace starling::storage {
 namespace {

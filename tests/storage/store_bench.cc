@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "crypto/random.h"
+#include "storage/export.h"
 #include "storage/store.h"
 
 namespace starling::storage {

@@ -1,6 +1,8 @@
 // Bad input of clients: logins, tokens, versions. bad_input.h says what each case promises.
 #include "tests/sim/bad_input/bad_input.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

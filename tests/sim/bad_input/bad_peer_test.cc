@@ -1,6 +1,7 @@
 // Bad input at the ports for other nodes: links and gossip. Nobody gets in without the secret,
 // nobody acts without being a member, and bytes that mean nothing change nothing.
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <limits>
 

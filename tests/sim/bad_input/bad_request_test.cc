@@ -2,6 +2,8 @@
 // bad_input.h says what each case promises.
 #include "tests/sim/bad_input/bad_input.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

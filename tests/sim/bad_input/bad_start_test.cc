@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include <nlohmann/json.hpp>
 #include <rocksdb/db.h>
 
 #include "crypto/access/invite.h"

@@ -1,5 +1,7 @@
 #include "tests/sim/hazards/hazards.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 
 void Hazards::SetUp() {

@@ -1,6 +1,8 @@
 // Hazards F7 to F10: two copies of one message, reads that are behind, retries. hazards.h says how.
 #include "tests/sim/hazards/hazards.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

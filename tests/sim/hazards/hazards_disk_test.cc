@@ -1,6 +1,8 @@
 // Hazards of disks and of clocks: F13, F19, F23, F31, F41. hazards.h says how.
 #include "tests/sim/hazards/hazards.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

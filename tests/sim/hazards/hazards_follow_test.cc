@@ -1,5 +1,7 @@
 // Hazards of following: F25 (what a dead owner costs), F26 (gaps and overflow), F46 (large rosters). hazards.h says how.
 #include "node/session/session.h"
+
+#include <nlohmann/json.hpp>
 #include "tests/sim/hazards/hazards.h"
 #include "tests/sim/world/raw_peer.h"
 

@@ -1,6 +1,8 @@
 // Hazards F16 and F27: what a login reads, and of whom. hazards.h says how.
 #include "tests/sim/hazards/hazards.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

@@ -1,6 +1,7 @@
 // Hazard F2: a name that was chosen stays chosen when its owners change. hazards.h says how a directed case
 // works; here no device takes part: the operator's door of one node or another is asked to create users.
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "crypto/init.h"
 #include "node/ring/messages.h"

@@ -1,6 +1,8 @@
 // Writers pile up with every crash, and are forgotten once nothing of theirs is left (hazards F40).
 #include "tests/sim/hazards/hazards.h"
 
+#include <nlohmann/json.hpp>
+
 #include "node/repair/pruner.h"
 
 namespace starling::sim {

@@ -1,6 +1,8 @@
 // Hazard F24: what a change implies elsewhere is driven until it is acknowledged, and adds nothing twice.
 #include "tests/sim/hazards/hazards.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

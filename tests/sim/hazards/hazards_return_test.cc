@@ -1,6 +1,8 @@
 // Hazard F15: an owner that comes back. hazards.h says how.
 #include "tests/sim/hazards/hazards.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 namespace {
 

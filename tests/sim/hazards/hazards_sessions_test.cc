@@ -1,5 +1,7 @@
 // Hazard F45: a token is believed without a look-up; what ends it ends the sessions at every node. hazards.h says how.
 #include "node/session/session.h"
+
+#include <nlohmann/json.hpp>
 #include "tests/sim/hazards/hazards.h"
 #include "tests/sim/world/raw_peer.h"
 

@@ -1,6 +1,7 @@
 #include "tests/sim/judge/store_export.h"
 
 #include "crypto/random.h"
+#include "storage/export.h"
 
 namespace starling::sim {
 namespace {

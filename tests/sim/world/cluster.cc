@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include <nlohmann/json.hpp>
+
 #include "storage/engine/engine.h"
 #include "storage/layout.h"
 #include "tests/sim/judge/store_export.h"

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <deque>
 
+#include <rocksdb/db.h>
+#include <rocksdb/write_batch.h>
+
 namespace starling::sim {
 namespace {
 

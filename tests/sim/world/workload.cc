@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 
 using node::ClientPhase;
