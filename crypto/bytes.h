@@ -142,7 +142,11 @@ class BytesReader {
 template <class Tag, std::size_t N>
 struct std::hash<starling::Fixed<Tag, N>> {
   std::size_t operator()(const starling::Fixed<Tag, N>& v) const noexcept {
-    return std::hash<std::string_view>{}(v.view());
+    // Ids are hashes, keys or random, so their last bytes do as they are.
+    std::uint64_t out = 0;
+    constexpr std::size_t size = N < sizeof out ? N : sizeof out;
+    std::memcpy(&out, v.raw.data() + N - size, size);
+    return out;
   }
 };
 

@@ -144,6 +144,12 @@ Result<ChangeView> decode(View bytes, const Dot& dot) {
   if (BytesReader(bytes.substr(content.size())).u64le() != checksum(content, dot)) {
     return corrupt("a wrong checksum");
   }
+  return parse(bytes);
+}
+
+Result<ChangeView> parse(View bytes) {
+  if (bytes.size() < kHeadSize + kChecksumSize) return corrupt("too few bytes");
+  const View content = bytes.substr(0, bytes.size() - kChecksumSize);
   const auto format = static_cast<std::uint8_t>(bytes[0]);
   if (format > kChangeFormat) {
     return Error{Errc::kUnsupported,

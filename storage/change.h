@@ -78,6 +78,8 @@ inline constexpr std::size_t kChangeSizeMax = kBodySizeMax + 512;
 Bytes encode(const ChangeView& change, const Dot& dot);
 // kCorrupt: wrong checksum or layout. kUnsupported: a newer format, with its checksum right.
 Result<ChangeView> decode(View bytes, const Dot& dot);
+// The same without the checksum, for bytes that encode() made or decode() took before.
+Result<ChangeView> parse(View bytes);
 
 // A hash of what a message says (to, type, body; not id, not dot), to tell a retry from a reused key.
 std::uint64_t content_hash(const EntryView& entry, ChangeKind kind);

@@ -8,13 +8,11 @@
 namespace starling::storage {
 namespace {
 
-// 0 also for a row that cannot be read: the scrub reports it, a flipped bit must not erase it.
-ExpirySeconds expiry_of(ColumnFamily family, View key, View value) {
+// 0 also for a row that cannot be read.
+ExpirySeconds expiry_of(ColumnFamily family, View value) {
   switch (family) {
     case ColumnFamily::kLog: {
-      const auto dot = parse_dot_key(key, sizeof(Slot));
-      if (!dot) return 0;
-      const auto change = decode(value, *dot);
+      const auto change = parse(value);
       return change ? expiry_seconds(change->entry.expires_ms) : 0;
     }
     case ColumnFamily::kEntries: {
@@ -34,6 +32,13 @@ ExpirySeconds expiry_of(ColumnFamily family, View key, View value) {
   }
 }
 
+// The scrub reports what is damaged; a flipped bit must not erase it.
+bool is_sound(ColumnFamily family, View key, View value) {
+  if (family != ColumnFamily::kLog) return true;
+  const auto dot = parse_dot_key(key, sizeof(Slot));
+  return dot && decode(value, *dot).ok();
+}
+
 class ExpiryFilter final : public rocksdb::CompactionFilter {
  public:
   ExpiryFilter(ColumnFamily family, std::shared_ptr<const ExpiryTime> time)
@@ -42,8 +47,9 @@ class ExpiryFilter final : public rocksdb::CompactionFilter {
   bool Filter(int, const rocksdb::Slice& key, const rocksdb::Slice& value, std::string*,
               bool*) const override {
     if (time_->ms() == 0) return false;
-    return time_->expired(
-        expiry_of(family_, {key.data(), key.size()}, {value.data(), value.size()}));
+    const View bytes(value.data(), value.size());
+    return time_->expired(expiry_of(family_, bytes)) &&
+           is_sound(family_, {key.data(), key.size()}, bytes);
   }
 
  private:

@@ -42,9 +42,9 @@ void Coordinator::replicate(const KeyIn& key, PartitionId partition, const Dot& 
                             Shared change) {
   auto both = std::make_shared<Both>();
   both->done = [this, key](Result<std::uint8_t> copies) { finish(key, std::move(copies)); };
-  const auto decoded = storage::decode(*change, dot);
-  assert(decoded.ok());
-  if (implies_(*decoded)) drive_implied(partition, dot, change, both);
+  const auto parsed = storage::parse(*change);
+  assert(parsed.ok());
+  if (implies_(*parsed)) drive_implied(partition, dot, change, both);
   auto part = [both](Result<std::uint8_t> copies) { both->part(copies); };
   switch (grade) {
     case Grade::kMemory: return part(std::uint8_t{0});

@@ -80,7 +80,7 @@ void Obligations::attempt(const At& at) {
   auto& duty = duties_.at(at);
   duty.under_way = true;
   ++view_.counters.copies_driven;
-  const auto change = storage::decode(*duty.change, at.second);
+  const auto change = storage::parse(*duty.change);
   assert(change.ok());
   if (change->kind == ChangeKind::kRegister) {
     // The address after the prefix names the other mailbox; the value says which group.
@@ -118,7 +118,7 @@ void Obligations::attempt(const At& at) {
 void Obligations::move_to(const At& at, AppendRequest request, const EntryId& id) {
   const auto duty = duties_.find(at);
   if (duty == duties_.end()) return;
-  const auto change = storage::decode(*duty->second.change, at.second);
+  const auto change = storage::parse(*duty->second.change);
   assert(change.ok());
   request.flags |= kAppendPosition;
   request.id = id;

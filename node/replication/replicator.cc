@@ -1,6 +1,7 @@
 #include "node/replication/replicator.h"
 
 #include <algorithm>
+#include <array>
 
 namespace starling::node {
 
@@ -219,13 +220,14 @@ std::uint64_t Replicator::covered_with_stand_ins(PartitionId partition,
 // The largest n that at least `copies` owners have synced.
 std::uint64_t Replicator::covered_by(PartitionId partition, const Progress& progress,
                                      std::size_t copies) const {
-  std::vector<std::uint64_t> synced;
+  std::array<std::uint64_t, overlay::kCopiesMax> synced{};
+  std::size_t owners = 0;
   for (const auto& owner : view_.ring().owners(partition)) {
     auto it = progress.acked.find(owner);
-    synced.push_back(it == progress.acked.end() ? 0 : it->second);
+    synced[owners++] = it == progress.acked.end() ? 0 : it->second;
   }
-  if (copies == 0 || synced.size() < copies) return 0;
-  std::sort(synced.begin(), synced.end(), std::greater<>());
+  if (copies == 0 || owners < copies) return 0;
+  std::sort(synced.begin(), synced.begin() + owners, std::greater<>());
   return synced[copies - 1];
 }
 

@@ -1,6 +1,7 @@
 #include "node/replication/view.h"
 
 #include <algorithm>
+#include <array>
 
 namespace starling::node {
 
@@ -43,12 +44,19 @@ bool ClusterView::awaits_refill(PartitionId partition) const {
 }
 
 std::vector<NodeId> ClusterView::candidates(PartitionId partition) const {
-  std::vector<NodeId> nodes(ring().owners(partition).begin(), ring().owners(partition).end());
-  auto rank = [this](const NodeId& node) {
-    return !alive(node) ? 3 : !reachable(node) ? 2 : behind(node) ? 1 : 0;
-  };
-  std::stable_sort(nodes.begin(), nodes.end(),
-                   [&](const NodeId& a, const NodeId& b) { return rank(a) < rank(b); });
+  const auto owners = ring().owners(partition);
+  std::array<int, overlay::kCopiesMax> ranks{};
+  for (std::size_t i = 0; i < owners.size(); ++i) {
+    const NodeId& node = owners[i];
+    ranks[i] = !alive(node) ? 3 : !reachable(node) ? 2 : behind(node) ? 1 : 0;
+  }
+  std::vector<NodeId> nodes;
+  nodes.reserve(owners.size());
+  for (int rank = 0; rank <= 3; ++rank) {
+    for (std::size_t i = 0; i < owners.size(); ++i) {
+      if (ranks[i] == rank) nodes.push_back(owners[i]);
+    }
+  }
   return nodes;
 }
 

@@ -89,7 +89,8 @@ rocksdb::ColumnFamilyOptions family_options(const EngineOptions& from, const std
   if (has_bloom(name)) table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   rocksdb::ColumnFamilyOptions options;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
-  options.compression = best_compression();
+  // What a flush writes is compacted soon, so it is compressed then.
+  options.compression_per_level = {rocksdb::kNoCompression, best_compression()};
   options.write_buffer_size = kWriteBufferBytes;
   options.level_compaction_dynamic_level_bytes = true;
   options.periodic_compaction_seconds = from.compaction_period_s;

@@ -33,6 +33,7 @@ namespace starling::storage {
 inline constexpr std::size_t kGatheredBytesMax = 64 << 20;
 inline constexpr std::size_t kLaneCacheMax = 64 << 10;
 inline constexpr std::size_t kPrevCacheMax = 64 << 10;
+inline constexpr std::size_t kRegisterCacheMax = 16 << 10;
 inline constexpr std::uint32_t kSlotCount = 1 << 16;
 // The expiry time moves in steps, so that it costs a write in ten seconds and no more.
 inline constexpr std::uint64_t kExpiryStepMs = 10'000;
@@ -291,7 +292,7 @@ class RocksStore final : public Store {
   Pending<MailboxId, std::uint64_t> previous_{kPrevCacheMax};  // Our last n in the mailbox.
   Pending<LaneId, std::uint64_t, StateHash> lanes_{kLaneCacheMax};
   Pending<MailboxKey, KeyRow, StateHash> keys_;
-  Pending<Bytes, RegisterRow> registers_;  // By row key.
+  Pending<Bytes, RegisterRow> registers_{kRegisterCacheMax};  // By row key.
   Pending<Bytes, Bytes> paxos_;
   Pending<Bytes, Bytes> node_;
   Hlc highest_time_ = 0;

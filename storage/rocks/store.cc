@@ -255,6 +255,7 @@ Status RocksStore::drop(PartitionId partition) {
   damage_.forget(slot);
   superseded_count_ -= superseded_[slot].size();
   superseded_.erase(slot);
+  registers_.forget_if([&](const Bytes& key) { return View(first) <= key && key < end; });
   lanes_.forget_if([&](const LaneId& lane) { return partition_of(lane.mailbox) == partition; });
   gathering_->dropped.insert(slot);
   gathering_->has_writes = true;

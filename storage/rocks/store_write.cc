@@ -14,7 +14,7 @@ Appended RocksStore::append(ChangeView change) {
   assert(dot.n > issued(partition) && "a dot is used once");
   change.prev = previous(change.mailbox);
   auto bytes = std::make_shared<const Bytes>(encode(change, dot));
-  const auto staged = decode(*bytes, dot);
+  const auto staged = parse(*bytes);
   assert(staged.ok());
   table_.hold(slot_of(partition), writer_, dot.n);
   stage(partition, dot, bytes, *staged);
