@@ -142,11 +142,12 @@ class BytesReader {
 template <class Tag, std::size_t N>
 struct std::hash<starling::Fixed<Tag, N>> {
   std::size_t operator()(const starling::Fixed<Tag, N>& v) const noexcept {
-    // Ids are hashes, keys or random, so their last bytes do as they are.
-    std::uint64_t out = 0;
-    constexpr std::size_t size = N < sizeof out ? N : sizeof out;
-    std::memcpy(&out, v.raw.data() + N - size, size);
-    return out;
+    // Ids are hashes, keys or random: their ends do as they are, mixed for those that tests make up.
+    constexpr std::size_t size = N < 8 ? N : 8;
+    std::uint64_t head = 0, tail = 0;
+    std::memcpy(&head, v.raw.data(), size);
+    std::memcpy(&tail, v.raw.data() + N - size, size);
+    return head ^ tail * 0x9E3779B97F4A7C15ULL;
   }
 };
 
