@@ -9,6 +9,7 @@ import sys
 import unittest
 import xml.etree.ElementTree
 
+import instructions
 import judge
 import plots
 import report
@@ -105,6 +106,23 @@ class Report(unittest.TestCase):
         self.assertIn("polyline", svg)
         xml.etree.ElementTree.fromstring(svg)
         self.assertIsNone(plots.plot("nothing", "x", "y", [("one", [], False)]))
+
+
+class Instructions(unittest.TestCase):
+    def test_more_than_the_tolerance_is_a_failure(self):
+        lines, worse = instructions.compare({"hlc": 1000}, {"hlc": 1051})
+        self.assertTrue(worse)
+        self.assertIn("MORE", lines[0])
+        self.assertFalse(instructions.compare({"hlc": 1000}, {"hlc": 1049})[1])
+
+    def test_fewer_are_only_said(self):
+        lines, worse = instructions.compare({"hlc": 1000}, {"hlc": 900})
+        self.assertFalse(worse)
+        self.assertIn("--record", lines[0])
+
+    def test_what_is_not_recorded_or_gone_is_a_failure(self):
+        self.assertTrue(instructions.compare({}, {"new": 1})[1])
+        self.assertTrue(instructions.compare({"old": 1}, {})[1])
 
 
 class Load(unittest.TestCase):
