@@ -6,6 +6,7 @@ CLIENT_BUSY_PERCENT = 90    # Of the time its loop was not asleep.
 SERVER_BUSY_PERCENT = 90    # A thread that ran or was ready to for so long is a server at its limit.
 LAG_MIN_US = 2000           # Lag of the client below this is nobody's.
 LAG_SHARE = 0.5             # Of the latency that is measured.
+MEASURED_S_MIN = 0.01
 MEASURED_MIN = 0.9          # Of the time that was asked for.
 OTHERS_PERCENT = 20         # Of a core, taken by others: the figures are preliminary.
 
@@ -33,6 +34,8 @@ def faults(result, paced, seconds=None):
 
 def client_faults(result, paced):
     out = []
+    if result.get("seconds", 0) < MEASURED_S_MIN:
+        return out  # Nothing was measured, and something else says why.
     busy = result.get("own_busy_percent", 0)
     if busy > CLIENT_BUSY_PERCENT and not server_busy(result):
         out.append(f"the client was the bottleneck: busy {busy:.0f} % of the time, "

@@ -1,10 +1,9 @@
-// Micro: one hot path of a node, alone, on tiny input: timed by hand, counted by callgrind, and run once by the
-// suite so that it stays alive.
+// Micro: one hot path of a node, alone, on tiny input: timed by hand, counted by callgrind, and run
+// once by the suite so that it stays alive.
 //
-// prepare() builds the input and returns the operation. An operation checks its own result: a path that
-// fails quickly would look fast. What it needs again and again it makes in rounds: `times` operations are asked
-// for at once.
-// Thread: one.
+// prepare() builds the input and returns the operation. An operation checks its own result: a path
+// that fails quickly would look fast. What it needs again and again it makes in rounds: `times`
+// operations are asked for at once. Thread: one.
 #pragma once
 
 #include <functional>

@@ -7,19 +7,22 @@
 namespace starling::bench {
 namespace {
 
-constexpr std::size_t kBatch = 16;  // Changes in one Replicate or Push; a count is of the whole batch.
+constexpr std::size_t kBatch =
+    16;  // Changes in one Replicate or Push; a count is of the whole batch.
 
 std::vector<Bytes> changes() {
   static const Bytes body(kBodyBytes, 'x');
   std::vector<Bytes> out;
-  for (std::uint64_t i = 0; i < kBatch; ++i) out.push_back(storage::encode(message(i, body), {kWriter, i + 1}));
+  for (std::uint64_t i = 0; i < kBatch; ++i)
+    out.push_back(storage::encode(message(i, body), {kWriter, i + 1}));
   return out;
 }
 
 template <class Message>
 Micro::Operation packing(Message value, std::shared_ptr<std::vector<Bytes>> held) {
   return [value = std::move(value), held](std::size_t times) {
-    for (std::size_t i = 0; i < times; ++i) require(pack(value).size() > kBatch * kBodyBytes, "nothing was packed");
+    for (std::size_t i = 0; i < times; ++i)
+      require(pack(value).size() > kBatch * kBodyBytes, "nothing was packed");
   };
 }
 
@@ -96,9 +99,12 @@ Micro::Operation decode_send() {
 }  // namespace
 
 std::vector<Micro> codec_micros() {
-  return {{"replicate encode", 64, encode_replicate}, {"replicate decode", 64, decode_replicate},
-          {"push encode", 64, encode_push},           {"change decode", 256, decode_change},
-          {"entry frame encode", 256, encode_entry_frame}, {"client send decode", 256, decode_send}};
+  return {{"replicate encode", 64, encode_replicate},
+          {"replicate decode", 64, decode_replicate},
+          {"push encode", 64, encode_push},
+          {"change decode", 256, decode_change},
+          {"entry frame encode", 256, encode_entry_frame},
+          {"client send decode", 256, decode_send}};
 }
 
 }  // namespace starling::bench

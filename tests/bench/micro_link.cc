@@ -6,8 +6,8 @@
 namespace starling::bench {
 namespace {
 
-constexpr std::size_t kFrames = 16;         // Sealed at once; a count is of all of them.
-constexpr std::size_t kFrameBytes = 280;    // A change and what goes around it.
+constexpr std::size_t kFrames = 16;       // Sealed at once; a count is of all of them.
+constexpr std::size_t kFrameBytes = 280;  // A change and what goes around it.
 constexpr Instant kNow{std::chrono::seconds(1000)};
 
 SecretKey secret() {
@@ -43,7 +43,8 @@ struct Pair {
   Bytes sealed() {
     overlay::FrameQueue queue;
     for (std::size_t i = 0; i < kFrames; ++i) {
-      queue.push({overlay::FrameType::kNotice, 0, overlay::Method::kPush, 0, kNever, Bytes(kFrameBytes, 'x')});
+      queue.push({overlay::FrameType::kNotice, 0, overlay::Method::kPush, 0, kNever,
+                  Bytes(kFrameBytes, 'x')});
     }
     return a.seal(queue, 1 << 20, kNow);
   }

@@ -14,14 +14,16 @@ constexpr std::uint64_t kWriters = 6;  // Of a partition of three owners, each r
 
 storage::VersionVector vector_of(std::uint64_t n) {
   storage::VersionVector out;
-  for (std::uint64_t writer = 1; writer <= kWriters; ++writer) out.raise({writer * 0x9e3779b97f4a7c15}, n + writer);
+  for (std::uint64_t writer = 1; writer <= kWriters; ++writer)
+    out.raise({writer * 0x9e3779b97f4a7c15}, n + writer);
   return out;
 }
 
 Micro::Operation compare_vectors() {
   return [older = vector_of(1000), newer = vector_of(1001)](std::size_t times) {
     for (std::size_t i = 0; i < times; ++i) {
-      require(newer.covers(older) && !older.covers(newer) && older.digest() != newer.digest(), "vectors compare ill");
+      require(newer.covers(older) && !older.covers(newer) && older.digest() != newer.digest(),
+              "vectors compare ill");
     }
   };
 }
@@ -41,7 +43,8 @@ Micro::Operation read_clock() {
     constexpr auto kWall = static_cast<std::int64_t>(kWallMs);
     for (std::size_t i = 0; i < times; ++i) {
       const Hlc before = clock->last();
-      require(clock->observe(hlc_at(kWallMs), kWall).ok() && clock->next(kWall) > before, "the clock stands");
+      require(clock->observe(hlc_at(kWallMs), kWall).ok() && clock->next(kWall) > before,
+              "the clock stands");
     }
   };
 }
@@ -81,8 +84,10 @@ Micro::Operation check_token() {
 }  // namespace
 
 std::vector<Micro> state_micros() {
-  return {{"vector compare", 256, compare_vectors}, {"vector merge", 256, merge_vectors},
-          {"hlc", 1024, read_clock},                {"ring lookup", 1024, look_up_owners},
+  return {{"vector compare", 256, compare_vectors},
+          {"vector merge", 256, merge_vectors},
+          {"hlc", 1024, read_clock},
+          {"ring lookup", 1024, look_up_owners},
           {"session token check", 8, check_token}};
 }
 

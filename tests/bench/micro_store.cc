@@ -29,7 +29,8 @@ class Committer final : public storage::Committer {
 
 // A store in memory, without threads of its own.
 struct Box {
-  explicit Box(std::uint64_t seed) : env(rocksdb::NewMemEnv(rocksdb::Env::Default())), random(seed) {
+  explicit Box(std::uint64_t seed)
+      : env(rocksdb::NewMemEnv(rocksdb::Env::Default())), random(seed) {
     storage::StoreOptions options;
     options.path = "/store";
     options.env = env.get();
@@ -87,7 +88,8 @@ Micro::Operation read_writer() {
   const auto box = std::make_shared<Box>(3);
   const Bytes body(kBodyBytes, 'x');
   PartitionId partition;
-  for (std::uint64_t i = 0; i < kRound; ++i) partition = box->store->append(message(i, body)).partition;
+  for (std::uint64_t i = 0; i < kRound; ++i)
+    partition = box->store->append(message(i, body)).partition;
   box->sync();
   return [box, partition](std::size_t times) {
     for (std::size_t i = 0; i < times; ++i) {

@@ -1,23 +1,20 @@
-// How users come, write, hear and go. The scenarios are in mqtt_scenarios.cc.
+// How users come, write, hear and go. The scenarios are in mqtt_scenarios.cc, the result in
+// mqtt_report.cc.
 #include "tests/bench/mqtt_bench.h"
 
 #include <unistd.h>
 
 #include <algorithm>
 #include <cassert>
-#include <thread>
 
 namespace starling::bench {
 namespace {
 
-using node::cli::Histogram;
-using node::cli::Pacer;
-using node::cli::Stamp;
 using nlohmann::json;
+using node::cli::Pacer;
 
 constexpr std::size_t kComingAtOnceMax = 64;
 constexpr std::uint64_t kWakeMs = 10;
-constexpr double kLagProbes = 200;  // A second, where no schedule of sends shows our own lag.
 
 double seconds_of(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -25,17 +22,12 @@ std::uint64_t us_between(Instant then, Instant now) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(0, (now - then).count()) / 1000);
 }
 
-json percentiles(const Histogram& h) {
-  return {{"count", h.count()},           {"mean", h.mean()}, {"p50", h.percentile(50)},
-          {"p90", h.percentile(90)},      {"p99", h.percentile(99)},
-          {"p999", h.percentile(99.9)},   {"max", h.max()}};
-}
-
 sockaddr_in address(const std::string& server) {
   const auto colon = server.rfind(':');
   sockaddr_in out{};
-  const int status = uv_ip4_addr(server.substr(0, colon).c_str(),
-                                 colon == std::string::npos ? 1883 : std::stoi(server.substr(colon + 1)), &out);
+  const int status =
+      uv_ip4_addr(server.substr(0, colon).c_str(),
+                  colon == std::string::npos ? 1883 : std::stoi(server.substr(colon + 1)), &out);
   if (status < 0) throw std::invalid_argument("no address and port: " + server);
   return out;
 }
@@ -49,11 +41,13 @@ void MqttBench::Device::on_subscribed(MqttClient&) {
 }
 
 MqttBench::MqttBench(MqttBenchOptions options)
-    : options_(std::move(options)), tag_(std::to_string(::getpid()) + "-" + std::to_string(::time(nullptr))) {
+    : options_(std::move(options)),
+      tag_(std::to_string(::getpid()) + "-" + std::to_string(::time(nullptr))) {
   uv_loop_init(&loop_);
   uv_loop_configure(&loop_, UV_METRICS_IDLE_TIME);
   uv_timer_init(&loop_, &wake_);
-  uv_timer_start(&wake_, [](uv_timer_t*) {}, kWakeMs, kWakeMs);
+  uv_timer_start(
+      &wake_, [](uv_timer_t*) {}, kWakeMs, kWakeMs);
   network_ = std::make_unique<MqttNetwork>(&loop_);
   pacer_ = std::make_unique<Pacer>(&loop_);
 }
@@ -120,7 +114,7 @@ bool MqttBench::come(const Devices& devices, bool subscribe) {
   subscribe_ = subscribe;
   ready_ = 0;
   std::size_t started = 0;
-  return wait(
+  const bool here = wait(
       [&] {
         while (started < devices.size() && started - ready_ < kComingAtOnceMax) {
           devices[started++]->client->connect(false);
@@ -128,6 +122,14 @@ bool MqttBench::come(const Devices& devices, bool subscribe) {
         return ready_ == devices.size();
       },
       "connecting");
+  // A server may confirm a subscription before all of its nodes know of it.
+  return here && (!subscribe || rest(options_.settle_s));
+}
+
+bool MqttBench::rest(double seconds) {
+  const Instant until =
+      Pacer::clock() + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  return wait([&] { return Pacer::clock() >= until; }, "resting");
 }
 
 bool MqttBench::go(const Devices& devices) {
@@ -155,7 +157,8 @@ void MqttBench::forget_sessions() {
   std::size_t started = 0;
   wait(
       [&] {
-        while (started < all.size() && started - gone_ < kComingAtOnceMax) all[started++]->client->connect(true);
+        while (started < all.size() && started - gone_ < kComingAtOnceMax)
+          all[started++]->client->connect(true);
         return gone_ == all.size();
       },
       "giving the sessions up");
@@ -202,8 +205,8 @@ void MqttBench::connect_next() {
 void MqttBench::post(Device& device, View topic, Instant due) {
   const auto number = static_cast<std::uint32_t>(device.posts.size());
   device.posts.push_back({due, by_ack_ ? 0 : fan_out_, false, measuring_});
-  const auto packet =
-      device.client->publish(topic, node::cli::stamped_body({due, device.number, number}, options_.payload));
+  const auto packet = device.client->publish(
+      topic, node::cli::stamped_body({due, device.number, number}, options_.payload));
   device.unacked.emplace_back(packet, number);
   ++device.open;
   ++posted_all_;
@@ -211,7 +214,8 @@ void MqttBench::post(Device& device, View topic, Instant due) {
 
 void MqttBench::refill(std::size_t sender) {
   Device& device = *senders_[sender];
-  while (sending_ && device.open < options_.in_flight) post(device, topics_[sender], Pacer::clock());
+  while (sending_ && device.open < options_.in_flight)
+    post(device, topics_[sender], Pacer::clock());
 }
 
 void MqttBench::acked(Device& device, std::uint16_t packet) {
@@ -285,7 +289,7 @@ bool MqttBench::drive(Devices senders, std::vector<std::string> topics) {
     });
   } else {
     for (std::size_t i = 0; i < senders_.size(); ++i) refill(i);
-    pacer_->start(kLagProbes, [](std::uint64_t, Instant) {});
+    pacer_->start(kMqttLagProbes, [](std::uint64_t, Instant) {});
   }
   const bool driven = wait(
       [&] {
@@ -329,83 +333,6 @@ void MqttBench::burn() const {
   const Instant until = Pacer::clock() + std::chrono::microseconds(options_.burn_us);
   while (Pacer::clock() < until) {
   }
-}
-
-// Measuring.
-
-void MqttBench::begin_measuring() {
-  measuring_ = true;
-  from_ = Pacer::clock();
-  pacer_->forget();
-  own_before_ = own_after_ = node::cli::own_use();
-  idle_before_ns_ = uv_metrics_idle_time(&loop_);
-  machine_before_s_ = node::cli::machine_busy_s();
-  nodes_.clear();
-  for (const int pid : options_.pids) {
-    if (const auto use = node::cli::use_of(pid)) nodes_.push_back({pid, *use, *use});
-  }
-}
-
-void MqttBench::end_measuring() {
-  if (!std::exchange(measuring_, false)) return;
-  to_ = Pacer::clock();
-  own_after_ = node::cli::own_use();
-  idle_after_ns_ = uv_metrics_idle_time(&loop_);
-  machine_after_s_ = node::cli::machine_busy_s();
-  for (auto& node : nodes_) node.after = node::cli::use_of(node.pid).value_or(node.before);
-}
-
-json MqttBench::report() const {
-  const double s = std::max(seconds_of(to_ - from_), 1e-9);
-  const auto percent = [s](double seconds) { return seconds / s * 100; };
-  std::uint64_t lost = 0, unacked = 0;
-  for (const auto& device : devices_) {
-    unacked += device->unacked.size();
-    for (const auto& post : device->posts) lost += post.acked ? post.left : 0;
-  }
-  if (by_ack_ && acked_all_ > delivered_all_) lost = acked_all_ - delivered_all_;
-  auto errors = errors_;
-  if (unacked > 0) errors["not acknowledged"] = unacked;
-  json nodes = json::array();
-  double used = own_after_.cpu_s - own_before_.cpu_s;
-  for (const auto& node : nodes_) {
-    const auto wanted = node::cli::wanted_between(node.before, node.after);
-    used += node.after.cpu_s - node.before.cpu_s;
-    nodes.push_back({{"pid", node.pid},
-                     {"cpu_percent", percent(node.after.cpu_s - node.before.cpu_s)},
-                     {"busiest_thread_percent", percent(wanted.busiest_s)},
-                     {"wanted_percent", percent(wanted.all_s)},
-                     {"rss", node.after.rss},
-                     {"rss_before", node.before.rss}});
-  }
-  const double slept = static_cast<double>(idle_after_ns_ - idle_before_ns_) / 1e9;
-  json out{{"scenario", options_.scenario},
-           {"users", options_.users},
-           {"seconds", s},
-           {"rate", options_.rate},
-           {"in_flight", options_.in_flight},
-           {"payload", options_.payload},
-           {"sends_per_s", static_cast<double>(acked_) / s},
-           {"deliveries_per_s", static_cast<double>(delivered_) / s},
-           {"logins_per_s", static_cast<double>(login_.count()) / s},
-           {"ack_us", percentiles(ack_)},
-           {"end_to_end_us", percentiles(end_to_end_)},
-           {"login_us", percentiles(login_)},
-           {"lag_us", percentiles(pacer_->lateness())},
-           {"acked", acked_all_},
-           {"delivered", delivered_all_},
-           {"lost", lost},
-           {"altered", altered_},
-           {"duplicates_dropped", doubles_},
-           {"errors", errors},
-           {"nodes", std::move(nodes)},
-           {"cores", std::thread::hardware_concurrency()},
-           {"own_cpu_percent", percent(own_after_.cpu_s - own_before_.cpu_s)},
-           {"own_busy_percent", 100 - percent(slept)},
-           {"others_cpu_percent", std::max(0.0, percent(machine_after_s_ - machine_before_s_ - used))}};
-  out.update(extra_);
-  if (!failed_.empty()) out["failed"] = failed_;
-  return out;
 }
 
 }  // namespace starling::bench

@@ -1,10 +1,10 @@
-// MqttBench: the scenarios of `starling bench`, with the same words and the same JSON, against a server that
-// speaks MQTT 3.1.1. One thread plays all users.
+// MqttBench: the scenarios of `starling bench`, with the same words and the same JSON, against a
+// server that speaks MQTT 3.1.1. One thread plays all users.
 //
-// Users are sessions that the server keeps (clean session off) and every message is of QoS 1. A message is
-// under way until it is acknowledged and, when its receivers are online, until each of them has it: so the
-// server's queues stay as short as --in-flight says, and every single delivery is accounted for.
-// Thread: the main thread; it runs the loop.
+// Users are sessions that the server keeps (clean session off) and every message is of QoS 1. A
+// message is under way until it is acknowledged and, when its receivers are online, until each of
+// them has it: so the server's queues stay as short as --in-flight says, and every single delivery
+// is accounted for. Thread: the main thread; it runs the loop.
 #pragma once
 
 #include <deque>
@@ -24,13 +24,16 @@
 
 namespace starling::bench {
 
+// A second, where no schedule of sends shows how late we are ourselves.
+inline constexpr double kMqttLagProbes = 200;
+
 struct MqttBenchOptions {
   std::string scenario;
   std::vector<std::string> servers;  // HOST:PORT; users are dealt out in turn.
   std::vector<int> pids;             // Of the servers, to see what they use.
   std::string user, password;        // {} in the user's name stands for the number.
   std::size_t users = 200, posters = 10, writers = 10, in_flight = 8, messages = 100, payload = 100;
-  double rate = 0, warm_up_s = 2, duration_s = 10, patience_s = 30;
+  double rate = 0, settle_s = 0.5, warm_up_s = 2, duration_s = 10, patience_s = 30;
   unsigned burn_us = 0;
 };
 
@@ -82,6 +85,7 @@ class MqttBench {
 
   Devices make(std::size_t count);
   bool come(const Devices& devices, bool subscribe);
+  bool rest(double seconds);
   bool go(const Devices& devices);
   void forget_sessions();
   bool drive(Devices senders, std::vector<std::string> topics);
@@ -113,17 +117,17 @@ class MqttBench {
   std::string failed_;
 
   // The run.
-  bool subscribe_ = false;      // What comes also subscribes.
-  bool clean_ = false;          // What connects gives its session up.
-  bool leaving_ = false;        // A session that ends is as it should be.
-  bool connecting_ = false;     // The connect scenario.
+  bool subscribe_ = false;   // What comes also subscribes.
+  bool clean_ = false;       // What connects gives its session up.
+  bool leaving_ = false;     // A session that ends is as it should be.
+  bool connecting_ = false;  // The connect scenario.
   bool sending_ = false;
   bool measuring_ = false;
-  std::size_t fan_out_ = 1;     // Deliveries of a post.
-  bool by_ack_ = false;         // Receivers are away: acknowledged is settled.
+  std::size_t fan_out_ = 1;  // Deliveries of a post.
+  bool by_ack_ = false;      // Receivers are away: acknowledged is settled.
   Devices senders_;
   std::vector<std::string> topics_;
-  std::deque<Device*> out_;     // Devices that may connect next (connect).
+  std::deque<Device*> out_;  // Devices that may connect next (connect).
   std::size_t ready_ = 0;
   std::size_t gone_ = 0;
   std::uint64_t progress_ = 0;

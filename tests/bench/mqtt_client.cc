@@ -8,8 +8,8 @@ namespace starling::bench {
 namespace {
 
 // Section 2.2 of the standard. The lower four bits are flags.
-constexpr std::uint8_t kConnect = 0x10, kConnack = 0x20, kPublish = 0x30, kPuback = 0x40, kSubscribe = 0x82,
-                       kSuback = 0x90, kDisconnect = 0xe0;
+constexpr std::uint8_t kConnect = 0x10, kConnack = 0x20, kPublish = 0x30, kPuback = 0x40,
+                       kSubscribe = 0x82, kSuback = 0x90, kDisconnect = 0xe0;
 constexpr std::uint8_t kQos1 = 0x02;
 constexpr std::uint8_t kCleanSession = 0x02, kHasPassword = 0x40, kHasUser = 0x80;
 constexpr std::uint16_t kKeepAliveSeconds = 600;
@@ -70,13 +70,13 @@ void MqttClient::connect(bool clean) {
   uv_tcp_init(network_.loop(), &socket_);
   open_ = true;
   socket_.data = connecting_.data = writing_.data = this;
-  const int status = uv_tcp_connect(&connecting_, &socket_,
-                                    reinterpret_cast<const sockaddr*>(&options_.server),
-                                    [](uv_connect_t* request, int result) {
-                                      auto* client = static_cast<MqttClient*>(request->data);
-                                      if (result == 0) return client->opened();
-                                      if (result != UV_ECANCELED) client->end(uv_strerror(result));
-                                    });
+  const int status =
+      uv_tcp_connect(&connecting_, &socket_, reinterpret_cast<const sockaddr*>(&options_.server),
+                     [](uv_connect_t* request, int result) {
+                       auto* client = static_cast<MqttClient*>(request->data);
+                       if (result == 0) return client->opened();
+                       if (result != UV_ECANCELED) client->end(uv_strerror(result));
+                     });
   if (status < 0) end(uv_strerror(status));
 }
 
@@ -126,7 +126,8 @@ std::size_t MqttClient::take_packets(View bytes) {
   while (!ending_) {
     std::size_t size = 0, header = 1;
     bool whole = false;
-    for (unsigned shift = 0; !whole && header < kHeaderMax && at + header < bytes.size(); shift += 7) {
+    for (unsigned shift = 0; !whole && header < kHeaderMax && at + header < bytes.size();
+         shift += 7) {
       const auto byte = static_cast<std::uint8_t>(bytes[at + header++]);
       size |= static_cast<std::size_t>(byte & 0x7f) << shift;
       whole = (byte & 0x80) == 0;
@@ -158,10 +159,8 @@ void MqttClient::take(std::uint8_t head, View body) {
       if (!in.ok()) return end("a PUBACK without a number");
       return handler_.on_ack(*this, number);
     }
-    case kPublish:
-      return take_message(head, body);
-    default:
-      return end("a packet of type " + std::to_string(head >> 4));
+    case kPublish: return take_message(head, body);
+    default: return end("a packet of type " + std::to_string(head >> 4));
   }
 }
 

@@ -1,9 +1,9 @@
-// MqttClient: one session of MQTT 3.1.1 at QoS 1, with the session kept (clean session off): what a peer's
-// promise is measured with.
+// MqttClient: one session of MQTT 3.1.1 at QoS 1, with the session kept (clean session off): what a
+// peer's promise is measured with.
 //
-// Writes are gathered and leave once per turn of the loop, reads go through one buffer that all clients share,
-// so that a client costs little beside the server that is measured.
-// Thread: the loop's. The handler and the network outlive the client.
+// Writes are gathered and leave once per turn of the loop, reads go through one buffer that all
+// clients share, so that a client costs little beside the server that is measured. Thread: the
+// loop's. The handler and the network outlive the client.
 #pragma once
 
 #include <string>
@@ -93,16 +93,16 @@ class MqttClient {
   uv_tcp_t socket_{};
   uv_connect_t connecting_{};
   uv_write_t writing_{};
-  bool open_ = false;    // The socket is not closed yet.
+  bool open_ = false;  // The socket is not closed yet.
   bool ready_ = false;
   bool ending_ = false;
   bool clean_ = false;
   bool queued_ = false;  // In the network's list.
   std::uint16_t next_packet_ = 1;
   std::string why_;
-  Bytes in_;             // The beginning of a packet.
+  Bytes in_;  // The beginning of a packet.
   Bytes out_;
-  Bytes sending_;        // With libuv until it has been written.
+  Bytes sending_;  // With libuv until it has been written.
 };
 
 }  // namespace starling::bench

@@ -31,9 +31,7 @@ bool MqttBench::idle() {
   const auto users = make(std::max<std::size_t>(1, options_.users));
   begin_measuring();
   if (!come(users, true)) return false;
-  const Instant until = Pacer::clock() + std::chrono::duration_cast<Duration>(
-                                             std::chrono::duration<double>(options_.duration_s));
-  if (!wait([&] { return Pacer::clock() >= until; }, "resting")) return false;
+  if (!rest(options_.duration_s)) return false;
   end_measuring();
   double grown = 0;
   for (const auto& node : nodes_) {
@@ -44,7 +42,8 @@ bool MqttBench::idle() {
   return true;
 }
 
-// Writers keep --in-flight each under way, over all the users who are away; then all of these come back.
+// Writers keep --in-flight each under way, over all the users who are away; then all of these come
+// back.
 bool MqttBench::offline() {
   const auto away = make(std::max<std::size_t>(1, options_.users));
   const auto writers = make(std::max<std::size_t>(1, options_.writers));
@@ -52,7 +51,7 @@ bool MqttBench::offline() {
   if (!come(away, true) || !go(away) || !come(writers, false)) return false;
   const std::uint64_t all = away.size() * options_.messages;
   begin_measuring();
-  pacer_->start(200, [](std::uint64_t, Instant) {});
+  pacer_->start(kMqttLagProbes, [](std::uint64_t, Instant) {});
   const bool stored = wait(
       [&] {
         for (auto* writer : writers) {
@@ -86,7 +85,7 @@ bool MqttBench::connect() {
   for (auto* user : make(std::max(options_.users, options_.in_flight))) out_.push_back(user);
   connecting_ = sending_ = true;
   const Instant start = Pacer::clock();
-  pacer_->start(200, [](std::uint64_t, Instant) {});
+  pacer_->start(kMqttLagProbes, [](std::uint64_t, Instant) {});
   for (std::size_t i = 0; i < options_.in_flight; ++i) connect_next();
   const bool driven = wait(
       [&] {
@@ -107,22 +106,31 @@ namespace {
 namespace po = boost::program_options;
 
 po::options_description described(MqttBenchOptions& options) {
-  po::options_description out("mqtt_load pairs|group|idle|offline|connect --server HOST:PORT [options]");
-  out.add_options()("help", "this")(
-      "scenario", po::value(&options.scenario), "what to measure")(
+  po::options_description out(
+      "mqtt_load pairs|group|idle|offline|connect --server HOST:PORT [options]");
+  out.add_options()("help", "this")("scenario", po::value(&options.scenario), "what to measure")(
       "server", po::value(&options.servers)->required(), "HOST:PORT; may be repeated")(
       "pid", po::value(&options.pids), "a server process, to see what it uses; may be repeated")(
       "user", po::value(&options.user), "name to log in with; {} stands for the user's number")(
       "password", po::value(&options.password), "password to log in with")(
       "users", po::value(&options.users)->default_value(options.users), "how many")(
-      "posters", po::value(&options.posters)->default_value(options.posters), "members who post (group)")(
-      "writers", po::value(&options.writers)->default_value(options.writers), "who writes (offline)")(
-      "rate", po::value(&options.rate)->default_value(options.rate), "sends a second in total; 0: all that go")(
-      "in-flight", po::value(&options.in_flight)->default_value(options.in_flight), "per sender without a rate")(
-      "messages", po::value(&options.messages)->default_value(options.messages), "per user who is away (offline)")(
-      "payload", po::value(&options.payload)->default_value(options.payload), "bytes of a message, at least 16")(
-      "warm-up", po::value(&options.warm_up_s)->default_value(options.warm_up_s), "seconds before measuring")(
-      "duration", po::value(&options.duration_s)->default_value(options.duration_s), "seconds of measuring")(
+      "posters", po::value(&options.posters)->default_value(options.posters),
+      "members who post (group)")(
+      "writers", po::value(&options.writers)->default_value(options.writers),
+      "who writes (offline)")("rate", po::value(&options.rate)->default_value(options.rate),
+                              "sends a second in total; 0: all that go")(
+      "in-flight", po::value(&options.in_flight)->default_value(options.in_flight),
+      "per sender without a rate")("messages",
+                                   po::value(&options.messages)->default_value(options.messages),
+                                   "per user who is away (offline)")(
+      "payload", po::value(&options.payload)->default_value(options.payload),
+      "bytes of a message, at least 16")(
+      "settle", po::value(&options.settle_s)->default_value(options.settle_s),
+      "seconds between the last subscription and the first message")(
+      "warm-up", po::value(&options.warm_up_s)->default_value(options.warm_up_s),
+      "seconds before measuring")("duration",
+                                  po::value(&options.duration_s)->default_value(options.duration_s),
+                                  "seconds of measuring")(
       "patience", po::value(&options.patience_s)->default_value(options.patience_s),
       "seconds without any progress before giving up")(
       "client-burn", po::value(&options.burn_us)->default_value(options.burn_us),
@@ -136,7 +144,8 @@ int load(int argc, char** argv) {
   po::positional_options_description positional;
   positional.add("scenario", 1);
   po::variables_map given;
-  po::store(po::command_line_parser(argc, argv).options(description).positional(positional).run(), given);
+  po::store(po::command_line_parser(argc, argv).options(description).positional(positional).run(),
+            given);
   if (given.contains("help")) {
     std::cout << description;
     return 0;

@@ -137,7 +137,7 @@ int Bench::report(const Status& outcome) {
                      {"rss_before", node.before.rss}});
   }
   Json json{{"scenario", scenario_},
-            {"users", users_.size()},
+            {"users", arguments_.number("users")},
             {"seconds", measured_s_},
             {"rate", rate_},
             {"in_flight", in_flight_},

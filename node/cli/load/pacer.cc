@@ -9,7 +9,8 @@ namespace starling::node::cli {
 
 namespace {
 
-constexpr std::size_t kBurstMax = 1'000;  // Sends in one turn when we are late; answers must come in too.
+constexpr std::size_t kBurstMax =
+    1'000;  // Sends in one turn when we are late; answers must come in too.
 
 }  // namespace
 
@@ -78,7 +79,8 @@ void Pacer::arm() {
   itimerspec when{};  // Zero: never.
   if (per_second_ > 0) {
     const auto ns = due_at(next_).time_since_epoch().count();
-    when.it_value = {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
+    when.it_value = {static_cast<time_t>(ns / 1'000'000'000),
+                     static_cast<long>(ns % 1'000'000'000)};
   }
   ::timerfd_settime(handle_->fd, TFD_TIMER_ABSTIME, &when, nullptr);
 }

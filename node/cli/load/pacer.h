@@ -1,8 +1,8 @@
-// Pacer: says when the next send of a schedule is due, by a timerfd, because libuv's own timers are good to
-// a millisecond and what is measured takes less.
+// Pacer: says when the next send of a schedule is due, by a timerfd, because libuv's own timers are
+// good to a millisecond and what is measured takes less.
 //
-// Sends that could not begin in time are said all at once, each with the moment it was due, and how late they
-// are is recorded: that is what this process, not the server, adds to every latency.
+// Sends that could not begin in time are said all at once, each with the moment it was due, and how
+// late they are is recorded: that is what this process, not the server, adds to every latency.
 // Thread: the loop's.
 #pragma once
 

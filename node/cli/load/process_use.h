@@ -1,8 +1,7 @@
 // ProcessUse: what a process has taken of the machine, read from /proc.
 //
-// "Wanted" is the time that a thread ran or was ready to: a server that waits for a core which others hold
-// is busy, though its processor time does not say so.
-// Thread: any.
+// "Wanted" is the time that a thread ran or was ready to: a server that waits for a core which
+// others hold is busy, though its processor time does not say so. Thread: any.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +13,8 @@ namespace starling::node::cli {
 
 struct ProcessUse {
   double cpu_s = 0;
-  std::uint64_t rss = 0;            // Bytes.
-  std::map<int, double> wanted_s;   // By thread.
+  std::uint64_t rss = 0;           // Bytes.
+  std::map<int, double> wanted_s;  // By thread.
 };
 // Nothing for a process that is gone, or for 0.
 std::optional<ProcessUse> use_of(int pid);

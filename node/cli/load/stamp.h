@@ -1,5 +1,5 @@
-// Stamp: what the body of a measured message says, so that whoever gets it knows when it was due, whose it
-// is and which; the rest of the body follows from it and is checked.
+// Stamp: what the body of a measured message says, so that whoever gets it knows when it was due,
+// whose it is and which; the rest of the body follows from it and is checked.
 //
 // body := due:u64le sender:u32le number:u32le filler
 // Thread: any.
