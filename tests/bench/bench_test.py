@@ -69,6 +69,13 @@ class Judge(unittest.TestCase):
         self.assertEqual(judge.differences(GOOD, changed(payload=10)), ["payload: 100 and 10"])
         self.assertEqual(judge.differences(GOOD, GOOD), [])
 
+    def test_refuses_results_of_other_definitions(self):
+        runs = {"ours": {"pairs": [(GOOD, [])]}, "theirs": {"pairs": [(GOOD, []), (changed(rate=5), [])]}}
+        for _ in range(2):  # Once is enough.
+            judge.refuse_other_definitions(runs, "ours")
+        self.assertEqual([reasons for _, reasons in runs["theirs"]["pairs"]], [[], ["another definition: rate: 0 and 5"]])
+        self.assertEqual(runs["ours"]["pairs"][0][1], [])
+
     def test_calls_figures_of_a_busy_machine_preliminary(self):
         self.assertIsNone(judge.preliminary([GOOD]))
         self.assertEqual(judge.preliminary([GOOD, changed(others_cpu_percent=120)]), 120)

@@ -64,6 +64,17 @@ def differences(one, other):
     return [f"{key}: {one.get(key)} and {other.get(key)}" for key in SAME if one.get(key) != other.get(key)]
 
 
+def refuse_other_definitions(runs, first):
+    """Of {system: {scenario: [(result, reasons), ...]}}: adds the reason to those that differ from the first's."""
+    for by_scenario in runs.values():
+        for scenario, taken in by_scenario.items():
+            ours = [result for result, _ in runs[first].get(scenario, []) if result]
+            for result, reasons in taken:
+                if ours and result:
+                    reasons += [reason for difference in differences(ours[0], result)
+                                if (reason := f"another definition: {difference}") not in reasons]
+
+
 def preliminary(results):
     """The most that others took of this machine in the measured times, when it was too much; else None."""
     most = max((result.get("others_cpu_percent", 0) for result in results), default=0)
