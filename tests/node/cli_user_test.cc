@@ -7,9 +7,12 @@
 #include <fstream>
 
 #include "node/cli/chat/state_file.h"
-#include "node/cli/load/bench.h"
+#include "node/cli/load/pacer.h"
+#include "node/cli/load/process_use.h"
+#include "node/cli/load/stamp.h"
 #include "node/cli/terminal/progress.h"
 #include "node/cli/terminal/terminal.h"
+#include "overlay/loop/uv_loop.h"
 
 namespace starling::node::cli {
 namespace {
@@ -86,19 +89,43 @@ TEST(ProgressLine, SaysHowFarAndHowLongStill) {
   EXPECT_EQ(progress_line(0.5, "long text", 10s, 20).size(), 20u);
 }
 
-TEST(BenchBody, CarriesItsStampAndShowsAlteredBytes) {
-  const Instant due{Duration(123'456'789)};
+TEST(Stamp, IsCarriedAndShowsAlteredBytes) {
+  const Stamp stamp{Instant{Duration(123'456'789)}, 7, 41};
   for (const std::size_t size : {16u, 17u, 100u, 4096u}) {
-    Bytes body = bench_body(due, 7, size);
+    const Bytes body = stamped_body(stamp, size);
     EXPECT_EQ(body.size(), size);
-    const auto stamp = read_bench_body(body);
-    ASSERT_TRUE(stamp);
-    EXPECT_EQ(stamp->due, due);
-    EXPECT_EQ(stamp->sender, 7u);
-    body[size - 1] ^= 1;
-    EXPECT_FALSE(read_bench_body(body)) << size;
+    const auto read = read_stamp(body);
+    ASSERT_TRUE(read);
+    EXPECT_EQ(read->due, stamp.due);
+    EXPECT_EQ(read->sender, stamp.sender);
+    EXPECT_EQ(read->number, stamp.number);
+    for (std::size_t at = kBenchPayloadMin; at < size; ++at) {
+      Bytes altered = body;
+      altered[at] ^= 1;
+      ASSERT_FALSE(read_stamp(altered)) << size << " " << at;
+    }
   }
-  EXPECT_FALSE(read_bench_body("short"));
+  EXPECT_FALSE(read_stamp("short"));
+}
+
+TEST(Pacer, SaysEverySendOfTheScheduleAndHowLateItIs) {
+  overlay::UvLoop loop;
+  Pacer pacer(loop.uv());
+  const Instant start = Pacer::clock();
+  std::vector<Instant> due;
+  pacer.start(1000, [&](std::uint64_t number, Instant at) {
+    EXPECT_EQ(number, due.size());
+    EXPECT_LE(at, Pacer::clock());
+    due.push_back(at);
+    if (due.size() < 50) return;
+    pacer.stop();
+    loop.stop();
+  });
+  loop.run();
+  ASSERT_EQ(due.size(), 50u);
+  EXPECT_EQ(due[49] - due[0], 49ms);
+  EXPECT_GE(Pacer::clock() - start, 49ms);
+  EXPECT_EQ(pacer.lateness().count(), 50u);
 }
 
 TEST(ProcessUse, OfThisProcessIsNotNothing) {

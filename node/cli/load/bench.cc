@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <iostream>
+#include <thread>
 
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
@@ -16,8 +17,9 @@ constexpr double kOwnCpuMax = 0.9;  // Of one core: above, we measure ourselves.
 
 Json percentiles(const Histogram& h) {
   return {{"count", h.count()},           {"mean", h.mean()},
-          {"p50", h.percentile(50)},      {"p99", h.percentile(99)},
-          {"p999", h.percentile(99.9)},   {"max", h.max()}};
+          {"p50", h.percentile(50)},      {"p90", h.percentile(90)},
+          {"p99", h.percentile(99)},      {"p999", h.percentile(99.9)},
+          {"max", h.max()}};
 }
 
 std::string ms(const Json& us) {
@@ -34,34 +36,6 @@ std::string one_digit(double value) {
 
 }  // namespace
 
-Bytes bench_body(Instant due, std::uint32_t sender, std::size_t size) {
-  Bytes body;
-  BytesWriter out(body);
-  out.u64le(static_cast<std::uint64_t>(due.time_since_epoch().count()));
-  out.u32le(sender);
-  out.u32le(0);
-  // Nothing that a store could compress: a row of letters would measure LZ4.
-  std::uint64_t state = (static_cast<std::uint64_t>(due.time_since_epoch().count()) << 8 | 1) ^ sender;
-  for (unsigned left = 0; body.size() < size; --left) {
-    if (left == 0) {
-      state ^= state << 13;
-      state ^= state >> 7;
-      state ^= state << 17;
-      left = 10;
-    }
-    body.push_back(static_cast<char>('0' + (state >> (6 * (left - 1))) % 64));
-  }
-  return body;
-}
-
-std::optional<BenchStamp> read_bench_body(View body) {
-  BytesReader in(body);
-  const auto due = static_cast<std::int64_t>(in.u64le());
-  const BenchStamp stamp{Instant{Duration(due)}, in.u32le()};
-  if (!in.ok() || body != bench_body(stamp.due, stamp.sender, body.size())) return std::nullopt;
-  return stamp;
-}
-
 Bench::Bench(const Arguments& arguments, Swarm swarm)
     : arguments_(arguments),
       swarm_(std::move(swarm)),
@@ -70,10 +44,8 @@ Bench::Bench(const Arguments& arguments, Swarm swarm)
       rate_(arguments.real("rate")),
       in_flight_(std::max<std::size_t>(1, arguments.number("in-flight"))),
       payload_(std::clamp<std::size_t>(arguments.number("payload"), kBenchPayloadMin,
-                                       storage::kBodySizeMax)) {}
-
-double Bench::seconds(const char* option) const {
-  return static_cast<double>(arguments_.number(option));
+                                       storage::kBodySizeMax)) {
+  uv_loop_configure(loop_.uv(), UV_METRICS_IDLE_TIME);
 }
 
 int Bench::run() {
@@ -100,7 +72,10 @@ int Bench::run() {
 void Bench::begin_measuring() {
   measuring_ = true;
   measure_from_ = loop_.clock_now();
+  pacer_.forget();
   own_before_ = own_use();
+  slept_before_ns_ = uv_metrics_idle_time(loop_.uv());
+  machine_before_s_ = machine_busy_s();
   nodes_.clear();
   for (const auto& door : swarm_.doors()) {
     if (auto use = use_of(door.pid)) nodes_.push_back({door, *use, *use});
@@ -112,6 +87,8 @@ void Bench::end_measuring() {
   measuring_ = false;
   measured_s_ = std::chrono::duration<double>(loop_.clock_now() - measure_from_).count();
   own_after_ = own_use();
+  slept_after_ns_ = uv_metrics_idle_time(loop_.uv());
+  machine_after_s_ = machine_busy_s();
   for (auto& node : nodes_) node.after = use_of(node.door.pid).value_or(node.before);
 }
 
@@ -144,19 +121,26 @@ int Bench::report(const Status& outcome) {
   }
   const std::uint64_t expected = acked_all_ * fan_out_;
   const std::uint64_t lost = expected > delivered_all_ ? expected - delivered_all_ : 0;
-  const double own_cpu = (own_after_.cpu_s - own_before_.cpu_s) / s;
+  double used = own_after_.cpu_s - own_before_.cpu_s;
+  const double own_cpu = used / s;
+  const double slept = static_cast<double>(slept_after_ns_ - slept_before_ns_) / 1e9;
   Json nodes = Json::array();
   for (const auto& node : nodes_) {
+    const auto wanted = wanted_between(node.before, node.after);
+    used += node.after.cpu_s - node.before.cpu_s;
     nodes.push_back({{"node", node.door.name},
                      {"pid", node.door.pid},
                      {"cpu_percent", (node.after.cpu_s - node.before.cpu_s) / s * 100},
+                     {"busiest_thread_percent", wanted.busiest_s / s * 100},
+                     {"wanted_percent", wanted.all_s / s * 100},
                      {"rss", node.after.rss},
                      {"rss_before", node.before.rss}});
   }
   Json json{{"scenario", scenario_},
-            {"users", users_.size()},
+            {"users", arguments_.number("users")},
             {"seconds", measured_s_},
             {"rate", rate_},
+            {"in_flight", in_flight_},
             {"payload", payload_},
             {"sends_per_s", static_cast<double>(acked_) / s},
             {"deliveries_per_s", static_cast<double>(delivered_) / s},
@@ -164,6 +148,7 @@ int Bench::report(const Status& outcome) {
             {"ack_us", percentiles(ack_)},
             {"end_to_end_us", percentiles(end_to_end_)},
             {"login_us", percentiles(login_)},
+            {"lag_us", percentiles(pacer_.lateness())},
             {"acked", acked_all_},
             {"delivered", delivered_all_},
             {"lost", lost},
@@ -173,7 +158,10 @@ int Bench::report(const Status& outcome) {
             {"reconnects", reconnects},
             {"errors", errors_},
             {"nodes", std::move(nodes)},
+            {"cores", std::thread::hardware_concurrency()},
             {"own_cpu_percent", own_cpu * 100},
+            {"own_busy_percent", 100 - slept / s * 100},
+            {"others_cpu_percent", std::max(0.0, machine_after_s_ - machine_before_s_ - used) / s * 100},
             {"client_bound", own_cpu > kOwnCpuMax},
             {"interrupted", interrupted_}};
   json.update(extra_);
@@ -260,16 +248,21 @@ Command bench_command() {
         const auto number = [](std::uint64_t value) {
           return po::value<std::uint64_t>()->value_name("NUMBER")->default_value(value);
         };
+        const auto real = [](double value) {
+          return po::value<double>()->value_name("SECONDS")->default_value(value);
+        };
         options.add_options()("scenario", po::value<std::string>(), "what to measure")(
             "users", number(200), "how many")("posters", number(10), "members who post (group)")(
+            "writers", number(10), "who writes to those who are away (offline)")(
             "rate", po::value<double>()->value_name("PER_SECOND")->default_value(0),
             "sends (connect: logins) a second in total; 0: as many as go")(
             "in-flight", number(8), "per sender (connect: logins at once) when there is no rate")(
             "messages", number(50), "for each user who is away (offline)")(
             "payload", number(100), "bytes of a message, at least 16")(
-            "warm-up", number(2), "seconds before measuring")(
-            "duration", number(10), "seconds of measuring")(
-            "patience", number(30), "seconds to wait for what is under way at the end");
+            "warm-up", real(2), "before measuring")("duration", real(10), "of measuring")(
+            "patience", real(30), "to wait for what is under way at the end")(
+            "client-burn", number(0),
+            "microseconds to waste for each answer: to see that a client which is too slow is found out");
         add_swarm_options(options);
       },
       bench,

@@ -2,7 +2,8 @@
 //
 // Every scenario counts what it sent and what arrived, so a fast run that lost something is a
 // failed run. With a rate, latency counts from the moment a message was due, not from when we got
-// around to it (no coordinated omission). A body carries its due time and its sender.
+// around to it (no coordinated omission). Without one, a message is under way until it is acknowledged and
+// every receiver who is online has it. tests/bench/mqtt_bench.h measures others by the same definitions.
 // Thread: the main thread; it runs the loop.
 #pragma once
 
@@ -14,7 +15,10 @@
 #include <nlohmann/json.hpp>
 
 #include "node/cli/load/histogram.h"
+#include "node/cli/load/pacer.h"
+#include "node/cli/load/process_use.h"
 #include "node/cli/load/recording.h"
+#include "node/cli/load/stamp.h"
 #include "node/cli/load/swarm.h"
 #include "node/cli/terminal/progress.h"
 #include "overlay/loop/uv_loop.h"
@@ -22,28 +26,24 @@
 
 namespace starling::node::cli {
 
-inline constexpr std::size_t kBenchPayloadMin = 16;
-
-// due:u64le sender:u32le zeros:4 filler, printable from byte 16 on.
-Bytes bench_body(Instant due, std::uint32_t sender, std::size_t size);
-struct BenchStamp {
-  Instant due;
-  std::uint32_t sender = 0;
-};
-std::optional<BenchStamp> read_bench_body(View body);
-
 class Bench {
  public:
   Bench(const Arguments& arguments, Swarm swarm);
   int run();
 
  private:
+  struct Post {
+    Instant due;
+    std::size_t left = 0;           // Deliveries.
+    bool acked = false;
+  };
   struct User : ClientHandler {
     Bench* bench = nullptr;
     std::uint32_t number = 0;       // Also in the recording.
     std::string address;
     std::unique_ptr<Client> client;
-    std::size_t open = 0;           // Sends under way.
+    std::size_t open = 0;           // Posts under way.
+    std::vector<Post> posts;        // By the number in their stamps.
     Instant login_at{};
     void on_entry(const protocol::EntryMessage& entry, bool live) override {
       bench->on_entry(*this, entry, live);
@@ -76,24 +76,29 @@ class Bench {
   // writes to.
   void drive(const std::vector<User*>& senders, std::vector<std::string> targets);
   void tick();
-  void send_from(std::size_t sender, Instant due);
+  void send_from(std::size_t sender, const std::string& to, Instant due);
+  void answered(User& sender, std::uint32_t number, bool counted, bool good);
+  void settle(User& sender, const Post& post);
   void refill(std::size_t sender);
+  void refill_store();
   void drain(const std::function<bool()>& done);
   void connect_next(User& user);
   void on_entry(User& user, const protocol::EntryMessage& entry, bool live);
   void begin_measuring();
   void end_measuring();
+  void burn() const;
   void show();
   int report(const Status& outcome);
   void print(const nlohmann::json& json) const;
 
-  [[nodiscard]] double seconds(const char* option) const;
+  [[nodiscard]] double seconds(const char* option) const { return arguments_.real(option); }
 
   const Arguments& arguments_;
   Swarm swarm_;
   overlay::UvLoop loop_;
   overlay::UvTransport transport_{loop_};
   SystemRandom random_;
+  Pacer pacer_{loop_.uv()};
   Progress progress_;
   Recording recording_;
   bool record_ = false;              // --record: judging costs the client too much to do always.
@@ -109,19 +114,22 @@ class Bench {
   std::size_t payload_ = 0;
   std::uint64_t fan_out_ = 1;        // Deliveries due per acknowledged send.
   bool connecting_ = false;          // The connect scenario: a login is the unit of work.
+  bool by_ack_ = false;              // Receivers are away: acknowledged is settled.
+  std::uint64_t to_store_ = 0;       // The offline scenario.
   bool interrupted_ = false;
   bool sending_ = false;
   bool measuring_ = false;
   Instant start_{};
   Instant measure_from_{};
   Instant measure_to_{};
-  std::uint64_t due_ = 0;            // Sends issued by the schedule.
+  std::uint64_t posted_ = 0;
   overlay::Timer timer_;
   std::function<bool()> drained_;
   Instant drain_until_{};
 
   // What was seen; the first block over the whole run, to balance it.
   std::uint64_t acked_all_ = 0;
+  std::uint64_t refused_all_ = 0;
   std::uint64_t delivered_all_ = 0;
   std::uint64_t altered_ = 0;
   std::uint64_t acked_ = 0;          // While measuring.
@@ -134,6 +142,10 @@ class Bench {
   std::vector<NodeUse> nodes_;
   ProcessUse own_before_;
   ProcessUse own_after_;
+  std::uint64_t slept_before_ns_ = 0;  // In the loop's poll.
+  std::uint64_t slept_after_ns_ = 0;
+  double machine_before_s_ = 0;
+  double machine_after_s_ = 0;
   double measured_s_ = 0;
   nlohmann::json extra_ = nlohmann::json::object();
 };

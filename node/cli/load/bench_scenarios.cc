@@ -7,10 +7,10 @@
 namespace starling::node::cli {
 namespace {
 
-constexpr Duration kTick = 1ms;
-constexpr Duration kDrainTick = 20ms;
+constexpr Duration kTick = 5ms;
+constexpr Duration kDrainTick = 5ms;
 constexpr auto kGrade = protocol::Grade::kQuorum;
-constexpr std::uint64_t kBurstMax = 5'000;  // Sends in one tick, when we are late.
+constexpr double kLagProbes = 200;  // A second, where no schedule of sends shows our own lag.
 
 std::uint64_t us_between(Instant then, Instant now) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(0, (now - then).count()) / 1000);
@@ -33,12 +33,12 @@ void Bench::User::on_phase(ClientPhase phase, const Error* why) {
 
 Status Bench::make_users(std::size_t count, bool follow) {
   std::vector<std::string> names;
-  for (std::size_t i = 0; i < count; ++i) names.push_back("@bench-" + std::to_string(i));
+  for (std::size_t i = 0; i < count; ++i) names.push_back("@bench-" + tag_ + "-" + std::to_string(i));
   TRY(swarm_.add_users(names, [this](std::size_t done, std::size_t all) {
     progress_.show(0, "creating users: " + thousands(done) + " of " + thousands(all), loop_.clock_now());
   }));
   for (std::size_t i = 0; i < count; ++i) {
-    TRY_ASSIGN(auto state, swarm_.new_device(names[i], "bench-" + tag_));
+    TRY_ASSIGN(auto state, swarm_.new_device(names[i], "bench"));
     auto user = std::make_unique<User>();
     user->bench = this;
     user->number = record_ ? recording_.recorder().device(names[i], state.device, follow)
@@ -76,41 +76,58 @@ Status Bench::log_in(std::vector<User*> users) {
 
 // Sending.
 
-void Bench::send_from(std::size_t sender, Instant due) {
+void Bench::send_from(std::size_t sender, const std::string& to, Instant due) {
   User& user = *senders_[sender];
   const bool counted = measuring_;
-  Bytes body = bench_body(due, user.number, payload_);
+  const auto post = static_cast<std::uint32_t>(user.posts.size());
+  Bytes body = stamped_body({due, user.number, post}, payload_);
   const Bytes recorded = record_ ? body : Bytes();
+  user.posts.push_back({due, by_ack_ ? 0 : fan_out_, false});
   const auto number = std::make_shared<std::uint64_t>(0);
   const auto accepted = user.client->send(
-      targets_[sender], std::move(body), {kGrade, storage::EntryType::kBinary},
-      [this, sender, due, counted, number, to = targets_[sender]](const Result<Sent>& result) {
-        if (record_) {
-          recording_.recorder().answered(senders_[sender]->number, to, *number, result, kGrade,
-                                         loop_.clock_now());
-        }
-        --senders_[sender]->open;
-        if (result) {
-          ++acked_all_;
-          if (measuring_) ++acked_;
-          if (counted) ack_.record(us_between(due, loop_.clock_now()));
-        }
-        if (sending_ && rate_ <= 0) refill(sender);
+      to, std::move(body), {kGrade, storage::EntryType::kBinary},
+      [this, &user, post, counted, number, to = record_ ? to : std::string()](const Result<Sent>& result) {
+        if (record_) recording_.recorder().answered(user.number, to, *number, result, kGrade, loop_.clock_now());
+        answered(user, post, counted, result.ok());
       });
-  if (accepted) {
-    ++user.open;
-    if (record_) {
-      *number = recording_.recorder().sent(user.number, targets_[sender], recorded, loop_.clock_now());
-    }
-  } else {
+  if (!accepted) {
     ++errors_["not sent: " + std::string(name(accepted.code()))];
+    user.posts.pop_back();
+    return;
   }
+  ++user.open;
+  ++posted_;
+  if (record_) *number = recording_.recorder().sent(user.number, to, recorded, loop_.clock_now());
+}
+
+void Bench::answered(User& sender, std::uint32_t number, bool counted, bool good) {
+  burn();
+  Post& post = sender.posts[number];
+  post.acked = true;
+  if (!good) {
+    // It may have been delivered or not; the error has been counted.
+    ++refused_all_;
+    post.left = 0;
+  } else {
+    ++acked_all_;
+    if (measuring_) ++acked_;
+    if (counted) ack_.record(us_between(post.due, loop_.clock_now()));
+  }
+  settle(sender, post);
+}
+
+void Bench::settle(User& sender, const Post& post) {
+  if (!post.acked || post.left > 0) return;
+  --sender.open;
+  if (!sending_ || rate_ > 0) return;
+  // In pairs and groups a sender's place is its number.
+  by_ack_ ? refill_store() : refill(sender.number);
 }
 
 void Bench::refill(std::size_t sender) {
   while (sending_ && senders_[sender]->open < in_flight_) {
     const std::size_t before = senders_[sender]->open;
-    send_from(sender, loop_.clock_now());
+    send_from(sender, targets_[sender], loop_.clock_now());
     if (senders_[sender]->open == before) return;
   }
 }
@@ -120,43 +137,51 @@ void Bench::drive(const std::vector<User*>& senders, std::vector<std::string> ta
   targets_ = std::move(targets);
   sending_ = true;
   start_ = loop_.clock_now();
-  if (rate_ <= 0) {
+  if (rate_ > 0 && !senders_.empty()) {
+    pacer_.start(rate_, [this](std::uint64_t number, Instant due) {
+      const std::size_t sender = number % senders_.size();
+      send_from(sender, targets_[sender], due);
+    });
+  } else {
+    pacer_.start(kLagProbes, [](std::uint64_t, Instant) {});
     for (std::size_t i = 0; i < senders_.size(); ++i) refill(i);
   }
   tick();
   loop_.run();
   sending_ = false;
+  pacer_.stop();
   end_measuring();
   drain([this] {
-    return delivered_all_ >= acked_all_ * fan_out_ &&
-           std::all_of(senders_.begin(), senders_.end(), [](User* u) { return u->open == 0; });
+    return std::all_of(senders_.begin(), senders_.end(), [](User* u) { return u->open == 0; });
   });
 }
 
 void Bench::tick() {
-  const Instant now = loop_.clock_now();
-  const double at = std::chrono::duration<double>(now - start_).count();
+  const double at = std::chrono::duration<double>(loop_.clock_now() - start_).count();
   const double warm_up = seconds("warm-up");
   if (!measuring_ && at >= warm_up) begin_measuring();
   if (at >= warm_up + seconds("duration")) return loop_.stop();
-  if (rate_ > 0 && !senders_.empty()) {
-    const auto due = static_cast<std::uint64_t>(at * rate_);
-    for (std::uint64_t burst = 0; due_ < due && burst < kBurstMax; ++burst, ++due_) {
-      send_from(due_ % senders_.size(),
-                start_ + to_duration(static_cast<double>(due_) / rate_));
-    }
-  }
   show();
   timer_ = loop_.after(kTick, [this] { tick(); });
 }
 
-// Waits for `done`, at most as long as our patience.
+void Bench::burn() const {
+  const auto until = loop_.clock_now() + std::chrono::microseconds(arguments_.number("client-burn"));
+  while (loop_.clock_now() < until) {
+  }
+}
+
+// Waits for `done`, as long as things go on, and then for as long as our patience.
 void Bench::drain(const std::function<bool()>& done) {
   if (interrupted_) return;
   drained_ = done;
-  drain_until_ = loop_.clock_now() + to_duration(seconds("patience"));
-  const std::function<void()> look = [this, &look] {
+  std::uint64_t seen = 0;
+  const std::function<void()> look = [this, &look, &seen] {
     show();
+    const std::uint64_t progress = acked_all_ + refused_all_ + delivered_all_ + 1;
+    if (std::exchange(seen, progress) != progress) {
+      drain_until_ = loop_.clock_now() + to_duration(seconds("patience"));
+    }
     if (drained_() || loop_.clock_now() >= drain_until_) return loop_.stop();
     timer_ = loop_.after(kDrainTick, look);
   };
@@ -169,20 +194,24 @@ void Bench::on_entry(User& user, const protocol::EntryMessage& entry, bool) {
   if (record_) recording_.recorder().shown(user.number, entry, loop_.clock_now());
   // Our own copy, or what an earlier run left behind.
   if (scenario_ != "group" && entry.to != user.address) return;
-  const auto stamp = read_bench_body(entry.body.data);
+  const auto stamp = read_stamp(entry.body.data);
   if (!stamp) {
     ++altered_;
     return;
   }
-  if (stamp->due < start_ || stamp->sender >= users_.size() ||
-      entry.device != users_[stamp->sender]->client->device()) {
-    return;
-  }
+  if (stamp->sender >= users_.size()) return;
+  User& sender = *users_[stamp->sender];
+  if (entry.device != sender.client->device() || stamp->number >= sender.posts.size()) return;
+  Post& post = sender.posts[stamp->number];
+  burn();
   ++delivered_all_;
   if (measuring_) ++delivered_;
   if (stamp->due >= measure_from_ && measure_from_ != Instant{}) {
     end_to_end_.record(us_between(stamp->due, loop_.clock_now()));
   }
+  if (post.left == 0) return;
+  --post.left;
+  settle(sender, post);
 }
 
 // Scenarios.
@@ -240,45 +269,52 @@ Status Bench::idle() {
   return ok_status();
 }
 
+// Writers keep in_flight_ each under way, over all the users who are away; then all of these come back.
 Status Bench::offline() {
   const std::size_t away = std::max<std::size_t>(1, arguments_.number("users"));
-  const std::size_t each = std::max<std::size_t>(1, arguments_.number("messages"));
-  TRY(make_users(away + 1, true));
-  User* writer = users_.back().get();
-  TRY(log_in({writer}));
+  const std::size_t writers = std::max<std::size_t>(1, arguments_.number("writers"));
+  TRY(make_users(away + writers, true));
+  std::vector<User*> back, writing;
+  for (const auto& user : users_) {
+    auto& list = back.size() < away ? back : writing;
+    list.push_back(user.get());
+    if (targets_.size() < away) targets_.push_back(user->address);
+  }
+  TRY(log_in(writing));
+  to_store_ = away * std::max<std::size_t>(1, arguments_.number("messages"));
+  senders_ = writing;
+  by_ack_ = sending_ = true;
   start_ = loop_.clock_now();
-  senders_ = {writer};
-  targets_ = {""};
-  // Store: one writer, many lanes.
-  std::uint64_t stored = 0;
-  const std::uint64_t all = away * each;
   begin_measuring();
-  drain([&] {
-    // Each wait for room is a tick of the drain; its patience counts from the last of them.
-    while (stored < all && writer->open < in_flight_ * 64) {
-      targets_[0] = users_[stored % away]->address;
-      const std::size_t before = writer->open;
-      send_from(0, loop_.clock_now());
-      if (writer->open == before) break;
-      ++stored;
-    }
-    if (stored < all) drain_until_ = loop_.clock_now() + to_duration(seconds("patience"));
-    return stored == all && writer->open == 0;
-  });
+  pacer_.start(kLagProbes, [](std::uint64_t, Instant) {});
+  refill_store();
+  drain([this] { return acked_all_ + refused_all_ == to_store_; });
   end_measuring();
   extra_["stored"] = acked_all_;
   extra_["stored_per_s"] = static_cast<double>(acked_all_) / std::max(measured_s_, 1e-9);
-  // Come back, all at once.
+  sending_ = false;
   acked_ = 0;
   begin_measuring();
   const Instant from = loop_.clock_now();
-  std::vector<User*> back;
-  for (std::size_t i = 0; i < away; ++i) back.push_back(users_[i].get());
   TRY(log_in(back));
   drain([this] { return delivered_all_ >= acked_all_; });
   end_measuring();
-  extra_["drain_s"] = std::chrono::duration<double>(loop_.clock_now() - from).count();
+  pacer_.stop();
+  const double drain_s = std::chrono::duration<double>(loop_.clock_now() - from).count();
+  extra_["drain_s"] = drain_s;
+  extra_["drained_per_s"] = static_cast<double>(delivered_all_) / drain_s;
   return ok_status();
+}
+
+void Bench::refill_store() {
+  for (std::size_t i = 0; i < senders_.size(); ++i) {
+    while (posted_ < to_store_ && senders_[i]->open < in_flight_) {
+      const auto before = posted_;
+      send_from(i, targets_[posted_ % targets_.size()], loop_.clock_now());
+      if (posted_ == before) return;
+    }
+  }
+  if (posted_ == to_store_ && acked_all_ + refused_all_ == to_store_) loop_.stop();
 }
 
 // Each of `in_flight` users logs in, leaves and hands on to the next one that is out.

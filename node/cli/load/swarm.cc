@@ -1,13 +1,9 @@
 #include "node/cli/load/swarm.h"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <set>
-#include <sstream>
 
 #include "crypto/text.h"
 #include "node/cli/admin_client.h"
@@ -17,7 +13,7 @@ namespace starling::node::cli {
 namespace {
 
 constexpr Duration kAdminTimeout = 60s;
-constexpr Duration kLaunchStep = 10ms;
+constexpr Duration kLaunchStep = 1ms;
 
 Result<overlay::Endpoint> client_address(const std::string& data) {
   std::ifstream file(data + "/addresses.json");
@@ -41,25 +37,6 @@ std::vector<std::string> node_folders(const std::string& cluster) {
 }
 
 }  // namespace
-
-std::optional<ProcessUse> use_of(int pid) {
-  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-  std::string text;
-  if (pid <= 0 || !std::getline(stat, text)) return std::nullopt;
-  // The name, in brackets, may hold spaces; field 3 follows it.
-  std::istringstream fields(text.substr(text.rfind(')') + 2));
-  std::string skip;
-  for (int field = 3; field < 14; ++field) fields >> skip;
-  double user = 0, kernel = 0;
-  fields >> user >> kernel;
-  std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
-  std::uint64_t pages = 0, resident = 0;
-  statm >> pages >> resident;
-  return ProcessUse{(user + kernel) / static_cast<double>(::sysconf(_SC_CLK_TCK)),
-                    resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))};
-}
-
-ProcessUse own_use() { return use_of(static_cast<int>(::getpid())).value_or(ProcessUse{}); }
 
 std::string run_tag() {
   SystemRandom random;
@@ -191,11 +168,12 @@ void Launcher::start(std::function<void(std::size_t, std::size_t)> on_step,
 }
 
 void Launcher::step() {
-  std::size_t settled = 0;
-  for (std::size_t i = 0; i < started_; ++i) {
-    const auto phase = clients_[i]->phase();
-    if (phase == ClientPhase::kReady || phase == ClientPhase::kFailed) ++settled;
-  }
+  const auto is_settled = [](const Client* client) {
+    return client->phase() == ClientPhase::kReady || client->phase() == ClientPhase::kFailed;
+  };
+  while (settled_ < started_ && is_settled(clients_[settled_])) ++settled_;
+  auto settled = settled_;
+  for (std::size_t i = settled_; i < started_; ++i) settled += is_settled(clients_[i]) ? 1 : 0;
   while (started_ < clients_.size() && started_ - settled < kLoginsAtOnceMax) {
     clients_[started_++]->start();
   }

@@ -1,6 +1,5 @@
 // Swarm: what `replay` and `bench` share to bring up thousands of users on a cluster: its nodes,
-// its operator's door (users, groups and tokens in bulk, so that no password is ever hashed), and
-// how much processor time and memory the nodes and we ourselves use.
+// its operator's door (users, groups and tokens in bulk, so that no password is ever hashed).
 //
 // Thread: the main thread; calls to the admin door block.
 #pragma once
@@ -19,13 +18,6 @@ namespace starling::node::cli {
 
 inline constexpr std::size_t kAdminBatch = 500;     // Users or members per admin call.
 inline constexpr std::size_t kLoginsAtOnceMax = 64;  // While a swarm comes up.
-
-struct ProcessUse {
-  double cpu_s = 0;
-  std::uint64_t rss = 0;  // Bytes.
-};
-std::optional<ProcessUse> use_of(int pid);
-ProcessUse own_use();
 
 // The nodes of a cluster as far as we can reach their doors.
 class Swarm {
@@ -83,6 +75,7 @@ class Launcher {
   overlay::Loop& loop_;
   std::vector<Client*> clients_;
   std::size_t started_ = 0;
+  std::size_t settled_ = 0;  // The first of those that started, all settled.
   std::function<void(std::size_t, std::size_t)> on_step_;
   std::function<void()> done_;
   overlay::Timer timer_;

@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""What the benchmark must refuse, shown to it: made-up results, and runs against a broker that loses messages."""
+import copy
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import unittest
+import xml.etree.ElementTree
+
+import instructions
+import judge
+import plots
+import report
+import scenarios
+
+BROKER = pathlib.Path(__file__).with_name("broker.py")
+
+GOOD = {"scenario": "pairs", "users": 200, "rate": 0, "in_flight": 16, "payload": 100, "seconds": 3.0,
+        "deliveries_per_s": 30000.0, "end_to_end_us": {"p50": 900, "p99": 2500}, "lag_us": {"p99": 300},
+        "lost": 0, "altered": 0, "errors": {}, "cores": 2, "own_busy_percent": 50, "others_cpu_percent": 1,
+        "nodes": [{"busiest_thread_percent": 60, "wanted_percent": 80}]}
+
+
+def changed(**fields):
+    return {**copy.deepcopy(GOOD), **fields}
+
+
+class Judge(unittest.TestCase):
+    def only(self, result, word, paced=False, seconds=3):
+        faults = judge.faults(result, paced, seconds)
+        self.assertEqual(len(faults), 1, faults)
+        self.assertIn(word, faults[0])
+
+    def test_takes_a_good_result(self):
+        self.assertEqual(judge.faults(GOOD, True, 3), [])
+
+    def test_refuses_lost_messages(self):
+        self.only(changed(lost=1), "lost: 1")
+
+    def test_refuses_altered_messages(self):
+        self.only(changed(altered=2), "altered: 2")
+
+    def test_refuses_errors_and_names_them(self):
+        self.only(changed(errors={"overloaded": 3}), "errors: 3 x overloaded")
+        self.only(changed(reconnects=1), "connections broke")
+
+    def test_refuses_a_scenario_that_did_not_come_to_its_end(self):
+        self.only(changed(failed="storing: nothing happened any more"), "storing")
+
+    def test_refuses_a_part_of_the_measured_time(self):
+        self.only(changed(seconds=1.0), "1.0 s instead of 3 s")
+
+    def test_refuses_a_busy_client_while_the_server_had_time(self):
+        self.only(changed(own_busy_percent=97), "the client was the bottleneck")
+
+    def test_takes_a_busy_client_of_a_server_at_its_limit(self):
+        for node in ({"busiest_thread_percent": 95, "wanted_percent": 95},
+                     {"busiest_thread_percent": 40, "wanted_percent": 110}):
+            self.assertEqual(judge.faults(changed(own_busy_percent=97, nodes=[node]), False, 3), [])
+
+    def test_refuses_a_client_that_sends_late_where_latency_counts(self):
+        late = changed(lag_us={"p99": 6000}, end_to_end_us={"p50": 900, "p99": 8000})
+        self.only(late, "late by 6.0 ms", paced=True)
+        self.assertEqual(judge.faults(late, False, 3), [])
+
+    def test_sees_that_two_results_are_of_other_definitions(self):
+        self.assertEqual(judge.differences(GOOD, changed(payload=10)), ["payload: 100 and 10"])
+        self.assertEqual(judge.differences(GOOD, GOOD), [])
+
+    def test_refuses_results_of_other_definitions(self):
+        runs = {"ours": {"pairs": [(GOOD, [])]}, "theirs": {"pairs": [(GOOD, []), (changed(rate=5), [])]}}
+        for _ in range(2):  # Once is enough.
+            judge.refuse_other_definitions(runs, "ours")
+        self.assertEqual([reasons for _, reasons in runs["theirs"]["pairs"]], [[], ["another definition: rate: 0 and 5"]])
+        self.assertEqual(runs["ours"]["pairs"][0][1], [])
+
+    def test_calls_figures_of_a_busy_machine_preliminary(self):
+        self.assertIsNone(judge.preliminary([GOOD]))
+        self.assertEqual(judge.preliminary([GOOD, changed(others_cpu_percent=120)]), 120)
+
+
+class Report(unittest.TestCase):
+    figure = scenarios.Figure("pairs", "delivered", ("deliveries_per_s",), "/s")
+    latency = scenarios.Figure("pairs", "p99", ("end_to_end_us", "p99"), "ms", True)
+
+    def cells(self, figure, ours, theirs):
+        runs = {"ours": {"pairs": ours}, "theirs": {"pairs": theirs}}
+        table = report.cells([figure], runs)
+        return table[figure, "ours"], table[figure, "theirs"]
+
+    def test_one_refused_repetition_refuses_the_figure(self):
+        ours, theirs = self.cells(self.figure, [(GOOD, [])] * 2, [(GOOD, []), (changed(lost=1), ["lost: 1"])])
+        self.assertIsNone(theirs.median)
+        self.assertIsNone(judge.ratio(self.figure, ours, theirs))
+        self.assertEqual(report.words(self.figure, theirs, ours), "-")
+
+    def test_ratios_say_how_many_times_better_we_are(self):
+        ours, theirs = self.cells(self.figure, [(GOOD, [])], [(changed(deliveries_per_s=10000.0), [])])
+        self.assertAlmostEqual(judge.ratio(self.figure, ours, theirs), 3)
+        slower = changed(end_to_end_us={"p50": 1, "p99": 5000})
+        ours, theirs = self.cells(self.latency, [(GOOD, [])], [(slower, [])])
+        self.assertAlmostEqual(judge.ratio(self.latency, ours, theirs), 2)
+
+    def test_the_median_and_the_spread_of_repetitions(self):
+        taken = [(changed(deliveries_per_s=value), []) for value in (30.0, 10.0, 20.0)]
+        ours, _ = self.cells(self.figure, taken, taken)
+        self.assertEqual((ours.median, ours.spread), (20.0, (10.0, 30.0)))
+
+    def test_plots_are_well_formed(self):
+        svg = plots.plot("a < b", "x", "y", [("one, p50", [(1, 2.5), (100, 40)], False), ("two", [], True)])
+        self.assertIn("polyline", svg)
+        xml.etree.ElementTree.fromstring(svg)
+        self.assertIsNone(plots.plot("nothing", "x", "y", [("one", [], False)]))
+
+
+class Instructions(unittest.TestCase):
+    def test_more_than_the_tolerance_is_a_failure(self):
+        lines, worse = instructions.compare({"hlc": 1000}, {"hlc": 1051})
+        self.assertTrue(worse)
+        self.assertIn("MORE", lines[0])
+        self.assertFalse(instructions.compare({"hlc": 1000}, {"hlc": 1049})[1])
+
+    def test_fewer_are_only_said(self):
+        lines, worse = instructions.compare({"hlc": 1000}, {"hlc": 900})
+        self.assertFalse(worse)
+        self.assertIn("--record", lines[0])
+
+    def test_what_is_not_recorded_or_gone_is_a_failure(self):
+        self.assertTrue(instructions.compare({}, {"new": 1})[1])
+        self.assertTrue(instructions.compare({"old": 1}, {})[1])
+
+
+class Load(unittest.TestCase):
+    """mqtt_load itself, against a broker of ours."""
+
+    def load(self, words, broker=()):
+        server = subprocess.Popen([sys.executable, str(BROKER), *broker], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, text=True)
+        try:
+            port = server.stdout.readline().strip()
+            done = subprocess.run([os.environ["MQTT_LOAD"], *words, "--server", f"127.0.0.1:{port}", "--pid",
+                                   str(server.pid), "--warm-up", "0.2", "--duration", "1", "--patience", "3"],
+                                  capture_output=True, text=True, timeout=60)
+            self.assertTrue(done.stdout, done.stderr)
+            return json.loads(done.stdout)
+        finally:
+            server.stdin.close()
+            server.wait(10)
+            server.stdout.close()
+
+    def test_counts_every_delivery(self):
+        result = self.load(["pairs", "--users", "10", "--in-flight", "2"])
+        self.assertGreater(result["delivered"], 0)
+        self.assertEqual((result["lost"], result["altered"], result["errors"]), (0, 0, {}))
+        self.assertEqual(result["delivered"], result["acked"])
+        group = self.load(["group", "--users", "10", "--posters", "2", "--rate", "100"])
+        self.assertEqual(group["delivered"], group["acked"] * 10)
+
+    def test_a_run_with_loss_is_refused(self):
+        faults = judge.faults(self.load(["pairs", "--users", "10", "--rate", "200"], ["--lose", "20"]), False)
+        self.assertTrue(any("lost" in fault for fault in faults), faults)
+
+    def test_a_run_with_altered_bytes_is_refused(self):
+        faults = judge.faults(self.load(["pairs", "--users", "10", "--rate", "200"], ["--alter", "20"]), False)
+        self.assertTrue(any("altered" in fault for fault in faults), faults)
+
+    def test_a_client_that_burns_its_time_is_refused(self):
+        faults = judge.faults(self.load(["pairs", "--users", "10", "--in-flight", "2", "--client-burn", "20000"]), False)
+        self.assertTrue(any("the client was the bottleneck" in fault for fault in faults), faults)
+
+
+if __name__ == "__main__":
+    unittest.main()
