@@ -27,6 +27,7 @@ struct Config {
   overlay::Endpoint link{"127.0.0.1", 7401};    // Other nodes: TCP links and UDP gossip, same port.
   overlay::Endpoint admin{"127.0.0.1", 7402};   // /metrics, /healthz, /readyz.
   std::string advertise;                    // Host that others reach us at; empty: the link host.
+  std::string client_advertise;             // Where devices are told to find this node; empty: the bound address.
   std::string zone = "default";
   std::uint32_t weight = 100;
   std::uint8_t copies = 3;                  // N, for a new cluster.

@@ -104,6 +104,8 @@ void NodeImpl::start(std::function<void(const Error&)> on_fatal) {
   scope_.emplace(leaves_.loop);
   view_->catching_up = true;  // Until compared: also while we join, and when the ring makes us an owner.
   tick();
+  load_due_ = leaves_.loop.now();
+  look_at_load();
   scope_->spawn(enter());
 }
 
@@ -115,8 +117,7 @@ bool NodeImpl::serving() const {
 
 void NodeImpl::stop(std::function<void()> done) {
   if (std::exchange(stopping_, true)) return;
-  gateway_->drain("this node is stopping", other_gateways());
-  membership_->leave();
+  tell_draining();
   auto finish = std::make_shared<std::function<void()>>(std::move(done));
   auto once = [this, finish] {
     if (!*finish) return;
@@ -126,12 +127,15 @@ void NodeImpl::stop(std::function<void()> done) {
     }
     std::exchange(*finish, nullptr)();
   };
-  // A moment for the goodbye and for what is under way.
-  constexpr Duration kLinger = 300ms;
-  stop_timer_ = leaves_.loop.after(kLinger, [this, once] {
-    store_->flush();
-    store_->when_durable(once);
-    stop_timer_ = leaves_.loop.after(kStopDeadline, once);
+  gateway_->drain("this node is stopping", [this] { return other_gateways(); }, [this, once] {
+    membership_->leave();
+    // A moment for the goodbye and for what is under way.
+    constexpr Duration kLinger = 300ms;
+    stop_timer_ = leaves_.loop.after(kLinger, [this, once] {
+      store_->flush();
+      store_->when_durable(once);
+      stop_timer_ = leaves_.loop.after(kStopDeadline, once);
+    });
   });
 }
 

@@ -89,7 +89,9 @@ class NodeImpl final : public Node {
   void heed_members();
   void mind_lineage();
   void mind_sessions();
-  [[nodiscard]] std::vector<std::string> other_gateways() const;
+  [[nodiscard]] std::vector<Suggestions::Node> other_gateways() const;
+  void tell_draining();
+  void look_at_load();
   [[nodiscard]] bool gained_partitions() const;
   void tick();
   void draw_again(const NodeId& other);
@@ -130,6 +132,7 @@ class NodeImpl final : public Node {
   std::unique_ptr<overlay::Rpc> wrapped_links_;  // Set when the leaves wrap them.
   std::unique_ptr<ClusterView> view_;
   std::unique_ptr<overlay::Membership> membership_;
+  std::unique_ptr<MoveControls> move_controls_;
   std::unique_ptr<CatchUp> catch_up_;
   std::unique_ptr<Replicator> replicator_;
   std::unique_ptr<StandIn> stand_in_;
@@ -154,10 +157,14 @@ class NodeImpl final : public Node {
   std::unique_ptr<Accounts> accounts_;
   std::unique_ptr<Groups> groups_;
   std::unique_ptr<Feeds> feeds_;
+  Ladder ladder_;
   std::unique_ptr<TcpGateway> gateway_;
   std::unique_ptr<AdminApi> admin_api_;
   std::unique_ptr<AdminDoor> admin_door_;
   overlay::Timer tick_;
+  overlay::Timer load_;
+  Instant load_due_{};      // The next look,
+  double loop_late_ = 0;    // and how late the last ones were, smoothed; 1 is kLoopLateMax.
   overlay::Timer stop_timer_;
   std::optional<overlay::Scope> scope_;  // Last.
 };

@@ -16,7 +16,6 @@ constexpr Duration kWriterPatience = 10s;
 constexpr std::size_t kPeersKeptMax = 1024;       // Addresses of old acquaintance beside the members'.
 constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
 constexpr std::int64_t kExpiryOffsetMaxMs = 60'000;
-constexpr std::size_t kGatewaysNamedMax = 16;     // To a session that is asked to go.
 
 }  // namespace
 
@@ -80,28 +79,63 @@ void NodeImpl::mind_lineage() {
 
 // Who leaves, or is emptied by the operator, asks its sessions to go elsewhere.
 void NodeImpl::mind_sessions() {
+  if (stopping_) return;
   const auto* self = view_->in_ring() ? view_->ring().member(view_->self) : nullptr;
   if (self != nullptr && self->gone()) {  // Nothing can be done for a session here any more.
-    if (!std::exchange(closed_doors_, true)) gateway_->drain("this node has left", other_gateways());
+    if (!std::exchange(closed_doors_, true)) {
+      gateway_->drain("this node has left", [this] { return other_gateways(); }, nullptr);
+    }
     return;
   }
+  tell_draining();
   const bool leaving = self != nullptr && self->state == overlay::RingMemberState::kLeaving;
   if (!draining_ && !leaving) return gateway_->stop_shedding();
   gateway_->shed(leaving ? "this node is leaving" : "this node is being emptied", [this] { return other_gateways(); });
 }
 
-// Where sessions may go, in an order of their own for each that asks.
-std::vector<std::string> NodeImpl::other_gateways() const {
-  std::vector<std::string> others;
+// So that no other node sends its sessions here.
+void NodeImpl::tell_draining() {
+  const auto* self = view_->in_ring() ? view_->ring().member(view_->self) : nullptr;
+  const bool leaving = self != nullptr && self->state != overlay::RingMemberState::kServing;
+  overlay::MemberRecord record = membership_->self();
+  if (record.draining == (draining_ || stopping_ || leaving)) return;
+  record.draining = !record.draining;
+  if (auto told = membership_->update_self(record); !told) leaves_.log.warn("not told", {{"cause", told.error()}});
+}
+
+// Where sessions may go.
+std::vector<Suggestions::Node> NodeImpl::other_gateways() const {
+  std::vector<Suggestions::Node> others;
   for (const auto& member : membership_->members()) {
     const auto* in_ring = view_->in_ring() ? view_->ring().member(member.id) : nullptr;
     const bool serves = in_ring != nullptr && in_ring->state == overlay::RingMemberState::kServing &&
-                        view_->alive(member.id) && !view_->behind(member.id);
-    if (member.id != view_->self && serves) others.push_back(member.record.client);
+                        view_->alive(member.id) && !view_->behind(member.id) && !member.record.draining;
+    if (member.id != view_->self && serves) {
+      others.push_back({member.id, member.record.client, member.heartbeat.sessions});
+    }
   }
-  for (std::size_t i = others.size(); i > 1; --i) std::swap(others[i - 1], others[view_->random.below(i)]);
-  others.resize(std::min(others.size(), kGatewaysNamedMax));
   return others;
+}
+
+// How much there is to do, for the ladder. A turn that took long shows as a look that comes late.
+void NodeImpl::look_at_load() {
+  const Instant now = leaves_.loop.now();
+  const double late = std::chrono::duration<double>(now - load_due_) / std::chrono::duration<double>(kLoopLateMax);
+  constexpr double kNewest = 0.3;
+  loop_late_ += kNewest * (std::clamp(late, 0.0, 1.0) - loop_late_);
+  const auto full = [](std::uint64_t size, std::uint64_t limit) {
+    return static_cast<double>(size) / static_cast<double>(limit);
+  };
+  const Rung before = ladder_.rung();
+  ladder_.look(std::max({loop_late_, full(store_->stats().pending, kPendingChangesMax),
+                         full(coordinator_->in_flight(), kWaitersMax), full(replicator_->waiting(), kWaitersMax)}),
+               now);
+  if (ladder_.rung() != before) {
+    leaves_.log.warn("the load changed what this node does",
+                     {{"left_out", ladder_.left_out()}, {"pressure", ladder_.pressure()}});
+  }
+  load_due_ = now + kLadderLook;
+  load_ = leaves_.loop.after(kLadderLook, [this] { look_at_load(); });
 }
 
 void NodeImpl::tick() {

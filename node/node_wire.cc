@@ -26,7 +26,8 @@ void NodeImpl::wire() {
     const auto member = membership_->find(node);
     return member && member->heartbeat.catching_up;
   };
-  catch_up_ = std::make_unique<CatchUp>(*view_);
+  move_controls_ = std::make_unique<MoveControls>(*view_);
+  catch_up_ = std::make_unique<CatchUp>(*view_, *move_controls_);
   replicator_ = std::make_unique<Replicator>(
       *view_, [this](const NodeId& peer, PartitionId partition, WriterId writer) {
         catch_up_->fetch_gap(peer, partition, writer);
@@ -79,7 +80,7 @@ void NodeImpl::wire() {
   groups_ = std::make_unique<Groups>(*view_, *names_, *forwarder_);
   feeds_ = std::make_unique<Feeds>(*view_);
   gateway_ = std::make_unique<TcpGateway>(
-      SessionServices{*view_, *forwarder_, *feeds_, *accounts_, *groups_}, leaves_.transport);
+      SessionServices{*view_, *forwarder_, *feeds_, *accounts_, *groups_, ladder_}, leaves_.transport);
   admin_api_ = std::make_unique<AdminApi>(*this);
 
   // A start that failed may destroy us before the end of its turn.
@@ -113,6 +114,7 @@ void NodeImpl::wire() {
     const auto* member = view_->in_ring() ? view_->ring().member(peer) : nullptr;
     if (membership_ != nullptr && member != nullptr) membership_->meet(peer);
     if (hello->has(overlay::Feature::kKeyExchange)) keys_->meet(peer);
+    move_controls_->meet(peer);
   });
 }
 
@@ -167,6 +169,7 @@ Status NodeImpl::bind_ports() {
   AdminHooks hooks;
   hooks.metrics = [this] { return admin_api_->metrics(); };
   hooks.ready = [this] { return serving() && !gateway_->shedding(); };
+  hooks.draining = [this] { return serving() && gateway_->shedding(); };
   hooks.call = [this](const std::string& method, const Json& arguments, AdminDone done) {
     admin_api_->call(method, arguments, std::move(done));
   };
@@ -189,6 +192,7 @@ Status NodeImpl::open_membership() {
   self.gossip = self.link;
   self.client = Endpoint{config_.advertise.empty() ? config_.client.host : host,
                          gateway_->local().port}.text();
+  if (!config_.client_advertise.empty()) self.client = config_.client_advertise;
   self.admin = admin_address().text();
   self.zone = config_.zone;
   self.weight = config_.weight;

@@ -41,6 +41,9 @@ AdminApi::AdminApi(NodeImpl& node)
                {"weight", &AdminApi::weight},
                {"abort", &AdminApi::abort},
                {"movement", &AdminApi::movement},
+               {"pause", &AdminApi::pause},
+               {"resume", &AdminApi::resume},
+               {"throttle", &AdminApi::throttle},
                {"drain", &AdminApi::drain},
                {"undrain", &AdminApi::undrain},
                {"queues", &AdminApi::queues},
@@ -116,6 +119,7 @@ Json AdminApi::member_json(const NodeId& id) const {
   out["ring"] = member->heartbeat.ring.value;
   out["catching_up"] = view.behind(id);
   out["reachable"] = view.reachable(id);
+  out["draining"] = member->record.draining;
   out["version"] = member->record.version;
   out["client"] = member->record.client;
   out["link"] = member->record.link;
@@ -145,6 +149,8 @@ Task<Result<Json>> AdminApi::status(Json) {
             {"uptime_s", uptime},
             {"missing", node_.catch_up_->missing()},
             {"state", state()},
+            {"movement", own_movement_json()},
+            {"left_out", node_.ladder_.left_out()},
             {"clock_offset_ms", node_.membership_->median_clock_offset().value_or(0)},
             {"sessions", view.counters.sessions},
             {"connections", node_.gateway_->connections()},
@@ -168,7 +174,8 @@ Task<Result<Json>> AdminApi::status(Json) {
                     {"partitions", version.partitions},
                     {"nodes", version.members.size()},
                     {"serving", serving},
-                    {"change", change_name(version.change)}});
+                    {"change", change_name(version.change)},
+                    {"movement", controls_json()}});
   }
   co_return Json{{"cluster", std::move(cluster)}, {"node", std::move(self)},
                  {"members", std::move(members)}, {"rates", rates()}};
@@ -324,6 +331,7 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_link_frames_sent_total", "Frames sent on node links", links.frames_out);
   count("starling_calls_total", "Calls to other nodes", links.calls);
   count("starling_call_timeouts_total", "Calls that met their deadline", links.timeouts);
+  collect_movement(sink);
   collect_queues(sink);
   gauge("starling_resident_bytes", "Resident memory of the process",
         static_cast<double>(resident_bytes()));

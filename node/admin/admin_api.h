@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "node/node.h"
+#include "node/replication/catch_up_controls.h"
 #include "node/replication/messages.h"
 #include "node/ring/ring_service.h"
 #include "overlay/loop/task.h"
@@ -46,9 +47,18 @@ class AdminApi {
   overlay::Task<Result<Json>> change(Build build, bool dry_run);
   overlay::Task<Json> movement_of(NodeId node);
   [[nodiscard]] MovementReply own_movement() const;
+  [[nodiscard]] Json own_movement_json() const;
   [[nodiscard]] Result<NodeId> find_node(const std::string& text) const;
   [[nodiscard]] Result<std::vector<NodeId>> nodes_of(const Json& arguments) const;
   void serve_movement();
+  // admin_movement.cc: the copying that they cause.
+  overlay::Task<Result<Json>> pause(Json arguments);
+  overlay::Task<Result<Json>> resume(Json arguments);
+  overlay::Task<Result<Json>> throttle(Json arguments);
+  [[nodiscard]] Json controls_json() const;
+  [[nodiscard]] Json told_json(const MoveControls::Told& told) const;
+  void add_progress(MovementReply& reply) const;
+  void collect_movement(MetricSink& sink) const;
   // admin_where.cc: mailboxes and messages.
   using Copies = std::vector<std::pair<NodeId, FindCopyReply>>;
   overlay::Task<Result<Json>> where(Json arguments);

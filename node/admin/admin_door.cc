@@ -17,8 +17,10 @@ HttpRouter probes(const AdminHooks& hooks) {
   router.add("GET", "/healthz", [](const HttpRequest&, HttpRespond respond) {
     respond(http_text(200, "ok\n"));
   });
-  router.add("GET", "/readyz", [ready = hooks.ready](const HttpRequest&, HttpRespond respond) {
-    respond(ready() ? http_text(200, "ready\n") : http_text(503, "catching up\n"));
+  router.add("GET", "/readyz", [ready = hooks.ready, draining = hooks.draining](const HttpRequest&,
+                                                                                HttpRespond respond) {
+    if (ready()) return respond(http_text(200, "ready\n"));
+    respond(draining() ? http_text(404, "draining\n") : http_text(503, "catching up\n"));
   });
   return router;
 }

@@ -3,7 +3,8 @@
 // The TCP port answers GET /metrics, /healthz and /readyz, to whoever asks. The unix socket (mode 0600:
 // who may open it is the operator) answers these too, and POST /v1/<method>: node/admin/api.h.
 //   /healthz   200 while the loop turns
-//   /readyz    200 while the node is in the ring and caught up, else 503: for balancers
+//   /readyz    for balancers: 200 while the node is in the ring and caught up; 404 while it asks its sessions to go,
+//              which HAProxy's `http-check disable-on-404` takes as "nobody new, leave the others"; else 503
 // Thread: one loop.
 #pragma once
 
@@ -15,6 +16,7 @@ namespace starling::node {
 struct AdminHooks {
   std::function<std::string()> metrics;  // The exposition text.
   std::function<bool()> ready;
+  std::function<bool()> draining = [] { return false; };  // Not ready, but the sessions that are here go on.
   std::function<void(const std::string& method, const Json& arguments, AdminDone done)> call;
 };
 

@@ -116,11 +116,17 @@ Task<Result<Json>> AdminApi::user_add(Json arguments) {
   Json results = Json::array();
   for (const auto& user : users) {
     const std::string address = with_sigil(user.at("name").get<std::string>(), '@');
-    auto creating = node_.accounts_->create(address, user.value("password", std::string()),
-                                            user.value("nonce", std::uint64_t{0}));
+    const std::string password = user.value("password", std::string());
+    auto creating = node_.accounts_->create(address, password, user.value("nonce", std::uint64_t{0}));
     const auto created = co_await creating;
     Json result{{"name", address}, {"created", created.ok()}};
-    if (!created) result["error"] = error_json(created.error());
+    if (!created && created.code() == Errc::kExists && !password.empty()) {
+      // Typed anew after an answer that did not come: what was asked for is there.
+      auto trying = node_.accounts_->log_in(address, "user.add", password);
+      const auto fits = co_await trying;
+      result["existed"] = fits.ok();
+    }
+    if (!created && !result.value("existed", false)) result["error"] = error_json(created.error());
     results.push_back(std::move(result));
   }
   co_return Json{{"results", std::move(results)}};

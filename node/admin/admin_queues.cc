@@ -1,4 +1,5 @@
-// What waits in this node, with the limit of each queue: `queues` of the admin door, and two metrics.
+// What waits in this node, with the limit of each queue, and what is left out because it is too much: `queues` of
+// the admin door, and metrics.
 #include "node/admin/admin_api.h"
 #include "node/admin/metrics.h"
 #include "node/node_impl.h"
@@ -59,6 +60,17 @@ void AdminApi::collect_queues(MetricSink& sink) const {
                static_cast<double>(queue.size), labels);
     sink.gauge("starling_queue_limit", "The most that a queue takes; above, it is refused",
                static_cast<double>(queue.limit), labels);
+  }
+  const auto& ladder = node_.ladder_;
+  sink.gauge("starling_ladder_rung",
+             "What this node leaves out under load: 0 nothing, then also 1 typing, 2 presence, 3 receipts, 4 history "
+             "reads, 5 sends",
+             static_cast<double>(ladder.rung()));
+  sink.gauge("starling_ladder_pressure", "How much there is to do, 0 to 1: the fullest queue, or a late loop",
+             ladder.pressure());
+  for (const Rung rung : {Rung::kHistory, Rung::kSends}) {
+    sink.counter("starling_ladder_refused_total", "Requests refused because there is too much to do",
+                 static_cast<double>(ladder.refused(rung)), {{"what", std::string(name(rung))}});
   }
 }
 

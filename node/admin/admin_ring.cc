@@ -31,7 +31,11 @@ Json movement_json(const MovementReply& reply) {
   return {{"answered", true},          {"ring", reply.ring.value},
           {"installed", reply.installed}, {"missing", reply.missing},
           {"leaving", reply.leaving},  {"names", reply.names},
-          {"safe", reply.safe},        {"waits_for", reply.waits_for}};
+          {"safe", reply.safe},        {"waits_for", reply.waits_for},
+          {"partitions", reply.partitions}, {"partitions_done", reply.partitions_done},
+          {"changes", reply.changes},  {"changes_done", reply.changes_done},
+          {"bytes", reply.bytes},      {"bytes_left", reply.bytes_left},
+          {"rate", reply.rate}};
 }
 
 }  // namespace
@@ -47,6 +51,7 @@ MovementReply AdminApi::own_movement() const {
   out.ring = node_.view_->ring().number();
   out.installed = !node_.view_->ring().changing() || node_.ring_->installed(out.ring).ok();
   out.missing = node_.catch_up_->missing();
+  add_progress(out);
   out.leaving = static_cast<std::uint32_t>(node_.hand_over_->leaving().size());
   out.safe = node_.farewell_->safe();
   if (node_.view_->is_holder()) {
@@ -58,6 +63,8 @@ MovementReply AdminApi::own_movement() const {
   }
   return out;
 }
+
+Json AdminApi::own_movement_json() const { return movement_json(own_movement()); }
 
 // A full id, or enough of its beginning.
 Result<NodeId> AdminApi::find_node(const std::string& text) const {
@@ -202,10 +209,13 @@ Task<Result<Json>> AdminApi::movement(Json) {
     if (waits_for.empty() && !left) waits_for = waits;
     if (gains || joins || left) nodes.push_back(std::move(one));
   }
+  // Who drives the change knows who is not done, but not why.
+  if (!waits_for.empty() && node_.move_controls_->paused()) waits_for = node_.catch_up_->install_waits_for();
   const auto& version = node_.view_->ring().version();
   co_return Json{{"ring", version.number.value},
                  {"change", change_name(version.change)},
                  {"waits_for", version.change == overlay::RingChange::kNone ? "" : waits_for},
+                 {"controls", controls_json()},
                  {"moves", moves_json(moves_of(*ring))},
                  {"nodes", std::move(nodes)}};
 }

@@ -144,7 +144,8 @@ Task<Result<Json>> AdminApi::locate(Json out, MailboxId mailbox, std::string tex
                     "no message " + text + " in the mailbox of " + out.at("address").get<std::string>() + "; " +
                         std::to_string(answered) + " of its " + std::to_string(out.at("owners").size()) +
                         " owners answered. A message to a user is in the user's mailbox and in the sender's; "
-                        "its id is what `send` and `tail --json` print"};
+                        "its id is what `send` and `tail --json` print. After a failover it may have got another "
+                        "one: DEVICE/SEQ finds it all the same"};
   }
   request.key = known.key;
   request.dots.assign(dots.begin(), dots.end());

@@ -5,7 +5,8 @@
 //
 // method          arguments                                  answer
 // status          {}                                         {cluster:{lineage, ring, copies, synced, partitions, nodes,
-//                                                              serving, change}, node:{id, short, version, writer,
+//                                                              serving, change, movement:{paused, rate_limit}},
+//                                                             node:{id, short, version, writer, left_out, movement,
 //                                                              uptime_s, state, missing, clock_offset_ms, sessions, connections,
 //                                                              data, pid, rss, addresses:{client,link,admin}},
 //                                                             members:[{id, short, self, state, ring_state, zone,
@@ -37,13 +38,19 @@
 // abort           {}                                         {ring}
 // movement        {}                                         {ring, change, waits_for, moves:{moved, copies, nodes},
 //                                                              nodes:[{node, short, state, gains, answered, ring,
-//                                                              installed, missing, leaving, names, safe, waits_for}]}:
+//                                                              installed, missing, leaving, names, safe, waits_for,
+//                                                              partitions, partitions_done, changes, changes_done,
+//                                                              bytes, bytes_left, rate}]}:
 //                                                              who gains by the open change, and who left
+// pause, resume   {}                                         {paused, rate_limit, change: is one under way?,
+//                                                              taken:[short], away:[short] (told when back)}
+// throttle        {rate?: bytes a second, 0: none}           the same; without a rate it tells the present one
 // drain, undrain  {}                                         {sessions}
 // revoke          {node}                                     {node, ring}: cut off at once, its place is given up
 // queues          {}                                         {queues:[{name, help, size, limit, transient}]}: what waits
 //                                                              here; `transient` ones are empty at rest
-// user.add        {users:[{name, password?, nonce?}]}        {results:[{name, created, error?}]}
+// user.add        {users:[{name, password?, nonce?}]}        {results:[{name, created, existed?, error?}]}
+//                                                             existed: it was there, with this password
 //                 nonce: any number but 0; asked again with it after a timeout, the answer is as to the first
 // user.list       {after?, limit?: 1000}                     {users:[{name, disabled, created_ms, groups}], more}
 // user.passwd     {name, password}                           {}

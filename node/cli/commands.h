@@ -35,6 +35,9 @@ Command leave_command();
 Command remove_command();
 Command weight_command();
 Command abort_command();
+Command pause_command();
+Command resume_command();
+Command throttle_command();
 Command drain_command();
 Command undrain_command();
 

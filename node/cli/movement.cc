@@ -5,6 +5,7 @@
 
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
+#include "node/cli/movement_step.h"
 #include "node/cli/terminal/progress.h"
 #include "node/cli/terminal/table.h"
 
@@ -27,47 +28,6 @@ void print_moves(const Json& moves, bool colour) {
             << " copies of partitions move.\n";
 }
 
-// How far a movement is, from one look at it.
-struct Step {
-  double share = 0;
-  std::string text;
-  std::string waits_for;
-  bool open = false;          // Change not complete, or somebody has still something to hand home.
-  bool taken_back = false;
-};
-
-Step step_of(const Json& movement, const Json& begun) {
-  Step step;
-  const bool changing = !text_of(movement, "change").empty();
-  std::uint64_t gains = 0, installed = 0, missing = 0, leaving = 0, names = 0;
-  const auto total = std::max<std::uint64_t>(1, number_of(begun, "copies"));
-  for (const Json& node : list_of(movement, "nodes")) {
-    const std::string state = text_of(node, "state");
-    const bool gone = state == "left" || state == "removed";
-    if (gone && flag_of(node, "answered") && !flag_of(node, "safe")) {
-      leaving += number_of(node, "leaving");
-      names += number_of(node, "names");
-      step.open = true;
-      if (step.waits_for.empty()) step.waits_for = text_of(node, "waits_for");
-    }
-    gains += number_of(node, "gains");
-    if (flag_of(node, "installed")) installed += number_of(node, "gains");
-    missing += number_of(node, "missing");
-  }
-  if (changing) {
-    step.open = true;
-    step.waits_for = text_of(movement, "waits_for");
-    step.share = gains == 0 ? 0.5 : 0.5 * static_cast<double>(installed) / static_cast<double>(gains);
-    step.text = "fetching: " + thousands(installed) + " of " + thousands(gains) + " partitions there" +
-                (missing == 0 ? "" : ", " + thousands(missing) + " changes to go");
-    return step;
-  }
-  step.share = step.open ? 1 - 0.5 * std::min(1.0, static_cast<double>(leaving) / static_cast<double>(total)) : 1;
-  step.text = "handing over: " + thousands(leaving) + " partitions" +
-              (names == 0 ? "" : ", names of " + thousands(names)) + " to go";
-  return step;
-}
-
 // Until the change of ring version `ring` is complete and nothing is left to hand home. Ctrl-C ends the
 // waiting and nothing else.
 int wait_for(const Arguments& arguments, std::uint64_t ring, const Json& begun, Json& movement) {
@@ -77,12 +37,12 @@ int wait_for(const Arguments& arguments, std::uint64_t ring, const Json& begun, 
     if (const int code = admin_call(arguments, "movement", Json::object(), movement, kAskTries); code != kExitOk) {
       return code;
     }
-    Step step = step_of(movement, begun);
+    const MoveStep step = move_step(movement, begun);
     if (!text_of(movement, "change").empty() && number_of(movement, "ring") > ring) break;  // The next one.
     if (!step.open) break;
     if (!step.waits_for.empty() && step.waits_for != said) progress.say("waiting: " + step.waits_for);
     said = step.waits_for;
-    progress.show(step.share, step.text);
+    progress.show(step.share, step.text, step.seconds_left);
     std::this_thread::sleep_for(kPollEvery);
   }
   progress.finish();
@@ -307,7 +267,7 @@ Command drain_command() {
       .summary = "ask the sessions of this node to go elsewhere, before a restart",
       .usage = "drain [--no-wait] [--data FOLDER] [--json]",
       .about = "Within about ten seconds every session is asked to go to another node; the node is not ready for\n"
-               "new ones (/readyz says 503). It keeps its data and serves the other nodes. Ends with `starling\n"
+               "new ones (/readyz says 404). It keeps its data and serves the other nodes. Ends with `starling\n"
                "undrain`, or with the next start.\n\n"
                "Examples:\n"
                "  starling drain && systemctl restart starling\n",

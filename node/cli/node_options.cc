@@ -63,6 +63,14 @@ Status advertise(const Arguments& arguments, Config& config) {
   return ok_status();
 }
 
+Status client_advertise(const Arguments& arguments, Config& config) {
+  if (arguments.text("client-advertise").empty()) return ok_status();
+  TRY_ASSIGN(const auto address, listening(arguments, "client-advertise"));
+  if (address.port == 0) return wrong("client-advertise", "an address with its port, as 192.0.2.7:7400");
+  config.client_advertise = address.text();
+  return ok_status();
+}
+
 Status cluster_choices(const Arguments& arguments, Config& config) {
   TRY_ASSIGN(const std::uint64_t copies, within(arguments, "copies", 1, overlay::kCopiesMax));
   TRY_ASSIGN(const std::uint64_t synced, within(arguments, "synced", 0, copies));
@@ -95,6 +103,8 @@ void add_node_options(po::options_description& options) {
       ("link", text(config.link.text(), "HOST:PORT"), "where other nodes connect, TCP and UDP")
       ("admin", text(config.admin.text(), "HOST:PORT"), "/metrics, /healthz and /readyz over HTTP")
       ("advertise", text("", "HOST"), "how other nodes reach this one, when not by the host of --link")
+      ("client-advertise", text("", "HOST:PORT"), "where devices are told to find this node, when not by --client; "
+                                                  "behind a balancer, that one's address")
       ("zone", text(config.zone, "NAME"), "copies are put in different zones where possible")
       ("weight", number(config.weight), "share of the data, relative to the other nodes")
       ("copies", number(config.copies), "copies of everything, when this node starts a new cluster")
@@ -121,6 +131,7 @@ Result<Config> make_config(const Arguments& arguments) {
   TRY_ASSIGN(config.link, listening(arguments, "link"));
   TRY_ASSIGN(config.admin, listening(arguments, "admin"));
   TRY(advertise(arguments, config));
+  TRY(client_advertise(arguments, config));
   config.zone = arguments.text("zone");
   if (config.zone.size() > overlay::kZoneSizeMax) {
     return wrong("zone", "a name of up to " + std::to_string(overlay::kZoneSizeMax) + " bytes");
@@ -146,6 +157,7 @@ std::string config_text(const Config& config) {
       << "client = " << config.client.text() << "\nlink = " << config.link.text()
       << "\nadmin = " << config.admin.text() << "\n";
   if (!config.advertise.empty()) out << "advertise = " << config.advertise << "\n";
+  if (!config.client_advertise.empty()) out << "client-advertise = " << config.client_advertise << "\n";
   out << "zone = " << config.zone << "\nweight = " << config.weight
       << "\nretention = " << config.retention_ms / kDayMs
       << "\nfree-space-min = " << config.free_space_min / kMiB << "\nlog-level = " << config.log_level << "\n";

@@ -10,6 +10,7 @@
 
 #include "crypto/init.h"
 #include "node/cli/admin_client.h"
+#include "node/cli/movement_step.h"
 #include "node/cli/terminal/table.h"
 
 namespace starling::node::cli {
@@ -117,6 +118,7 @@ void NodeProcess::watch() {
   if (node_->serving()) {
     served_ = true;
     drop_join_token(config_);
+    progress_.finish();
     std::cout << "serving" << std::endl;
     return;
   }
@@ -134,6 +136,13 @@ void NodeProcess::report(const Json& status) {
   const std::string state = node == status.end() ? "" : text_of(*node, "state");
   if (state.empty() || state == "serving") return;
   const Instant now = loop_.clock_now();
+  const MoveStep step = own_move_step(node->value("movement", Json::object()));
+  if (state == last_state_ && step.open) {
+    if (!step.waits_for.empty() && step.waits_for != waits_for_) progress_.say("waiting: " + step.waits_for);
+    waits_for_ = step.waits_for;
+    return progress_.show(step.share, step.text, now, step.seconds_left);
+  }
+  progress_.finish();
   if (state == last_state_ && (now - reported_ < kReportEvery || number_of(*node, "missing") == 0)) return;
   last_state_ = state;
   reported_ = now;
@@ -150,6 +159,7 @@ void NodeProcess::on_signal() {
   }
   stopping_ = true;
   watch_.cancel();
+  progress_.finish();
   std::cout << "stopping (again to stop at once)" << std::endl;
   stop_timer_ = loop_.after(kStopTimeout, [this] {
     exit_code_ = complain(kExitFailed, "the node did not stop in time; nothing acknowledged is lost");

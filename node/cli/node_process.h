@@ -8,6 +8,7 @@
 
 #include "crypto/random.h"
 #include "node/cli/node_options.h"
+#include "node/cli/terminal/progress.h"
 #include "node/node.h"
 #include "overlay/loop/uv_loop.h"
 #include "overlay/loop/uv_transport.h"
@@ -47,7 +48,9 @@ class NodeProcess {
   // Loop state.
   std::unique_ptr<Node> node_;
   std::string last_state_;
+  std::string waits_for_;
   Instant reported_{};
+  Progress progress_;
   bool asking_ = false;
   bool served_ = false;
   Instant started_{};

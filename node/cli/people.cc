@@ -20,7 +20,7 @@ int report(const Json& results, const char* done) {
     const std::string name = text_of(result, "name");
     const auto error = result.find("error");
     if (error == result.end() || error->is_null()) {
-      std::cout << name << " " << done << "\n";
+      std::cout << name << " " << (flag_of(result, "existed") ? "is there already, with this password" : done) << "\n";
       continue;
     }
     const std::string text = error->is_object() ? text_of(*error, "text") : text_of(result, "error");

@@ -20,6 +20,7 @@ Cell state_cell(const Json& member) {
   if (state == "alive" && !in_ring.empty() && in_ring != "serving") return {in_ring, Tone::kBad};
   if (state == "alive" || state == "serving") {
     if (flag_of(member, "read_only")) return {"read-only", Tone::kBad};
+    if (flag_of(member, "draining")) return {"drained", Tone::kBad};
     if (flag_of(member, "catching_up")) return {"catching up", Tone::kBad};
     if (member.contains("reachable") && !flag_of(member, "reachable")) return {"unreachable", Tone::kBad};
     return {state, Tone::kGood};
@@ -40,12 +41,18 @@ void print_heading(const Json& cluster, const Json& node, bool colour) {
             << " on disk per ack, " << thousands(number_of(cluster, "partitions")) << " partitions\n";
   const std::string change = text_of(cluster, "change");
   if (!change.empty() && change != "none") std::cout << "A change of the ring is under way: " << change << "\n";
+  if (flag_of(cluster.value("movement", Json::object()), "paused")) {
+    std::cout << paint("Paused:", Tone::kBad, colour) << " changes of the ring copy no data until `starling resume`\n";
+  }
   const std::string state = text_of(node, "state");
   std::cout << "Node " << text_of(node, "short") << ": "
             << paint(state, state == "serving" ? Tone::kGood : Tone::kBad, colour) << ", "
             << thousands(number_of(node, "sessions")) << " sessions, up "
             << duration_text(number_of(node, "uptime_s")) << ", starling " << text_of(node, "version")
             << ", " << text_of(node, "data") << "\n";
+  if (const std::string left_out = text_of(node, "left_out"); !left_out.empty()) {
+    std::cout << paint("Overloaded:", Tone::kBad, colour) << " it leaves out " << left_out << "\n";
+  }
 }
 
 // Totals since the start, and rates where the name ends in _s.
@@ -113,15 +120,22 @@ int ring_diff(const Arguments& arguments) {
             << (change.empty() ? "no change is under way" : "a change is under way: " + change) << "\n";
   const std::string waits = text_of(answer, "waits_for");
   if (!waits.empty()) std::cout << "It waits: " << waits << "\n";
-  Table table({"Node", "State", ">Gains", ">To fetch", ">To hand over", ">Names", "Far"});
+  const Json controls = answer.value("controls", Json::object());
+  if (const auto rate = number_of(controls, "rate_limit"); !change.empty() && rate > 0) {
+    std::cout << "Each node copies at most " << bytes_text(rate) << "/s (starling throttle)\n";
+  }
+  Table table({"Node", "State", ">Gains", ">Here", ">Bytes", ">Left", ">Rate", ">To hand over", ">Names", "Far"});
   for (const Json& node : list_of(answer, "nodes")) {
     const bool gone = text_of(node, "state") == "left" || text_of(node, "state") == "removed";
     const bool done = gone ? flag_of(node, "safe") : flag_of(node, "installed");
     Cell far = !flag_of(node, "answered") ? Cell("no answer", Tone::kBad)
                : done                     ? Cell(gone ? "safe to power off" : "installed", Tone::kGood)
                                           : Cell("under way");
-    table.row({text_of(node, "short"), text_of(node, "state"), thousands(number_of(node, "gains")),
-               thousands(number_of(node, "missing")), thousands(number_of(node, "leaving")),
+    const auto gains = number_of(node, "gains"), rate = number_of(node, "rate");
+    table.row({text_of(node, "short"), text_of(node, "state"), thousands(gains),
+               thousands(done && !gone ? gains : number_of(node, "partitions_done")),
+               bytes_text(number_of(node, "bytes")), bytes_text(number_of(node, "bytes_left")),
+               rate == 0 ? "" : bytes_text(rate) + "/s", thousands(number_of(node, "leaving")),
                thousands(number_of(node, "names")), far});
   }
   if (!table.empty()) {

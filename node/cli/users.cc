@@ -23,6 +23,9 @@ bool worth_a_retry(const Json& result) {
   return code == Errc::kTimeout || code == Errc::kUnavailable || code == Errc::kOverloaded;
 }
 
+// Created, or the answer was no clear one.
+bool may_exist(const Json& result) { return !result.contains("error") || worth_a_retry(result); }
+
 // Creates a batch of users; asks again for those whose outcome is unknown.
 int create(const Arguments& arguments, Json users, Json& results) {
   std::map<std::string, std::size_t> at;  // In the results.
@@ -71,7 +74,7 @@ int user_add(const Arguments& arguments) {
   }
   if (arguments.flag("json")) {
     for (Json& result : results) {
-      if (generate && !result.contains("error")) result["password"] = generated[text_of(result, "name")];
+      if (generate && may_exist(result)) result["password"] = generated[text_of(result, "name")];
     }
     std::cout << Json{{"results", results}}.dump(2) << "\n";
     return kExitOk;
@@ -79,7 +82,10 @@ int user_add(const Arguments& arguments) {
   const int exit = report(results, "created");
   for (const Json& result : results) {
     const std::string name = text_of(result, "name");
-    if (generate && !result.contains("error")) std::cout << name << " password " << generated[name] << "\n";
+    if (!generate || !may_exist(result)) continue;
+    const bool unclear = result.contains("error");
+    std::cout << name << (unclear ? ", if it was created all the same, has the password " : " password ")
+              << generated[name] << "\n";
   }
   return exit;
 }

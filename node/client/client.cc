@@ -79,20 +79,26 @@ void Client::reconnect() {
 }
 
 void Client::connect() {
-  if (advised_.empty()) {
-    endpoint_ = options_.endpoints[next_endpoint_++ % options_.endpoints.size()];
-  } else {
+  on_advice_ = !advised_.empty();
+  if (on_advice_) {
     endpoint_ = advised_.front();
     advised_.erase(advised_.begin());
+  } else {
+    endpoint_ = options_.endpoints[next_endpoint_++ % options_.endpoints.size()];
   }
+  const Duration timeout = on_advice_ ? std::min(kAdvisedTimeout, options_.connect_timeout) : options_.connect_timeout;
   set_phase(ClientPhase::kConnecting);
   if (phase_ != ClientPhase::kConnecting) return;
-  connecting_ = transport_.connect(endpoint_, options_.connect_timeout,
+  connecting_ = transport_.connect(endpoint_, timeout,
                                    [this](auto stream) { connected(std::move(stream)); });
 }
 
 void Client::connected(Result<std::unique_ptr<overlay::Stream>> stream) {
   connecting_.reset();
+  if (!stream && on_advice_) {
+    advised_.clear();
+    takes_advice_ = false;
+  }
   if (!stream) return lost(stream.error());
   stream_ = std::move(*stream);
   reader_ = std::make_unique<protocol::FrameReader>(protocol::kFrameSizeToClientMax);
@@ -178,6 +184,7 @@ void Client::logged_in(View body) {
   if (!answer) return;
   ++stats_.connects;
   failures_ = 0;
+  advised_.clear();
   node_ = answer->node;
   device_ = answer->device;
   if (!answer->token.empty()) state_.token = answer->token;
@@ -208,13 +215,11 @@ void Client::sync() {
 void Client::on_go_away(View body) {
   auto message = decode<protocol::GoAway>(body);
   if (!message || leaving_) return;
-  // Our own list knows the way in (a balancer, a tunnel); advice is for those who have one address.
-  if (options_.endpoints.size() == 1) {
-    advised_.clear();
-    for (const auto& text : message->nodes) {
-      auto endpoint = overlay::Endpoint::parse(text);
-      if (endpoint && *endpoint != endpoint_) advised_.push_back(*endpoint);
-    }
+  advised_.clear();
+  for (const auto& text : message->nodes) {
+    if (!takes_advice_ || advised_.size() == kAdvisedMax) break;
+    auto endpoint = overlay::Endpoint::parse(text);
+    if (endpoint && *endpoint != endpoint_) advised_.push_back(*endpoint);
   }
   leaving_ = true;
   leave_at_ = loop_.now() + kGoAwayGrace;

@@ -32,6 +32,8 @@ inline constexpr std::size_t kClientOpenSendsMax = 10'000;      // Accepted and 
 inline constexpr std::size_t kClientQueuedBytesMax = 1 << 20;   // Unsent; above, lanes wait.
 inline constexpr unsigned kRefusedRoundsMax = 5;                // Then another node is tried.
 inline constexpr Duration kGoAwayGrace = 1s;  // To collect answers before leaving a draining node.
+inline constexpr std::size_t kAdvisedMax = 2;      // Nodes of an advice that are tried before our own list,
+inline constexpr Duration kAdvisedTimeout = 500ms;  // each for so long: we may have no way to them.
 
 struct ClientOptions {
   std::vector<overlay::Endpoint> endpoints;  // Any nodes, or one balancer. Not empty.
@@ -225,6 +227,8 @@ class Client {
   ClientPhase phase_ = ClientPhase::kIdle;
   std::size_t next_endpoint_;
   std::vector<overlay::Endpoint> advised_;  // By a node that asked us to go away; tried first.
+  bool on_advice_ = false;      // endpoint_ is such a one.
+  bool takes_advice_ = true;    // Until one could not be reached: there is a balancer or a tunnel between us.
   overlay::Endpoint endpoint_;
   std::unique_ptr<overlay::Transport::Connecting> connecting_;
   std::unique_ptr<overlay::Stream> stream_;

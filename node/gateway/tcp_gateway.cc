@@ -9,6 +9,8 @@ using overlay::Stream;
 namespace {
 constexpr Duration kSweepEvery = 5s;
 constexpr Duration kShedEvery = 200ms;
+constexpr Duration kDrainEvery = 50ms;
+constexpr std::size_t kDrainAtOnceMin = 50;
 constexpr Duration kShedAfter = 2s;  // A session that comes while we shed may collect what waits for it.
 }
 
@@ -122,9 +124,40 @@ void TcpGateway::sweep() {
   }
 }
 
-void TcpGateway::drain(const std::string& text, const std::vector<std::string>& nodes) {
+void TcpGateway::send_away(std::vector<std::uint64_t> ids, const std::vector<Suggestions::Node>& nodes) {
+  for (const auto id : ids) {
+    connections_.at(id)->session().go_away(shed_text_, suggestions_.next(nodes, services_.view.random));
+  }
+}
+
+void TcpGateway::drain(const std::string& text, Others nodes, std::function<void()> done) {
   listener_.reset();
-  for (auto& [id, connection] : connections_) connection->session().go_away(text, nodes);
+  shed_.cancel();
+  shed_text_ = text;
+  others_ = std::move(nodes);
+  drained_ = std::move(done);
+  shed_until_ = services_.view.loop.now() + kDrainOver;
+  drain_some();
+}
+
+void TcpGateway::drain_some() {
+  auto& loop = services_.view.loop;
+  std::vector<std::uint64_t> ids;
+  for (const auto& [id, connection] : connections_) {
+    if (!connection->session().closed()) ids.push_back(id);
+  }
+  std::sort(ids.begin(), ids.end());
+  const Duration left = std::max(shed_until_ - loop.now(), Duration(0));
+  const auto turns = static_cast<std::size_t>(left / kDrainEvery) + 1;
+  const std::size_t now = std::min(ids.size(), std::max(kDrainAtOnceMin, (ids.size() + turns - 1) / turns));
+  const bool all = now == ids.size();
+  ids.resize(now);
+  send_away(std::move(ids), others_());
+  if (!all) {
+    shed_ = loop.after(kDrainEvery, [this] { drain_some(); });
+  } else if (drained_) {
+    std::exchange(drained_, nullptr)();
+  }
 }
 
 void TcpGateway::shed(const std::string& text, Others nodes) {
@@ -136,6 +169,7 @@ void TcpGateway::shed(const std::string& text, Others nodes) {
 }
 
 void TcpGateway::stop_shedding() {
+  if (listener_ == nullptr) return;  // Draining is for good.
   others_ = nullptr;
   shed_.cancel();
 }
@@ -153,11 +187,8 @@ void TcpGateway::shed_some() {
   const Duration left = std::max(shed_until_ - loop.now(), Duration(0));
   const auto turns = static_cast<std::size_t>(left / kShedEvery) + 1;
   ids.resize((ids.size() + turns - 1) / turns);
-  for (const auto id : ids) {
-    const auto nodes = others_();
-    if (nodes.empty()) return;
-    connections_.at(id)->session().go_away(shed_text_, nodes);
-  }
+  const auto nodes = others_();
+  if (!nodes.empty()) send_away(std::move(ids), nodes);
 }
 
 }  // namespace starling::node

@@ -8,6 +8,7 @@
 #include <memory>
 #include <unordered_map>
 
+#include "node/gateway/suggestions.h"
 #include "node/session/session.h"
 #include "overlay/loop/transport.h"
 
@@ -16,6 +17,7 @@ namespace starling::node {
 inline constexpr std::size_t kConnectionsMax = 100'000;
 inline constexpr std::size_t kConnectionsNotLoggedInMax = 10'000;
 inline constexpr Duration kShedOver = 10s;
+inline constexpr Duration kDrainOver = 1s;
 
 class TcpGateway {
  public:
@@ -25,11 +27,13 @@ class TcpGateway {
   // kAddressInUse, kIo.
   Status listen(const overlay::Endpoint& at);
   [[nodiscard]] const overlay::Endpoint& local() const { return local_; }
-  // Says go away to every session and accepts no more.
-  void drain(const std::string& text, const std::vector<std::string>& nodes);
+  // Nodes that take sessions.
+  using Others = std::function<std::vector<Suggestions::Node>()>;
+  // Accepts no more, and asks every session to go, a few at a time when they are many: within kDrainOver.
+  // Then all connections are closed, and `done` is called.
+  void drain(const std::string& text, Others nodes, std::function<void()> done);
   // Asks sessions to go elsewhere, a few at a time, the oldest first, also those that come meanwhile; nobody
   // while `nodes` names nobody. They go within about kShedOver.
-  using Others = std::function<std::vector<std::string>()>;
   void shed(const std::string& text, Others nodes);
   void stop_shedding();
   [[nodiscard]] bool shedding() const { return others_ != nullptr; }
@@ -41,6 +45,8 @@ class TcpGateway {
   void retire(std::uint64_t id);  // Destroyed at the end of the turn.
   void sweep();
   void shed_some();
+  void drain_some();
+  void send_away(std::vector<std::uint64_t> ids, const std::vector<Suggestions::Node>& nodes);
 
   SessionServices services_;
   overlay::Transport& transport_;
@@ -54,6 +60,8 @@ class TcpGateway {
   Others others_;         // Set while we shed.
   Instant shed_until_{};  // By then those of the beginning are gone.
   overlay::Timer shed_;
+  Suggestions suggestions_;
+  std::function<void()> drained_;  // Set while we drain.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

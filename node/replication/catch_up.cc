@@ -20,13 +20,11 @@ constexpr Duration kRetryEvery = 200ms;
 constexpr Duration kDamagePatience = 60s;
 constexpr Duration kTurn = 1ms;
 constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
-constexpr int kInstallTurnsMin = 5;
-constexpr int kInstallTurnsMax = 1000;
-constexpr std::size_t kInstallMissingMax = 64;  // Runs.
 
 }  // namespace
 
-CatchUp::CatchUp(ClusterView& view) : view_(view), scope_(view.loop) {
+CatchUp::CatchUp(ClusterView& view, MoveControls& controls)
+    : view_(view), controls_(controls), scope_(view.loop) {
   serve();
   view_.on_ring([this] { lanes_merged_.clear(); });
 }
@@ -113,7 +111,7 @@ Task<Done> CatchUp::run() {
       bool covered = true;
       std::set<NodeId> answered;
       for (const auto& peer : peers()) {
-        auto comparing = round(peer);
+        auto comparing = round(peer, false);
         auto compared = co_await comparing;
         if (compared) answered.insert(peer);
         if (!compared && view_.alive(peer)) covered = false;
@@ -135,7 +133,7 @@ Task<Done> CatchUp::run() {
     }
     const auto nodes = peers();
     if (nodes.empty() || view_.catching_up) continue;
-    auto comparing = round(nodes[turn++ % nodes.size()]);
+    auto comparing = round(nodes[turn++ % nodes.size()], installed_ && !controls_.paused());
     (void)co_await comparing;
   }
 }
@@ -173,11 +171,12 @@ Task<Result<std::vector<PartitionId>>> CatchUp::differing(NodeId peer) {
   co_return partitions;
 }
 
-Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer) {
+Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained) {
   Compared all;
   if (!view_.in_ring()) co_return all;
   auto narrowing = differing(peer);
-  CO_TRY_ASSIGN(const auto shared, co_await narrowing);
+  CO_TRY_ASSIGN(auto shared, co_await narrowing);
+  if (!gained) std::erase_if(shared, [this](PartitionId partition) { return gains(partition); });
   for (std::size_t at = 0; at < shared.size(); at += kComparePartitionsMax) {
     const auto end = std::min(at + kComparePartitionsMax, shared.size());
     std::vector<PartitionId> chunk(shared.begin() + static_cast<std::ptrdiff_t>(at),
@@ -193,22 +192,30 @@ Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer) {
   co_return all;
 }
 
-Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions,
-                                                 Duration deadline) {
+Task<Result<CompareReply>> CatchUp::ask_vectors(NodeId peer, std::vector<PartitionId> partitions,
+                                                Duration deadline) {
   CompareRequest request;
   request.ring = view_.ring().number();
   for (const auto partition : partitions) {
     request.items.push_back({partition, digest_of(view_.store, partition)});
   }
-  auto told = replaced();
   auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kCompare, pack(request), deadline);
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
-  CO_TRY_ASSIGN(const CompareReply answer, unpack<CompareReply>(body));
+  CO_TRY_ASSIGN(CompareReply answer, unpack<CompareReply>(body));
   view_.heard_of_ring(peer, answer.ring);
   // Who owned what we own now accepts changes until it hears of it: what it says before is not all.
   if (view_.catching_up && answer.ring.value != 0 && answer.ring < request.ring) {
     co_return Error{Errc::kStaleRing, "the peer has not heard of our ring version yet"};
   }
+  note_wanted(answer.items);
+  co_return answer;
+}
+
+Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions,
+                                                 Duration deadline) {
+  auto told = replaced();
+  auto asking = ask_vectors(peer, partitions, deadline);
+  CO_TRY_ASSIGN(const CompareReply answer, co_await asking);
   std::optional<PartitionId> cut;
   if (answer.more && !answer.items.empty()) cut = answer.items.back().partition;
   for (const auto& item : answer.items) told.insert_or_assign(item.partition, item.vector);
@@ -299,9 +306,18 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
   while (view_.store.held(partition, writer) < n) {
     if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
     if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
+    auto heeding = heed_controls(partition);
+    const std::uint64_t charged = co_await heeding;
+    if (view_.store.held(partition, writer) >= n) {  // It came by another way meanwhile.
+      pace_.give_back(charged);
+      break;
+    }
     ++view_.counters.fetches;
     auto asking = ask_run(peer, partition, {writer, view_.store.held(partition, writer) + 1}, 0);
-    CO_TRY_ASSIGN(const storage::RangeStatement range, co_await asking);
+    const auto answered = co_await asking;
+    pace_.give_back(charged);
+    if (!answered) co_return answered.error();
+    const storage::RangeStatement& range = *answered;
     if (range.live.size() < range.to - range.from + 1) {
       // The peer has come as far as n, and what it says now covers that.
       auto& merged = lanes_merged_[{peer, partition, writer}];
@@ -315,6 +331,7 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
     co_await waiting;
     if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
     view_.counters.fetched_changes += range.live.size();
+    moved(partition, range);
     auto applied = view_.store.apply(partition, range);
     while (!applied && applied.code() == Errc::kOverloaded) {
       co_await view_.durable();  // The disk sets the pace.
@@ -362,35 +379,6 @@ Task<Status> CatchUp::merge_lanes(NodeId peer, PartitionId partition) {
     if (more) request.after = {reply.lanes.back()};
   }
   co_return ok_status();
-}
-
-Task<Status> CatchUp::install() {
-  overlay::Timer timer;
-  for (int turn = 0; turn < kInstallTurnsMax; ++turn) {
-    Runs failed;
-    std::size_t missing = 0;
-    bool all_answered = true;
-    std::set<NodeId> answered;
-    for (const auto& peer : peers()) {
-      auto comparing = round(peer);
-      auto found = co_await comparing;
-      if (!found) all_answered = false;
-      if (!found) continue;
-      answered.insert(peer);
-      missing += found->missing;
-      failed.insert(failed.end(), found->failed.begin(), found->failed.end());
-    }
-    // A round ends when we cover what the peer had at its beginning. Under constant writing a little is
-    // always on its way; who turns owner catches up once more before it serves.
-    if (all_answered && all_fetched(failed) && enough_answered(answered) &&
-        (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
-      install_waits_for_.clear();
-      co_return ok_status();
-    }
-    install_waits_for_ = why_not_enough(answered);
-    co_await overlay::sleep(view_.loop, kRetryEvery, timer);
-  }
-  co_return Error{Errc::kTimeout, "not every current owner answered; see `starling status`"};
 }
 
 }  // namespace starling::node

@@ -7,6 +7,8 @@
 // A node is `catching up` from its start (or from hearing that it was declared dead) until it covers the
 // vectors that its reachable fellow owners had at that moment. Nodes that catch up answer these
 // requests too, so a whole cluster that restarts gets going by itself.
+// What a change of the ring gives us is copied as the operator says: not while that is paused, and no faster than
+// the bandwidth for it (catch_up_controls.h).
 // What a run leaves out because it expired there was counted by its lane once, so lanes are fetched
 // before a run that has such gaps.
 // Invariant: only the prefix rule of the store decides what is accepted, so a fetch may be late,
@@ -22,6 +24,8 @@
 #include <tuple>
 #include <vector>
 
+#include "node/replication/catch_up_controls.h"
+#include "node/replication/catch_up_pace.h"
 #include "node/replication/messages.h"
 #include "node/replication/view.h"
 #include "overlay/loop/task.h"
@@ -32,7 +36,7 @@ inline constexpr std::size_t kFetchesInFlightMax = 64;
 
 class CatchUp {
  public:
-  explicit CatchUp(ClusterView& view);
+  CatchUp(ClusterView& view, MoveControls& controls);
 
   // Begins anti-entropy with each peer in turn. Sets view.catching_up until covered.
   void start();
@@ -61,9 +65,9 @@ class CatchUp {
     std::optional<PartitionId> cut;  // The answer ends here: compare those behind it.
     Runs failed;                     // and those that the peer did not give after all.
   };
-  // One comparison with a peer over all partitions that we own or shall own, and the fetching that
-  // follows.
-  overlay::Task<Result<Compared>> round(NodeId peer);
+  // One comparison with a peer over all partitions that we own and, with `gained`, shall own, and the fetching
+  // that follows. What is gained waits for the operator's word; what is owned does not.
+  overlay::Task<Result<Compared>> round(NodeId peer, bool gained);
 
   // The same over one partition.
   overlay::Task<Status> compare_partition(NodeId peer, PartitionId partition, Duration deadline);
@@ -71,7 +75,21 @@ class CatchUp {
   // Who gains: rounds with every current owner until it follows all of them closely.
   overlay::Task<Status> install();
   // Why that does not get on; empty when it does.
-  [[nodiscard]] const std::string& install_waits_for() const { return install_waits_for_; }
+  [[nodiscard]] std::string install_waits_for() const;
+
+  // How far that is. Of the bytes only those that came are known: the rest is estimated from them.
+  struct Progress {
+    std::uint32_t partitions = 0;       // That we gain,
+    std::uint32_t partitions_done = 0;  // and have in full, as far as the owners told.
+    std::uint64_t changes = 0;
+    std::uint64_t changes_done = 0;
+    std::uint64_t bytes = 0;            // In this run of the node.
+    std::uint64_t bytes_left = 0;
+    std::uint64_t rate = 0;             // Bytes a second, of late.
+  };
+  [[nodiscard]] const Progress& progress() const;
+  // Of all changes of the ring, in this run of the node.
+  [[nodiscard]] std::uint64_t moved_bytes() const { return moved_bytes_; }
 
   // "Of writer, from..to": as one node answers, its run or what it holds for others. kCorrupt, kNotFound
   // (it has not come so far), and what a call may end with.
@@ -83,6 +101,7 @@ class CatchUp {
   overlay::Task<Done> run();
   overlay::Task<Done> gap(NodeId peer, PartitionId partition, WriterId writer);
   overlay::Task<Result<std::vector<PartitionId>>> differing(NodeId peer);
+  overlay::Task<Result<CompareReply>> ask_vectors(NodeId peer, std::vector<PartitionId> partitions, Duration deadline);
   overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions,
                                           Duration deadline);
   // What we tell `on_covered` of if the peer turns out to be equal.
@@ -101,6 +120,19 @@ class CatchUp {
   overlay::Task<Done> fetch_next(std::shared_ptr<Fetches> fetches);
   overlay::Task<Status> merge_lanes(NodeId peer, PartitionId partition);
   overlay::Task<Done> own_turn();
+
+  // catch_up_install.cc: what changes of the ring give us.
+  [[nodiscard]] bool gains(PartitionId partition) const {
+    return !view_.is_owner(partition) && view_.ring().is_owner_to_be(partition, view_.self);
+  }
+  overlay::Task<std::uint64_t> heed_controls(PartitionId partition);  // What the fetch is charged.
+  void moved(PartitionId partition, const storage::RangeStatement& range);
+  void begin_install();
+  overlay::Task<Done> ask_controls();
+  overlay::Task<Done> survey_all();
+  overlay::Task<bool> survey(NodeId peer);
+  void note_wanted(const std::vector<CompareReply::Item>& items);
+  overlay::Task<Done> while_paused();
   overlay::Task<Done> answer_fetch(FetchRequest request, overlay::Reply reply);
 
   // catch_up_lost.cc: what was written off.
@@ -121,10 +153,22 @@ class CatchUp {
   [[nodiscard]] std::string why_not_enough(const std::set<NodeId>& answered) const;
 
   ClusterView& view_;
+  MoveControls& controls_;
   std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
   Instant worked_at_{};  // When a run was last read or applied.
   std::uint64_t missing_ = 0;
   std::string install_waits_for_;
+  RingNumber installing_;  // The change that the following is of.
+  std::map<PartitionId, storage::VersionVector> wanted_;  // What we gain: as far as owners had come when asked.
+  bool surveyed_ = false;   // Everybody was asked.
+  bool installed_ = false;  // From now on we follow it, with what we own.
+  Pace pace_;
+  RateMeter rate_;
+  std::uint64_t moved_bytes_ = 0;
+  std::uint64_t bytes_before_ = 0;   // Moved before the change,
+  std::uint64_t changes_came_ = 0;   // and changes by it.
+  mutable Progress progress_;
+  mutable Instant looked_at_{};      // The progress: not more often than somebody can see.
   std::uint64_t returns_ = 0;     // How often we fell behind.
   // Since then: the lanes of a peer were merged when it had come so far.
   std::map<std::tuple<NodeId, PartitionId, WriterId>, std::uint64_t> lanes_merged_;

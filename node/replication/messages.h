@@ -124,6 +124,15 @@ struct LanesReply {
   FIELDS(lanes, more)
 };
 
+// kMoveSettings, asked and answered: what operators said of the copying for changes of the ring, and when.
+struct MoveSettings {
+  bool paused = false;
+  EntryId paused_said;     // Zero: never.
+  std::uint64_t rate = 0;  // Bytes a second that a node fetches; 0: as many as it can.
+  EntryId rate_said;
+  FIELDS(paused, paused_said, rate, rate_said)
+};
+
 // kVerify: the digest of a partition's canonical export (storage/export.h) at a cut-off.
 struct VerifyRequest {
   PartitionId partition;

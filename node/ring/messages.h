@@ -67,7 +67,15 @@ struct MovementReply {
   std::uint32_t names = 0;      // and those of which it answers for names.
   bool safe = false;            // It left, and nobody needs it any more.
   std::string waits_for;        // Why it does not get on; empty when it does.
-  FIELDS(ring, installed, missing, leaving, names, safe, waits_for)
+  std::uint32_t partitions = 0;       // That it gains,
+  std::uint32_t partitions_done = 0;  // and has in full.
+  std::uint64_t changes = 0;          // In those, and
+  std::uint64_t changes_done = 0;     // how many of them it has.
+  std::uint64_t bytes = 0;            // That came in this run of the node,
+  std::uint64_t bytes_left = 0;       // are still to come, by estimate, and
+  std::uint64_t rate = 0;             // come in a second.
+  FIELDS(ring, installed, missing, leaving, names, safe, waits_for, partitions, partitions_done, changes,
+         changes_done, bytes, bytes_left, rate)
 };
 
 // kSeal: "the owners of these partitions are others since these ring versions; vote no more under older

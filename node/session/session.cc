@@ -230,6 +230,9 @@ void Session::send(std::uint64_t number, View body) {
   if (in_flight_ >= kRequestsPerSessionMax) {
     return refuse(number, {Errc::kOverloaded, "too many requests in flight on this connection"});
   }
+  if (services_.ladder.refuses(Rung::kSends)) {
+    return refuse(number, {Errc::kOverloaded, "this node has too much to do to take sends; try again"});
+  }
   ++in_flight_;
   ++services_.view.counters.sends;
   append.to = std::move(request->to);
@@ -279,6 +282,9 @@ void Session::history(std::uint64_t number, View body) {
   // What a device follows is what its user may read.
   if (is_group && !tails_.contains(wanted.mailbox)) {
     return refuse(number, {Errc::kDenied, "you are not in " + request->with + ", or not synced yet"});
+  }
+  if (services_.ladder.refuses(Rung::kHistory)) {
+    return refuse(number, {Errc::kOverloaded, "this node has too much to do for history; try again"});
   }
   if (histories_ >= kHistoryInFlightMax || door_full()) {
     return refuse(number, {Errc::kOverloaded, "read the pages asked for before asking for more"});

@@ -22,6 +22,7 @@
 #include "node/session/entry_frame.h"
 #include "node/session/feeds.h"
 #include "node/session/head_check.h"
+#include "node/session/ladder.h"
 #include "node/session/protocol.h"
 
 namespace starling::node {
@@ -56,6 +57,7 @@ struct SessionServices {
   Feeds& feeds;
   Accounts& accounts;
   Groups& groups;
+  Ladder& ladder;
 };
 
 class Session final : public FeedSubscriber {
@@ -74,6 +76,7 @@ class Session final : public FeedSubscriber {
   // Now and then, for the sessions that no mailbox tells: is the account still as it was at the login?
   void recheck_account();
   [[nodiscard]] bool logged_in() const { return !user_.empty(); }
+  [[nodiscard]] bool closed() const { return closed_; }
   [[nodiscard]] const std::string& user() const { return user_; }
   [[nodiscard]] Instant opened() const { return opened_; }
   [[nodiscard]] Instant heard() const { return heard_; }

@@ -74,6 +74,7 @@ enum class Method : std::uint16_t {
   kInstalled = 16,
   kStanding = 17,
   kMovement = 18,
+  kMoveSettings = 19,
   // Replication.
   kReplicate = 20,   // notice
   kReplicated = 21,  // notice

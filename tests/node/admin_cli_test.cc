@@ -10,6 +10,7 @@
 
 #include "node/admin/admin_door.h"
 #include "node/cli/commands.h"
+#include "node/cli/movement_step.h"
 #include "overlay/loop/uv_transport.h"
 
 namespace starling::node::cli {
@@ -256,7 +257,8 @@ Json moving(const std::string& change, bool installed, const Json& nodes) {
   Json all = nodes;
   if (!change.empty()) {
     all.push_back({{"short", "bbbb"}, {"state", "serving"}, {"answered", true}, {"gains", 20},
-                   {"installed", installed}, {"missing", 1234}});
+                   {"installed", installed}, {"partitions_done", 5}, {"changes", 4000}, {"changes_done", 1000},
+                   {"bytes", 3 << 20}, {"bytes_left", 9 << 20}, {"rate", 1 << 20}});
   }
   return {{"ring", change.empty() ? 8 : 7}, {"change", change}, {"waits_for", ""}, {"nodes", all}};
 }
@@ -306,13 +308,78 @@ TEST_F(AdminCliTest, DrainEndsWithTheLastSession) {
   EXPECT_EQ(calls_.size(), 4U);
 }
 
+TEST(MoveStep, TellsPartitionsBytesRateAndTimeOfThoseWhoFetch) {
+  Json movement = moving("join", false, Json::array());
+  movement["nodes"].push_back({{"short", "cccc"}, {"state", "serving"}, {"answered", true}, {"gains", 10},
+                               {"installed", true}, {"changes", 1000}, {"bytes", 1 << 20}});
+  const MoveStep step = move_step(movement, Json::object());
+  EXPECT_EQ(step.text, "fetching: 15 of 30 partitions, 4.0 MiB of about 13 MiB, 1.0 MiB/s");
+  EXPECT_DOUBLE_EQ(step.share, 0.5 * 2000 / 5000);
+  EXPECT_EQ(step.seconds_left, 9u);
+  EXPECT_TRUE(step.open);
+}
+
+TEST(MoveStep, AnOlderNodeTellsOfPartitionsAlone) {
+  const Json node{{"state", "serving"}, {"answered", true}, {"gains", 20}, {"installed", false}, {"missing", 7}};
+  const MoveStep step = move_step({{"change", "join"}, {"nodes", {node}}}, Json::object());
+  EXPECT_EQ(step.text, "fetching: 0 of 20 partitions");
+  EXPECT_FALSE(step.seconds_left);
+}
+
+TEST_F(AdminCliTest, PauseResumeAndThrottleSayWhatHoldsAndWhoWasTold) {
+  answers_["pause"] = {Json{{"paused", true}, {"change", true}, {"taken", {"aaaa", "bbbb"}}, {"away", {"cccc"}}}};
+  const Output paused = run({"pause"});
+  EXPECT_EQ(paused.code, kExitOk);
+  EXPECT_THAT(paused.out, HasSubstr("The change of the ring under way copies nothing more."));
+  EXPECT_THAT(paused.out, HasSubstr("Told 2 nodes. Away: cccc; told when back."));
+  answers_["resume"] = {Json{{"paused", false}, {"change", false}, {"taken", {"aaaa"}}, {"away", Json::array()}}};
+  EXPECT_THAT(run({"resume"}).out, HasSubstr("Told 1 node.\n"));
+  answers_["throttle"] = {Json{{"rate_limit", 20 << 20}}};
+  for (const auto& [rate, bytes] : std::map<std::string, std::string>{
+           {"20M", "20971520"}, {"20MiB", "20971520"}, {"512k", "524288"}, {"1000000", "1000000"}, {"off", "0"}}) {
+    EXPECT_THAT(run({"throttle", rate}).out, HasSubstr("at most 20 MiB/s"));
+    EXPECT_EQ(calls_.back(), "throttle {\"rate\":" + bytes + "}");
+  }
+  run({"throttle"});
+  EXPECT_EQ(calls_.back(), "throttle {}");
+  for (const char* wrong : {"fast", "-1", "0", "5 apples", "99999999999999G"}) {
+    EXPECT_EQ(run({"throttle", wrong}).code, kExitUsage) << wrong;
+  }
+}
+
+TEST_F(AdminCliTest, AUserThatIsThereWithThePasswordAskedForIsWhatWasAskedFor) {
+  answers_["user.add"] = {Json{{"results", {{{"name", "@a"}, {"created", false}, {"existed", true}}}}}};
+  const Output output = run({"user", "add", "a", "--password", "secret"});
+  EXPECT_EQ(output.code, kExitOk);
+  EXPECT_EQ(output.out, "@a is there already, with this password\n");
+}
+
+TEST_F(AdminCliTest, OfAnUnclearAnswerTheGeneratedPasswordIsToldAllTheSame) {
+  const Json unclear{{"name", "@a"}, {"created", false}, {"error", {{"code", 10}, {"text", "no answer"}}}};
+  answers_["user.add"] = {Json{{"results", {unclear}}}};
+  const Output output = run({"user", "add", "a", "--generate"});
+  EXPECT_NE(output.code, kExitOk);
+  EXPECT_THAT(output.out, testing::StartsWith("@a, if it was created all the same, has the password "));
+}
+
+TEST_F(AdminCliTest, StatusTellsOfAPauseAndOfWhatIsLeftOut) {
+  answers_["status"] = {Json{{"cluster", {{"movement", {{"paused", true}}}}},
+                             {"node", {{"short", "aaaa"}, {"state", "serving"}, {"left_out", "typing, presence"}}},
+                             {"members", {{{"short", "bbbb"}, {"state", "alive"}, {"ring_state", "serving"},
+                                           {"draining", true}, {"reachable", true}}}}}};
+  const Output output = run({"status"});
+  EXPECT_THAT(output.out, HasSubstr("Paused: changes of the ring copy no data until `starling resume`"));
+  EXPECT_THAT(output.out, HasSubstr("Overloaded: it leaves out typing, presence"));
+  EXPECT_THAT(output.out, HasSubstr("bbbb  drained"));
+}
+
 TEST_F(AdminCliTest, RingDiffTellsWhatAChangeWaitsFor) {
   Json open = moving("join", false, Json::array());
   open["waits_for"] = "node dddd, which joins, is away";
   answers_["movement"] = {open};
   const Output output = run({"ring", "--diff"});
   EXPECT_THAT(output.out, HasSubstr("Ring 7: a change is under way: join\nIt waits: node dddd"));
-  EXPECT_THAT(output.out, HasSubstr("1,234"));
+  EXPECT_THAT(output.out, HasSubstr("3.0 MiB  9.0 MiB  1.0 MiB/s"));
 }
 
 }  // namespace

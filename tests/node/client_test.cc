@@ -180,6 +180,34 @@ TEST_F(ClientTest, WithOneAddressItFollowsTheAdviceOfTheDrainingNode) {
   EXPECT_EQ(a->client->phase(), ClientPhase::kReady);
 }
 
+TEST_F(ClientTest, ItGoesWhereItIsSentEvenWhenItKnowsOthers) {
+  doors_.push_back(cluster_.open_door(*servers_, {"10.0.0.1", 7402}));
+  auto a = device("@a");
+  ASSERT_TRUE(ready(*a));
+  ASSERT_EQ(a->client->endpoint(), doors_[0]);
+  server_loop_.enter([&] { cluster_.go_away(0, {doors_[2].text(), doors_[1].text()}); });
+  world_.run_for(500ms);
+  EXPECT_EQ(a->client->endpoint(), doors_[2]);
+  EXPECT_EQ(a->client->phase(), ClientPhase::kReady);
+  EXPECT_EQ(cluster_.logins(), 2u);
+}
+
+// The advice leads to nobody, or to where it cannot go: its own list has the way in, and it asks no more.
+TEST_F(ClientTest, FromAnAdviceThatFailsItGoesBackToItsOwnList) {
+  options_.endpoints = {doors_[0]};
+  auto a = device("@a");
+  ASSERT_TRUE(ready(*a));
+  for (int turn = 0; turn < 2; ++turn) {
+    const Instant start = world_.now();
+    server_loop_.enter([&] { cluster_.go_away(0, {"10.9.9.9:7400", doors_[1].text()}); });
+    world_.run_for(1ms);
+    ASSERT_TRUE(until([&] { return a->client->phase() == ClientPhase::kIdle; }, 1s));
+    ASSERT_TRUE(ready(*a));
+    EXPECT_EQ(a->client->endpoint(), doors_[0]);
+    EXPECT_LT(world_.now() - start, turn == 0 ? 1s : Duration(200ms));
+  }
+}
+
 TEST_F(ClientTest, AnotherLineageDropsTheCursorsAndKeepsEachMessageOnce) {
   auto a = device("@a"), b = device("@b");
   ASSERT_TRUE(ready(*a) && ready(*b));

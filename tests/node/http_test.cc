@@ -84,6 +84,7 @@ class DoorTest : public testing::Test {
     AdminHooks hooks;
     hooks.metrics = [] { return std::string("starling_x 1\n"); };
     hooks.ready = [this] { return ready_; };
+    hooks.draining = [this] { return draining_; };
     hooks.call = [this](const std::string& method, const Json& arguments, AdminDone done) {
       calls_.push_back(method + arguments.dump());
       if (method == "wait") {
@@ -142,6 +143,7 @@ class DoorTest : public testing::Test {
   std::unique_ptr<overlay::Transport> server_transport_;
   std::unique_ptr<overlay::Transport> client_transport_;
   bool ready_ = false;
+  bool draining_ = false;
   std::vector<std::string> calls_;
   std::vector<AdminDone> held_;
   std::unique_ptr<AdminDoor> door_;
@@ -151,6 +153,8 @@ TEST_F(DoorTest, TcpPortAnswersProbesAndNothingElse) {
   EXPECT_TRUE(ask(kTcp, "GET /healthz HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
   EXPECT_TRUE(ask(kTcp, "GET /metrics HTTP/1.1\r\n\r\n").ends_with("\r\n\r\nstarling_x 1\n"));
   EXPECT_TRUE(ask(kTcp, "GET /readyz HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 503 "));
+  draining_ = true;
+  EXPECT_TRUE(ask(kTcp, "GET /readyz HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
   ready_ = true;
   EXPECT_TRUE(ask(kTcp, "GET /readyz HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "));
   EXPECT_TRUE(ask(kTcp, "GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));

@@ -109,6 +109,7 @@ TEST_F(OptionsTest, NodeChoicesAreValidated) {
   EXPECT_THAT(config_complaint({"--client", "7400"}), HasSubstr("port is missing"));
   EXPECT_THAT(config_complaint({"--link", "0.0.0.0:7401"}), HasSubstr("--advertise"));
   EXPECT_EQ(config_complaint({"--link", "0.0.0.0:7401", "--advertise", "192.0.2.1"}), "none");
+  EXPECT_THAT(config_complaint({"--client-advertise", "192.0.2.1:0"}), HasSubstr("with its port"));
   EXPECT_THAT(config_complaint({"--log-level", "loud"}), HasSubstr("loud"));
   EXPECT_THAT(config_complaint({"--data", std::string(120, 'd')}), HasSubstr("107"));
 }
@@ -116,7 +117,8 @@ TEST_F(OptionsTest, NodeChoicesAreValidated) {
 TEST_F(OptionsTest, AWrittenConfigReadsBackAsItself) {
   auto config = make_config(*parse({"x", "--data", folder_, "--client", "127.0.0.1:0", "--zone", "cellar",
                                     "--weight", "50", "--copies", "2", "--synced", "1", "--partitions", "64",
-                                    "--log-json", "--free-space-min", "10", "--advertise", "192.0.2.1"}));
+                                    "--log-json", "--free-space-min", "10", "--advertise", "192.0.2.1",
+                                    "--client-advertise", "192.0.2.9:80"}));
   ASSERT_TRUE(config.ok()) << config.error().text;
   file(config_text(*config));
   auto again = make_config(*parse({"x", "--data", folder_}));
@@ -125,6 +127,7 @@ TEST_F(OptionsTest, AWrittenConfigReadsBackAsItself) {
   EXPECT_EQ(again->free_space_min, 10ULL << 20);
   EXPECT_TRUE(again->log_json);
   EXPECT_EQ(again->advertise, "192.0.2.1");
+  EXPECT_EQ(again->client_advertise, "192.0.2.9:80");
 }
 
 TEST_F(OptionsTest, AJoinTokenIsKeptForItsOwnerUntilItIsDropped) {

@@ -50,6 +50,7 @@ class Replay {
     std::string user;
     std::unique_ptr<Client> client;
     std::optional<Error> refused;
+    Instant lost_at = kNever;  // Until it is ready again.
     void on_entry(const protocol::EntryMessage& entry, bool) override {
       replay->on_entry(*this, entry);
     }
@@ -61,6 +62,7 @@ class Replay {
     }
     void on_phase(ClientPhase phase, const Error* why) override {
       if (phase == ClientPhase::kFailed) refused = *why;
+      replay->on_phase(*this, phase);
     }
   };
   using Devices = std::vector<std::unique_ptr<Device>>;
@@ -197,6 +199,16 @@ class Replay {
     ++acked_;
     if (result->attempts > 1) ++totals_.retried;
     totals_.ack_latency.record(static_cast<std::uint64_t>((now - sent.at).count() / 1000));
+  }
+
+  void on_phase(Device& device, ClientPhase phase) {
+    const Instant now = loop_.clock_now();
+    if (phase == ClientPhase::kReady && device.lost_at != kNever) {
+      const auto outage = now - std::exchange(device.lost_at, kNever);
+      totals_.outages.record(static_cast<std::uint64_t>(outage.count() / 1000));
+    } else if (phase == ClientPhase::kIdle && device.lost_at == kNever) {
+      device.lost_at = now;
+    }
   }
 
   void on_entry(Device& device, const protocol::EntryMessage& entry) {

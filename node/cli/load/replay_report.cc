@@ -23,7 +23,7 @@ double acked_per_second(const ReplayReport& report) {
 
 Json percentiles(const Histogram& h) {
   return {{"p50", h.percentile(50)}, {"p99", h.percentile(99)}, {"p999", h.percentile(99.9)},
-          {"max", h.max()}};
+          {"max", h.max()}, {"count", h.count()}};
 }
 
 std::string latency_text(const Histogram& h) {
@@ -80,6 +80,7 @@ Json to_json(const ReplayReport& r, bool pass) {
           {"acked_per_s", acked_per_second(r)},
           {"ack_us", percentiles(r.ack_latency)},
           {"delivery_us", percentiles(r.delivery_latency)},
+          {"outage_us", percentiles(r.outages)},
           {"first", first_of(r)}};
 }
 
@@ -109,6 +110,7 @@ void print(const ReplayReport& r, bool pass) {
             << " acknowledged messages/s for " << static_cast<int>(seconds_of(r)) << " s\n"
             << "acknowledged after " << latency_text(r.ack_latency) << "\n"
             << "delivered after    " << latency_text(r.delivery_latency) << "\n";
+  if (r.outages.count() > 0) std::cout << "back again after   " << latency_text(r.outages) << "\n";
   for (const auto& [code, times] : r.refusals) {
     std::cout << "refused with " << code << ": " << thousands(times) << "\n";
   }

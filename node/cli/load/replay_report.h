@@ -28,6 +28,7 @@ struct ReplayReport {
   std::map<std::string, std::uint64_t> refusals;  // By the name of the error.
   Histogram ack_latency;           // Microseconds.
   Histogram delivery_latency;
+  Histogram outages;               // From the loss of a session until the device has caught up again.
 };
 
 // Prints it; the exit code of the command.

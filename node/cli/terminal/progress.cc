@@ -27,24 +27,24 @@ std::size_t terminal_width() {
 
 }  // namespace
 
-std::string progress_line(double share, const std::string& text, Duration elapsed,
-                          std::size_t width) {
+std::string progress_line(double share, const std::string& text, Duration elapsed, std::size_t width,
+                          std::optional<std::uint64_t> seconds_left) {
   share = std::clamp(share, 0.0, 1.0);
   const auto full = static_cast<std::size_t>(std::lround(share * kBarWidth));
   std::string line = "[" + std::string(full, '#') + std::string(kBarWidth - full, '-') + "] ";
   const std::string percent = std::to_string(static_cast<int>(share * 100));
   line += std::string(percent.size() < 3 ? 3 - percent.size() : 0, ' ') + percent + " %  " + text;
   const double seconds = std::chrono::duration<double>(elapsed).count();
-  if (share > 0.02 && share < 1 && seconds > 1) {
-    const auto left = static_cast<std::uint64_t>(seconds * (1 - share) / share + 0.5);
-    line += "  ~" + duration_text(left) + " left";
+  if (!seconds_left && share > 0.02 && share < 1 && seconds > 1) {
+    seconds_left = static_cast<std::uint64_t>(seconds * (1 - share) / share + 0.5);
   }
+  if (seconds_left) line += "  ~" + duration_text(*seconds_left) + " left";
   return line.substr(0, std::max<std::size_t>(width, 1));
 }
 
 Progress::Progress() : terminal_(::isatty(STDERR_FILENO) == 1) {}
 
-void Progress::show(double share, const std::string& text, Instant now) {
+void Progress::show(double share, const std::string& text, Instant now, Seconds left) {
   if (started_ == kNever) {
     started_ = now;
     next_ = now + (terminal_ ? kFirstDrawn : kFirstPlain);
@@ -52,14 +52,14 @@ void Progress::show(double share, const std::string& text, Instant now) {
   if (now < next_) return;
   next_ = now + (terminal_ ? kRedraw : kPlainLine);
   const std::string line =
-      progress_line(share, text, now - started_, terminal_ ? terminal_width() - 1 : 200);
+      progress_line(share, text, now - started_, terminal_ ? terminal_width() - 1 : 200, left);
   std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n", line.c_str());
   std::fflush(stderr);
   drawn_ = true;
 }
 
-void Progress::show(double share, const std::string& text) {
-  show(share, text, Instant(std::chrono::steady_clock::now().time_since_epoch()));
+void Progress::show(double share, const std::string& text, Seconds left) {
+  show(share, text, Instant(std::chrono::steady_clock::now().time_since_epoch()), left);
 }
 
 void Progress::say(const std::string& line) {

@@ -1,0 +1,54 @@
+// A node with too much to do says no to what may wait, and clients come through all the same.
+#include "tests/sim/hazards/hazards.h"
+
+#include <nlohmann/json.hpp>
+
+namespace starling::sim {
+namespace {
+
+class Overload : public Hazards {
+ protected:
+  std::string left_out(std::size_t i) {
+    const auto status = cluster.admin(i, "status", Json::object());
+    return status ? status->at("node").at("left_out").get<std::string>() : "?";
+  }
+  // Turns of a second and more, one after the other.
+  void late_turns(std::size_t i, int count) {
+    for (int turn = 0; turn < count; ++turn) {
+      cluster.pause(i);
+      world.run_for(1300ms);
+      cluster.resume(i);
+      world.run_for(5ms);
+    }
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Overload, ::testing::Range<std::uint64_t>(1, 4));
+
+TEST_P(Overload, ANodeWhoseTurnsAreLateRefusesHistoryAndThenSendsUntilItIsCalm) {
+  start(*alice, a);
+  start(*bob, b);
+  ASSERT_TRUE(acked(send(*alice)));
+  ASSERT_EQ(left_out(a), "");
+  late_turns(a, 1);
+  EXPECT_EQ(left_out(a), "") << "one pause is no overload";
+  late_turns(a, 14);
+  EXPECT_EQ(left_out(a), "typing, presence, receipts, history reads, sends");
+  if (alice->ready() && alice->client().endpoint() == cluster.client_address(a)) {
+    std::optional<Errc> refused;
+    alice->client().history("#g", "", 10, [&](auto page) { refused = page ? Errc::kInvalid : page.code(); });
+    const auto sent = send(*alice);
+    EXPECT_TRUE(until([&] { return refused.has_value(); }));
+    EXPECT_EQ(refused, Errc::kOverloaded);
+    EXPECT_TRUE(until([&] { return alice->client().stats().errors.contains(Errc::kOverloaded); }));
+    EXPECT_TRUE(acked(sent));
+  } else {
+    ADD_FAILURE() << "alice is not at the overloaded node";
+  }
+  world.run_for(20s);
+  EXPECT_EQ(left_out(a), "");
+  finish();
+}
+
+}  // namespace
+}  // namespace starling::sim
