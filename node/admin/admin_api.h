@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,7 @@ class AdminApi {
   overlay::Task<Result<Json>> leave(Json arguments);
   overlay::Task<Result<Json>> remove(Json arguments);
   overlay::Task<Result<Json>> weight(Json arguments);
+  overlay::Task<Result<Json>> rebalance(Json arguments);
   overlay::Task<Result<Json>> abort(Json arguments);
   overlay::Task<Result<Json>> movement(Json arguments);
   overlay::Task<Result<Json>> drain(Json arguments);
@@ -48,6 +50,8 @@ class AdminApi {
   [[nodiscard]] MovementReply own_movement() const;
   [[nodiscard]] Result<NodeId> find_node(const std::string& text) const;
   [[nodiscard]] Result<std::vector<NodeId>> nodes_of(const Json& arguments) const;
+  [[nodiscard]] std::set<NodeId> live_members() const;
+  void tell_draining();
   void serve_movement();
   // admin_where.cc: mailboxes and messages.
   using Copies = std::vector<std::pair<NodeId, FindCopyReply>>;

@@ -17,6 +17,7 @@ std::vector<Command> all_commands() {
       leave_command(),
       remove_command(),
       weight_command(),
+      rebalance_command(),
       abort_command(),
       drain_command(),
       undrain_command(),

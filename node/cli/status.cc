@@ -21,6 +21,7 @@ Cell state_cell(const Json& member) {
   if (state == "alive" || state == "serving") {
     if (flag_of(member, "read_only")) return {"read-only", Tone::kBad};
     if (flag_of(member, "catching_up")) return {"catching up", Tone::kBad};
+    if (flag_of(member, "draining")) return {"drained", Tone::kQuiet};
     if (member.contains("reachable") && !flag_of(member, "reachable")) return {"unreachable", Tone::kBad};
     return {state, Tone::kGood};
   }
@@ -46,6 +47,7 @@ void print_heading(const Json& cluster, const Json& node, bool colour) {
             << thousands(number_of(node, "sessions")) << " sessions, up "
             << duration_text(number_of(node, "uptime_s")) << ", starling " << text_of(node, "version")
             << ", " << text_of(node, "data") << "\n";
+  if (const auto waits = text_of(node, "waits_for"); !waits.empty()) std::cout << "It waits: " << waits << "\n";
 }
 
 // Totals since the start, and rates where the name ends in _s.
