@@ -125,6 +125,15 @@ Result<Bytes> parse_base64url(View text) {
   return out;
 }
 
+std::string span_text(std::uint64_t ms) {
+  constexpr std::uint64_t kSecond = 1000, kMinute = 60 * kSecond, kHour = 60 * kMinute, kDay = 24 * kHour;
+  if (ms < kSecond) return std::to_string(ms) + " ms";
+  if (ms < 2 * kMinute) return std::to_string(ms / kSecond) + " s";
+  if (ms < 2 * kHour) return std::to_string(ms / kMinute) + " min";
+  if (ms < 2 * kDay) return std::to_string(ms / kHour) + " h";
+  return std::to_string(ms / kDay) + " days";
+}
+
 std::optional<char32_t> next_code_point(View& text) {
   if (text.empty()) return std::nullopt;
   const auto first = static_cast<std::uint8_t>(text[0]);

@@ -28,6 +28,9 @@ std::string base64url(View bytes);
 Result<Bytes> parse_base64url(View text);
 std::string base64(View bytes);
 
+// "850 ms", "47 s", "12 min", "3 h" or "30 days", rounded down.
+std::string span_text(std::uint64_t ms);
+
 // Takes the first code point off `text`. Nothing for an empty text or bytes that are not UTF-8
 // (overlong forms, surrogates and values past U+10FFFF included); `text` then stays as it is.
 std::optional<char32_t> next_code_point(View& text);

@@ -46,7 +46,7 @@ Status NodeImpl::load_ring() {
   }
   if (invite_) {
     lineage_ = invite_->lineage;
-    return check_not_expired(*invite_, leaves_.loop.wall_ms());
+    return check_time(*invite_, leaves_.loop.wall_ms());
   }
   leaves_.random.fill(lineage_.raw);
   return ok_status();
@@ -84,6 +84,8 @@ Task<Done> NodeImpl::enter() {
       co_return Done{};
     }
   }
+  const auto covered = catch_up_->covered_at();
+  if (covered && *covered < view_->ring().number()) catch_up_->owned_before(ring_->since(*covered));
   catch_up_->start();
   tick();
   co_return Done{};
@@ -122,6 +124,10 @@ Task<Status> NodeImpl::ask_seed(Endpoint seed) {
   auto asking = ring_->ask_to_join(peer, std::move(request));
   CO_TRY_ASSIGN(const JoinReply answer, co_await asking);
   CO_TRY_ASSIGN(const auto version, overlay::decode_ring_version(answer.ring.data));
+  if (!answer.keyring.data.empty()) {  // A rotation may have crossed our admission.
+    CO_TRY_ASSIGN(const Keyring theirs, Keyring::parse(answer.keyring.data));
+    (void)keyring_.merge(theirs);
+  }
   store_->put(Store::Family::kNode, kKeyringKey, keyring_.serialise());
   std::vector<Endpoint> seeds{seed};
   std::vector<std::string> peers{seed.text()};

@@ -56,16 +56,17 @@ bool NodeImpl::gained_partitions() const {
 }
 
 // Who was revoked is not heard, and its link ends at once (invariant 12). Who left or was removed is: it may
-// hold what others need.
+// hold what others need. It comes by itself, nobody looks for it.
 void NodeImpl::heed_members() {
   const auto& version = view_->ring().version();
-  std::set<NodeId> heard;
+  std::set<NodeId> heard, gone;
   for (const auto& member : version.members) {
     const bool out = version.is_revoked(member.id);
     if (!out) heard.insert(member.id);
+    if (member.gone()) gone.insert(member.id);
     if (out && member.id != view_->self) links_->drop(member.id);
   }
-  if (membership_ != nullptr) membership_->set_members(std::move(heard));
+  if (membership_ != nullptr) membership_->set_members(std::move(heard), std::move(gone));
 }
 
 // Links that are up said another lineage at their beginning: they are made anew.

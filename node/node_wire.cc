@@ -67,12 +67,13 @@ void NodeImpl::wire() {
   heads_ = std::make_unique<Heads>(*view_);
   find_copy_ = std::make_unique<FindCopy>(*view_, *publisher_, *stand_in_);
   paxos_ = std::make_unique<PaxosService>(*view_);
-  ring_ = std::make_unique<RingService>(*view_, *paxos_, identity_);
+  ring_ = std::make_unique<RingService>(*view_, *paxos_, identity_, keyring_);
   ring_->install = [this] { return catch_up_->install(); };
   ring_->seeds = [this] { return member_endpoints(); };
   keys_ = std::make_unique<KeyService>(*view_, keyring_);
   tenures_ = std::make_unique<Tenures>(*view_, [this](RingNumber number) { return ring_->recall(number); });
   ring_->names_settled = [this] { return tenures_->settled(); };
+  ring_->covered = [this] { return catch_up_->covered(); };
   farewell_ = std::make_unique<Farewell>(*view_, *hand_over_, *stand_in_, *tenures_);
   names_ = std::make_unique<Names>(*view_, *paxos_, *tenures_, *forwarder_);
   accounts_ = std::make_unique<Accounts>(*view_, *names_, *forwarder_, identity_,
@@ -100,7 +101,7 @@ void NodeImpl::wire() {
   });
   view_->on_ring([this] {
     heed_members();
-    if (gained_partitions()) catch_up_->fall_behind();
+    catch_up_->ring_changed(gained_partitions());
     leaves_.loop.defer([this, here = std::weak_ptr<bool>(alive_)] {
       if (here.expired()) return;
       mind_lineage();
@@ -156,7 +157,10 @@ overlay::LinksHooks NodeImpl::link_hooks() {
       return ok_status();
     }
     const bool known = view_->in_ring() && view_->ring().member(node) != nullptr;
-    if (!known) return Error{Errc::kForeign, "the peer belongs to another cluster"};
+    if (!known) {
+      return Error{Errc::kForeign, "the two nodes are of different clusters: to join this one takes a token of one of "
+                                   "its members (starling invite) and an empty folder"};
+    }
     other_lineage_.insert(node);
     return ok_status();
   };

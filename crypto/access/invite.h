@@ -24,6 +24,9 @@ inline constexpr std::size_t kInviteSeedsMax = 16;
 inline constexpr std::size_t kInviteSeedSizeMax = 259;  // A host name of 253, ':' and the port.
 inline constexpr std::size_t kInviteTextSizeMax = 8192;
 
+inline constexpr std::int64_t kInviteLifeMaxMs = std::int64_t{30} * 24 * 3600 * 1000;
+inline constexpr std::int64_t kInviteClockSlackMs = 60 * 1000;  // Of the clocks of two members.
+
 struct LineageTag;
 struct InviteTag;
 using InviteId = Fixed<InviteTag, 16>;  // Random.
@@ -47,7 +50,8 @@ Result<std::string> format_invite(const Invite& invite);
 // kInvalid for a text that is no invite or was mistyped, kUnsupported for one of a newer version,
 // kUnauthenticated for one that was changed. Does not look at the time.
 Result<Invite> parse_invite(View text);
-// kUnauthenticated once the time is over.
-Status check_not_expired(const Invite& invite, std::int64_t now_wall_ms);
+// kUnauthenticated once the time is over; kClock for an invite that nobody can have made yet, as it is
+// good for longer than any is made for.
+Status check_time(const Invite& invite, std::int64_t now_wall_ms);
 
 }  // namespace starling

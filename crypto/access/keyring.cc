@@ -147,12 +147,23 @@ Status Keyring::promote(const KeyId& id, std::int64_t retire_others_at_ms) {
     return Error{Errc::kNotFound, "key " + hex(id.view()) + " is not on the keyring: add it first"};
   }
   found->used = entries_.front().used + 1;
-  found->retire_at_ms = 0;
+  // One that was never used is another rotation under way, which may yet win.
   for (Entry& entry : entries_) {
-    if (entry.id != id) entry.retire_at_ms = earlier(entry.retire_at_ms, retire_others_at_ms);
+    if (entry.id != id && entry.used > 0) entry.retire_at_ms = earlier(entry.retire_at_ms, retire_others_at_ms);
   }
   settle();
   return ok_status();
+}
+
+bool Keyring::retire_others(std::int64_t at_ms) {
+  bool found = false;
+  for (std::size_t i = 1; i < entries_.size(); ++i) {
+    Entry& entry = entries_[i];
+    if (entry.used == 0 || entry.retire_at_ms != 0) continue;
+    entry.retire_at_ms = at_ms;
+    found = true;
+  }
+  return found;
 }
 
 Status Keyring::remove(const KeyId& id) {
@@ -208,6 +219,7 @@ void Keyring::settle() {
     if (a.used != b.used) return a.used > b.used;
     return a.used > 0 && b.id < a.id;
   });
+  entries_.front().retire_at_ms = 0;  // What an older program dated, or the other of two rotations.
   while (entries_.size() > 1 && is_retired(entries_.back().id)) entries_.pop_back();
   std::erase(retired_, entries_.front().id);
   if (entries_.size() > kKeyringKeysMax) {
@@ -233,6 +245,11 @@ std::vector<KeyId> Keyring::ids() const {
   std::vector<KeyId> out;
   for (const Entry& entry : entries_) out.push_back(entry.id);
   return out;
+}
+
+bool Keyring::holds(const SecretKey& key) const {
+  const Entry* entry = find(key_id(key));
+  return entry != nullptr && equal_in_constant_time(entry->key.view(), key.view());
 }
 
 const Keyring::Entry* Keyring::find(const KeyId& id) const {

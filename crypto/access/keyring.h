@@ -50,8 +50,11 @@ class Keyring {
   // Opens from now on, seals once promoted. kExists, also for a retired one; kTooLarge when the ring
   // is full.
   Status add(const SecretKey& key);
-  // The others retire at `retire_others_at_ms`, unless 0. kNotFound.
+  // Those used before retire at `retire_others_at_ms`, unless 0. kNotFound.
   Status promote(const KeyId& id, std::int64_t retire_others_at_ms = 0);
+  // Of two that were put to use at once one is primary everywhere, once their nodes have merged; this
+  // dates the other one. True when there was one.
+  bool retire_others(std::int64_t at_ms);
   // kNotFound; kInvalid for the primary: promote another first.
   Status remove(const KeyId& id);
   // Removes those whose time has come. How many.
@@ -62,6 +65,8 @@ class Keyring {
   // One that was added and never used: a rotation that was begun.
   [[nodiscard]] std::optional<KeyId> unused() const;
   [[nodiscard]] std::vector<KeyId> ids() const;  // Primary first.
+  [[nodiscard]] bool holds(const SecretKey& key) const;
+  [[nodiscard]] bool holds(const KeyId& id) const { return find(id) != nullptr; }
   [[nodiscard]] const SecretKey& primary() const { return entries_.front().key; }
 
   // `associated` is bound to the bytes but not carried in them.

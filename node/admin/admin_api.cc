@@ -15,7 +15,7 @@ using overlay::Task;
 namespace {
 
 constexpr std::int64_t kInviteSecondsDefault = 3600;
-constexpr std::int64_t kInviteSecondsMax = 30 * 24 * 3600;
+constexpr std::int64_t kInviteSecondsMax = kInviteLifeMaxMs / 1000;
 
 // Resident memory of this process in bytes; 0 where /proc is not there.
 std::uint64_t resident_bytes() {
@@ -39,6 +39,7 @@ AdminApi::AdminApi(NodeImpl& node)
                {"leave", &AdminApi::leave},
                {"remove", &AdminApi::remove},
                {"weight", &AdminApi::weight},
+               {"rebalance", &AdminApi::rebalance},
                {"abort", &AdminApi::abort},
                {"movement", &AdminApi::movement},
                {"pause", &AdminApi::pause},
@@ -151,6 +152,7 @@ Task<Result<Json>> AdminApi::status(Json) {
             {"state", state()},
             {"movement", own_movement_json()},
             {"left_out", node_.ladder_.left_out()},
+            {"waits_for", view.catching_up ? node_.catch_up_->waits_for() : ""},
             {"clock_offset_ms", node_.membership_->median_clock_offset().value_or(0)},
             {"sessions", view.counters.sessions},
             {"connections", node_.gateway_->connections()},
@@ -161,10 +163,16 @@ Task<Result<Json>> AdminApi::status(Json) {
                            {"link", node_.membership_->self().link},
                            {"admin", node_.membership_->self().admin}}}};
   Json members = Json::array();
-  for (const auto& member : node_.membership_->members()) members.push_back(member_json(member.id));
+  for (const auto& member : node_.membership_->members()) {
+    const auto* in_ring = view.in_ring() ? view.ring().member(member.id) : nullptr;
+    const bool off = in_ring != nullptr && in_ring->gone() && !view.alive(member.id);
+    if (!off) members.push_back(member_json(member.id));
+  }
   Json cluster{{"lineage", hex(node_.lineage_.view())}};
   if (view.in_ring()) {
     const auto& version = view.ring().version();
+    const auto nodes = std::count_if(version.members.begin(), version.members.end(),
+                                     [](const auto& member) { return !member.gone(); });
     const auto serving = std::count_if(version.members.begin(), version.members.end(), [&](const auto& member) {
       return member.owns() && view.alive(member.id) && !view.behind(member.id);
     });
@@ -172,7 +180,7 @@ Task<Result<Json>> AdminApi::status(Json) {
                     {"copies", version.copies},
                     {"synced", view.ring().w()},
                     {"partitions", version.partitions},
-                    {"nodes", version.members.size()},
+                    {"nodes", nodes},
                     {"serving", serving},
                     {"change", change_name(version.change)},
                     {"movement", controls_json()}});

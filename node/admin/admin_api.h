@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,7 @@ class AdminApi {
   overlay::Task<Result<Json>> leave(Json arguments);
   overlay::Task<Result<Json>> remove(Json arguments);
   overlay::Task<Result<Json>> weight(Json arguments);
+  overlay::Task<Result<Json>> rebalance(Json arguments);
   overlay::Task<Result<Json>> abort(Json arguments);
   overlay::Task<Result<Json>> movement(Json arguments);
   overlay::Task<Result<Json>> drain(Json arguments);
@@ -50,6 +52,8 @@ class AdminApi {
   [[nodiscard]] Json own_movement_json() const;
   [[nodiscard]] Result<NodeId> find_node(const std::string& text) const;
   [[nodiscard]] Result<std::vector<NodeId>> nodes_of(const Json& arguments) const;
+  [[nodiscard]] std::set<NodeId> live_members() const;
+  void tell_draining();
   void serve_movement();
   // admin_movement.cc: the copying that they cause.
   overlay::Task<Result<Json>> pause(Json arguments);

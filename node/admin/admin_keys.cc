@@ -2,6 +2,8 @@
 #include "crypto/text.h"
 #include "node/admin/admin_api.h"
 #include "node/node_impl.h"
+#include "node/ring/movement.h"
+#include "overlay/ring/ring_change.h"
 
 namespace starling::node {
 
@@ -41,7 +43,8 @@ Task<Result<Json>> AdminApi::key_rotate(Json arguments) {
   co_return Json{{"key", hex(rotation.key.view())},
                  {"retire_at_ms", rotation.others_retire_at_ms},
                  {"taken", short_names(rotation.taken)},
-                 {"away", short_names(rotation.away)}};
+                 {"away", short_names(rotation.away)},
+                 {"going", short_names(rotation.going)}};
 }
 
 Task<Result<Json>> AdminApi::revoke(Json arguments) {
@@ -50,10 +53,32 @@ Task<Result<Json>> AdminApi::revoke(Json arguments) {
   if (node == node_.view_->self) {
     co_return Error{Errc::kInvalid, "a node cannot revoke itself: ask another one"};
   }
-  if (node_.view_->ring().version().is_revoked(node)) {
-    co_return Error{Errc::kExists, short_text(node) + " is revoked already"};
+  const bool force = arguments.value("force", false);
+  const auto& ring = node_.view_->ring();
+  const bool gone = ring.member(node)->gone();
+  if (ring.version().is_revoked(node) && (gone || !force)) {
+    co_return Error{Errc::kExists, short_text(node) + (gone ? " is revoked already" : " is being revoked already")};
   }
-  auto build = [node](const RingVersion& before) { return overlay::next_intent_revoke(before, {&node, 1}); };
+  if (force) {
+    const auto kept = may_remove(ring, {node});
+    CO_TRY(node_.ring_->force_out({node}, /*revoke=*/true));
+    co_await node_.view_->durable();
+    co_return Json{{"node", short_text(node)},
+                   {"ring", node_.view_->ring().number().value},
+                   {"lineage", hex(node_.view_->ring().lineage().view())},
+                   {"lost", kept ? "" : kept.error().text}};
+  }
+  auto build = [this, node](const RingVersion& before) -> Result<RingVersion> {
+    const auto* member = before.find(node);
+    if (member != nullptr && member->gone()) return overlay::next_revoke_gone(before, {&node, 1});
+    TRY_ASSIGN(const auto next, overlay::next_intent_revoke(before, {&node, 1}));
+    if (auto keeps = keeps_majority(next, live_members()); !keeps) {
+      return Error{keeps.code(), keeps.error().text + "; or do without agreement, under a new lineage, with --force"};
+    }
+    TRY_ASSIGN(const auto then, overlay::Ring::make(next));
+    TRY(may_remove(*then, {node}));
+    return next;
+  };
   auto changing = node_.ring_->change(build);
   CO_TRY(co_await changing);
   co_return Json{{"node", short_text(node)}, {"ring", node_.view_->ring().number().value}};

@@ -6,6 +6,7 @@
 #include "node/admin/names_of.h"
 #include "node/node_impl.h"
 #include "node/ring/movement.h"
+#include "overlay/ring/ring_change.h"
 
 namespace starling::node {
 
@@ -94,6 +95,14 @@ Result<std::vector<NodeId>> AdminApi::nodes_of(const Json& arguments) const {
   return nodes;
 }
 
+std::set<NodeId> AdminApi::live_members() const {
+  std::set<NodeId> live;
+  for (const auto& member : node_.view_->ring().members()) {
+    if (node_.view_->alive(member.id)) live.insert(member.id);
+  }
+  return live;
+}
+
 // Tells what moves, and unless it is a dry run begins it.
 Task<Result<Json>> AdminApi::change(Build build, bool dry_run) {
   CO_TRY_ASSIGN(const RingVersion next, build(node_.view_->ring().version()));
@@ -121,20 +130,28 @@ Task<Result<Json>> AdminApi::leave(Json arguments) {
 
 Task<Result<Json>> AdminApi::remove(Json arguments) {
   CO_TRY_ASSIGN(const auto nodes, nodes_of(arguments));
+  const auto& ring = node_.view_->ring();
+  std::string not_home;
   for (const auto& node : nodes) {
+    const auto* member = ring.member(node);
+    const bool gone = member != nullptr && member->gone();
+    if (gone) not_home += (not_home.empty() ? "what was not handed over yet by " : ", ") + short_text(node);
     if (!node_.view_->alive(node)) continue;
-    co_return Error{Errc::kDenied, "node " + short_text(node) + " is alive: let it go with `starling leave " +
-                                       short_text(node) + "`, or stop it first"};
+    co_return Error{Errc::kDenied, "node " + short_text(node) +
+                                       (gone ? " is alive and hands over what it has: wait until it is safe to power "
+                                               "off, or stop it first"
+                                             : " is alive: let it go with `starling leave " + short_text(node) +
+                                                   "`, or stop it first")};
   }
   const bool dry_run = arguments.value("dry_run", false);
   if (arguments.value("force", false) && !dry_run) {
-    const auto lost = may_remove(node_.view_->ring(), nodes);
-    CO_TRY(node_.ring_->force_out(nodes));
+    const auto kept = may_remove(ring, nodes);
+    CO_TRY(node_.ring_->force_out(nodes, /*revoke=*/false));
     co_await node_.view_->durable();
     co_return Json{{"ring", node_.view_->ring().number().value},
                    {"lineage", hex(node_.view_->ring().lineage().view())},
                    {"forced", true},
-                   {"lost", lost ? "" : lost.error().text}};
+                   {"lost", kept ? not_home : kept.error().text}};
   }
   auto build = [nodes](const RingVersion& before) -> Result<RingVersion> {
     TRY_ASSIGN(const auto next, overlay::next_intent_remove(before, nodes));
@@ -164,6 +181,12 @@ Task<Result<Json>> AdminApi::weight(Json arguments) {
   }
   auto build = [weights](const RingVersion& before) { return overlay::next_intent_weight(before, weights); };
   auto changing = change(build, arguments.value("dry_run", false));
+  co_return co_await changing;
+}
+
+// To the newest placement rule, which moves less from then on (decisions 0024 and 0033).
+Task<Result<Json>> AdminApi::rebalance(Json arguments) {
+  auto changing = change(overlay::next_intent_rule, arguments.value("dry_run", false));
   co_return co_await changing;
 }
 
@@ -220,18 +243,29 @@ Task<Result<Json>> AdminApi::movement(Json) {
                  {"nodes", std::move(nodes)}};
 }
 
+// By gossip, for `status` at other nodes.
+void AdminApi::tell_draining() {
+  overlay::MemberRecord record = node_.membership_->self();
+  record.draining = node_.draining_;
+  if (auto told = node_.membership_->update_self(record); !told) {
+    node_.view_->log.warn("the others are not told", {{"cause", told.error()}});
+  }
+}
+
 Task<Result<Json>> AdminApi::drain(Json) {
   if (node_.other_gateways().empty()) {
     co_return Error{Errc::kUnavailable, "no other node serves: the sessions of this one have nowhere to go"};
   }
   node_.draining_ = true;
   node_.mind_sessions();
+  tell_draining();
   co_return Json{{"sessions", node_.view_->counters.sessions}};
 }
 
 Task<Result<Json>> AdminApi::undrain(Json) {
   node_.draining_ = false;
   node_.mind_sessions();
+  tell_draining();
   co_return Json{{"sessions", node_.view_->counters.sessions}};
 }
 

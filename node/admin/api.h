@@ -7,11 +7,13 @@
 // status          {}                                         {cluster:{lineage, ring, copies, synced, partitions, nodes,
 //                                                              serving, change, movement:{paused, rate_limit}},
 //                                                             node:{id, short, version, writer, left_out, movement,
-//                                                              uptime_s, state, missing, clock_offset_ms, sessions, connections,
+//                                                              uptime_s, state, waits_for (why it catches up for long),
+//                                                              missing, clock_offset_ms, sessions, connections,
 //                                                              data, pid, rss, addresses:{client,link,admin}},
 //                                                             members:[{id, short, self, state, ring_state, zone,
-//                                                              weight, share, sessions, ring, catching_up, version,
-//                                                              client, link, admin}],
+//                                                              weight, share, sessions, ring, catching_up, draining,
+//                                                              version, client, link, admin}]: without those that are
+//                                                             gone and down, whom `nodes` does not count either,
 //                                                             rates:{appends, deliveries, commits, ...} (counted
 //                                                              since the start)}
 // ring            {partitions?: bool, vectors?: bool}        {number, lineage, copies, synced, partitions, change,
@@ -29,12 +31,14 @@
 //                                                             followers:[{gateway, owner}]
 // invite          {expires_s?: 3600}                         {token, expires_ms, seeds}
 // key.list        {}                                         {keys:[{id, state: primary|old|new, retire_at_ms}]}
-// key.rotate      {retire_after_s?: 604800}                  {key, retire_at_ms, taken:[short], away:[short]}
+// key.rotate      {retire_after_s?: 604800}                  {key, retire_at_ms, taken:[short], away:[short],
+//                                                             going:[short] (left, and hand over still)}
 // leave           {nodes?: [id], force?, dry_run?}           {ring, change, dry_run, moved, copies,
 //                 an id, or enough of its beginning;           nodes:[{node, short, now, next, gains, loses}]}:
 //                 none: this node                              agreed on; `movement` tells how far it is
 // remove          {nodes: [id], force?, dry_run?}            the same; with force {ring, lineage, forced, lost}
 // weight          {nodes: [id], weight, dry_run?}            as leave
+// rebalance       {dry_run?}                                 as leave: to the newest placement rule
 // abort           {}                                         {ring}
 // movement        {}                                         {ring, change, waits_for, moves:{moved, copies, nodes},
 //                                                              nodes:[{node, short, state, gains, answered, ring,
@@ -46,7 +50,8 @@
 //                                                              taken:[short], away:[short] (told when back)}
 // throttle        {rate?: bytes a second, 0: none}           the same; without a rate it tells the present one
 // drain, undrain  {}                                         {sessions}
-// revoke          {node}                                     {node, ring}: cut off at once, its place is given up
+// revoke          {node, force?}                             {node, ring}: cut off at once, its place is given up;
+//                                                             with force {node, ring, lineage, lost}
 // queues          {}                                         {queues:[{name, help, size, limit, transient}]}: what waits
 //                                                              here; `transient` ones are empty at rest
 // user.add        {users:[{name, password?, nonce?}]}        {results:[{name, created, existed?, error?}]}

@@ -39,6 +39,7 @@ inline std::string change_name(overlay::RingChange change) {
     case overlay::RingChange::kRemove: return "remove";
     case overlay::RingChange::kWeight: return "weight";
     case overlay::RingChange::kReplace: return "replace";
+    case overlay::RingChange::kRule: return "rebalance";
   }
   return "";
 }

@@ -17,6 +17,7 @@ std::vector<Command> all_commands() {
       leave_command(),
       remove_command(),
       weight_command(),
+      rebalance_command(),
       abort_command(),
       pause_command(),
       resume_command(),

@@ -34,6 +34,7 @@ Command repair_command();
 Command leave_command();
 Command remove_command();
 Command weight_command();
+Command rebalance_command();
 Command abort_command();
 Command pause_command();
 Command resume_command();

@@ -58,16 +58,24 @@ int key_rotate(const Arguments& arguments) {
     std::cout << "Away: " << joined(away) << ". They learn the key when they come back, until " << until
               << "; later they have to be invited anew.\n";
   }
+  if (const Json& going = list_of(answer, "going"); !going.empty()) {
+    std::cout << "Left, and handing over still: " << joined(going) << ". They are not given the key and have until "
+              << until << ".\n";
+  }
   return kExitOk;
 }
 
 int revoke(const Arguments& arguments) {
   Json answer;
-  const Json question = {{"node", arguments.text("node")}};
+  const Json question = {{"node", arguments.text("node")}, {"force", arguments.flag("force")}};
   if (const int code = admin_call(arguments, "revoke", question, answer); code != kExitOk) return code;
   if (arguments.flag("json")) {
     std::cout << answer.dump(2) << "\n";
     return kExitOk;
+  }
+  if (const std::string lineage = text_of(answer, "lineage"); !lineage.empty()) {
+    std::cout << "Without agreement: the cluster goes on as lineage " << lineage << ".\n";
+    if (const auto lost = text_of(answer, "lost"); !lost.empty()) std::cout << "What it alone held is lost: " << lost << "\n";
   }
   std::cout << "Node " << text_of(answer, "node") << " is cut off (ring version " << number_of(answer, "ring")
             << "): no member hears it any more, and what only it holds is given up.\n"
@@ -126,17 +134,22 @@ Command revoke_command() {
   return {
       .name = "revoke",
       .summary = "cut a node off for good: its machine or its key is in wrong hands",
-      .usage = "revoke NODE [--data FOLDER]",
+      .usage = "revoke NODE [--force] [--data FOLDER]",
       .about = "Agrees on a ring version in which the node is not to be believed: its links are cut at once,\n"
                "its gossip is refused, and the others take over its place. What only it holds is given up; use\n"
-               "leave or remove for a node that you trust.\n\n"
+               "leave or remove for a node that you trust. One that left can be revoked, too. It is not taken\n"
+               "back by `starling abort`.\n\n"
+               "Refused when those that are left could agree on nothing any more, or would not know every message\n"
+               "and every name. --force does it all the same: at once, at this node, under a new lineage. Run it\n"
+               "at one node only: the others that are left follow by themselves.\n\n"
                "Example:\n"
                "  starling revoke N3K7QA\n",
       .options =
           [](po::options_description& options) {
             add_admin_options(options);
             add_json_option(options);
-            options.add_options()("node", po::value<std::string>(), "the node, as `starling ring` shows it");
+            options.add_options()("node", po::value<std::string>(), "the node, as `starling ring` shows it")(
+                "force", po::bool_switch(), "without agreement and whatever is lost");
           },
       .run = revoke,
       .words = {"node"},

@@ -1,4 +1,4 @@
-// starling leave, remove, weight, abort, drain and undrain: the operator changes who is in the ring, and waits
+// starling leave, remove, weight, rebalance, abort, drain and undrain: the operator changes who is in the ring, and waits
 // until what that moves has arrived.
 #include <iostream>
 #include <thread>
@@ -118,6 +118,10 @@ int weight(const Arguments& arguments) {
   return change(arguments, "weight", question, "done");
 }
 
+int rebalance(const Arguments& arguments) {
+  return change(arguments, "rebalance", {{"dry_run", arguments.flag("dry-run")}}, "done");
+}
+
 int abort(const Arguments& arguments) {
   Json answer;
   if (const int code = admin_call(arguments, "abort", Json::object(), answer); code != kExitOk) return code;
@@ -205,11 +209,12 @@ Command remove_command() {
       .summary = "take dead nodes out of the cluster, and make their copies anew",
       .usage = "remove NODE... [--dry-run] [--force] [--no-wait] [--data FOLDER] [--json]",
       .about = "For nodes that will not come back: the others make new copies from those that are left. Nodes that\n"
-               "died together are removed together. Refused while one of them is alive (use `starling leave`), and\n"
-               "when what only they hold would be lost.\n\n"
+               "died together are removed together. Refused while one of them is alive (use `starling leave`, or stop\n"
+               "it), and when what only they hold would be lost.\n\n"
                "--force needs no majority and no consent: at once, at this node, under a new lineage. It is for when\n"
                "the nodes are gone for good and too few are left to agree; WHAT ONLY THEY HOLD IS LOST. Run it\n"
-               "at one node only: the others that are left follow by themselves.\n\n"
+               "at one node only: the others that are left follow by themselves. It takes nodes that left and died\n"
+               "before they had handed over, too: then nobody waits for them any more.\n\n"
                "Examples:\n"
                "  starling remove 7xk2 --dry-run\n"
                "  starling remove 7xk2\n",
@@ -239,6 +244,22 @@ Command weight_command() {
           },
       .run = weight,
       .words = {"node", "weight"},
+  };
+}
+
+Command rebalance_command() {
+  return {
+      .name = "rebalance",
+      .summary = "place the partitions by the newest rule",
+      .usage = "rebalance [--dry-run] [--no-wait] [--data FOLDER] [--json]",
+      .about = "A cluster keeps the placement rule that it was founded with. This changes to the newest, under which\n"
+               "later joins and leaves move less; the change itself moves many partitions, once. Upgrade all nodes\n"
+               "first: an older one does not follow. `starling abort` takes it back while it is under way.\n\n"
+               "Examples:\n"
+               "  starling rebalance --dry-run\n",
+      .options = add_change_options,
+      .run = rebalance,
+      .words = {},
   };
 }
 

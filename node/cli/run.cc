@@ -63,7 +63,7 @@ std::int64_t wall_ms() {
 Status check_token(const std::string& token) {
   TRY(crypto_init());
   TRY_ASSIGN(const Invite invite, parse_invite(token));
-  return check_not_expired(invite, wall_ms());
+  return check_time(invite, wall_ms());
 }
 
 // A folder that a node has used, unless it was still joining.

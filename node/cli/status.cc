@@ -20,8 +20,8 @@ Cell state_cell(const Json& member) {
   if (state == "alive" && !in_ring.empty() && in_ring != "serving") return {in_ring, Tone::kBad};
   if (state == "alive" || state == "serving") {
     if (flag_of(member, "read_only")) return {"read-only", Tone::kBad};
-    if (flag_of(member, "draining")) return {"drained", Tone::kBad};
     if (flag_of(member, "catching_up")) return {"catching up", Tone::kBad};
+    if (flag_of(member, "draining")) return {"drained", Tone::kQuiet};
     if (member.contains("reachable") && !flag_of(member, "reachable")) return {"unreachable", Tone::kBad};
     return {state, Tone::kGood};
   }
@@ -53,6 +53,7 @@ void print_heading(const Json& cluster, const Json& node, bool colour) {
   if (const std::string left_out = text_of(node, "left_out"); !left_out.empty()) {
     std::cout << paint("Overloaded:", Tone::kBad, colour) << " it leaves out " << left_out << "\n";
   }
+  if (const auto waits = text_of(node, "waits_for"); !waits.empty()) std::cout << "It waits: " << waits << "\n";
 }
 
 // Totals since the start, and rates where the name ends in _s.

@@ -16,15 +16,16 @@ namespace {
 constexpr Duration kFetchDeadline = 5s;
 constexpr Duration kSettleAfterStart = 1500ms;  // Gossip has told us who is there by then.
 constexpr Duration kRetryEvery = 200ms;
-// What no reachable peer can give, because it is damaged there, holds a return up for so long.
-constexpr Duration kDamagePatience = 60s;
+// What no reachable peer can give, because it is damaged there, or those who have it left and are down, holds a
+// return up for so long.
+constexpr Duration kReturnPatience = 60s;
 constexpr Duration kTurn = 1ms;
 constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
 
 }  // namespace
 
 CatchUp::CatchUp(ClusterView& view, MoveControls& controls)
-    : view_(view), controls_(controls), scope_(view.loop) {
+    : view_(view), controls_(controls), vouchers_(view), scope_(view.loop) {
   serve();
   view_.on_ring([this] { lanes_merged_.clear(); });
 }
@@ -39,6 +40,23 @@ void CatchUp::fall_behind() {
   lanes_merged_.clear();
   view_.catching_up = true;
   if (on_catching_up) on_catching_up(true);
+}
+
+// Owners change by the version after an intent.
+void CatchUp::ring_changed(bool gained) {
+  const auto before = view_.previous_ring();
+  if (!before) {
+    if (!vouchers_.covered_at()) vouchers_.cover();
+    return;
+  }
+  const bool moved = before->changing() || before->lineage() != view_.ring().lineage();
+  if (moved && (gained || view_.catching_up)) vouchers_.add(before);
+  if (gained || (moved && view_.catching_up)) return fall_behind();
+  if (!view_.catching_up) vouchers_.cover();
+}
+
+void CatchUp::owned_before(std::vector<RingPtr> rings) {
+  for (auto& ring : rings) vouchers_.add(std::move(ring));
 }
 
 std::vector<NodeId> CatchUp::peers() const {
@@ -72,11 +90,7 @@ bool CatchUp::all_fetched(const Runs& failed) const {
   });
 }
 
-bool CatchUp::enough_answered(const std::set<NodeId>& answered) const {
-  return why_not_enough(answered).empty();
-}
-
-std::string CatchUp::why_not_enough(const std::set<NodeId>& answered) const {
+std::string CatchUp::why_not_enough(const std::set<NodeId>& answered, bool patient) const {
   const auto& ring = view_.ring();
   const std::size_t least = ring.version().owner_count() - ring.w() + 1;
   for (const auto partition : ours()) {
@@ -91,7 +105,7 @@ std::string CatchUp::why_not_enough(const std::set<NodeId>& answered) const {
     return "too few owners of partition " + std::to_string(partition.value) + " answer, no answer from" + silent +
            ": start them again, or take the change back with `starling abort`";
   }
-  return "";
+  return vouchers_.lacking(ours(), answered, patient);
 }
 
 // Anti-entropy for as long as we live; while catching up without a rest.
@@ -117,9 +131,12 @@ Task<Done> CatchUp::run() {
         if (!compared && view_.alive(peer)) covered = false;
         if (compared) failed.insert(failed.end(), compared->failed.begin(), compared->failed.end());
       }
-      covered = covered && (all_fetched(failed) || view_.loop.now() - away_since > kDamagePatience);
-      if (covered && enough_answered(answered) && seen_returns == returns_) {
+      const bool patient = view_.loop.now() - away_since <= kReturnPatience;
+      covered = covered && (all_fetched(failed) || !patient);
+      waits_for_ = why_not_enough(answered, patient);
+      if (covered && waits_for_.empty() && seen_returns == returns_) {
         view_.catching_up = false;
+        vouchers_.cover();
         if (on_catching_up) on_catching_up(false);
         view_.log.info("caught up", {{"peers", peers().size()}});
       } else {

@@ -5,8 +5,9 @@
 // differ, one per partition, then vectors; for every writer that the peer has further, we fetch runs until we
 // cover it. What was written off here as lost, and not there, is asked for again (decision 0027).
 // A node is `catching up` from its start (or from hearing that it was declared dead) until it covers the
-// vectors that its reachable fellow owners had at that moment. Nodes that catch up answer these
-// requests too, so a whole cluster that restarts gets going by itself.
+// vectors that its reachable fellow owners had at that moment, enough of those before a change of the ring
+// among them (vouchers.h). Nodes that catch up answer these requests too, so a whole cluster that restarts
+// gets going by itself.
 // What a change of the ring gives us is copied as the operator says: not while that is paused, and no faster than
 // the bandwidth for it (catch_up_controls.h).
 // What a run leaves out because it expired there was counted by its lane once, so lanes are fetched
@@ -28,6 +29,7 @@
 #include "node/replication/catch_up_pace.h"
 #include "node/replication/messages.h"
 #include "node/replication/view.h"
+#include "node/replication/vouchers.h"
 #include "overlay/loop/task.h"
 
 namespace starling::node {
@@ -42,6 +44,13 @@ class CatchUp {
   void start();
   // We were away: do as after a start.
   void fall_behind();
+  // There is another ring version. `gained`: by which we own more than we know of.
+  void ring_changed(bool gained);
+  // Versions since we last covered what was acknowledged; before start().
+  void owned_before(std::vector<RingPtr> rings);
+  [[nodiscard]] std::optional<RingNumber> covered_at() const { return vouchers_.covered_at(); }
+  // Do we cover what was acknowledged before the present version?
+  [[nodiscard]] bool covered() const { return !vouchers_.open(); }
   std::function<void(bool)> on_catching_up;  // Tells the others.
   // Of a partition with superseded changes: `peer` has synced at least this.
   std::function<void(const NodeId& peer, PartitionId, const storage::VersionVector& has)> on_covered;
@@ -90,6 +99,8 @@ class CatchUp {
   [[nodiscard]] const Progress& progress() const;
   // Of all changes of the ring, in this run of the node.
   [[nodiscard]] std::uint64_t moved_bytes() const { return moved_bytes_; }
+  // Why a return does not get on; empty when it does.
+  [[nodiscard]] const std::string& waits_for() const { return waits_for_; }
 
   // "Of writer, from..to": as one node answers, its run or what it holds for others. kCorrupt, kNotFound
   // (it has not come so far), and what a call may end with.
@@ -149,14 +160,15 @@ class CatchUp {
   [[nodiscard]] std::vector<PartitionId> ours() const;
   [[nodiscard]] std::vector<NodeId> peers() const;
   // Of each partition, did N-W+1 owners answer, so that every acknowledged change was met (hazards F32)?
-  [[nodiscard]] bool enough_answered(const std::set<NodeId>& answered) const;
-  [[nodiscard]] std::string why_not_enough(const std::set<NodeId>& answered) const;
+  [[nodiscard]] std::string why_not_enough(const std::set<NodeId>& answered, bool patient) const;
 
   ClusterView& view_;
   MoveControls& controls_;
+  Vouchers vouchers_;
   std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
   Instant worked_at_{};  // When a run was last read or applied.
   std::uint64_t missing_ = 0;
+  std::string waits_for_;
   std::string install_waits_for_;
   RingNumber installing_;  // The change that the following is of.
   std::map<PartitionId, storage::VersionVector> wanted_;  // What we gain: as far as owners had come when asked.

@@ -176,13 +176,12 @@ Task<Status> CatchUp::install() {
     }
     // A round ends when we cover what the peer had at its beginning. Under constant writing a little is
     // always on its way; who turns owner catches up once more before it serves.
-    if (all_answered && all_fetched(failed) && enough_answered(answered) &&
+    install_waits_for_ = why_not_enough(answered, /*patient=*/true);
+    if (all_answered && all_fetched(failed) && install_waits_for_.empty() &&
         (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
-      install_waits_for_.clear();
       installed_ = installing_ == view_.ring().number();
       co_return ok_status();
     }
-    install_waits_for_ = why_not_enough(answered);
     co_await overlay::sleep(view_.loop, kRetryEvery, timer);
   }
   co_return Error{Errc::kTimeout, "not every current owner answered; see `starling status`"};

@@ -5,6 +5,12 @@
 
 namespace starling::node {
 
+namespace {
+
+constexpr int kTellTurnsMax = 5;  // A ring that changes meanwhile has members that were not told.
+
+}  // namespace
+
 using overlay::Access;
 using overlay::Method;
 using overlay::Reply;
@@ -18,7 +24,7 @@ KeyService::KeyService(ClusterView& view, Keyring& keyring)
 }
 
 void KeyService::serve() {
-  view_.rpc.serve(Method::kKeys, Access::kHolders, [this](const NodeId&, View body, Reply reply) {
+  view_.rpc.serve(Method::kKeys, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
     const auto theirs = unpack<KeysExchange>(body);
     if (!theirs) return reply(theirs.error());
     if (!view_.in_ring()) return reply(Error{Errc::kUnavailable, "this node is still joining itself"});
@@ -38,9 +44,19 @@ Status KeyService::take(View keyring) {
   const KeyId before = key_id(keyring_.primary());
   if (!keyring_.merge(theirs)) return ok_status();
   save();
+  tell_joiners();
   const KeyId now = key_id(keyring_.primary());
   if (now != before) view_.log.info("another cluster key is in use", {{"key", hex(now.view())}});
   return ok_status();
+}
+
+// One may have been admitted behind the back of the node that rotates.
+void KeyService::tell_joiners() {
+  if (!view_.in_ring()) return;
+  for (const auto& member : view_.ring().members()) {
+    const bool joining = member.state == overlay::RingMemberState::kJoining && member.id != view_.self;
+    if (joining && view_.rpc.linked(member.id)) scope_.spawn(exchange(member.id));
+  }
 }
 
 void KeyService::save() {
@@ -95,7 +111,7 @@ Task<KeyService::Told> KeyService::tell_members() {
   const RingPtr ring = view_.ring_ptr();  // It may be replaced meanwhile.
   for (const auto& member : ring->members()) {
     if (!is_member(member.id)) continue;
-    if (!view_.alive(member.id)) {
+    if (!view_.alive(member.id) && !view_.rpc.linked(member.id)) {
       out.away.push_back(member.id);
       continue;
     }
@@ -125,8 +141,13 @@ Task<Result<KeyService::Rotation>> KeyService::rotate_checked(std::int64_t live_
     save();
   }
   co_await view_.durable();
-  auto telling = tell_members();
-  const Told told = co_await telling;
+  Told told;
+  for (int turn = 0; turn < kTellTurnsMax; ++turn) {
+    const RingNumber seen = view_.ring().number();
+    auto telling = tell_members();
+    told = co_await telling;
+    if (view_.ring().number() == seen) break;
+  }
   if (!told.silent.empty()) {
     co_return Error{Errc::kUnavailable, "node " + short_text(told.silent.front()) +
                                             " did not take the new key (" + told.why +
@@ -143,7 +164,12 @@ Task<Result<KeyService::Rotation>> KeyService::rotate_checked(std::int64_t live_
   view_.log.info("the cluster key was rotated", {{"key", hex(fresh->view())}});
   auto spreading = tell_members();
   const Told used = co_await spreading;  // Who misses this has the key and hears of its use later.
-  co_return Rotation{*fresh, retire_at, told.taken, used.away};
+  if (keyring_.retire_others(retire_at)) save();
+  Rotation out{keyring_.infos().front().id, retire_at, told.taken, used.away, {}};
+  for (const auto& member : view_.ring().members()) {
+    if (member.gone() && view_.alive(member.id)) out.going.push_back(member.id);
+  }
+  co_return out;
 }
 
 }  // namespace starling::node

@@ -1,9 +1,11 @@
 // KeyService: the cluster's secrets, and their rotation while everything runs.
 //
 // Members tell each other their keyrings, over links, which are up only between nodes that share a key:
-// when a link comes up, when a ring changes hands, and once a minute with one of them. So whoever was
+// when a link comes up, when one is admitted, and once a minute with one of them. So whoever was
 // away during a rotation learns the new key when it comes back under the old one, for as long as the old
 // one is not retired: kKeysLiveDefault, or what the operator said. After that only an invite lets it in.
+// A node that left, or was removed, is told no keys and believed none (decision 0032): it hands home what it
+// has for as long as it can by those that it knows.
 // Invariants: (1) a key is put to use only when every member that can be reached, a majority at least, has
 //                 it on disk; (2) a keyring is on disk before anybody hears that we have it.
 // Thread: one loop.
@@ -37,6 +39,7 @@ class KeyService {
     std::int64_t others_retire_at_ms = 0;
     std::vector<NodeId> taken;  // Members that have it, ourselves included.
     std::vector<NodeId> away;   // Members that will learn it when they come back, until then.
+    std::vector<NodeId> going;  // Those that left and still hand over: they have until then.
   };
   // A new secret in use; the others go after `live_ms` (0: at once). kUnavailable, with who is in the way,
   // and nothing is used: calling again goes on with the same key. kOverloaded while one is under way.
@@ -56,6 +59,7 @@ class KeyService {
   overlay::Task<Done> exchange(NodeId peer);
   overlay::Task<Status> exchange_with(NodeId peer);
   overlay::Task<Told> tell_members();
+  void tell_joiners();
   overlay::Task<Result<Rotation>> rotate_checked(std::int64_t live_ms);
   Status take(View keyring);
   void save();

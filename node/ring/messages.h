@@ -26,7 +26,8 @@ struct JoinRequest {
 struct JoinReply {
   Blob ring;                        // The version that names the joiner.
   std::vector<std::string> seeds;   // Link endpoints of members.
-  FIELDS(ring, seeds)
+  Blob keyring;                     // As its file: a rotation may be under way. Older members leave it out.
+  FIELDS(ring, seeds, keyring)
 };
 
 // kRingGet: the version of that number, or (zero) the newest known. kRingDecided (notice) carries one, too.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "overlay/ring/ring_change.h"
+
 namespace starling::node {
 
 using overlay::Ring;
@@ -61,7 +63,24 @@ Status may_remove(const Ring& ring, const std::vector<NodeId>& removed) {
                    "back, or accept the loss of what only they hold with --force"};
 }
 
-Status may_complete(const Ring& ring, const std::set<NodeId>& alive, const std::set<NodeId>& installed) {
+Status keeps_majority(const overlay::RingVersion& next, const std::set<NodeId>& alive) {
+  const auto voters = overlay::voters(next);
+  const NodeId* away = nullptr;
+  std::size_t there = 0;
+  for (const auto& voter : voters) {
+    there += alive.contains(voter) ? 1 : 0;
+    if (!alive.contains(voter) && away == nullptr) away = &voter;
+  }
+  if (there * 2 > voters.size()) return ok_status();
+  return Error{Errc::kDenied, "of the " + std::to_string(voters.size()) + " nodes that would vote then only " +
+                                  std::to_string(there) + " can be reached, so the ring could not be changed any "
+                                  "more: start node " + short_text(*away) + " again, or remove it first"};
+}
+
+namespace {
+
+// Rule 2.
+Status all_have_installed(const Ring& ring, const std::set<NodeId>& alive, const std::set<NodeId>& installed) {
   for (const auto& member : ring.members()) {
     if (member.state == overlay::RingMemberState::kJoining && !alive.contains(member.id)) {
       return waits_for(member.id, "joins");
@@ -71,20 +90,30 @@ Status may_complete(const Ring& ring, const std::set<NodeId>& alive, const std::
       return Error{Errc::kUnavailable, "node " + short_text(member.id) + " still fetches what it shall own"};
     }
   }
+  return ok_status();
+}
+
+}  // namespace
+
+Status may_complete(const Ring& ring, const std::set<NodeId>& alive, const std::set<NodeId>& installed) {
+  TRY(all_have_installed(ring, alive, installed));
+  TRY_ASSIGN(const auto next, overlay::next_complete(ring.version()));
+  if (keeps_majority(ring.version(), alive)) {
+    if (auto keeps = keeps_majority(next, alive); !keeps) {
+      return Error{Errc::kUnavailable, keeps.error().text + "; or take the change back with `starling abort`"};
+    }
+  }
   for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
     const PartitionId p = partition(i);
-    std::size_t now = 0, next = 0;
+    std::size_t now = 0, then = 0;
     for (const auto& owner : ring.owners(p)) now += alive.contains(owner) ? 1 : 0;
     const NodeId* away = nullptr;
     for (const auto& owner : ring.owners_next(p)) {
-      if (alive.contains(owner)) {
-        ++next;
-      } else if (!ring.is_owner(p, owner)) {
-        away = &owner;
-      }
+      then += alive.contains(owner) ? 1 : 0;
+      if (!alive.contains(owner)) away = &owner;
     }
-    const std::size_t wanted = std::min({now, ring.w(), ring.owners_next(p).size()});
-    if (away != nullptr && next < wanted) return waits_for(*away, "shall own partition " + std::to_string(i));
+    const std::size_t wanted = now >= ring.w() ? next.needed() : std::min(now, next.needed());
+    if (then < wanted && away != nullptr) return waits_for(*away, "shall own partition " + std::to_string(i));
   }
   return ok_status();
 }

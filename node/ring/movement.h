@@ -3,8 +3,10 @@
 // Rules: (1) a removal leaves every partition a majority of its owners, who hand over its names, and so many
 //            that every acknowledged change is at one of them (N-W+1); less is for `remove --force`;
 //        (2) a change ends when every node that joins and every node that gains and can be reached has
-//            installed what it gains, and no partition has fewer owners that can be reached, and hold
-//            it, than W, or than it had: who was away compares before it serves (hazards F32, F33).
+//            installed what it gains: who was away compares before it serves (hazards F32, F33);
+//        (3) it does not end in a ring that can do less: in which a partition that reaches the W owners of
+//            today would not reach the W of then, or the members that can be reached are no majority of
+//            those who vote then.
 // Thread: any; pure.
 #pragma once
 
@@ -36,7 +38,10 @@ Moves moves_of(const overlay::Ring& ring);
 // Rule 1. kDenied with what is at stake.
 Status may_remove(const overlay::Ring& ring, const std::vector<NodeId>& removed);
 
-// Rule 2, of the change that `ring` is in. kUnavailable names the node that is waited for.
+// Part of rule 3, asked before a node that votes now is cut off. kDenied.
+Status keeps_majority(const overlay::RingVersion& next, const std::set<NodeId>& alive);
+
+// Rules 2 and 3, of the change that `ring` is in. kUnavailable names the node that is waited for.
 Status may_complete(const overlay::Ring& ring, const std::set<NodeId>& alive,
                     const std::set<NodeId>& installed);
 

@@ -6,22 +6,21 @@
 
 namespace starling::node {
 
-using overlay::Access;
 using overlay::Method;
 using overlay::Reply;
-using overlay::RingVersion;
 using overlay::Task;
 
 namespace {
 
-constexpr Duration kAskDeadline = 3s;
 constexpr Duration kDriveEvery = 300ms;
 constexpr Duration kDriveLater = 2s;  // For each live voter before us.
+// What a joiner said counts for so long without gossip of it. It says it again all the time.
+constexpr Duration kSaidHolds = 10s;
 
 }  // namespace
 
 void RingService::serve_progress() {
-  view_.rpc.serve(Method::kRingProgress, Access::kMembers,
+  view_.rpc.serve(Method::kRingProgress, overlay::Access::kMembers,
                   [this](const NodeId& from, View body, Reply reply) {
     auto progress = unpack<RingProgress>(body);
     if (!progress) return reply(progress.error());
@@ -30,7 +29,8 @@ void RingService::serve_progress() {
     }
     scope_.spawn(answer_progress(from, std::move(reply)));
   });
-  view_.rpc.serve(Method::kInstalled, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
+  view_.rpc.serve(Method::kInstalled, overlay::Access::kMembers,
+                  [this](const NodeId&, View body, Reply reply) {
     auto asked = unpack<RingProgress>(body);
     if (!asked) return reply(asked.error());
     if (auto done = installed(asked->ring); !done) return reply(done.error());
@@ -77,6 +77,12 @@ Status RingService::installed(RingNumber number) const {
   if (removal && !names_settled()) {
     return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " still takes over names"};
   }
+  const auto* self = view_.ring().member(view_.self);
+  const bool leaves = self != nullptr && self->state == overlay::RingMemberState::kLeaving;
+  if (!covered() && !leaves) {
+    return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " does not cover yet what was acknowledged "
+                                    "before the last change"};
+  }
   if (installed_ == number || view_.ring().partitions_to_be_of(view_.self).empty()) return ok_status();
   return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " still fetches what it shall own"};
 }
@@ -111,7 +117,7 @@ Task<Done> RingService::drive() {
 Task<Done> RingService::answer_progress(NodeId from, Reply reply) {
   const RingNumber number = view_.ring().number();
   if (std::exchange(said_of_, number) != number) said_installed_.clear();
-  said_installed_.insert(from);
+  said_installed_[from] = view_.loop.now();
   auto completing = complete(number);
   const auto done = co_await completing;
   if (done || view_.ring().number() > number) {
@@ -125,7 +131,7 @@ Task<Done> RingService::answer_progress(NodeId from, Reply reply) {
 Task<Status> RingService::complete(RingNumber number) {
   auto asking = all_installed(number);
   CO_TRY(co_await asking);
-  auto build = [number](const RingVersion& before) -> Result<RingVersion> {
+  auto build = [number](const overlay::RingVersion& before) -> Result<overlay::RingVersion> {
     if (before.number != number) return Error{Errc::kStaleRing, "the ring has moved on"};
     return overlay::next_complete(before);
   };
@@ -137,14 +143,16 @@ Task<Status> RingService::all_installed(RingNumber number) {
   const auto ring = view_.ring_ptr();
   std::set<NodeId> alive, ready;
   for (const auto& member : ring->members()) {
-    const bool said = said_of_ == number && said_installed_.contains(member.id);
+    const auto heard = said_installed_.find(member.id);
+    const bool said = said_of_ == number && heard != said_installed_.end() &&
+                      view_.loop.now() - heard->second < kSaidHolds;
     if (member.gone() || (!said && !view_.alive(member.id))) continue;
     alive.insert(member.id);
     if (member.id == view_.self) {
       CO_TRY(installed(number));
     } else if (!said) {
       auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kInstalled,
-                                  pack(RingProgress{number}), kAskDeadline);
+                                  pack(RingProgress{number}), kRingAskDeadline);
       CO_TRY(co_await asking);
     }
     ready.insert(member.id);

@@ -1,4 +1,5 @@
 // Joining: the member that admits, and the joiner.
+#include "crypto/text.h"
 #include "node/ring/movement.h"
 #include "node/ring/ring_service.h"
 
@@ -17,6 +18,16 @@ constexpr Duration kStandingDeadline = 2s;
 constexpr Duration kReportEvery = 200ms;
 constexpr int kReportsBeforeAsking = 10;
 constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
+
+// Compared, not subtracted as they are: the joiner may send any number.
+Status check_clock(std::int64_t theirs, std::int64_t ours) {
+  if (theirs >= ours - kClockOffsetMaxMs && theirs <= ours + kClockOffsetMaxMs) return ok_status();
+  const bool ahead = theirs > ours;
+  const auto high = static_cast<std::uint64_t>(ahead ? theirs : ours);
+  const std::uint64_t apart = high - static_cast<std::uint64_t>(ahead ? ours : theirs);
+  return Error{Errc::kClock, "the joiner's clock is " + span_text(apart) + (ahead ? " ahead of" : " behind") +
+                                 " ours: set right (NTP) the one that is wrong, and join again"};
+}
 
 }  // namespace
 
@@ -49,17 +60,17 @@ Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request)
     co_return Error{Errc::kUnauthenticated, "the key is not that of the link"};
   }
   CO_TRY_ASSIGN(const Invite invite, parse_invite(request.invite));
-  CO_TRY(check_not_expired(invite, view_.loop.wall_ms()));
   if (invite.lineage != view_.ring().version().lineage) {
-    co_return Error{Errc::kForeign, "the token is of another cluster"};
+    co_return Error{Errc::kForeign, "the token is of another cluster, or of before `starling remove --force`: make one "
+                                    "with `starling invite` on a member of this one"};
   }
-  // Compared, not subtracted: the joiner may send any number.
-  const std::int64_t now = view_.loop.wall_ms();
-  if (request.wall_ms < now - kClockOffsetMaxMs || request.wall_ms > now + kClockOffsetMaxMs) {
-    co_return Error{Errc::kClock, "the joiner's clock is at " + std::to_string(request.wall_ms) +
-                                      " ms and ours at " + std::to_string(now) +
-                                      " ms; set it right (NTP) and join again"};
+  // The link may be older than the rotation that retired the secret under which it came.
+  if (!keyring_.holds(invite.secret)) {
+    co_return Error{Errc::kUnauthenticated, "the token carries a secret of the cluster that is retired: make another "
+                                            "with `starling invite`"};
   }
+  CO_TRY(check_time(invite, view_.loop.wall_ms()));
+  CO_TRY(check_clock(request.wall_ms, view_.loop.wall_ms()));
   // A joiner that did not hear the answer asks again.
   const auto* known = view_.ring().version().find(from);
   if (known == nullptr || known->gone()) {
@@ -84,7 +95,7 @@ Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request)
     const auto* now_known = view_.ring().version().find(from);
     if (!changed && (now_known == nullptr || now_known->gone())) co_return changed.error();
   }
-  JoinReply answer{{overlay::encode(view_.ring().version())}, {}};
+  JoinReply answer{{overlay::encode(view_.ring().version())}, {}, {keyring_.serialise()}};
   if (seeds) answer.seeds = seeds();
   co_return pack(answer);
 }
@@ -100,13 +111,14 @@ Task<Result<JoinReply>> RingService::ask_to_join(NodeId seed, JoinRequest reques
 // Tells a voter that we cover what we shall own.
 Task<Status> RingService::tell_installed() {
   const auto voters = view_.ring().voters();
-  const auto& member = voters[view_.random.below(voters.size())];
+  const NodeId member = voters[view_.random.below(voters.size())];
   auto telling = overlay::call(view_.loop, view_.rpc, member, Method::kRingProgress,
                                pack(RingProgress{view_.ring().number()}), kJoinDeadline);
   CO_TRY_ASSIGN(const Bytes body, co_await telling);
   CO_TRY_ASSIGN(const RingAnswer answer, unpack<RingAnswer>(body));
   CO_TRY_ASSIGN(const RingVersion version, overlay::decode_ring_version(answer.ring.data));
-  co_return adopt(version);
+  learn(member, version);
+  co_return ok_status();
 }
 
 // A join that was taken back leaves no trace of the joiner in the ring, so nobody tells it.

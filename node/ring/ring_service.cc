@@ -16,7 +16,6 @@ namespace {
 constexpr View kRingKey = "ring";
 constexpr View kHistoryPrefix = "ring/";
 constexpr View kRingInstances = "ring";  // overlay::next_instance
-constexpr Duration kAskDeadline = 3s;
 constexpr int kChangeTriesMax = 10;
 
 Bytes history_key(RingNumber number) {
@@ -27,8 +26,8 @@ Bytes history_key(RingNumber number) {
 
 }  // namespace
 
-RingService::RingService(ClusterView& view, PaxosService& paxos, const Identity& identity)
-    : view_(view), paxos_(paxos), identity_(identity), scope_(view.loop) {
+RingService::RingService(ClusterView& view, PaxosService& paxos, const Identity& identity, const Keyring& keyring)
+    : view_(view), paxos_(paxos), identity_(identity), keyring_(keyring), scope_(view.loop) {
   view_.on_newer_ring = [this](const NodeId& peer, RingNumber) { fetch(peer); };
   PaxosService::Kind kind;
   kind.may_vote = [this](const NodeId&, const overlay::PaxosRequest& request) -> Status {
@@ -85,42 +84,27 @@ Status RingService::found(const LineageId& lineage, const overlay::RingSettings&
   return set(version);
 }
 
-namespace {
-
-// A member that we do not know to be revoked yet may tell us: the new lineage has just what
-// `remove --force` makes of our version.
-Status is_forced_removal(const RingVersion& before, const RingVersion& after) {
-  std::vector<NodeId> forced;
-  for (const auto& member : after.members) {
-    const auto* was = before.find(member.id);
-    if (member.state == overlay::RingMemberState::kRemoved && was != nullptr && !was->gone()) {
-      forced.push_back(member.id);
-    }
-  }
-  const auto rebuilt = overlay::forced_remove(before, forced, after.lineage);
-  if (rebuilt && *rebuilt == after) return ok_status();
-  return Error{Errc::kForeign, "a ring version of another lineage that is no forced removal from ours"};
-}
-
-}  // namespace
-
 Status RingService::adopt(const RingVersion& version) {
-  if (view_.in_ring()) {
-    const auto& now = view_.ring().version();
-    if (version.number <= now.number) return ok_status();
-    const bool next = version.number.value == now.number.value + 1;
-    if (version.lineage != now.lineage) {
-      if (!next || version.previous_lineage != now.lineage) {
-        return Error{Errc::kForeign, "a ring version of another lineage; see docs/operations.md"};
-      }
-      TRY(is_forced_removal(now, version));
-      view_.log.warn("nodes were forced out of the ring: it goes on under a new lineage",
-                     {{"number", version.number.value}});
-    } else if (next) {
-      TRY(overlay::follows(now, version));
-    }
+  if (!view_.in_ring()) return set(version);
+  const auto& now = view_.ring().version();
+  if (version.number <= now.number) return ok_status();
+  if (version.number.value != now.number.value + 1) {
+    return Error{Errc::kStaleRing, "ring version " + std::to_string(version.number.value) + " comes after others than " +
+                                       std::to_string(now.number.value) + ", which we are at"};
+  }
+  TRY(overlay::succeeds(now, version));
+  if (version.lineage != now.lineage) {
+    view_.log.warn("nodes were forced out of the ring: it goes on under a new lineage",
+                   {{"number", version.number.value}});
   }
   return set(version);
+}
+
+// What a member says was decided.
+void RingService::learn(const NodeId& from, const RingVersion& version) {
+  const auto adopted = adopt(version);
+  const bool between = !adopted && (adopted.code() == Errc::kStaleRing || adopted.code() == Errc::kForeign);
+  if (between) scope_.spawn(walk(from, version.number));
 }
 
 void RingService::serve() {
@@ -133,10 +117,10 @@ void RingService::serve() {
     if (!version) return reply(Error{Errc::kNotFound, "this ring version is not known here"});
     reply(pack(RingAnswer{{std::move(*version)}}));
   });
-  view_.rpc.on_notice(Method::kRingDecided, [this](const NodeId&, View body) {
+  view_.rpc.on_notice(Method::kRingDecided, [this](const NodeId& from, View body) {
     auto answer = unpack<RingAnswer>(body);
-    if (!answer) return;
-    if (auto version = overlay::decode_ring_version(answer->ring.data)) (void)adopt(*version);
+    if (!answer || !view_.in_ring()) return;
+    if (auto version = overlay::decode_ring_version(answer->ring.data)) learn(from, *version);
   });
   serve_joiners();
   serve_progress();
@@ -158,67 +142,98 @@ std::optional<NodeId> RingService::trusted(const NodeId& peer) {
 void RingService::fetch(const NodeId& peer) {
   const auto member = trusted(peer);
   if (!member || !fetching_.insert(*member).second) return;
-  view_.rpc.call(*member, Method::kRingGet, pack(RingGetRequest{}), kAskDeadline,
+  view_.rpc.call(*member, Method::kRingGet, pack(RingGetRequest{}), kRingAskDeadline,
                  [this, member = *member](Result<Bytes> body) {
     fetching_.erase(member);
     if (!body) return;
     auto answer = unpack<RingAnswer>(*body);
     if (!answer) return;
-    auto version = overlay::decode_ring_version(answer->ring.data);
-    if (!version) return;
-    if (const auto adopted = adopt(*version); !adopted && adopted.code() == Errc::kForeign) {
-      scope_.spawn(walk(member));
-    }
+    if (auto version = overlay::decode_ring_version(answer->ring.data)) learn(member, *version);
   });
 }
 
-// One version after the other, over the one that begins the lineage that `peer` is of, if ours ends there.
-Task<Done> RingService::walk(NodeId peer) {
-  if (!fetching_.insert(peer).second) co_return Done{};
-  for (std::uint64_t steps = 0; steps < kRingHistoryMax; ++steps) {
+// One version after the other, over those that begin a lineage, if ours ends there.
+Task<Done> RingService::walk(NodeId peer, RingNumber until) {
+  if (std::exchange(walking_, true)) co_return Done{};
+  Status walked = ok_status();
+  while (walked && view_.ring().number() < until) {
     const RingNumber next{view_.ring().number().value + 1};
-    auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kRingGet, pack(RingGetRequest{next}),
-                                kAskDeadline);
-    const auto body = co_await asking;
-    const auto answer = body ? unpack<RingAnswer>(*body) : Result<RingAnswer>(body.error());
-    if (!answer) break;
-    const auto version = overlay::decode_ring_version(answer->ring.data);
-    if (!version || version->number != next || !adopt(*version)) break;
+    auto asking = recall(next, peer);
+    const auto version = co_await asking;
+    walked = version ? adopt(*version) : Status(version.error());
+    if (!walked && std::exchange(stuck_before_, next) != next) {
+      view_.log.warn("a newer ring version cannot be followed", {{"cause", walked.error()}});
+    }
   }
-  fetching_.erase(peer);
+  walking_ = false;
   co_return Done{};
 }
 
-Status RingService::force_out(const std::vector<NodeId>& nodes) {
+Status RingService::force_out(const std::vector<NodeId>& nodes, bool revoke) {
   LineageId lineage;
   view_.random.fill(lineage.raw);
-  TRY_ASSIGN(const RingVersion next, overlay::forced_remove(view_.ring().version(), nodes, lineage));
+  TRY_ASSIGN(const RingVersion next, overlay::forced_remove(view_.ring().version(), nodes, lineage, revoke));
   return set(next);  // The others hear of it when their links to us come up again.
 }
 
-std::optional<Bytes> RingService::remembered(RingNumber number) {
+std::optional<Bytes> RingService::remembered(RingNumber number) const {
   auto stored = view_.store.get(Store::Family::kNode, history_key(number));
   if (stored && stored->empty()) return std::nullopt;  // Forgotten.
   return stored;
 }
 
-Task<Result<RingVersion>> RingService::recall(RingNumber number) {
+std::optional<RingVersion> RingService::known(RingNumber number) const {
+  const auto stored = remembered(number);
+  if (!stored) return std::nullopt;
+  auto version = overlay::decode_ring_version(*stored);
+  if (!version) return std::nullopt;
+  return std::move(*version);
+}
+
+// Kept when it is a step from the one before or to the one after; refused when we have one and it is none.
+Status RingService::keep_if_it_fits(const RingVersion& version) {
+  const auto before = known({version.number.value - 1});
+  const auto after = known({version.number.value + 1});
+  if (before) TRY(overlay::succeeds(*before, version));
+  if (after) TRY(overlay::succeeds(version, *after));
+  if (before || after) {
+    view_.store.put(Store::Family::kNode, history_key(version.number), overlay::encode(version));
+  }
+  return ok_status();
+}
+
+Task<Result<RingVersion>> RingService::recall(RingNumber number, std::optional<NodeId> first) {
   if (const auto stored = remembered(number)) co_return overlay::decode_ring_version(*stored);
-  const RingPtr ring = view_.ring_ptr();  // It may be replaced meanwhile.
-  for (const auto& member : ring->version().members) {
-    if (member.gone() || member.id == view_.self || !view_.alive(member.id)) continue;
-    auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kRingGet,
-                                pack(RingGetRequest{number}), kAskDeadline);
+  std::vector<NodeId> asked;
+  if (first) asked.push_back(*first);
+  for (const auto& member : view_.ring().version().members) {
+    const bool other = !member.gone() && member.id != view_.self && member.id != first;
+    if (other && view_.alive(member.id)) asked.push_back(member.id);
+  }
+  for (const auto& node : asked) {
+    auto asking = overlay::call(view_.loop, view_.rpc, node, Method::kRingGet,
+                                pack(RingGetRequest{number}), kRingAskDeadline);
     const auto body = co_await asking;
     const auto answer = body ? unpack<RingAnswer>(*body) : Result<RingAnswer>(body.error());
     if (!answer) continue;
     auto version = overlay::decode_ring_version(answer->ring.data);
-    if (!version || version->number != number) continue;
-    view_.store.put(Store::Family::kNode, history_key(number), answer->ring.data);
-    co_return version;
+    if (version && version->number == number && keep_if_it_fits(*version)) co_return version;
   }
-  co_return Error{Errc::kUnavailable, "no member that answers knows ring version " +
-                                          std::to_string(number.value)};
+  co_return Error{Errc::kUnavailable, "no member that answers knows ring version " + std::to_string(number.value) +
+                                          ", or one that is a step from those known here. Members keep the last " +
+                                          std::to_string(kRingHistoryMax) + ": a node that was away for longer "
+                                          "joins as a new one, with an empty folder"};
+}
+
+// An intent has the owners of the version before it.
+std::vector<RingPtr> RingService::since(RingNumber number) const {
+  std::vector<RingPtr> rings;
+  for (RingNumber at = number; at < view_.ring().number(); ++at.value) {
+    const auto version = known(at);
+    if (!version || (at != number && version->change != overlay::RingChange::kNone)) continue;
+    if (auto ring = overlay::Ring::make(*version)) rings.push_back(std::move(*ring));
+  }
+  return rings;
 }
 
 Task<Status> RingService::change(Build build) {

@@ -8,36 +8,40 @@
 // Without a majority an operator may force nodes out at one of those that are left: that is a version of a
 // new lineage, decided by nobody but him. The others adopt it as the successor of the version that they are
 // at, never as one of two (hazards F1).
+// A node that missed versions fetches them one after the other: each has to be a step from the one before.
 // Invariants: (1) a version is durable at a majority of its voters before anybody acts on it; a node that
 // loses its own copy learns it again; (2) a node never goes back to an older
-// version, nor to a lineage that its own does not end in; (3) one change at a time: the Paxos instance of
-// the next number.
-// Thread: one loop.   The rules of versions: overlay/ring/ring_version.h.
+// version, nor to a lineage that its own does not end in, nor over a step that is none (decision 0031);
+// (3) one change at a time: the Paxos instance of the next number.
+// Thread: one loop.   The rules of versions: overlay/ring/ring_version.h, ring_change.h.
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
 
 #include "crypto/access/invite.h"
+#include "crypto/access/keyring.h"
 #include "node/config.h"
 #include "node/replication/view.h"
 #include "node/ring/messages.h"
 #include "node/ring/paxos_service.h"
 #include "overlay/loop/task.h"
-#include "overlay/ring/ring_version.h"
+#include "overlay/ring/ring_change.h"
 
 namespace starling::node {
 
 inline constexpr Duration kProposeDeadline = 10s;
+inline constexpr Duration kRingAskDeadline = 3s;  // Of one member.
 // Older versions are forgotten. A partition whose owners could not hand over its names for that many
 // changes of the ring decides no more names.
 inline constexpr std::uint64_t kRingHistoryMax = 256;
 
 class RingService {
  public:
-  RingService(ClusterView& view, PaxosService& paxos, const Identity& identity);
+  RingService(ClusterView& view, PaxosService& paxos, const Identity& identity, const Keyring& keyring);
 
   // The version on disk, if there is one. kCorrupt, kUnsupported.
   static Result<std::optional<overlay::RingVersion>> load(storage::Store& store);
@@ -46,7 +50,8 @@ class RingService {
   // Version 1, with this node alone. REQUIRES: none is on disk.
   Status found(const LineageId& lineage, const overlay::RingSettings& settings,
                const std::string& zone, std::uint32_t weight);
-  // Takes a version decided elsewhere. Older ones are ignored. kForeign for another lineage.
+  // Takes the next version, decided elsewhere. Older ones are ignored. kStaleRing: others come before it;
+  // kForeign: another lineage, which ours does not end in.
   Status adopt(const overlay::RingVersion& version);
 
   // Proposes what `build` makes of the newest version; tries again when a rival was first. The operator's
@@ -54,15 +59,18 @@ class RingService {
   using Build = std::function<Result<overlay::RingVersion>(const overlay::RingVersion&)>;
   overlay::Task<Status> change(Build build);
 
-  // At once, without agreement, under a new lineage. What only `nodes` hold is given up.
-  Status force_out(const std::vector<NodeId>& nodes);
+  // At once, without agreement, under a new lineage. What only `nodes` hold is given up. `revoke`: they are not
+  // believed any more.
+  Status force_out(const std::vector<NodeId>& nodes, bool revoke);
 
   // `peer` seems to know a newer version: asks it, or, when we do not know it as a member, one that we
   // do. Holding the cluster secret is not enough to tell us who is in the ring.
   void fetch(const NodeId& peer);
 
-  // A version that was decided, from disk or from a member. kUnavailable.
-  overlay::Task<Result<overlay::RingVersion>> recall(RingNumber number);
+  // A version that was decided, from disk or from a member, `first` before others. kUnavailable.
+  overlay::Task<Result<overlay::RingVersion>> recall(RingNumber number, std::optional<NodeId> first = {});
+  // Those on disk from that number to the one before the present, one for each set of owners.
+  [[nodiscard]] std::vector<RingPtr> since(RingNumber number) const;
 
   // The joiner's side: asks `seed` (a member already dialled) for admission, then adopts the answer.
   overlay::Task<Result<JoinReply>> ask_to_join(NodeId seed, JoinRequest request);
@@ -79,6 +87,9 @@ class RingService {
 
   // Does this node vote on all names that the present version gives it? REQUIRED.
   std::function<bool()> names_settled;
+
+  // Does it cover what was acknowledged before the present version? REQUIRED.
+  std::function<bool()> covered;
 
   // Link endpoints of members, for the answer to a joiner.
   std::function<std::vector<std::string>()> seeds;
@@ -101,21 +112,27 @@ class RingService {
   overlay::Task<Status> complete(RingNumber number);
   overlay::Task<Status> all_installed(RingNumber number);
 
-  overlay::Task<Done> walk(NodeId peer);
+  void learn(const NodeId& from, const overlay::RingVersion& version);
+  overlay::Task<Done> walk(NodeId peer, RingNumber until);
   void announce();
-  [[nodiscard]] std::optional<Bytes> remembered(RingNumber number);
+  [[nodiscard]] std::optional<Bytes> remembered(RingNumber number) const;
+  [[nodiscard]] std::optional<overlay::RingVersion> known(RingNumber number) const;
+  Status keep_if_it_fits(const overlay::RingVersion& version);
   [[nodiscard]] std::optional<NodeId> trusted(const NodeId& peer);
   Status set(const overlay::RingVersion& version);
 
   ClusterView& view_;
   PaxosService& paxos_;
   const Identity& identity_;
+  const Keyring& keyring_;
   std::set<NodeId> fetching_;
+  bool walking_ = false;
+  RingNumber stuck_before_;  // The version that nobody could give us, as last complained about.
   RingNumber installed_;     // The change of this version is installed here.
   bool installing_ = false;
   bool driving_ = false;
-  std::set<NodeId> said_installed_;  // Joiners that told us so, of the change of version
-  RingNumber said_of_;               // this.
+  std::map<NodeId, Instant> said_installed_;  // Joiners that told us so, and when, of the change of version
+  RingNumber said_of_;                        // this.
   std::string waits_for_;
   overlay::Scope scope_;
 };

@@ -2,11 +2,8 @@
 
 #include <algorithm>
 
-#include "node/mailbox/registers.h"
-
 namespace starling::node {
 
-using overlay::AcceptorState;
 using overlay::Method;
 using overlay::Reply;
 using overlay::Ring;
@@ -17,7 +14,6 @@ namespace {
 
 constexpr View kRowPrefix = "tenure/";
 constexpr View kAtKey = "tenure";  // The version that the rows are as of.
-constexpr Duration kSealDeadline = 2s;
 constexpr Duration kRetryEvery = 200ms;
 constexpr std::size_t kRingsKeptMax = 8;
 
@@ -31,11 +27,6 @@ std::vector<NodeId> sorted(const overlay::NodeList& nodes) {
   auto out = nodes.to_vector();
   std::sort(out.begin(), out.end());
   return out;
-}
-
-bool same_owners(const Ring& a, const Ring& b, PartitionId partition) {
-  if (partition.value >= a.partitions() || partition.value >= b.partitions()) return false;
-  return sorted(a.owners(partition)) == sorted(b.owners(partition));
 }
 
 }  // namespace
@@ -217,9 +208,7 @@ Task<Status> Tenures::follow_ring() {
   while (at_->number() < view_.ring().number()) {
     auto finding = ring_at(RingNumber{at_->number().value + 1});
     CO_TRY_ASSIGN(const RingPtr next, co_await finding);
-    if (next->lineage() == at_->lineage()) {
-      CO_TRY(overlay::follows(at_->version(), next->version()));
-    }
+    CO_TRY(overlay::succeeds(at_->version(), next->version()));
     step(at_.get(), *next);
     at_ = next;
   }
@@ -238,13 +227,9 @@ Task<Result<RingPtr>> Tenures::ring_at(RingNumber number) {
   co_return ring;
 }
 
-// Removed by the version that began a lineage.
-Task<bool> Tenures::forced_out(NodeId node) {
-  const auto* member = view_.ring().member(node);
-  if (member == nullptr || member->state != overlay::RingMemberState::kRemoved) co_return false;
-  auto finding = ring_at(member->since);
-  const auto ring = co_await finding;
-  co_return ring && (*ring)->version().lineage != (*ring)->version().previous_lineage;
+bool Tenures::same_owners(const Ring& a, const Ring& b, PartitionId partition) {
+  if (partition.value >= a.partitions() || partition.value >= b.partitions()) return false;
+  return sorted(a.owners(partition)) == sorted(b.owners(partition));
 }
 
 // Terms begin and end. All rows of a version are written at once, with the number of the version.
@@ -275,174 +260,6 @@ void Tenures::step(const Ring* before, const Ring& after) {
 void Tenures::put(PartitionId partition, const Row& row) {
   rows_[partition] = row;
   view_.store.put(Store::Family::kPaxos, row_key(partition), pack(row));
-}
-
-// --- Taking over. ---
-
-// Asks the owners of now and of the term before about a batch of partitions, then takes over each that
-// enough of them answered for.
-Task<Status> Tenures::take_over_some() {
-  std::vector<std::pair<PartitionId, RingNumber>> batch;
-  std::map<NodeId, std::vector<SealRequest::Item>> asked;
-  // Round and round, so that partitions that must wait hold up no others.
-  auto next = pending_.upper_bound(last_tried_);
-  while (batch.size() < std::min(kSealPartitionsMax, pending_.size())) {
-    if (next == pending_.end()) next = pending_.begin();
-    batch.emplace_back(*next++);
-  }
-  last_tried_ = batch.back().first;
-  for (const auto& [partition, term] : batch) {
-    auto finding = ring_at(RingNumber{term.value - 1});
-    CO_TRY_ASSIGN(const RingPtr before, co_await finding);
-    std::set<NodeId> nodes;
-    for (const auto& node : before->owners(partition)) nodes.insert(node);
-    for (const auto& node : at_->owners(partition)) nodes.insert(node);
-    for (const auto& node : nodes) asked[node].push_back({partition, term});
-  }
-  auto sealing = seal(std::move(asked));
-  const auto replies = co_await sealing;
-  std::map<PartitionId, Answers> answers;
-  for (const auto& [node, reply] : replies) {
-    for (const auto& item : reply.items) answers[item.partition].emplace(node, item);
-  }
-  Status failed = ok_status();
-  for (const auto& [partition, term] : batch) {
-    auto finding = find_sources(partition, term, std::move(answers[partition]));
-    auto sources = co_await finding;
-    if (!sources) {
-      failed = sources.error();
-      continue;
-    }
-    auto taking = take_over(partition, term, std::move(*sources));
-    if (const auto taken = co_await taking; !taken) failed = taken;
-  }
-  co_return failed;
-}
-
-Task<std::map<NodeId, SealReply>> Tenures::seal(
-    std::map<NodeId, std::vector<SealRequest::Item>> asked) {
-  std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
-  for (auto& [node, items] : asked) {
-    const SealRequest request{view_.ring().number(), std::move(items)};
-    calls.emplace(node, overlay::call(view_.loop, view_.rpc, node, Method::kSeal, pack(request),
-                                      kSealDeadline));
-  }
-  std::map<NodeId, SealReply> replies;
-  for (auto& [node, call] : calls) {
-    const auto body = co_await call;
-    if (!body) continue;
-    auto reply = unpack<SealReply>(*body);
-    if (!reply) continue;
-    view_.heard_of_ring(node, reply->ring);
-    replies.emplace(node, std::move(*reply));
-  }
-  co_return replies;
-}
-
-// Whose states together hold all that was ever chosen. kUnavailable: too few answered.
-Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId partition, RingNumber term,
-                                                                 Answers answers) {
-  std::vector<Source> sources;
-  bool forced = false;
-  for (const auto& [node, answer] : answers) {
-    if (answer.from > term) co_return Error{Errc::kStaleRing, "the owners have changed once more"};
-    if (answer.from != term) continue;
-    sources.push_back({node, answer.empty});
-    co_return sources;
-  }
-  for (RingNumber last{term.value - 1}; last.value > 0;) {
-    auto finding = ring_at(last);
-    CO_TRY_ASSIGN(const RingPtr ring, co_await finding);
-    std::map<NodeId, std::vector<SealRequest::Item>> missing;
-    for (const auto& owner : ring->owners(partition)) {
-      const bool asked = last.value + 1 == term.value;  // With the batch.
-      if (!asked && !answers.contains(owner)) missing[owner].push_back({partition, term});
-    }
-    if (!missing.empty()) {
-      auto sealing = seal(std::move(missing));
-      const auto replies = co_await sealing;
-      for (const auto& [node, reply] : replies) {
-        if (reply.items.size() == 1) answers.emplace(node, reply.items.front());
-      }
-    }
-    std::size_t sealed = 0, lost = 0;
-    for (const auto& owner : ring->owners(partition)) {
-      const auto answer = answers.find(owner);
-      if (answer == answers.end()) {
-        auto asking = forced_out(owner);
-        lost += co_await asking ? 1 : 0;
-        continue;
-      }
-      ++sealed;
-      // It could vote then; or in a later term that chose nothing, and it holds what came before that.
-      if (answer->second.until >= last) sources.push_back({owner, answer->second.empty});
-    }
-    const std::size_t owners = ring->owners(partition).size();
-    forced = forced || lost > 0;
-    if (sealed <= owners / 2 && (lost == 0 || sealed + lost < owners)) {
-      co_return Error{Errc::kUnavailable, "no majority of the previous owners of partition " +
-                                              std::to_string(partition.value) + " can be reached"};
-    }
-    if (!sources.empty()) co_return sources;
-    // Nobody of a majority could vote then: nothing was chosen. The term before that one.
-    for (;;) {
-      if (--last.value == 0) break;
-      auto older = ring_at(last);
-      CO_TRY_ASSIGN(const RingPtr before, co_await older);
-      if (!same_owners(*before, *ring, partition)) break;
-    }
-  }
-  if (forced) co_return sources;
-  co_return Error{Errc::kUnavailable, "nobody could ever vote on partition " + std::to_string(partition.value)};
-}
-
-Task<Status> Tenures::take_over(PartitionId partition, RingNumber term, std::vector<Source> from) {
-  overlay::Timer timer;
-  for (const auto& source : from) {
-    if (source.node == view_.self || source.empty) continue;  // Our own states are in place.
-    HandOverRequest request{view_.ring().number(), partition, term, {}};
-    for (bool more = true; more;) {
-      auto asking = overlay::call(view_.loop, view_.rpc, source.node, Method::kHandOver, pack(request),
-                                  kSealDeadline);
-      CO_TRY_ASSIGN(const Bytes body, co_await asking);
-      CO_TRY_ASSIGN(const HandOverReply page, unpack<HandOverReply>(body));
-      CO_TRY(merge(partition, page));
-      more = page.more && !page.items.empty();
-      if (!more) break;
-      request.after = page.items.back().instance;
-      co_await overlay::sleep(view_.loop, kHandOverRest, timer);
-    }
-  }
-  if (!still(partition, term)) co_return ok_status();  // The next term is pending by now.
-  put(partition, {term, term, {}});
-  pending_.erase(partition);
-  co_return ok_status();
-}
-
-// While we do not vote in the partition, whatever others hold may be added to what we hold.
-Status Tenures::merge(PartitionId partition, const HandOverReply& page) {
-  for (const auto& item : page.items) {
-    const View name = View(item.instance.data);
-    MailboxId mailbox;
-    if (!name.starts_with(kNameInstances) || name.size() > overlay::kPaxosInstanceSizeMax ||
-        !MailboxId::from(name.substr(kNameInstances.size()).substr(0, MailboxId::kSize), mailbox) ||
-        view_.store.partition_of(mailbox) != partition) {
-      return Error{Errc::kCorrupt, "a name of another partition was handed over"};
-    }
-    TRY_ASSIGN(auto theirs, unpack<AcceptorState>(item.state.data));
-    std::vector<AcceptorState> states{std::move(theirs)};
-    if (const auto stored = view_.store.get(Store::Family::kPaxos, item.instance.data)) {
-      TRY_ASSIGN(auto own, unpack<AcceptorState>(*stored));
-      states.push_back(std::move(own));
-    }
-    view_.store.put(Store::Family::kPaxos, item.instance.data, pack(overlay::inherit(states)));
-  }
-  return ok_status();
-}
-
-bool Tenures::still(PartitionId partition, RingNumber term) const {
-  const auto row = rows_.find(partition);
-  return row != rows_.end() && row->second.term == term;
 }
 
 }  // namespace starling::node

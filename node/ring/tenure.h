@@ -6,11 +6,12 @@
 // it asks the owners of the term before to vote no more, and to hand over their acceptor states.
 //   - Who knows a ring version votes under no older one, so to learn of it is to be sealed; the answer to
 //     kSeal says so once that is durable, and until when the node could vote.
-//   - A majority of the term before sealed: what was chosen then is held by one of them that could vote
-//     then; the states of all those are merged. If none of the majority could vote, nothing was chosen in
+//   - So many of the term before sealed that every majority meets one, n - majority + 1 of n: what was chosen
+//     then is held by one of them that could vote then, and the others can choose nothing more; the states of
+//     all those that could are merged. If none of them could vote, nothing was chosen in
 //     that term, nor will be: the term before it is asked, and so on, down to version 1.
 //   - An owner that votes in the present term already has everything: its states alone will do.
-//   - Owners that were forced out answer no more. Where no majority is left without them, all that are left
+//   - Owners that were forced out answer no more. Where too few are left without them, all that are left
 //     must be sealed, and what only those forced out had chosen is lost (decision 0020).
 // The merged states are stored before the row that says "may vote", and both before the first vote.
 // Invariants: (1) votes of a term are given by owners of that term under a ring version of that term;
@@ -33,7 +34,7 @@
 #include "node/ring/messages.h"
 #include "overlay/loop/task.h"
 #include "overlay/ring/paxos.h"
-#include "overlay/ring/ring_version.h"
+#include "overlay/ring/ring_change.h"
 
 namespace starling::node {
 
@@ -84,6 +85,7 @@ class Tenures {
   overlay::Task<Status> follow_ring();
   void step(const overlay::Ring* before, const overlay::Ring& after);
   void put(PartitionId partition, const Row& row);
+  // tenure_take_over.cc
   overlay::Task<Status> take_over_some();
   overlay::Task<std::map<NodeId, SealReply>> seal(
       std::map<NodeId, std::vector<SealRequest::Item>> asked);
@@ -92,6 +94,7 @@ class Tenures {
   overlay::Task<Status> take_over(PartitionId partition, RingNumber term, std::vector<Source> from);
   Status merge(PartitionId partition, const HandOverReply& page);
   overlay::Task<Result<RingPtr>> ring_at(RingNumber number);
+  static bool same_owners(const overlay::Ring& a, const overlay::Ring& b, PartitionId partition);
   overlay::Task<bool> forced_out(NodeId node);
   [[nodiscard]] bool has_names(PartitionId partition) const;
   [[nodiscard]] Result<HandOverReply> page(PartitionId partition, View after, std::size_t limit) const;

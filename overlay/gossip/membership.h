@@ -97,7 +97,9 @@ class Membership {
   // Rides on every packet from now on; `wall_ms` is filled in here.
   void set_heartbeat(const Heartbeat& heartbeat) { swim_.set_heartbeat(heartbeat); }
   // As Swim::set_members: whoever is no member of the ring is neither heard nor spoken of.
-  void set_members(std::set<NodeId> members) { swim_.set_members(std::move(members)); }
+  void set_members(std::set<NodeId> members, std::set<NodeId> gone = {}) {
+    swim_.set_members(std::move(members), std::move(gone));
+  }
   // After `remove --force` started a new lineage: packets of the old one are refused from now on.
   void set_lineage(const LineageId& lineage);
 

@@ -129,8 +129,9 @@ void Swim::on(const Leave&) {
   gone_at_ = table_.live() == 0 ? now_ : now_ + config_.leave_linger;
 }
 
-void Swim::set_members(std::set<NodeId> members) {
+void Swim::set_members(std::set<NodeId> members, std::set<NodeId> gone) {
   members_ = std::move(members);
+  gone_ = std::move(gone);
   std::vector<NodeId> others;
   for (const auto& [id, member] : table_.all()) {
     if (!hears(id)) others.push_back(id);
@@ -207,7 +208,7 @@ void Swim::run_exchanges() {
   std::vector<Exchange> lost;
   std::set<std::string> found{self_.link};
   for (const auto& [id, member] : table_.all()) {
-    if (member.state == MemberState::kDead) lost.push_back({id});
+    if (member.state == MemberState::kDead && !gone_.contains(id)) lost.push_back({id});
     if (member.state != MemberState::kLeft) found.insert(member.record.link);
   }
   if (table_.live() > 0) {

@@ -128,8 +128,9 @@ class Swim {
   // Rides on everything sent from now on; `wall_ms` is filled in when it is sent.
   void set_heartbeat(const Heartbeat& heartbeat) { heartbeat_ = heartbeat; }
   // Who is heard and spoken of: the members of the ring version known here; the others are forgotten.
-  // Until it is said, by a joiner that knows no ring yet, everybody who has the secret.
-  void set_members(std::set<NodeId> members);
+  // Until it is said, by a joiner that knows no ring yet, everybody who has the secret. Those in
+  // `gone` left or were removed: while they are dead nobody looks for them, they come by themselves.
+  void set_members(std::set<NodeId> members, std::set<NodeId> gone = {});
   [[nodiscard]] bool hears(const NodeId& id) const { return !members_ || members_->contains(id); }
 
   [[nodiscard]] const MemberRecord& self() const { return self_; }
@@ -229,6 +230,7 @@ class Swim {
   MemberTable table_;
   std::map<NodeId, Suspicion> suspicions_;
   std::optional<std::set<NodeId>> members_;
+  std::set<NodeId> gone_;
   std::vector<Endpoint> seeds_;
   Awareness awareness_;
   GossipQueue queue_;

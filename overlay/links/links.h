@@ -178,6 +178,7 @@ class Links final : public Rpc {
   void give_up(Peer& peer, const std::string& why);
   void overflowed(Peer& peer);
   void tick();
+  void end_outsiders();
   void keep_alive(Connection& connection);
   void trip(Peer& peer, const Error& error);
   void try_again();

@@ -64,11 +64,13 @@ void Links::begin(Connection& connection, std::unique_ptr<Stream> stream) {
   LinkConfig config{connection.dialled ? NoiseRole::kInitiator : NoiseRole::kResponder, identity_,
                     hooks_.hello()};
   if (connection.dialled) {
-    config.secret = LinkSecret{Bytes(key_id(keyring_.primary()).view()), keyring_.link_psk()};
+    connection.key = key_id(keyring_.primary());
+    config.secret = LinkSecret{Bytes(connection.key->view()), keyring_.link_psk()};
   }
-  config.find_secret = [this](View name) -> std::optional<SecretKey> {
+  config.find_secret = [this, c = &connection](View name) -> std::optional<SecretKey> {
     KeyId id;
     if (!KeyId::from(name, id)) return std::nullopt;
+    c->key = id;
     auto psk = keyring_.link_psk(id);
     if (!psk) return std::nullopt;
     return *psk;

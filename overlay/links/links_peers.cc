@@ -196,8 +196,22 @@ void Links::tick() {
     if (connection->waiting_since && late > kLinkTick) *connection->waiting_since += late;
     if (connection->links != nullptr) keep_alive(*connection);
   }
+  end_outsiders();
   try_again();
   forget_idle_peers();
+}
+
+// Whoever is no member and came by a secret that is retired by now. Members have proven who they are.
+void Links::end_outsiders() {
+  std::vector<std::shared_ptr<Connection>> ended;
+  for (const auto& [number, connection] : connections_) {
+    const bool up = connection->peer != nullptr && connection->key.has_value();
+    if (!up || keyring_.holds(*connection->key)) continue;
+    if (standing(*connection) == Standing::kUnknown) ended.push_back(connection);
+  }
+  for (const auto& connection : ended) {
+    if (connection->links != nullptr) fail(*connection, {Errc::kDenied, "its secret is retired, and it is no member"});
+  }
 }
 
 void Links::keep_alive(Connection& connection) {

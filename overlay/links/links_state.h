@@ -10,6 +10,7 @@ struct Links::Connection : std::enable_shared_from_this<Connection> {
   Links* links = nullptr;  // Null once closed: replies that come later are dropped.
   std::uint64_t number = 0;
   bool dialled = false;
+  std::optional<KeyId> key;  // Of the secret under which it came, once it is named.
   Peer* peer = nullptr;
   std::optional<NodeId> wanted;  // Whom we dialled, when we know.
   std::function<void(Result<NodeId>)> dial_done;

@@ -1,117 +1,23 @@
 #include "overlay/ring/placement.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cassert>
 #include <deque>
 #include <map>
 #include <set>
 #include <utility>
 
-#include <xxhash.h>
+#include "overlay/ring/claims.h"
 
 namespace starling::overlay {
 namespace {
 
-// Changing any of these moves every partition of every cluster.
-constexpr std::uint64_t kClaimSeed = 0x537461726C696E67;  // "Starling"
-constexpr std::uint64_t kBoundTenths = 11;                // 1.1
+constexpr std::uint64_t kBoundTenths = 11;  // 1.1; changing it moves partitions of every cluster.
 // A partition asks its 64 strongest nodes in turn; that all of them are full does not happen at a
 // bound of 1.1, and if it did, make_room() looks at every node.
 constexpr std::size_t kCandidatesMax = 64;
 
 constexpr MemberIndex kNobody = UINT16_MAX;
-
-// log2(1 + i/1024) in 32 fraction bits, by repeated squaring.
-constexpr std::array<std::uint64_t, 1025> log2_table() {
-  std::array<std::uint64_t, 1025> table{};
-  for (std::uint64_t i = 0; i < 1024; ++i) {
-    std::uint64_t x = (std::uint64_t{1} << 31) + (i << 21);
-    for (int bit = 0; bit < 32; ++bit) {
-      x = (x * x) >> 31;
-      table[i] <<= 1;
-      if (x >> 32) {
-        table[i] |= 1;
-        x >>= 1;
-      }
-    }
-  }
-  table[1024] = std::uint64_t{1} << 32;
-  return table;
-}
-constexpr auto kLog2 = log2_table();
-
-// -log2(hash / 2^64) in 32 fraction bits: 0 < result <= 64 * 2^32, falling as `hash` grows.
-std::uint64_t negative_log2(std::uint64_t hash) {
-  hash |= 1;
-  const int zeros = std::countl_zero(hash);
-  const std::uint64_t mantissa = hash << zeros;  // Top bit set.
-  const std::uint64_t i = (mantissa >> 53) & 1023;
-  const std::uint64_t fraction = (mantissa >> 21) & 0xFFFFFFFF;
-  const std::uint64_t step = ((kLog2[i + 1] - kLog2[i]) * fraction) >> 32;
-  return (static_cast<std::uint64_t>(zeros + 1) << 32) - kLog2[i] - step;
-}
-
-// One node's order of all partitions, from its seed: a permutation of 0..2^bits - 1. Each round is
-// one to one: an odd factor and a sum modulo 2^bits, then the high half folded into the low one.
-class Order {
- public:
-  Order(std::uint64_t seed, int bits)
-      : mask_((std::uint32_t{1} << bits) - 1), shift_((bits + 1) / 2) {
-    for (std::uint8_t i = 0; i < kRounds; ++i) {
-      const std::uint64_t drawn = XXH64(&i, 1, seed);
-      rounds_[i] = {static_cast<std::uint32_t>(drawn) | 1, static_cast<std::uint32_t>(drawn >> 32)};
-    }
-  }
-  [[nodiscard]] std::uint32_t rank(std::uint32_t partition) const {
-    std::uint32_t x = partition;
-    for (const auto& [factor, sum] : rounds_) {
-      x = (x * factor + sum) & mask_;
-      x ^= x >> shift_;
-    }
-    return x;
-  }
-
- private:
-  static constexpr std::uint8_t kRounds = 4;
-  std::uint32_t mask_;
-  int shift_;
-  std::array<std::pair<std::uint32_t, std::uint32_t>, kRounds> rounds_;
-};
-
-// How strong each node's claim on each partition is: a lower key is stronger. A key is
-// -log(u)/weight, so a node wins in proportion to its weight; u comes from a hash and, under
-// kEven, from the place of the partition in the node's order: then every node has the same claims
-// on other partitions, and its load varies less by chance.
-class Claims {
- public:
-  Claims(const std::vector<PlacementNode>& nodes, std::uint32_t partitions, PlacementRule rule)
-      : bits_(rule == PlacementRule::kEven ? std::countr_zero(partitions) : 0) {
-    for (const auto& node : nodes) {
-      seeds_.push_back(XXH64(node.id.raw.data(), node.id.raw.size(), kClaimSeed));
-      orders_.emplace_back(seeds_.back(), bits_);
-      per_weight_.push_back((std::uint64_t{1} << 24) / node.weight);
-    }
-  }
-  [[nodiscard]] std::uint64_t key(std::uint32_t partition, MemberIndex node) const {
-    const std::uint8_t bytes[4] = {
-        static_cast<std::uint8_t>(partition), static_cast<std::uint8_t>(partition >> 8),
-        static_cast<std::uint8_t>(partition >> 16), static_cast<std::uint8_t>(partition >> 24)};
-    std::uint64_t u = XXH64(bytes, sizeof bytes, seeds_[node]);
-    if (bits_ > 0) {
-      u = u >> bits_ | std::uint64_t{orders_[node].rank(partition)} << (64 - bits_);
-    }
-    return negative_log2(u) * per_weight_[node];
-  }
-  [[nodiscard]] std::size_t nodes() const { return seeds_.size(); }
-
- private:
-  const int bits_;  // Of the rank in a claim; 0: the hash alone.
-  std::vector<std::uint64_t> seeds_;
-  std::vector<Order> orders_;
-  std::vector<std::uint64_t> per_weight_;
-};
 
 // The strongest nodes of each partition, `width` of them, strongest first.
 struct Candidates {
@@ -296,6 +202,13 @@ class Matching {
   std::deque<std::uint32_t> open_;
 };
 
+Claims claims_of(const std::vector<PlacementNode>& nodes, std::uint32_t partitions,
+                 PlacementRule rule) {
+  Claims claims(partitions, rule);
+  for (const auto& node : nodes) claims.add(node.id, node.weight);
+  return claims;
+}
+
 std::uint32_t ceil_divide(std::uint64_t a, std::uint64_t b) {
   return static_cast<std::uint32_t>((a + b - 1) / b);
 }
@@ -388,7 +301,7 @@ Placement compute_placement(std::vector<PlacementNode> nodes, std::uint32_t part
   out.copies = std::min(copies, out.nodes.size());
   set_bounds(out);
 
-  const Claims claims(out.nodes, partitions, rule);
+  const Claims claims = claims_of(out.nodes, partitions, rule);
   std::size_t zone_count = 0;
   const auto zones = zone_numbers(out.nodes, zone_count);
   const bool zones_matter = zone_count > 1 && zone_count < out.nodes.size();
@@ -425,7 +338,7 @@ Placement current_placement(const RingVersion& version) {
 
 Placement next_placement(const RingVersion& version) {
   return compute_placement(nodes_of(version, /*next=*/true), version.partitions, version.copies,
-                           version.rule);
+                           version.next_rule());
 }
 
 }  // namespace starling::overlay

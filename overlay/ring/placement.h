@@ -1,6 +1,6 @@
 // Placement: which nodes own which partition, as a pure function of the members.
 //
-// A node's claim on a partition is a weighted rendezvous hash of the two (no node's claim depends
+// A node's claim on a partition (claims.h) is a weighted rendezvous hash of the two (none depends
 // on the others, so a join or leave moves little); the ring version decides who takes part. Over
 // that, two bounds (bounded loads, Mirrokni 2016): a node owns at most ceil(1.1 x its fair share)
 // of all copies and is first (coordinates) for at most ceil(1.1 x its fair share) of partitions. A
@@ -27,13 +27,11 @@
 #include <string>
 #include <vector>
 
+#include "overlay/ring/claims.h"
 #include "overlay/ring/ring_version.h"
 #include "storage/ids.h"
 
 namespace starling::overlay {
-
-using MemberIndex = std::uint16_t;
-static_assert(kRingMembersMax < UINT16_MAX);
 
 struct PlacementNode {
   NodeId id;

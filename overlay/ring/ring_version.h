@@ -1,14 +1,11 @@
 // RingVersion: the agreed value that says who is in the cluster and who owns what.
 //
 // Versions are numbered 1, 2, 3 ... Version 1 is the first node alone; each later one is decided by
-// Paxos among the voters of the one before. A change takes two versions: the first states the
-// intent in the members' states while the owners stay as they are; the second, next_complete() or
-// next_abort(), makes it effective or takes it back. One change at a time; a batch of nodes is one
-// change. Invariants: (1) every version in use passed validate(), ours and those of peers alike;
-//             (2) follows(before, after) holds for every decided pair, so no node needs to trust
-//                 the proposer of a version;
-//             (3) an invite is of one member, those that are gone included: it is good once in the
-//                 whole cluster, whichever members it is shown to.
+// Paxos among the voters of the one before. How one follows from another: ring_change.h.
+// Invariants: (1) every version in use passed validate(), ours and those of peers alike;
+//             (2) an invite is of one member, those that are gone included: it is good once in the
+//                 whole cluster, whichever members it is shown to;
+//             (3) who is revoked is being removed, or gone: its word counts for nothing.
 // Thread: any; value type.   On the wire and on disk: one msgpack array, format number first. A
 // version keeps the format of the one before it until it says what that format cannot.
 #pragma once
@@ -27,7 +24,8 @@
 
 namespace starling::overlay {
 
-inline constexpr std::uint32_t kRingFormat = 2;  // 1 had neither rule nor revoked.
+inline constexpr std::uint32_t kRingFormat = 3;       // The newest. It can change the rule;
+inline constexpr std::uint32_t kRingFormatFirst = 2;  // of a new cluster; 1 had no rule or revoked.
 inline constexpr std::size_t kRingMembersMax = 4096;  // Those that left or were removed included.
 inline constexpr std::size_t kRingGoneMembersMax = 256;  // The oldest are forgotten.
 inline constexpr std::size_t kRingBatchMax = 256;        // Nodes in one change.
@@ -55,6 +53,7 @@ enum class RingChange : std::uint8_t {
   kRemove = 3,
   kWeight = 4,
   kReplace = 5,  // A dead node by a new one.
+  kRule = 6,     // From kHashed to kEven.
 };
 
 // How partitions are placed (placement.h). A number means the same owners for ever.
@@ -96,12 +95,16 @@ struct RingMember {
   [[nodiscard]] bool gone() const {
     return state == RingMemberState::kLeft || state == RingMemberState::kRemoved;
   }
+  [[nodiscard]] bool in_transit() const {
+    return state == RingMemberState::kJoining || state == RingMemberState::kLeaving ||
+           state == RingMemberState::kRemoving;
+  }
   friend bool operator==(const RingMember&, const RingMember&) = default;
   FIELDS(id, key, zone, weight, next_weight, state, since, invite)
 };
 
 struct RingVersion {
-  std::uint32_t format = kRingFormat;
+  std::uint32_t format = kRingFormatFirst;
   RingNumber number;
   LineageId lineage;
   LineageId previous_lineage;  // Of version number-1: differs after a fork; zero in version 1.
@@ -114,11 +117,19 @@ struct RingVersion {
   PlacementRule rule = PlacementRule::kEven;
   std::vector<NodeId> revoked;  // Sorted: those being removed or removed whose word counts no more.
 
+  // The rule after the open change.
+  [[nodiscard]] PlacementRule next_rule() const {
+    return change == RingChange::kRule ? PlacementRule::kEven : rule;
+  }
   [[nodiscard]] const RingMember* find(const NodeId& id) const;
   [[nodiscard]] bool is_revoked(const NodeId& id) const;
   [[nodiscard]] std::size_t serving() const;  // Members that own.
   // Copies that each partition has: min(N, serving).
   [[nodiscard]] std::size_t owner_count() const;
+  // W, unless it was set: the majority of the owners.
+  [[nodiscard]] std::uint8_t majority() const {
+    return static_cast<std::uint8_t>(owner_count() / 2 + 1);
+  }
   // Synced copies that an acknowledgement takes: W, or all owners when there are fewer.
   [[nodiscard]] std::size_t needed() const;
   friend bool operator==(const RingVersion&, const RingVersion&) = default;
@@ -151,47 +162,5 @@ Result<RingVersion> decode_ring_version(View bytes);
 std::vector<NodeId> voters(const RingVersion& version);
 // The Paxos instance that decides the version after this one.
 Bytes next_instance(const RingVersion& version);
-
-struct RingSettings {
-  std::uint8_t copies = 3;
-  std::uint8_t synced = 0;  // 0: majority of the owners.
-  std::uint32_t partitions = 4096;
-};
-struct NewMember {
-  PublicKey key;
-  std::string zone;
-  std::uint32_t weight = kWeightDefault;
-  InviteId invite;
-};
-struct NewWeight {
-  NodeId id;
-  std::uint32_t weight = kWeightDefault;
-};
-
-// Each builds the version after `before`. kInvalid or kExists says why it may not be; kDenied, that
-// an invite admitted another node already.
-Result<RingVersion> first_version(const LineageId& lineage, const NewMember& self,
-                                  const RingSettings& settings);
-Result<RingVersion> next_intent_join(const RingVersion& before, std::span<const NewMember> nodes);
-// `force` lets the cluster shrink below N copies.
-Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const NodeId> nodes,
-                                      bool force);
-Result<RingVersion> next_intent_remove(const RingVersion& before, std::span<const NodeId> nodes);
-// A removal of members that are not to be believed any more, whatever they hold.
-Result<RingVersion> next_intent_revoke(const RingVersion& before, std::span<const NodeId> nodes);
-Result<RingVersion> next_intent_replace(const RingVersion& before, const NewMember& node,
-                                        const NodeId& dead);
-Result<RingVersion> next_intent_weight(const RingVersion& before, std::span<const NewWeight> nodes);
-Result<RingVersion> next_complete(const RingVersion& before);
-Result<RingVersion> next_abort(const RingVersion& before);
-
-// `remove --force`: without agreement, so at once and under a new lineage. An open change is taken
-// back. What only the removed nodes held is given up.
-Result<RingVersion> forced_remove(const RingVersion& before, std::span<const NodeId> nodes,
-                                  const LineageId& new_lineage);
-
-// Ok when `after` is what one of the functions above (except forced_remove) makes of `before`. An
-// acceptor asks before it accepts, a learner before it adopts.
-Status follows(const RingVersion& before, const RingVersion& after);
 
 }  // namespace starling::overlay

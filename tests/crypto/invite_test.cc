@@ -1,5 +1,7 @@
 #include "crypto/access/invite.h"
 
+#include <limits>
+
 #include <gtest/gtest.h>
 
 #include "crypto/hash.h"
@@ -115,9 +117,22 @@ TEST(Invite, NamesOneTo16SeedsWithHostAndPort) {
 }
 
 TEST(Invite, EndsAtItsTime) {
-  const Invite invite = sample();
-  EXPECT_TRUE(check_not_expired(invite, invite.expires_wall_ms - 1).ok());
-  EXPECT_EQ(check_not_expired(invite, invite.expires_wall_ms).code(), Errc::kUnauthenticated);
+  Invite invite = sample();
+  EXPECT_TRUE(check_time(invite, invite.expires_wall_ms - 1).ok());
+  EXPECT_EQ(check_time(invite, invite.expires_wall_ms).code(), Errc::kUnauthenticated);
+  const auto over = check_time(invite, invite.expires_wall_ms + 3 * 3600 * 1000);
+  EXPECT_NE(over.error().text.find("3 h ago"), std::string::npos) << over.error().text;
+  EXPECT_NE(over.error().text.find("starling invite"), std::string::npos);
+  // Made by a clock that is ahead, or looked at by one that is behind.
+  EXPECT_TRUE(check_time(invite, invite.expires_wall_ms - kInviteLifeMaxMs).ok());
+  const auto early = check_time(invite, invite.expires_wall_ms - 2 * kInviteLifeMaxMs);
+  EXPECT_EQ(early.code(), Errc::kClock);
+  EXPECT_NE(early.error().text.find("60 days"), std::string::npos) << early.error().text;
+  EXPECT_NE(early.error().text.find("NTP"), std::string::npos);
+  for (const auto time : {std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max()}) {
+    invite.expires_wall_ms = time;
+    EXPECT_FALSE(check_time(invite, 1'700'000'000'000).ok()) << time;
+  }
 }
 
 }  // namespace

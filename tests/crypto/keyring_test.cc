@@ -114,6 +114,58 @@ TEST(Keyring, OldKeysRetireAtTheirTimeAndThePrimaryNever) {
   EXPECT_EQ(ring.add(key_of(1)).code(), Errc::kExists) << "a retired key does not come back";
 }
 
+// Two operators at once: neither key takes a date from the other's rotation before it is known which wins.
+TEST(Keyring, OfTwoRotationsAtOnceTheWinnerHasNoDateAndTheOtherHas) {
+  Keyring a(key_of(1));
+  ASSERT_TRUE(a.add(key_of(2)).ok());
+  ASSERT_TRUE(a.add(key_of(3)).ok());
+  Keyring b = a;  // Each has told the other of its new key.
+  ASSERT_TRUE(a.promote(key_id(key_of(2)), 500).ok());
+  ASSERT_TRUE(b.promote(key_id(key_of(3)), 700).ok());
+  EXPECT_TRUE(a.merge(b));
+  EXPECT_TRUE(b.merge(a));
+  ASSERT_EQ(a.infos(), b.infos());
+  const auto merged = a.infos();
+  ASSERT_EQ(merged.size(), 3u);
+  EXPECT_EQ(merged[0].retire_at_ms, 0);
+  EXPECT_EQ(merged[1].used, merged[0].used);
+  EXPECT_EQ(merged[1].retire_at_ms, 0) << "nobody knew that it would lose";
+  EXPECT_EQ(merged[2].retire_at_ms, 500);
+  EXPECT_TRUE(a.retire_others(600));
+  EXPECT_FALSE(a.retire_others(900));
+  EXPECT_TRUE(b.merge(a));
+  EXPECT_EQ(b.infos()[0].retire_at_ms, 0);
+  EXPECT_EQ(b.infos()[1].retire_at_ms, 600);
+  // A later rotation gives it its whole time.
+  ASSERT_TRUE(b.add(key_of(4)).ok());
+  ASSERT_TRUE(b.promote(key_id(key_of(4)), 9000).ok());
+  EXPECT_EQ(b.infos()[1].id, merged[0].id);
+  EXPECT_EQ(b.infos()[1].retire_at_ms, 9000);
+}
+
+TEST(Keyring, WhatWasPutToUseLosesTheDateThatAnOlderProgramGaveIt) {
+  Keyring ring(key_of(1));
+  ASSERT_TRUE(ring.add(key_of(2)).ok());
+  ASSERT_TRUE(ring.promote(key_id(key_of(2)), 500).ok());
+  ASSERT_TRUE(ring.promote(key_id(key_of(1))).ok());  // Dated, and primary again.
+  EXPECT_EQ(ring.primary(), key_of(1));
+  EXPECT_EQ(ring.infos()[0].retire_at_ms, 0);
+  const auto read = Keyring::parse(ring.serialise());
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(read->infos(), ring.infos());
+}
+
+TEST(Keyring, KnowsWhichSecretsItHolds) {
+  Keyring ring(key_of(1));
+  ASSERT_TRUE(ring.add(key_of(2)).ok());
+  ASSERT_TRUE(ring.promote(key_id(key_of(2)), 10).ok());
+  EXPECT_TRUE(ring.holds(key_of(1)));
+  EXPECT_TRUE(ring.holds(key_of(2)));
+  EXPECT_FALSE(ring.holds(key_of(3)));
+  ring.retire(10);
+  EXPECT_FALSE(ring.holds(key_of(1)));
+}
+
 TEST(Keyring, MergingIsTheSameInEveryOrderAndOftenAsOnce) {
   // Nodes that took part in a rotation to different degrees, and two operators at once.
   std::vector<Keyring> rings(6, Keyring(key_of(1)));

@@ -105,6 +105,36 @@ TEST_F(AdminCliTest, StatusIsATableForPeopleAndJsonForPrograms) {
   EXPECT_EQ(Json::parse(run({"status", "--json"}).out), status);
 }
 
+TEST_F(AdminCliTest, StatusShowsADrainedNodeAndWhyOneCatchesUp) {
+  answers_["status"] = {Json::parse(R"({
+    "cluster": {"lineage": "k3vd", "nodes": 2, "serving": 2},
+    "node": {"short": "aaaa", "state": "catching up", "waits_for": "node cccc is down"},
+    "members": [{"short": "aaaa", "state": "alive", "catching_up": true},
+                {"short": "bbbb", "state": "alive", "ring_state": "serving", "draining": true}]})")};
+  const Output table = run({"status"});
+  EXPECT_THAT(table.out, HasSubstr("It waits: node cccc is down"));
+  EXPECT_THAT(table.out, HasSubstr("bbbb  drained"));
+}
+
+TEST_F(AdminCliTest, RevokeTellsWhatForceCosts) {
+  answers_["revoke"] = {Json{{"node", "bbbb"}, {"ring", 9}, {"lineage", "0f0f"}, {"lost", "2 partitions"}}};
+  const Output output = run({"revoke", "bbbb", "--force"});
+  EXPECT_EQ(output.code, kExitOk) << output.err;
+  EXPECT_THAT(output.out, HasSubstr("lineage 0f0f"));
+  EXPECT_THAT(output.out, HasSubstr("lost: 2 partitions"));
+  EXPECT_EQ(calls_[0], R"(revoke {"force":true,"node":"bbbb"})");
+}
+
+TEST_F(AdminCliTest, ARebalanceIsShownBeforeItIsDone) {
+  answers_["rebalance"] = {Json{{"ring", 4}, {"change", "rebalance"}, {"dry_run", true}, {"moved", 30},
+                                {"copies", 48}, {"nodes", Json::array()}}};
+  const Output output = run({"rebalance", "--dry-run"});
+  EXPECT_EQ(output.code, kExitOk) << output.err;
+  EXPECT_THAT(output.out, HasSubstr("30 of 48 copies of partitions move"));
+  EXPECT_THAT(output.out, HasSubstr("Nothing was changed"));
+  EXPECT_EQ(calls_[0], R"(rebalance {"dry_run":true})");
+}
+
 TEST_F(AdminCliTest, ErrorsOfTheNodeDecideTheExitCode) {
   const std::pair<Errc, int> cases[] = {{Errc::kInvalid, kExitFailed},
                                         {Errc::kNotFound, kExitFailed},

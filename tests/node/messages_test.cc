@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "crypto/access/keyring.h"
 #include "node/ring/messages.h"
 #include "overlay/ring/ring_version.h"
 #include "tests/overlay/golden.h"
@@ -35,6 +36,11 @@ storage::VersionVector vector() {
   out.raise(kWriter, 70'000);
   out.raise(WriterId{9}, 1);
   return out;
+}
+
+// A message that was never changed is of its first version.
+Bytes frozen_bytes(const std::string& name) {
+  return golden("node_" + name + (name.find('.') == std::string::npos ? ".v1" : ""));
 }
 
 // Calls `with(name, message)` for every message; no field has its default.
@@ -77,11 +83,11 @@ void for_each_message(With with) {
   with("history_request", HistoryRequest{kMailbox, kOther, kEntry, 20});
   with("join_request", JoinRequest{id<PublicKey>(3), "starling1-xyz", "rack-1", 250,
                                    "10.0.0.7:7401", 1'700'000'000'123, id<NodeId>(7)});
-  with("join_reply", JoinReply{{"ring"}, {"10.0.0.1:7401", "10.0.0.2:7401"}});
+  with("join_reply.v2", JoinReply{{"ring"}, {"10.0.0.1:7401", "10.0.0.2:7401"}, {"keyring"}});
   with("ring_answer", RingAnswer{{"ring"}});
   with("ring_progress", RingProgress{kRing});
   with("standing_reply", StandingReply{kRing, true});
-  with("movement_reply", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
+  with("movement_reply.v2", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
                                        9'000'000, 3'000'000, 1'000'000});
   with("move_settings", MoveSettings{true, kEntry, 20'000'000, {kEntry.time + 1, WriterId{9}}});
   with("ring_get_request", RingGetRequest{kRing});
@@ -97,9 +103,6 @@ void for_each_message(With with) {
                                         {{{kWriter, 17}, 2}}, {id<NodeId>(80)}});
 }
 
-// Messages that have grown since their first bytes were frozen.
-std::string newest(const std::string& name) { return name == "movement_reply" ? ".v2" : ".v1"; }
-
 // A neighbour that has not grown with us.
 TEST(NodeMessages, OlderBytesAreReadAndWhatTheyLackHasItsDefault) {
   const auto read = unpack<MovementReply>(golden("node_movement_reply.v1"));
@@ -111,7 +114,7 @@ TEST(NodeMessages, OlderBytesAreReadAndWhatTheyLackHasItsDefault) {
 
 TEST(NodeMessages, FrozenBytesStayTheSame) {
   for_each_message([]<class T>(const std::string& name, const T& message) {
-    const Bytes frozen = golden("node_" + name + newest(name));
+    const Bytes frozen = frozen_bytes(name);
     EXPECT_EQ(hex(pack(message)), hex(frozen)) << name;
     const auto read = unpack<T>(frozen);
     ASSERT_TRUE(read.ok()) << name << ": " << read.error().text;
@@ -208,6 +211,11 @@ TEST(NodeMessages, MayBeOfANeighbouringVersion) {
   newer[0] = '\x92';
   newer += pack(std::string("from the future"));
   EXPECT_EQ(unpack<HoldReply>(newer)->synced, 18u);
+  // A member of before keyrings came with the answer.
+  const auto joined = unpack<JoinReply>(golden("node_join_reply.v1"));
+  ASSERT_TRUE(joined.ok());
+  EXPECT_EQ(joined->seeds.size(), 2u);
+  EXPECT_TRUE(joined->keyring.data.empty());
 }
 
 TEST(NodeMessages, FitAFrameAtTheirLimits) {
@@ -219,7 +227,8 @@ TEST(NodeMessages, FitAFrameAtTheirLimits) {
   EXPECT_LE(pack(compare).size(), overlay::kFrameBodySizeMax);
   const JoinReply joined{
       {Bytes(overlay::kRingMembersMax * overlay::kRingMemberSizeMax, 'r')},
-      std::vector<std::string>(overlay::kRingMembersMax, std::string(259, 's'))};
+      std::vector<std::string>(overlay::kRingMembersMax, std::string(259, 's')),
+      {Bytes(kKeyringKeysMax * 64 + kKeyringRetiredMax * 8, 'k')}};
   EXPECT_LE(pack(joined).size(), overlay::kFrameBodySizeMax);
 }
 

@@ -51,6 +51,25 @@ TEST(Movement, ALeaveMovesWhatTheLeaverOwnsAndNothingIsLostOrDoubled) {
   EXPECT_EQ(moves.copies, 3 * ring->partitions());
 }
 
+TEST(Movement, ARebalanceMovesPartitionsAndChangesWhoOwnsOnlyWhenItIsComplete) {
+  auto old = test_ring(6);
+  old.format = 1;
+  old.rule = overlay::PlacementRule::kHashed;
+  const auto before = ring_of(old);
+  const auto intent = must(overlay::next_intent_rule(old));
+  const auto during = ring_of(intent);
+  const auto after = ring_of(must(overlay::next_complete(intent)));
+  const auto moves = moves_of(*during);
+  EXPECT_GT(moves.moved, 0u);
+  EXPECT_LT(moves.moved, moves.copies);
+  for (std::uint32_t i = 0; i < before->partitions(); i += 7) {
+    const PartitionId p{static_cast<std::uint16_t>(i)};
+    EXPECT_EQ(during->owners(p).to_vector(), before->owners(p).to_vector());
+    EXPECT_EQ(during->owners_next(p).to_vector(), after->owners(p).to_vector());
+  }
+  EXPECT_TRUE(may_complete(*during, all(6), all(6)));
+}
+
 TEST(Movement, WithoutAChangeNothingMoves) {
   EXPECT_EQ(moves_of(*ring_of(test_ring(4))).moved, 0u);
 }
@@ -99,6 +118,37 @@ TEST(Movement, AJoinWaitsForItsJoiner) {
   there.insert(test_id(9));
   EXPECT_FALSE(may_complete(*ring, there, all(4)));
   EXPECT_TRUE(may_complete(*ring, there, there));
+}
+
+// Nobody gains where only two are left, and yet one of them is away.
+TEST(Movement, ALeaveDoesNotEndInARingThatCannotWriteOrAgree) {
+  const NodeId id = test_id(2);
+  const auto ring = ring_of(must(overlay::next_intent_leave(test_ring(3), {&id, 1}, true)));
+  EXPECT_TRUE(may_complete(*ring, all(3), all(3)));
+  const auto waits = may_complete(*ring, without(all(3), 1), without(all(3), 1));
+  ASSERT_FALSE(waits) << "of two owners and voters one would be away";
+  EXPECT_EQ(waits.code(), Errc::kUnavailable);
+  EXPECT_NE(waits.error().text.find(short_text(test_id(1))), std::string::npos) << waits.error().text;
+  EXPECT_NE(waits.error().text.find("starling abort"), std::string::npos);
+  // With one copy each no partition misses the other, but no version could be decided.
+  const auto single = ring_of(
+      must(overlay::next_intent_leave(test_ring(3, {.copies = 1}), {&id, 1}, true)));
+  const auto votes = may_complete(*single, without(all(3), 1), without(all(3), 1));
+  ASSERT_FALSE(votes);
+  EXPECT_NE(votes.error().text.find("vote"), std::string::npos) << votes.error().text;
+}
+
+TEST(Movement, WhoIsCutOffIsNotMissedByTheMajorityOfTheOthers) {
+  const auto revoking = [](std::uint32_t nodes) {
+    const NodeId id = test_id(0);
+    return must(overlay::next_intent_revoke(test_ring(nodes), {&id, 1}));
+  };
+  EXPECT_TRUE(keeps_majority(revoking(3), all(3)));
+  const auto refused = keeps_majority(revoking(3), without(all(3), 2));
+  ASSERT_FALSE(refused) << "one of two would be left";
+  EXPECT_EQ(refused.code(), Errc::kDenied);
+  EXPECT_NE(refused.error().text.find(short_text(test_id(2))), std::string::npos) << refused.error().text;
+  EXPECT_TRUE(keeps_majority(revoking(5), without(all(5), 2)));
 }
 
 // The leaver was reachable, and nobody else is: what is left must not become less.

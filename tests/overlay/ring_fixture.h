@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "overlay/ring/ring_version.h"
+#include "overlay/ring/ring_change.h"
 
 namespace starling::overlay {
 

@@ -1,4 +1,4 @@
-#include "overlay/ring/ring_version.h"
+#include "overlay/ring/ring_change.h"
 
 #include <algorithm>
 #include <functional>
@@ -212,6 +212,44 @@ TEST(RingVersion, AForcedRemovalStartsALineage) {
   EXPECT_FALSE(follows(before, after).ok());
   EXPECT_FALSE(forced_remove(before, ids({1}), before.lineage).ok());
   EXPECT_FALSE(forced_remove(before, ids({0, 1}), test_lineage(9)).ok());
+  EXPECT_EQ(forced_remove(before, ids({7}), test_lineage(9)).code(), Errc::kNotFound);
+  EXPECT_TRUE(succeeds(before, after).ok());
+}
+
+// The dead leaver that everybody waits for.
+TEST(RingVersion, AForcedRemovalTakesWhoIsGoneAlready) {
+  const auto before = must(next_complete(leaving(test_ring(4), {1})));
+  const auto after = must(forced_remove(before, ids({1}), test_lineage(9)));
+  EXPECT_EQ(after.find(test_id(1))->state, RingMemberState::kRemoved);
+  EXPECT_EQ(after.find(test_id(1))->since, after.number);
+  EXPECT_EQ(voters(after), voters(before));
+  EXPECT_TRUE(succeeds(before, after).ok());
+}
+
+TEST(RingVersion, OfAnotherLineageOnlyAForcedRemovalSucceeds) {
+  const auto before = joined(test_ring(5), {test_member(7)});
+  const auto forced = must(forced_remove(before, ids({1, 2}), test_lineage(9)));
+  EXPECT_TRUE(succeeds(before, forced).ok());
+  const std::vector<std::function<void(RingVersion&)>> extras = {
+      [](auto& v) { v.previous_lineage = test_lineage(3); },
+      [](auto& v) { ++v.number.value; },
+      [](auto& v) { member(v, 3).weight = 7; },
+      [](auto& v) { member(v, 3).state = RingMemberState::kLeft; },
+      [](auto& v) { member(v, 1).since.value = 1; },
+      [](auto& v) { v.copies = 2, v.synced = 2; },
+      [](auto& v) { v.revoked = {test_id(1)}; },  // Of two that go one is believed on.
+      [](auto& v) { std::erase_if(v.members, [](auto& m) { return m.id == test_id(4); }); },
+      [](auto& v) { v.rule = PlacementRule::kHashed; },
+  };
+  for (std::size_t i = 0; i < extras.size(); ++i) {
+    auto after = forced;
+    extras[i](after);
+    EXPECT_EQ(succeeds(before, after).code(), Errc::kForeign) << i;
+  }
+  EXPECT_FALSE(succeeds(forced, before).ok());
+  // Steps of one lineage are those that follow.
+  EXPECT_TRUE(succeeds(before, must(next_complete(before))).ok());
+  EXPECT_FALSE(succeeds(before, removing(test_ring(5), {1})).ok());
 }
 
 TEST(RingVersion, OnlyALegalStepFollows) {
@@ -336,13 +374,81 @@ TEST(RingVersion, ARevocationIsARemovalThatNobodyForgets) {
   EXPECT_TRUE(done.is_revoked(test_id(3)));
   EXPECT_EQ(done.find(test_id(3))->state, RingMemberState::kRemoved);
   EXPECT_TRUE(must(next_complete(leaving(done, {2}))).is_revoked(test_id(3)));
-  EXPECT_FALSE(must(next_abort(intent)).is_revoked(test_id(3)));
   EXPECT_FALSE(must(next_intent_remove(before, ids({3}))).is_revoked(test_id(3)));
 
   auto quiet = must(next_intent_remove(before, ids({3})));
   quiet.format = 2;
   quiet.revoked = ids({1});
   EXPECT_FALSE(follows(before, quiet).ok()) << "one is removed and another revoked";
+}
+
+TEST(RingVersion, NothingGivesTheWordBackToWhoIsRevoked) {
+  const auto intent = must(next_intent_revoke(test_ring(5), ids({3})));
+  const auto aborted = next_abort(intent);
+  EXPECT_EQ(aborted.code(), Errc::kDenied);
+  EXPECT_NE(aborted.error().text.find("starling revoke --force"), std::string::npos);
+  // As an older program would take it back.
+  auto believed = must(next_abort(removing(test_ring(5), {3})));
+  believed.format = 2;
+  EXPECT_FALSE(follows(intent, believed).ok());
+
+  const auto forced = must(forced_remove(intent, ids({1}), test_lineage(9)));
+  EXPECT_TRUE(forced.is_revoked(test_id(3)));
+  EXPECT_FALSE(forced.is_revoked(test_id(1)));
+  EXPECT_EQ(forced.find(test_id(3))->state, RingMemberState::kRemoved);
+  EXPECT_EQ(voters(forced).size(), 3u);
+  EXPECT_TRUE(succeeds(intent, forced).ok());
+  // What only waits is finished by force.
+  EXPECT_TRUE(succeeds(intent, must(forced_remove(intent, ids({3}), test_lineage(9), true))).ok());
+
+  const auto cut = must(forced_remove(test_ring(5), ids({1, 2}), test_lineage(9), true));
+  EXPECT_TRUE(cut.is_revoked(test_id(1)) && cut.is_revoked(test_id(2)));
+  EXPECT_TRUE(succeeds(test_ring(5), cut).ok());
+}
+
+TEST(RingVersion, WhoIsGoneIsRevokedInOneStepThatMovesNothing) {
+  auto before = must(next_complete(leaving(of_format_1(test_ring(5)), {1})));
+  before = must(next_complete(removing(before, {2})));
+  const auto since = before.find(test_id(2))->since;
+  const auto after = must(next_revoke_gone(before, ids({1, 2})));
+  EXPECT_TRUE(follows(before, after).ok());
+  EXPECT_EQ(after.change, RingChange::kNone);
+  EXPECT_EQ(after.format, 2u);
+  EXPECT_TRUE(after.is_revoked(test_id(1)) && after.is_revoked(test_id(2)));
+  EXPECT_EQ(after.find(test_id(1))->state, RingMemberState::kRemoved);
+  EXPECT_EQ(after.find(test_id(2))->since, since) << "when it was removed is not forgotten";
+  EXPECT_EQ(voters(after), voters(before));
+  EXPECT_EQ(next_revoke_gone(before, ids({3})).code(), Errc::kNotFound);
+  EXPECT_EQ(next_intent_revoke(before, ids({1})).code(), Errc::kNotFound);
+  EXPECT_FALSE(next_revoke_gone(leaving(before, {3}), ids({1})).ok()) << "one change at a time";
+  auto more = after;
+  member(more, 3).weight = 7;
+  EXPECT_FALSE(follows(before, more).ok());
+}
+
+TEST(RingVersion, AnOldClusterMovesToTheNewestPlacementRuleInAChangeOfItsOwn) {
+  const auto old = of_format_1(test_ring(5));
+  const auto intent = must(next_intent_rule(old));
+  EXPECT_TRUE(follows(old, intent).ok());
+  EXPECT_EQ(intent.format, 3u) << "older nodes say that they are";
+  EXPECT_EQ(intent.rule, PlacementRule::kHashed) << "owners stay until it is complete";
+  EXPECT_EQ(voters(intent), voters(old));
+  const auto after = must(next_complete(intent));
+  EXPECT_TRUE(follows(intent, after).ok());
+  EXPECT_EQ(after.rule, PlacementRule::kEven);
+  EXPECT_EQ(after.change, RingChange::kNone);
+  auto back = must(next_abort(intent));
+  EXPECT_TRUE(follows(intent, back).ok());
+  EXPECT_EQ(back.rule, PlacementRule::kHashed);
+  EXPECT_EQ(next_intent_rule(after).code(), Errc::kExists);
+  EXPECT_EQ(next_intent_rule(leaving(old, {1})).code(), Errc::kInvalid);
+  EXPECT_EQ(must(decode_ring_version(encode(intent))), intent);
+  auto too_old = intent;
+  too_old.format = 2;
+  EXPECT_FALSE(validate(too_old).ok());
+  auto nothing = intent;
+  nothing.rule = PlacementRule::kEven;
+  EXPECT_FALSE(validate(nothing).ok());
 }
 
 TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
@@ -366,7 +472,8 @@ TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
       [](auto& v) { v.partitions = 131072; },
       [](auto& v) { v.change = RingChange::kNone; },
       [](auto& v) { v.change = RingChange::kLeave; },
-      [](auto& v) { v.change = static_cast<RingChange>(6); },
+      [](auto& v) { v.change = RingChange::kRule; },
+      [](auto& v) { v.change = static_cast<RingChange>(7); },
       [](auto& v) { v.members.clear(); },
       [](auto& v) { std::swap(v.members[0], v.members[1]); },
       [](auto& v) { v.members.push_back(v.members.back()); },
@@ -393,12 +500,12 @@ TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
     EXPECT_EQ(decoded.code(), Errc::kCorrupt) << i;
   }
   auto future = golden_version();
-  future.format = 3;
+  future.format = 4;
   EXPECT_EQ(decode_ring_version(encode(future)).code(), Errc::kUnsupported);
   future = golden_version();
   future.rule = static_cast<PlacementRule>(3);
   EXPECT_EQ(decode_ring_version(encode(future)).code(), Errc::kUnsupported);
-  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{3})).code(), Errc::kUnsupported);
+  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{4})).code(), Errc::kUnsupported);
   EXPECT_EQ(decode_ring_version(pack(std::vector<int>{2})).code(), Errc::kCorrupt);
   EXPECT_EQ(decode_ring_version(pack(std::string("2"))).code(), Errc::kCorrupt);
 }

@@ -114,6 +114,11 @@ class SwimNet {
     std::uint64_t push_pull_bytes = 0;  // Bodies, both ways.
   };
   [[nodiscard]] const Traffic& traffic() const { return traffic_; }
+  // Push-pulls that were tried, heard or not.
+  [[nodiscard]] int tries(int from, int to) const {
+    const auto it = tries_.find({from, to});
+    return it == tries_.end() ? 0 : it->second;
+  }
 
   [[nodiscard]] int size() const { return static_cast<int>(hosts_.size()); }
   [[nodiscard]] Duration elapsed() const { return now_ - kBegin; }
@@ -238,6 +243,7 @@ class SwimNet {
       to = host_at(std::get<Endpoint>(exchange.with));
     }
     if (to < 0) return;
+    ++tries_[{from, to}];
     carry(from, to, [this, from, to] { carry(to, from, [] {}); });
   }
   void carry(int from, int to, std::function<void()> then) {
@@ -259,6 +265,7 @@ class SwimNet {
   Instant now_ = kBegin;
   double loss_ = 0;
   Traffic traffic_;
+  std::map<std::pair<int, int>, int> tries_;
   std::map<std::string, int> by_ip_;
   std::map<NodeId, int> by_id_;
   std::function<bool(int, const Swim::Send&)> tap_;

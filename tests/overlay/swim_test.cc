@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 #include <limits>
+#include <set>
+#include <tuple>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -207,6 +209,24 @@ TEST(Swim, ASplitOfAMinuteMergesByItself) {
     EXPECT_LT(net.run_until([&] { return net.converged(); }, 60s), 20s) << "seed " << seed;
     EXPECT_GT(net.count_all(Kind::kSelfDeclaredDead), 0);
   }
+}
+
+// A machine that was taken out for good is dead for ever. It may come back on its own.
+TEST(Swim, NobodyLooksForADeadNodeThatIsGoneFromTheRing) {
+  Joined net(4, 1);
+  net.crash(3);
+  net.run_until([&] { return net.all_see(3, MemberState::kDead); }, 60s);
+  std::set<NodeId> members;
+  for (int i = 0; i < 4; ++i) members.insert(net.id(i));
+  net.run_for(5min);
+  EXPECT_GT(net.tries(0, 3) + net.tries(1, 3) + net.tries(2, 3), 0) << "a member is looked for";
+  for (int i = 0; i < 3; ++i) net.swim(i).set_members(members, {net.id(3)});
+  const auto before = std::tuple(net.tries(0, 3), net.tries(1, 3), net.tries(2, 3));
+  net.run_for(5min);
+  EXPECT_EQ(std::tuple(net.tries(0, 3), net.tries(1, 3), net.tries(2, 3)), before);
+  net.boot(3);
+  net.run_for(10s);
+  EXPECT_TRUE(net.all_see(3, MemberState::kAlive));
 }
 
 TEST(Swim, ARestartedNodeIsBackAtOnceUnderItsNewRun) {

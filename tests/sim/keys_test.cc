@@ -195,6 +195,67 @@ TEST_P(Keys, ARevokedNodeIsCutOffAtOnce) {
   EXPECT_EQ(state_of(0, short_id(1)), "alive");
 }
 
+// Two of three are left to agree, and one of them is down.
+TEST_P(Keys, ARevocationThatLeavesNoMajorityTakesForce) {
+  const std::string bad = short_id(2), down = short_id(1);
+  cluster.crash(1, Crash::kPower);
+  ASSERT_TRUE(cluster.run_until([&] { return state_of(0, down) == "dead"; }, 60s));
+  const auto refusal = cluster.admin(0, "revoke", {{"node", bad}});
+  EXPECT_TRUE(refused(refusal, Errc::kDenied, "--force"));
+  EXPECT_TRUE(refused(refusal, Errc::kDenied, down)) << "whom to start";
+  EXPECT_EQ(state_of(0, bad, "ring_state"), "serving");
+  const auto forced = cluster.admin(0, "revoke", {{"node", bad}, {"force", true}});
+  ASSERT_TRUE(forced) << forced.error().text;
+  EXPECT_FALSE(forced->at("lineage").get<std::string>().empty());
+  cluster.run_for(2s);
+  EXPECT_EQ(state_of(0, bad), "unknown");
+  ASSERT_TRUE(cluster.restart(1));
+  EXPECT_TRUE(cluster.run_until([&] { return state_of(1, short_id(0)) == "alive"; }, 60s));
+  EXPECT_TRUE(cluster.run_until([&] { return state_of(1, bad) == "unknown"; }, 60s));
+  cluster.run_for(20s);
+  EXPECT_EQ(state_of(0, bad), "unknown");
+  EXPECT_EQ(state_of(0, down), "alive");
+}
+
+// Who has the old secret may have opened a link while it was good, and have kept it.
+TEST_P(Keys, ALinkThatAStrangerOpenedBeforeARotationEndsWithTheOldSecret) {
+  const Invite before = invite();
+  RawNode early(world, cluster.network(), cluster.node(0).link_address(), stranger);
+  RawIntroduction introduction;
+  introduction.hello.lineage = before.lineage;
+  introduction.hello.writer = WriterId{7};
+  introduction.hello.wall_ms = world.wall_ms();
+  ASSERT_TRUE(early.link(Keyring(before.secret), introduction));
+  ASSERT_TRUE(rotate(1, kMinute));
+  cluster.run_for(30s);
+  EXPECT_FALSE(early.stream().closed()) << "not retired yet";
+  cluster.run_for(31s);
+  EXPECT_TRUE(early.stream().wait_closed(2s));
+  EXPECT_TRUE(all_alive());
+}
+
+// And a token from before is good for nothing over a link of today.
+TEST_P(Keys, ATokenOfARetiredSecretAdmitsNobody) {
+  const auto token = cluster.admin(0, "invite", {{"expires_s", 36000}})->at("token").get<std::string>();
+  ASSERT_TRUE(rotate(1, 0));
+  cluster.run_for(2s);
+  const Invite now = invite();
+  RawNode peer(world, cluster.network(), cluster.node(0).link_address(), stranger);
+  RawIntroduction introduction;
+  introduction.hello.lineage = now.lineage;
+  introduction.hello.writer = WriterId{7};
+  introduction.hello.wall_ms = world.wall_ms();
+  ASSERT_TRUE(peer.link(Keyring(now.secret), introduction));
+  node::JoinRequest request;
+  request.key = stranger.public_key();
+  request.invite = token;
+  request.link = "10.0.0.77:7401";
+  request.wall_ms = world.wall_ms();
+  const auto answer = peer.call(static_cast<std::uint16_t>(overlay::Method::kJoin), pack(request));
+  EXPECT_TRUE(refused(answer, Errc::kUnauthenticated, "starling invite"));
+  EXPECT_EQ(cluster.admin(0, "ring", Json::object())->at("members").size(), 3u);
+}
+
 TEST_P(Keys, WrongCommandsAreRefusedWithTheirReason) {
   EXPECT_TRUE(refused(cluster.admin(0, "revoke", {{"node", "nobody"}}), Errc::kNotFound, "nobody"));
   EXPECT_TRUE(refused(cluster.admin(0, "revoke", {{"node", short_id(0)}}), Errc::kInvalid, "itself"));

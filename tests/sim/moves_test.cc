@@ -1,83 +1,9 @@
 // Changes of the ring by the operator: each driven step by step, with the interleaving that would lose something
 // (hazards F1, F11, F32 to F34). Changes by chance: scenarios_test.cc and `sim --moves`.
-#include "tests/sim/hazards/hazards.h"
-
-#include <nlohmann/json.hpp>
+#include "tests/sim/moves.h"
 
 namespace starling::sim {
 namespace {
-
-class Moves : public Hazards {
- protected:
-  explicit Moves(std::size_t nodes = 4) : Hazards(nodes) {}
-
-  void SetUp() override {
-    ASSERT_NO_FATAL_FAILURE(Hazards::SetUp());
-    start(*alice, b);
-    start(*bob, c);
-    say();
-  }
-  void say() {
-    const auto said = send(*alice);
-    EXPECT_TRUE(acked(said));
-  }
-  // Asks until it is agreed on: another change may be under way.
-  [[nodiscard]] Status change(std::size_t at, const std::string& method, const std::vector<std::size_t>& nodes,
-                              Json more = Json::object()) {
-    more["nodes"] = Json::array();
-    for (const auto i : nodes) more["nodes"].push_back(cluster.id(i));
-    Status last = ok_status();
-    for (int attempt = 0; attempt < 40; ++attempt) {
-      const auto answer = cluster.admin(at, method, more);
-      if (answer) return ok_status();
-      last = answer.error();
-      if (last.error().text.find("another change") == std::string::npos) break;
-      world.run_for(1s);
-    }
-    return last;
-  }
-  std::string state_of(std::size_t i, std::size_t seen_by) {
-    const auto ring = cluster.admin(seen_by, "ring", Json::object());
-    if (!ring) return "?";
-    for (const auto& member : ring->at("members")) {
-      if (member.at("short") == cluster.id(i)) return member.at("state");
-    }
-    return "";
-  }
-  std::string open_change(std::size_t seen_by) {
-    const auto ring = cluster.admin(seen_by, "ring", Json::object());
-    return ring ? ring->at("change").get<std::string>() : "?";
-  }
-  bool comes_to(std::size_t i, const std::string& state, std::size_t seen_by, Duration limit = 120s) {
-    for (const Instant end = world.now() + limit; world.now() < end; world.run_for(200ms)) {
-      if (state_of(i, seen_by) == state) return true;
-    }
-    return false;
-  }
-  bool departs(std::size_t i, Duration limit = 120s) {
-    return until([&] { return cluster.departed(i); }, limit);
-  }
-  void believes_dead(std::size_t seen_by, std::size_t i) {
-    for (int turn = 0; turn < 300; ++turn, world.run_for(100ms)) {
-      const auto status = cluster.admin(seen_by, "status", Json::object());
-      if (!status) continue;
-      for (const auto& member : status->at("members")) {
-        if (member.at("short") == cluster.id(i) && member.at("state") == "dead") return;
-      }
-    }
-    ADD_FAILURE() << "nobody misses node " << i;
-  }
-  std::size_t other_than(const std::set<std::size_t>& not_these) {
-    for (std::size_t i = 0; i < cluster.size(); ++i) {
-      if (!not_these.contains(i) && cluster.up(i)) return i;
-    }
-    return 0;
-  }
-  [[nodiscard]] std::string waits_for(std::size_t at) {
-    const auto movement = cluster.admin(at, "movement", Json::object());
-    return movement ? movement->at("waits_for").get<std::string>() : movement.error().text;
-  }
-};
 
 INSTANTIATE_TEST_SUITE_P(Seeds, Moves, ::testing::Range<std::uint64_t>(1, 5));
 
@@ -90,6 +16,8 @@ TEST_P(Moves, ALeaverServesUntilTheEndHandsOverAndMaySwitchOff) {
   world.run_for(5s);
   work.stop();
   say();
+  believes_gone(b, a);
+  EXPECT_EQ(cluster.admin(b, "status", Json::object())->at("cluster").at("nodes"), 3) << "of those that are left";
   finish();
 }
 
@@ -295,7 +223,19 @@ TEST_P(Moves, ADrainedNodeHasNoSessionsAndKeepsItsData) {
   EXPECT_EQ(sessions(), 0);
   EXPECT_TRUE(until([&] { return alice2->ready() && bob2->ready(); }));
   EXPECT_TRUE(cluster.node(a).serving());
+  const auto seen_draining = [&](std::size_t by) {
+    const auto status = cluster.admin(by, "status", Json::object());
+    if (!status) return false;
+    for (const auto& member : status->at("members")) {
+      if (member.at("short") == cluster.id(a)) return member.at("draining").get<bool>();
+    }
+    return false;
+  };
+  for (int turn = 0; turn < 50 && !seen_draining(b); ++turn) world.run_for(100ms);
+  EXPECT_TRUE(seen_draining(a) && seen_draining(b));
   ASSERT_TRUE(cluster.admin(a, "undrain", Json::object()));
+  for (int turn = 0; turn < 50 && seen_draining(b); ++turn) world.run_for(100ms);
+  EXPECT_FALSE(seen_draining(b));
   finish();
 }
 

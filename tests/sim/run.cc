@@ -84,6 +84,19 @@ void judge(const ClusterExport& stores, Parts& p, Violations& out) {
   add(check_refusals(p.workload.history()));
 }
 
+// A node is refused when it left or was removed. One that the ring does not know was to join: the only thing that
+// may come in its way is an operator who took the join back. Everything else is a node lost to a mistake.
+Violations check_refused_nodes(Parts& p) {
+  Violations out;
+  for (const auto& why : p.cluster.wrong_refusals()) out.push_back({11, why, ""});
+  const bool taken_back = p.movements.done().contains("abort");
+  for (const auto& refusal : p.cluster.refusals()) {
+    if (!refusal.joining || taken_back) continue;
+    out.push_back({11, "n" + std::to_string(refusal.node) + " may not join: " + refusal.text, ""});
+  }
+  return out;
+}
+
 // What nobody happened to read is found by reading everything, and mended.
 Status read_all(SimCluster& cluster) {
   constexpr int kTurns = 600;
@@ -128,6 +141,8 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
     report.violations = p.races.try_passwords();
   }
   p.world.run_for(kTail);
+  const auto refused = check_refused_nodes(p);
+  report.violations.insert(report.violations.end(), refused.begin(), refused.end());
   // Whatever is wrong by now is more telling than that it took too long.
   TRY_ASSIGN(const ClusterExport stores, p.cluster.stop_and_export());
   judge(stores, p, report.violations);

@@ -259,12 +259,54 @@ TEST_F(BadStart, AJoinerWithAClockFarOffIsRefused) {
     LoneHost host(world, a.network(), "10.0.7.3");
     host.clock_offset = std::chrono::seconds(seconds);
     host.config.join_token = token(a);
-    EXPECT_TRUE(refused(host.start(), Errc::kClock, "clock")) << seconds;
+    const auto refusal = host.start();
+    EXPECT_TRUE(refused(refusal, Errc::kClock, seconds > 0 ? "60 s ahead" : "60 s behind")) << seconds;
+    EXPECT_TRUE(refused(refusal, Errc::kClock, "NTP")) << "what to do";
     host.clock_offset = std::chrono::seconds(0);  // Set right, the same token is good.
     if (seconds < 0) {
       EXPECT_TRUE(host.start());
     }
   }
+}
+
+// It takes a good token for one that is over, or one that is over for a good one.
+TEST_F(BadStart, AJoinerWithAClockFarOffIsToldThatTheTokensTimeMayNotBeToBlame) {
+  SimCluster a(world, ClusterOptions{.nodes = 1});
+  form(a);
+  LoneHost ahead(world, a.network(), "10.0.7.3");
+  ahead.config.join_token = token(a, 3600);
+  ahead.clock_offset = std::chrono::hours(5);
+  const auto early = ahead.start();
+  EXPECT_TRUE(refused(early, Errc::kUnauthenticated, "expired 4 h ago by the clock here"));
+  EXPECT_TRUE(refused(early, Errc::kUnauthenticated, "NTP"));
+  ahead.clock_offset = std::chrono::hours(0);
+  EXPECT_TRUE(ahead.start());
+
+  LoneHost behind(world, a.network(), "10.0.7.4");
+  behind.config.join_token = token(a, 60);
+  world.run_for(120s);
+  behind.clock_offset = std::chrono::hours(-5);
+  const auto late = behind.start();
+  EXPECT_TRUE(refused(late, Errc::kUnauthenticated, "starling invite")) << "the member knows better";
+
+  LoneHost ancient(world, a.network(), "10.0.7.5");
+  ancient.config.join_token = token(a, 3600);
+  ancient.clock_offset = -std::chrono::hours(40 * 24);
+  EXPECT_TRUE(refused(ancient.start(), Errc::kClock, "NTP")) << "no token is good for so long";
+}
+
+// The node that made the token had a clock far ahead, and has no more.
+TEST_F(BadStart, ATokenOfTheFutureIsRefused) {
+  SimCluster a(world, ClusterOptions{.nodes = 1});
+  form(a);
+  a.clock_step(0, std::chrono::hours(100 * 24));
+  const auto made = token(a);
+  a.clock_step(0, -std::chrono::hours(100 * 24));
+  LoneHost host(world, a.network(), "10.0.7.3");
+  host.config.join_token = made;
+  const auto refusal = host.start();
+  EXPECT_TRUE(refused(refusal, Errc::kClock, "100 days"));
+  EXPECT_TRUE(refused(refusal, Errc::kClock, "starling invite"));
 }
 
 TEST_F(BadStart, ANodeWhoseClockStepsStopsCoordinatingAndOthersServe) {
@@ -303,7 +345,7 @@ TEST_F(BadStart, JoinTokensThatAreNoGoodAreRefusedWithTheirReason) {
   const std::string good = token(a);
   const std::string soon = token(a, 1);
   world.run_for(2s);
-  EXPECT_TRUE(refused(join(soon, "10.0.7.4"), Errc::kUnauthenticated));
+  EXPECT_TRUE(refused(join(soon, "10.0.7.4"), Errc::kUnauthenticated, "starling invite"));
   for (const std::size_t at : {std::size_t{2}, std::size_t{12}, good.size() / 2, good.size() - 1}) {
     std::string typo = good;
     typo[at] = typo[at] == 'a' ? 'b' : 'a';
@@ -318,7 +360,7 @@ TEST_F(BadStart, JoinTokensThatAreNoGoodAreRefusedWithTheirReason) {
   EXPECT_FALSE(join(format_invite(bent).value(), "10.0.7.4"));
   bent = parse_invite(good).value();
   bent.lineage = parse_invite(token(b))->lineage;
-  EXPECT_TRUE(refused(join(format_invite(bent).value(), "10.0.7.4"), Errc::kForeign));
+  EXPECT_TRUE(refused(join(format_invite(bent).value(), "10.0.7.4"), Errc::kForeign, "starling invite"));
 
   EXPECT_TRUE(join(good, "10.0.7.5"));
   EXPECT_TRUE(refused(join(good, "10.0.7.6"), Errc::kDenied, "used"));

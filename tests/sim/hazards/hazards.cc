@@ -138,6 +138,7 @@ void Hazards::finish() {
   EXPECT_TRUE(cluster.run_until_quiet(60s)) << "owners that stay unequal";
   EXPECT_TRUE(until([&] { return check_delivered(work.history()).empty(); }, 30s));
   world.run_for(2s);
+  for (const auto& why : cluster.wrong_refusals()) ADD_FAILURE() << why;
   const auto stores = cluster.stop_and_export();
   ASSERT_TRUE(stores) << stores.error().text;
   const auto found = check_all(work.history(), &*stores);

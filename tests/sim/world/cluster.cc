@@ -161,7 +161,7 @@ Status SimCluster::start(std::size_t i) {
   if (!status) {
     clear(host);
     if (status.code() == Errc::kDenied) {  // It had gone for good when it fell.
-      host.retired = true;
+      refused(i, /*joining=*/false, status.error());
       return ok_status();
     }
     return Error{status.code(), "starting " + host.name + ": " + status.error().text};
@@ -207,10 +207,36 @@ void SimCluster::on_fatal(std::size_t i, const Error& error) {
     if (*alive && hosts_[i]->node.get() == which && up(i)) crash(i, Crash::kProcess);
   });
   // It may not join: its operator would empty the machine.
-  if (error.code == Errc::kDenied) hosts_[i]->retired = true;
+  if (error.code == Errc::kDenied) refused(i, /*joining=*/true, error);
   world_.after(options_.supervisor_delay, [this, i, alive = alive_] {
     if (*alive && !up(i) && !retired(i)) (void)start(i);
   });
+}
+
+void SimCluster::refused(std::size_t i, bool joining, const Error& error) {
+  world_.note(hosts_[i]->name, "is refused: " + error.text);
+  hosts_[i]->retired = true;
+  refusals_.push_back({i, joining, hosts_[i]->id, error.text});
+}
+
+std::vector<std::string> SimCluster::wrong_refusals() {
+  std::vector<std::string> out;
+  const auto asked = any_up();
+  const auto ring = asked ? admin(*asked, "ring", Json::object())
+                          : Result<Json>(Error{Errc::kUnavailable, "no node is up"});
+  for (const auto& refusal : refusals_) {
+    if (!ring) {
+      out.push_back(refusal.text + ", and nobody can tell why: " + ring.error().text);
+      continue;
+    }
+    for (const auto& member : ring->at("members")) {
+      const auto state = member.at("state").get<std::string>();
+      const bool gone = state == "left" || state == "removed" || state == "removing";
+      if (member.at("short") != refusal.id || gone) continue;
+      out.push_back(hosts_[refusal.node]->name + ", which is " + state + ", was refused: " + refusal.text);
+    }
+  }
+  return out;
 }
 
 void SimCluster::clear(Host& host) {

@@ -76,6 +76,16 @@ class SimCluster {
   // A node that may go for good: stopped, and no part of the cluster any more.
   void retire(std::size_t i);
   [[nodiscard]] bool retired(std::size_t i) const { return hosts_[i]->retired; }
+  // Nodes that were told kDenied, at their start or when they joined, and were switched off for it.
+  struct Refusal {
+    std::size_t node = 0;
+    bool joining = false;
+    std::string id;  // Short; empty when it never said it.
+    std::string text;
+  };
+  [[nodiscard]] const std::vector<Refusal>& refusals() const { return refusals_; }
+  // Those that the ring does not explain: it has them as members.
+  std::vector<std::string> wrong_refusals();
   // It left or was removed, and everybody has what it held.
   [[nodiscard]] bool departed(std::size_t i) const { return up(i) && hosts_[i]->node->departed(); }
   // Its short id, once it is up; empty before.
@@ -168,6 +178,7 @@ class SimCluster {
   Status stop_all();
   void clear(Host& host);
   void on_fatal(std::size_t i, const Error& error);
+  void refused(std::size_t i, bool joining, const Error& error);
   std::optional<std::size_t> any_up() const;  // One that serves, if there is one.
 
   World& world_;
@@ -176,6 +187,7 @@ class SimCluster {
   std::vector<std::unique_ptr<Host>> hosts_;
   std::uint64_t retention_ms_ = node::kRetentionDefaultMs;
   std::size_t fatal_errors_ = 0;
+  std::vector<Refusal> refusals_;
   overlay::LogLevel log_level_ = overlay::LogLevel::kInfo;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

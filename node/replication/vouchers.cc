@@ -1,0 +1,66 @@
+#include "node/replication/vouchers.h"
+
+#include <algorithm>
+
+namespace starling::node {
+
+using storage::Store;
+
+namespace {
+
+constexpr View kCoveredKey = "covered";
+
+}  // namespace
+
+std::optional<RingNumber> Vouchers::covered_at() const {
+  const auto stored = view_.store.get(Store::Family::kNode, kCoveredKey);
+  if (!stored) return std::nullopt;
+  BytesReader in(*stored);
+  const RingNumber number{in.u64be()};
+  return number;
+}
+
+void Vouchers::add(RingPtr ring) {
+  const auto same = [&](const RingPtr& known) { return known->number() == ring->number(); };
+  if (std::any_of(rings_.begin(), rings_.end(), same)) return;
+  rings_.push_back(std::move(ring));
+  if (rings_.size() > kVouchersMax) rings_.erase(rings_.begin());
+}
+
+void Vouchers::cover() {
+  rings_.clear();
+  Bytes number;
+  BytesWriter(number).u64be(view_.ring().number().value);
+  view_.store.put(Store::Family::kNode, kCoveredKey, number);
+}
+
+std::string Vouchers::lacking(const std::vector<PartitionId>& partitions, const std::set<NodeId>& answered,
+                              bool patient) const {
+  for (const auto& then : rings_) {
+    for (const auto partition : partitions) {
+      if (partition.value >= then->partitions()) continue;
+      if (auto why = lacking(*then, partition, answered, patient); !why.empty()) return why;
+    }
+  }
+  return "";
+}
+
+std::string Vouchers::lacking(const overlay::Ring& then, PartitionId partition,
+                              const std::set<NodeId>& answered, bool patient) const {
+  std::size_t there = 0, asked = 0;
+  std::string silent;
+  for (const auto& owner : then.owners(partition)) {
+    const bool answers = owner == view_.self || answered.contains(owner);
+    const auto* member = view_.ring().member(owner);
+    const bool removed = member == nullptr || member->state == overlay::RingMemberState::kRemoved;
+    const bool left = !removed && member->gone() && !view_.alive(owner);
+    there += answers ? 1 : 0;
+    asked += answers || !(removed || (left && !patient)) ? 1 : 0;
+    if (!answers && !removed) silent += " " + short_text(owner);
+  }
+  if (there >= std::min(asked, then.version().owner_count() - then.w() + 1)) return "";
+  return "too few of those who owned partition " + std::to_string(partition.value) +
+         " before the ring changed answer, no answer from" + silent + ": start them again";
+}
+
+}  // namespace starling::node

@@ -1,0 +1,348 @@
+#include "overlay/ring/ring_change.h"
+
+#include <algorithm>
+#include <iterator>
+#include <optional>
+#include <set>
+#include <utility>
+
+namespace starling::overlay {
+namespace {
+
+Error invalid(std::string why) { return {Errc::kInvalid, "ring: " + std::move(why)}; }
+
+Result<RingVersion> checked(RingVersion version) {
+  TRY(validate(version));
+  return version;
+}
+
+// The oldest of those that are gone make room.
+void forget_oldest_gone(RingVersion& version) {
+  std::vector<std::pair<RingNumber, NodeId>> gone;
+  for (const auto& member : version.members) {
+    if (member.gone()) gone.emplace_back(member.since, member.id);
+  }
+  if (gone.size() <= kRingGoneMembersMax) return;
+  std::sort(gone.begin(), gone.end());
+  const auto first_kept = gone[gone.size() - kRingGoneMembersMax];
+  std::erase_if(version.members, [&](const RingMember& member) {
+    return member.gone() && std::pair(member.since, member.id) < first_kept;
+  });
+  std::erase_if(version.revoked, [&](const NodeId& id) { return version.find(id) == nullptr; });
+}
+
+void set_state(RingVersion& version, RingMember& member, RingMemberState state) {
+  member.state = state;
+  member.since = version.number;
+}
+
+// Who was being revoked is out: its word does not come back.
+void take_back(RingVersion& version) {
+  std::erase_if(version.members,
+                [](const RingMember& member) { return member.state == RingMemberState::kJoining; });
+  for (auto& member : version.members) {
+    if (member.in_transit()) {
+      const bool revoked = version.is_revoked(member.id);
+      set_state(version, member, revoked ? RingMemberState::kRemoved : RingMemberState::kServing);
+    }
+    member.next_weight = 0;
+  }
+  version.change = RingChange::kNone;
+}
+
+// Owners changed: W follows unless it was set.
+void settle(RingVersion& version) {
+  forget_oldest_gone(version);
+  if (!version.synced_set) version.synced = version.majority();
+}
+
+RingVersion successor(const RingVersion& before) {
+  RingVersion after = before;
+  ++after.number.value;
+  after.previous_lineage = before.lineage;
+  return after;
+}
+
+Result<RingVersion> begin_change(const RingVersion& before, RingChange change, std::size_t nodes) {
+  if (before.change != RingChange::kNone) {
+    return invalid("another change is under way: wait until it completes, or abort it");
+  }
+  if (nodes == 0) return invalid("a change names at least one node");
+  if (nodes > kRingBatchMax) return invalid("a change names at most 256 nodes: use several");
+  RingVersion after = successor(before);
+  after.change = change;
+  return after;
+}
+
+RingMember* find(RingVersion& version, const NodeId& id) {
+  return const_cast<RingMember*>(version.find(id));
+}
+
+// A member that serves, to be changed.
+Result<RingMember*> serving_member(RingVersion& version, const NodeId& id) {
+  auto* member = find(version, id);
+  if (member == nullptr || member->gone()) {
+    return Error{Errc::kNotFound, "ring: " + short_text(id) + " is no member"};
+  }
+  if (member->state != RingMemberState::kServing || member->next_weight != 0) {
+    return invalid(short_text(id) + " is named twice");
+  }
+  return member;
+}
+
+void add_revoked(RingVersion& version, std::span<const NodeId> nodes) {
+  version.format = std::max(version.format, kRingFormatFirst);
+  std::set<NodeId> all(version.revoked.begin(), version.revoked.end());
+  all.insert(nodes.begin(), nodes.end());
+  version.revoked.assign(all.begin(), all.end());
+}
+
+// Those that `after` revokes.
+std::vector<NodeId> newly_revoked(const RingVersion& before, const RingVersion& after) {
+  std::vector<NodeId> out;
+  std::set_difference(after.revoked.begin(), after.revoked.end(), before.revoked.begin(),
+                      before.revoked.end(), std::back_inserter(out));
+  return out;
+}
+
+bool invite_used(const RingVersion& version, const InviteId& invite) {
+  return std::any_of(version.members.begin(), version.members.end(),
+                     [&](const RingMember& member) { return member.invite == invite; });
+}
+
+void insert_sorted(std::vector<RingMember>& members, RingMember member) {
+  const auto at = std::lower_bound(members.begin(), members.end(), member.id,
+                                   [](const RingMember& m, const NodeId& id) { return m.id < id; });
+  members.insert(at, std::move(member));
+}
+
+// Builds the change that `after` claims to be, from `before`.
+Result<RingVersion> rebuild(const RingVersion& before, const RingVersion& after) {
+  std::vector<NewMember> joining;
+  std::vector<NewWeight> weights;
+  std::vector<NodeId> going;
+  for (const auto& member : after.members) {
+    if (member.state == RingMemberState::kJoining) {
+      joining.push_back({member.key, member.zone, member.weight, member.invite});
+    } else if (member.next_weight != 0) {
+      weights.push_back({member.id, member.next_weight});
+    } else if (member.in_transit()) {
+      going.push_back(member.id);
+    }
+  }
+  switch (after.change) {
+    case RingChange::kJoin: return next_intent_join(before, joining);
+    case RingChange::kLeave: return next_intent_leave(before, going, /*force=*/true);
+    case RingChange::kRemove:
+      return after.revoked == before.revoked ? next_intent_remove(before, going)
+                                             : next_intent_revoke(before, going);
+    case RingChange::kWeight: return next_intent_weight(before, weights);
+    case RingChange::kReplace:
+      if (joining.size() != 1 || going.size() != 1) return invalid("one node replaces one");
+      return next_intent_replace(before, joining.front(), going.front());
+    case RingChange::kRule: return next_intent_rule(before);
+    case RingChange::kNone: break;
+  }
+  const auto revoked = newly_revoked(before, after);
+  if (!revoked.empty()) return next_revoke_gone(before, revoked);
+  return invalid("a version without a change follows one with a change only");
+}
+
+}  // namespace
+
+Result<RingVersion> first_version(const LineageId& lineage, const NewMember& self,
+                                  const RingSettings& settings) {
+  RingVersion version;
+  version.number.value = 1;
+  version.lineage = lineage;
+  version.copies = settings.copies;
+  version.synced_set = settings.synced != 0;
+  version.synced = settings.synced;
+  version.partitions = settings.partitions;
+  version.members.push_back({fingerprint(self.key), self.key, self.zone, self.weight, 0,
+                             RingMemberState::kServing, version.number, self.invite});
+  settle(version);
+  return checked(std::move(version));
+}
+
+Result<RingVersion> next_intent_join(const RingVersion& before, std::span<const NewMember> nodes) {
+  TRY_ASSIGN(auto after, begin_change(before, RingChange::kJoin, nodes.size()));
+  for (const auto& node : nodes) {
+    const NodeId id = fingerprint(node.key);
+    if (const auto* known = after.find(id)) {
+      return Error{Errc::kExists, known->gone()
+                                      ? "ring: " + short_text(id) +
+                                            " has left: wipe it, then it joins as a new node"
+                                      : "ring: " + short_text(id) + " is a member already"};
+    }
+    if (node.invite.is_zero()) return invalid("a node joins by an invite");
+    if (invite_used(after, node.invite)) {
+      return Error{Errc::kDenied,
+                   "the invite was used already; make another with `starling invite`"};
+    }
+    insert_sorted(after.members, {id, node.key, node.zone, node.weight, 0,
+                                  RingMemberState::kJoining, after.number, node.invite});
+  }
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const NodeId> nodes,
+                                      bool force) {
+  TRY_ASSIGN(auto after, begin_change(before, RingChange::kLeave, nodes.size()));
+  for (const auto& id : nodes) {
+    TRY_ASSIGN(auto* member, serving_member(after, id));
+    set_state(after, *member, RingMemberState::kLeaving);
+  }
+  const std::size_t left = before.serving() - nodes.size();
+  if (left < before.copies && !force) {
+    return invalid("only " + std::to_string(left) + " nodes would be left for " +
+                   std::to_string(before.copies) +
+                   " copies: add a node first, or use --force to keep fewer copies");
+  }
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_intent_remove(const RingVersion& before, std::span<const NodeId> nodes) {
+  TRY_ASSIGN(auto after, begin_change(before, RingChange::kRemove, nodes.size()));
+  for (const auto& id : nodes) {
+    TRY_ASSIGN(auto* member, serving_member(after, id));
+    set_state(after, *member, RingMemberState::kRemoving);
+  }
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_intent_revoke(const RingVersion& before, std::span<const NodeId> nodes) {
+  TRY_ASSIGN(auto after, next_intent_remove(before, nodes));
+  add_revoked(after, nodes);
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_revoke_gone(const RingVersion& before, std::span<const NodeId> nodes) {
+  TRY_ASSIGN(auto after, begin_change(before, RingChange::kNone, nodes.size()));
+  for (const auto& id : nodes) {
+    auto* member = find(after, id);
+    if (member == nullptr || !member->gone()) {
+      return Error{Errc::kNotFound, "ring: " + short_text(id) + " is not among those that are gone"};
+    }
+    // Since when it is removed stays: that tells whether it was forced out.
+    const bool left = member->state == RingMemberState::kLeft;
+    if (left) set_state(after, *member, RingMemberState::kRemoved);
+  }
+  add_revoked(after, nodes);
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_intent_replace(const RingVersion& before, const NewMember& node,
+                                        const NodeId& dead) {
+  TRY_ASSIGN(auto after, next_intent_join(before, {&node, 1}));
+  TRY_ASSIGN(auto* member, serving_member(after, dead));
+  set_state(after, *member, RingMemberState::kRemoving);
+  after.change = RingChange::kReplace;
+  after.format = std::max(after.format, kRingFormatFirst);
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_intent_weight(const RingVersion& before,
+                                       std::span<const NewWeight> nodes) {
+  TRY_ASSIGN(auto after, begin_change(before, RingChange::kWeight, nodes.size()));
+  for (const auto& node : nodes) {
+    TRY_ASSIGN(auto* member, serving_member(after, node.id));
+    if (node.weight == 0) return invalid("a weight is 1..1000; use leave to empty a node");
+    member->next_weight = node.weight;
+  }
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_intent_rule(const RingVersion& before) {
+  if (before.rule != PlacementRule::kHashed) {
+    return Error{Errc::kExists, "ring: the newest placement rule is in force already"};
+  }
+  TRY_ASSIGN(auto after, begin_change(before, RingChange::kRule, 1));
+  after.format = kRingFormat;
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_complete(const RingVersion& before) {
+  if (before.change == RingChange::kNone) return invalid("no change is under way");
+  RingVersion after = successor(before);
+  after.rule = before.next_rule();
+  after.change = RingChange::kNone;
+  for (auto& member : after.members) {
+    if (member.next_weight != 0) member.weight = std::exchange(member.next_weight, 0);
+    switch (member.state) {
+      case RingMemberState::kJoining: set_state(after, member, RingMemberState::kServing); break;
+      case RingMemberState::kLeaving: set_state(after, member, RingMemberState::kLeft); break;
+      case RingMemberState::kRemoving: set_state(after, member, RingMemberState::kRemoved); break;
+      case RingMemberState::kServing:
+      case RingMemberState::kLeft:
+      case RingMemberState::kRemoved: break;
+    }
+  }
+  settle(after);
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_abort(const RingVersion& before) {
+  if (before.change == RingChange::kNone) return invalid("no change is under way");
+  for (const auto& member : before.members) {
+    if (!member.in_transit() || !before.is_revoked(member.id)) continue;
+    return Error{Errc::kDenied, "ring: " + short_text(member.id) +
+                                    " is being revoked, which is not taken back. `starling ring "
+                                    "--diff` tells what that waits for; `starling revoke --force` "
+                                    "waits for nothing"};
+  }
+  RingVersion after = successor(before);
+  take_back(after);
+  return checked(std::move(after));
+}
+
+Result<RingVersion> forced_remove(const RingVersion& before, std::span<const NodeId> nodes,
+                                  const LineageId& new_lineage, bool revoke) {
+  if (nodes.empty()) return invalid("a removal names at least one node");
+  if (new_lineage == before.lineage) return invalid("a forced removal needs a lineage of its own");
+  RingVersion after = successor(before);
+  after.lineage = new_lineage;
+  take_back(after);
+  for (const auto& id : nodes) {
+    auto* member = find(after, id);
+    if (member == nullptr) {
+      return Error{Errc::kNotFound, "ring: " + short_text(id) + " is no member, nor was it one"};
+    }
+    set_state(after, *member, RingMemberState::kRemoved);
+  }
+  if (revoke) add_revoked(after, nodes);
+  settle(after);
+  return checked(std::move(after));
+}
+
+Status follows(const RingVersion& before, const RingVersion& after) {
+  TRY(validate(after));
+  if (before.change == RingChange::kNone) {
+    TRY_ASSIGN(const auto rebuilt, rebuild(before, after));
+    if (rebuilt == after) return ok_status();
+  } else {
+    const auto completed = next_complete(before);
+    const auto aborted = next_abort(before);
+    if ((completed && *completed == after) || (aborted && *aborted == after)) return ok_status();
+  }
+  return invalid("version " + std::to_string(after.number.value) + " is no step from version " +
+                 std::to_string(before.number.value));
+}
+
+Status succeeds(const RingVersion& before, const RingVersion& after) {
+  if (after.lineage == before.lineage) return follows(before, after);
+  std::vector<NodeId> forced;
+  for (const auto& member : after.members) {
+    const bool now = member.since == after.number;
+    if (now && member.state == RingMemberState::kRemoved) forced.push_back(member.id);
+  }
+  const bool revokes = !newly_revoked(before, after).empty();
+  const auto rebuilt = forced_remove(before, forced, after.lineage, revokes);
+  if (rebuilt && *rebuilt == after) return ok_status();
+  return Error{Errc::kForeign, "ring: version " + std::to_string(after.number.value) +
+                                   " of another lineage is no forced removal from version " +
+                                   std::to_string(before.number.value) +
+                                   " of ours; see docs/operations.md"};
+}
+
+}  // namespace starling::overlay

@@ -1,0 +1,74 @@
+// RingChange: every step that the ring may take from one version to the next, and the rule that
+// tells such a step from anything else.
+//
+// A change takes two versions: the first, next_intent_...(), states the intent while the owners
+// stay as they are; the second, next_complete() or next_abort(), makes it effective or takes it
+// back. One change at a time; a batch of nodes is one change. Two steps move nothing at first and
+// stand alone: next_revoke_gone(), and forced_remove(), which nobody is asked about and which
+// begins a lineage.
+// Invariants: (1) follows(before, after) holds for every decided pair, so no node needs to trust
+//                 the proposer of a version; succeeds() for every pair that a node ever adopts;
+//             (2) no step gives the word back to who was revoked, or to an id that is gone.
+// Thread: any; pure.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "overlay/ring/ring_version.h"
+
+namespace starling::overlay {
+
+struct RingSettings {
+  std::uint8_t copies = 3;
+  std::uint8_t synced = 0;  // 0: majority of the owners.
+  std::uint32_t partitions = 4096;
+};
+struct NewMember {
+  PublicKey key;
+  std::string zone;
+  std::uint32_t weight = kWeightDefault;
+  InviteId invite;
+};
+struct NewWeight {
+  NodeId id;
+  std::uint32_t weight = kWeightDefault;
+};
+
+// Each builds the version after `before`. kInvalid or kExists says why it may not be; kDenied, that
+// an invite admitted another node already, or that nothing takes this back.
+Result<RingVersion> first_version(const LineageId& lineage, const NewMember& self,
+                                  const RingSettings& settings);
+Result<RingVersion> next_intent_join(const RingVersion& before, std::span<const NewMember> nodes);
+// `force` lets the cluster shrink below N copies.
+Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const NodeId> nodes,
+                                      bool force);
+Result<RingVersion> next_intent_remove(const RingVersion& before, std::span<const NodeId> nodes);
+// A removal of members that are not to be believed any more, whatever they hold.
+Result<RingVersion> next_intent_revoke(const RingVersion& before, std::span<const NodeId> nodes);
+// Of nodes that left or were removed: nothing moves, so it is complete at once.
+Result<RingVersion> next_revoke_gone(const RingVersion& before, std::span<const NodeId> nodes);
+Result<RingVersion> next_intent_replace(const RingVersion& before, const NewMember& node,
+                                        const NodeId& dead);
+Result<RingVersion> next_intent_weight(const RingVersion& before, std::span<const NewWeight> nodes);
+// From placement rule kHashed to kEven. kExists when that is in force.
+Result<RingVersion> next_intent_rule(const RingVersion& before);
+Result<RingVersion> next_complete(const RingVersion& before);
+// Not of a revocation: its nodes would be believed again.
+Result<RingVersion> next_abort(const RingVersion& before);
+
+// `remove --force`: without agreement, so at once and under a new lineage. An open change is taken
+// back, but for what it revokes. What only the removed nodes held is given up. Nodes that are gone
+// may be named: then nobody waits for what they hold any more. `revoke`: they are not believed
+// any more.
+Result<RingVersion> forced_remove(const RingVersion& before, std::span<const NodeId> nodes,
+                                  const LineageId& new_lineage, bool revoke = false);
+
+// Ok when `after` is what one of the functions above (except forced_remove) makes of `before`. An
+// acceptor asks before it accepts, a learner before it adopts.
+Status follows(const RingVersion& before, const RingVersion& after);
+// The same, or `after` begins a lineage by what forced_remove makes of `before`: kForeign when not.
+Status succeeds(const RingVersion& before, const RingVersion& after);
+
+}  // namespace starling::overlay
