@@ -126,7 +126,8 @@ Result<Bytes> parse_base64url(View text) {
 }
 
 std::string span_text(std::uint64_t ms) {
-  constexpr std::uint64_t kSecond = 1000, kMinute = 60 * kSecond, kHour = 60 * kMinute, kDay = 24 * kHour;
+  constexpr std::uint64_t kSecond = 1000, kMinute = 60 * kSecond, kHour = 60 * kMinute;
+  constexpr std::uint64_t kDay = 24 * kHour;
   if (ms < kSecond) return std::to_string(ms) + " ms";
   if (ms < 2 * kMinute) return std::to_string(ms / kSecond) + " s";
   if (ms < 2 * kHour) return std::to_string(ms / kMinute) + " min";

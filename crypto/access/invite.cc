@@ -134,22 +134,21 @@ Result<Invite> parse_invite(View text) {
 }
 
 Status check_time(const Invite& invite, std::int64_t now_wall_ms) {
-  const std::int64_t until = invite.expires_wall_ms;
-  const bool over = until <= now_wall_ms;
   // As unsigned numbers: it may say any time.
-  const std::uint64_t apart = over ? static_cast<std::uint64_t>(now_wall_ms) - static_cast<std::uint64_t>(until)
-                                   : static_cast<std::uint64_t>(until) - static_cast<std::uint64_t>(now_wall_ms);
-  if (over) {
+  const auto until = static_cast<std::uint64_t>(invite.expires_wall_ms);
+  const auto now = static_cast<std::uint64_t>(now_wall_ms);
+  if (invite.expires_wall_ms <= now_wall_ms) {
     return Error{Errc::kUnauthenticated,
-                 "invite: expired " + span_text(apart) +
-                     " ago by the clock here: set that right (NTP) if it is wrong, else "
-                     "ask a member for a new one (starling invite)"};
+                 "invite: expired " + span_text(now - until) +
+                     " ago by the clock here: set that right (NTP) if it is wrong, else ask a "
+                     "member for a new one (starling invite)"};
   }
-  if (apart <= static_cast<std::uint64_t>(kInviteLifeMaxMs + kInviteClockSlackMs)) return ok_status();
-  return Error{Errc::kClock,
-               "invite: good for another " + span_text(apart) +
-                   ", and none is made for longer than 30 days: the clock of the node that made it is "
-                   "ahead, or the one here behind. Set that right (NTP) and make another (starling invite)"};
+  constexpr auto kMost = static_cast<std::uint64_t>(kInviteLifeMaxMs + kInviteClockSlackMs);
+  if (until - now <= kMost) return ok_status();
+  return Error{Errc::kClock, "invite: good for another " + span_text(until - now) +
+                                 ", and none is made for longer than 30 days: the clock of the "
+                                 "node that made it is ahead, or the one here behind. Set that "
+                                 "right (NTP) and make another (starling invite)"};
 }
 
 }  // namespace starling

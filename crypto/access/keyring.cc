@@ -149,7 +149,8 @@ Status Keyring::promote(const KeyId& id, std::int64_t retire_others_at_ms) {
   found->used = entries_.front().used + 1;
   // One that was never used is another rotation under way, which may yet win.
   for (Entry& entry : entries_) {
-    if (entry.id != id && entry.used > 0) entry.retire_at_ms = earlier(entry.retire_at_ms, retire_others_at_ms);
+    if (entry.id == id || entry.used == 0) continue;
+    entry.retire_at_ms = earlier(entry.retire_at_ms, retire_others_at_ms);
   }
   settle();
   return ok_status();

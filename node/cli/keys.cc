@@ -75,7 +75,8 @@ int revoke(const Arguments& arguments) {
   }
   if (const std::string lineage = text_of(answer, "lineage"); !lineage.empty()) {
     std::cout << "Without agreement: the cluster goes on as lineage " << lineage << ".\n";
-    if (const auto lost = text_of(answer, "lost"); !lost.empty()) std::cout << "What it alone held is lost: " << lost << "\n";
+    const auto lost = text_of(answer, "lost");
+    if (!lost.empty()) std::cout << "What it alone held is lost: " << lost << "\n";
   }
   std::cout << "Node " << text_of(answer, "node") << " is cut off (ring version " << number_of(answer, "ring")
             << "): no member hears it any more, and what only it holds is given up.\n"

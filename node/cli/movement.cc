@@ -1,5 +1,5 @@
-// starling leave, remove, weight, rebalance, abort, drain and undrain: the operator changes who is in the ring, and waits
-// until what that moves has arrived.
+// starling leave, remove, weight, rebalance, abort, drain and undrain: the operator changes who is in the ring,
+// and waits until what that moves has arrived.
 #include <iostream>
 #include <thread>
 

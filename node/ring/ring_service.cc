@@ -89,8 +89,8 @@ Status RingService::adopt(const RingVersion& version) {
   const auto& now = view_.ring().version();
   if (version.number <= now.number) return ok_status();
   if (version.number.value != now.number.value + 1) {
-    return Error{Errc::kStaleRing, "ring version " + std::to_string(version.number.value) + " comes after others than " +
-                                       std::to_string(now.number.value) + ", which we are at"};
+    return Error{Errc::kStaleRing, "ring version " + std::to_string(version.number.value) + " is not the next after " +
+                                       std::to_string(now.number.value)};
   }
   TRY(overlay::succeeds(now, version));
   if (version.lineage != now.lineage) {

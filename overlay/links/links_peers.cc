@@ -210,7 +210,8 @@ void Links::end_outsiders() {
     if (standing(*connection) == Standing::kUnknown) ended.push_back(connection);
   }
   for (const auto& connection : ended) {
-    if (connection->links != nullptr) fail(*connection, {Errc::kDenied, "its secret is retired, and it is no member"});
+    if (connection->links == nullptr) continue;
+    fail(*connection, {Errc::kDenied, "its secret is retired, and it is no member"});
   }
 }
 

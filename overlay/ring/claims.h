@@ -1,8 +1,8 @@
 // Claims: how strong each node's claim on each partition is; a lower key is stronger.
 //
-// A key is -log(u)/weight, so a node wins in proportion to its weight. u comes from a hash and, under
-// kEven, from the place of the partition in the node's own order of all partitions: then every node
-// makes the same claims, on other partitions, and its load varies less by chance (decision 0024).
+// A key is -log(u)/weight, so a node wins in proportion to its weight. u comes from a hash and,
+// under kEven, from the place of the partition in the node's own order of all partitions: then each
+// node makes the same claims, on other partitions, and loads vary less by chance (decision 0024).
 // A claim depends on its node and partition alone.
 // Invariant: integers only, so every node computes the same. Thread: any; const once filled.
 #pragma once
@@ -31,8 +31,8 @@ class Claims {
   [[nodiscard]] std::size_t nodes() const { return seeds_.size(); }
 
  private:
-  // One node's order of all partitions, from its seed: a permutation of 0..2^bits - 1. Each round is
-  // one to one: an odd factor and a sum modulo 2^bits, then the high half folded into the low one.
+  // One node's order of all partitions, from its seed: a permutation of 0..2^bits - 1. Each round
+  // is one to one: an odd factor and a sum modulo 2^bits, then the high half folded into the low.
   class Order {
    public:
     Order(std::uint64_t seed, int bits);

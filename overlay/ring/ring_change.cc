@@ -222,7 +222,8 @@ Result<RingVersion> next_revoke_gone(const RingVersion& before, std::span<const 
   for (const auto& id : nodes) {
     auto* member = find(after, id);
     if (member == nullptr || !member->gone()) {
-      return Error{Errc::kNotFound, "ring: " + short_text(id) + " is not among those that are gone"};
+      return Error{Errc::kNotFound,
+                   "ring: " + short_text(id) + " is not among those that are gone"};
     }
     // Since when it is removed stays: that tells whether it was forced out.
     const bool left = member->state == RingMemberState::kLeft;
