@@ -59,6 +59,13 @@ void NodeImpl::wire() {
     eraser_->covers(peer, partition, has);
   };
   pruner_ = std::make_unique<Pruner>(*view_, *obligations_, [this] { return open_writers(); });
+  catch_up_->on_regained = [this](const Dot& dot, View change) {
+    auto bytes = std::make_shared<const Bytes>(change);
+    store_->when_durable([this, dot, bytes] { publisher_->regained(dot, bytes); });
+  };
+  catch_up_->on_compared = [this](const NodeId& peer, const CompareReply::Item& theirs) {
+    pruner_->compared(peer, theirs);
+  };
   catch_up_->is_forgotten = [this](PartitionId partition, const Dot& dot) {
     return pruner_->is_forgotten(partition, dot);
   };
