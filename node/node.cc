@@ -83,7 +83,7 @@ NodeImpl::NodeImpl(Config config, Leaves leaves, std::unique_ptr<Store> store, I
       identity_(std::move(identity)),
       keyring_(std::move(keyring)),
       born_(leaves.loop.now()),
-      hlc_(store_->highest_time()) {}
+      stored_time_(store_->highest_time()) {}
 
 NodeImpl::~NodeImpl() = default;
 

@@ -98,6 +98,7 @@ class NodeImpl final : public Node {
   void check_disk();
   [[nodiscard]] bool has_fellows() const;  // In the ring, alive or not.
   void check_clock();
+  void clock_is_known();
   void on_damage(const storage::Damage& damage);
   [[nodiscard]] std::optional<std::uint64_t> lowest_clock() const;
   [[nodiscard]] std::optional<std::set<WriterId>> open_writers() const;
@@ -111,6 +112,7 @@ class NodeImpl final : public Node {
   const Identity identity_;
   Keyring keyring_;
   const Instant born_;
+  const Hlc stored_time_;  // The highest in the store when it was opened.
 
   // Loop state.
   overlay::HlcClock hlc_;

@@ -197,8 +197,8 @@ bool NodeImpl::has_fellows() const {
 void NodeImpl::check_clock() {
   const auto offset = membership_->median_clock_offset();
   // Nobody to compare with: what was found last holds, or a wrong clock would be right once its node is
-  // cut off. A node without fellows has only its own.
-  if (!offset && view_->good_clock_ms != 0 && has_fellows()) return;
+  // cut off, or starts first. A node without fellows has only its own.
+  if (!offset && (!view_->in_ring() || has_fellows())) return;
   // Values come from peers: compared, not subtracted.
   const bool off = offset && (*offset > kClockOffsetMaxMs || *offset < -kClockOffsetMaxMs);
   if (!off) view_->good_clock_ms = view_->wall_minus_steady_ms();
@@ -209,8 +209,26 @@ void NodeImpl::check_clock() {
                         {{"others_ahead_ms", *offset}});
     } else {
       leaves_.log.info("our clock agrees with the others again");
+      view_->observe_repair(store_->highest_time());  // What came meanwhile.
     }
   }
+  if (!off && !std::exchange(view_->clock_compared, true)) clock_is_known();
+}
+
+// For the first time in this run. Our next id is above what is stored, but not above what a clock of now allows: a
+// time from the future would be carried on by every id after it. A lone node has only what is stored.
+void NodeImpl::clock_is_known() {
+  const std::int64_t now_ms = leaves_.loop.wall_ms();
+  if (!has_fellows()) {
+    hlc_ = overlay::HlcClock(std::max(hlc_.last(), store_->highest_time()));
+    return;
+  }
+  hlc_.observe_repair(store_->highest_time(), now_ms);
+  // The store asked the clock of its start whether it may be an old copy (storage/store.h); that clock was as old.
+  const std::int64_t idle_ms = now_ms - static_cast<std::int64_t>(hlc_ms(stored_time_));
+  if (!store_->kept_writer() || idle_ms <= storage::kKeptWriterIdleMaxMs) return;
+  store_->fail({Errc::kClock, "this folder stood still for longer than its clock said at the start, so it may be an "
+                              "older copy. Started again, the node goes on under a new writer"});
 }
 
 // For what expires. A minority, or a clock that the others do not share, erases nothing (hazards F12).

@@ -59,6 +59,13 @@ void NodeImpl::wire() {
     eraser_->covers(peer, partition, has);
   };
   pruner_ = std::make_unique<Pruner>(*view_, *obligations_, [this] { return open_writers(); });
+  catch_up_->on_regained = [this](const Dot& dot, View change) {
+    auto bytes = std::make_shared<const Bytes>(change);
+    store_->when_durable([this, dot, bytes] { publisher_->regained(dot, bytes); });
+  };
+  catch_up_->on_compared = [this](const NodeId& peer, const CompareReply::Item& theirs) {
+    pruner_->compared(peer, theirs);
+  };
   catch_up_->is_forgotten = [this](PartitionId partition, const Dot& dot) {
     return pruner_->is_forgotten(partition, dot);
   };
@@ -110,7 +117,7 @@ void NodeImpl::wire() {
   });
   links_->on_link([this](const NodeId& peer, const overlay::Hello* hello) {
     if (hello == nullptr) return publisher_->forget(peer);
-    (void)hlc_.observe(hlc_at(static_cast<std::uint64_t>(hello->wall_ms)), leaves_.loop.wall_ms());
+    (void)view_->observe(hlc_at(static_cast<std::uint64_t>(hello->wall_ms)));
     view_->heard_of_ring(peer, hello->ring);
     const auto* member = view_->in_ring() ? view_->ring().member(peer) : nullptr;
     if (membership_ != nullptr && member != nullptr) membership_->meet(peer);
@@ -145,6 +152,10 @@ overlay::LinksHooks NodeImpl::link_hooks() {
     // What the other side of a forced removal may have is asked for; it takes part in nothing here.
     const bool outside = member->gone() || other_lineage_.contains(node);
     return outside ? overlay::Standing::kGone : overlay::Standing::kMember;
+  };
+  hooks.is_member = [this](const NodeId& node) {
+    const auto* member = view_->in_ring() ? view_->ring().member(node) : nullptr;
+    return member != nullptr && !member->gone();
   };
   hooks.stranger = [this](const NodeId& node) { ring_->fetch(node); };
   hooks.accept = [this](const NodeId& node, const overlay::Hello& hello) -> Status {

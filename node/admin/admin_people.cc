@@ -24,14 +24,41 @@ Json error_json(const Error& error) {
   return {{"code", static_cast<int>(error.code)}, {"name", name(error.code)}, {"text", error.text}};
 }
 
+using Places = std::map<NodeId, std::size_t>;
+
+// Of a partition's owners the one that is asked first lists it. Who coordinates is an opinion: while owners are in
+// doubt of each other a mailbox would be listed by two of them, or by none.
+bool lists(const ClusterView& view, PartitionId partition, const Places& asked) {
+  if (asked.empty()) return view.coordinates(partition);
+  const auto mine = asked.find(view.self);
+  if (mine == asked.end() || !view.is_owner(partition)) return false;
+  const auto owners = view.ring().owners(partition);
+  return std::all_of(owners.begin(), owners.end(), [&](const NodeId& owner) {
+    const auto place = asked.find(owner);
+    return place == asked.end() || place->second >= mine->second;
+  });
+}
+
+// Who has caught up knows most, so it comes first.
+std::vector<NodeId> whom_to_ask(const ClusterView& view) {
+  std::vector<NodeId> nodes;
+  for (const auto& member : view.ring().version().members) {
+    if (!member.gone() && view.reachable(member.id)) nodes.push_back(member.id);
+  }
+  std::stable_sort(nodes.begin(), nodes.end(),
+                   [&](const NodeId& a, const NodeId& b) { return !view.behind(a) && view.behind(b); });
+  return nodes;
+}
+
 }  // namespace
 
-// Each node lists the mailboxes that it coordinates, so that together they list every one once.
 void AdminApi::serve() {
   node_.links_->serve(overlay::Method::kNodeInfo, overlay::Access::kMembers,
                       [this](const NodeId&, View body, Reply reply) {
     const auto request = unpack<DirectoryRequest>(body);
     if (!request) return reply(request.error());
+    Places asked;
+    for (const auto& node : request->asked) asked.emplace(node, asked.size());
     DirectoryReply answer;
     auto& store = *node_.store_;
     const auto found = store.find_mailboxes(kCreatedKey, request->after,
@@ -41,7 +68,7 @@ void AdminApi::serve() {
       answer.last = mailbox;
       const auto record = unpack<CreationRecord>(value.value);
       if (!record || record->address.front() != static_cast<char>(request->sigil)) continue;
-      if (!node_.view_->coordinates(store.partition_of(mailbox))) continue;
+      if (!lists(*node_.view_, store.partition_of(mailbox), asked)) continue;
       DirectoryReply::Item item;
       item.address = record->address;
       item.created_ms = hlc_ms(record->stamp.time);
@@ -65,11 +92,11 @@ Task<Result<Json>> AdminApi::list(char sigil, Json arguments) {
   const auto limit = std::min<std::uint32_t>(arguments.value("limit", 1000u), kListMax);
   const std::string after = with_sigil(arguments.value("after", std::string()), sigil);
   std::map<std::string, DirectoryReply::Item> all;
-  for (const auto& member : node_.view_->ring().version().members) {
-    if (!node_.view_->alive(member.id)) continue;
-    DirectoryRequest request{static_cast<std::uint8_t>(sigil), {}, kDirectoryPage};
+  const auto asked = whom_to_ask(*node_.view_);
+  for (const auto& node : asked) {
+    DirectoryRequest request{static_cast<std::uint8_t>(sigil), {}, kDirectoryPage, asked};
     for (bool more = true; more;) {
-      auto asking = overlay::call(node_.leaves_.loop, *node_.links_, member.id, overlay::Method::kNodeInfo,
+      auto asking = overlay::call(node_.leaves_.loop, *node_.links_, node, overlay::Method::kNodeInfo,
                                   pack(request), kDirectoryDeadline);
       CO_TRY_ASSIGN(const Bytes body, co_await asking);
       CO_TRY_ASSIGN(DirectoryReply page, unpack<DirectoryReply>(body));

@@ -20,6 +20,9 @@ void Eraser::covers(const NodeId& peer, PartitionId partition, const storage::Ve
 }
 
 bool Eraser::is_stable(PartitionId partition, const Dot& dot) const {
+  // Whatever is noted here was held here: the winner's run was forgotten since, because nothing of it is left, so the
+  // winner expired, or lost to a change that every owner has.
+  if (view_.store.held(partition, dot.writer) == 0) return true;
   const auto known = has_.find(partition);
   const auto owners = view_.ring().owners(partition);
   return std::all_of(owners.begin(), owners.end(), [&](const NodeId& owner) {

@@ -13,19 +13,17 @@ using overlay::Task;
 
 namespace {
 
-constexpr Duration kFetchDeadline = 5s;
 constexpr Duration kSettleAfterStart = 1500ms;  // Gossip has told us who is there by then.
 constexpr Duration kRetryEvery = 200ms;
 // What no reachable peer can give, because it is damaged there, or those who have it left and are down, holds a
 // return up for so long.
 constexpr Duration kReturnPatience = 60s;
-constexpr Duration kTurn = 1ms;
 constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
 
 }  // namespace
 
 CatchUp::CatchUp(ClusterView& view, MoveControls& controls)
-    : view_(view), controls_(controls), vouchers_(view), scope_(view.loop) {
+    : view_(view), controls_(controls), vouchers_(view), turns_(view.loop), scope_(view.loop) {
   serve();
   view_.on_ring([this] { lanes_merged_.clear(); });
 }
@@ -235,7 +233,10 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
   CO_TRY_ASSIGN(const CompareReply answer, co_await asking);
   std::optional<PartitionId> cut;
   if (answer.more && !answer.items.empty()) cut = answer.items.back().partition;
-  for (const auto& item : answer.items) told.insert_or_assign(item.partition, item.vector);
+  for (const auto& item : answer.items) {
+    told.insert_or_assign(item.partition, item.vector);
+    if (on_compared) on_compared(peer, item);
+  }
   for (const auto partition : partitions) {
     // What is not in the answer is equal there.
     const auto has = told.find(partition);
@@ -344,8 +345,8 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
         lanes_merged_[{peer, partition, writer}] = std::max(range.to, n);
       }
     }
-    auto waiting = own_turn();
-    co_await waiting;
+    auto waiting = turns_.take(view_.self, kNever);
+    if (!co_await waiting) co_return Error{Errc::kOverloaded, "too many runs wait to be applied"};
     if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
     view_.counters.fetched_changes += range.live.size();
     moved(partition, range);
@@ -356,20 +357,12 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
       applied = view_.store.apply(partition, range);
     }
     if (!applied) co_return applied.error();
-    view_.hlc.observe_repair(view_.store.highest_time(), view_.loop.wall_ms());
+    view_.observe_repair(view_.store.highest_time());
     if (*applied == storage::Applied::kGap) {
       co_return Error{Errc::kCorrupt, "the peer answered with another run than asked for"};
     }
   }
   co_return ok_status();
-}
-
-// Runs are long work for a loop: one in a turn, so that what lives goes on in between.
-Task<Done> CatchUp::own_turn() {
-  overlay::Timer timer;
-  while (worked_at_ == view_.loop.now()) co_await overlay::sleep(view_.loop, kTurn, timer);
-  worked_at_ = view_.loop.now();
-  co_return Done{};
 }
 
 Task<Result<storage::RangeStatement>> CatchUp::ask_run(NodeId peer, PartitionId partition, Dot from,

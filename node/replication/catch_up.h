@@ -28,6 +28,7 @@
 #include "node/replication/catch_up_controls.h"
 #include "node/replication/catch_up_pace.h"
 #include "node/replication/messages.h"
+#include "node/replication/turns.h"
 #include "node/replication/view.h"
 #include "node/replication/vouchers.h"
 #include "overlay/loop/task.h"
@@ -35,6 +36,7 @@
 namespace starling::node {
 
 inline constexpr std::size_t kFetchesInFlightMax = 64;
+inline constexpr Duration kFetchDeadline = 5s;
 
 class CatchUp {
  public:
@@ -54,6 +56,10 @@ class CatchUp {
   std::function<void(bool)> on_catching_up;  // Tells the others.
   // Of a partition with superseded changes: `peer` has synced at least this.
   std::function<void(const NodeId& peer, PartitionId, const storage::VersionVector& has)> on_covered;
+  // Of a partition in which the peer differs from us: what it holds.
+  std::function<void(const NodeId& peer, const CompareReply::Item&)> on_compared;
+  // A change that was written off is back.
+  std::function<void(const Dot&, View change)> on_regained;
   // Of another owner's vector: not to be fetched (repair/pruner.h).
   std::function<bool(PartitionId, const Dot&)> is_forgotten;
   // Runs that we hold without being an owner (stand_in.h). REQUIRED.
@@ -130,7 +136,6 @@ class CatchUp {
   overlay::Task<Status> fetch_all(std::shared_ptr<Fetches> fetches);
   overlay::Task<Done> fetch_next(std::shared_ptr<Fetches> fetches);
   overlay::Task<Status> merge_lanes(NodeId peer, PartitionId partition);
-  overlay::Task<Done> own_turn();
 
   // catch_up_install.cc: what changes of the ring give us.
   [[nodiscard]] bool gains(PartitionId partition) const {
@@ -144,7 +149,7 @@ class CatchUp {
   overlay::Task<bool> survey(NodeId peer);
   void note_wanted(const std::vector<CompareReply::Item>& items);
   overlay::Task<Done> while_paused();
-  overlay::Task<Done> answer_fetch(FetchRequest request, overlay::Reply reply);
+  overlay::Task<Done> answer_fetch(NodeId from, FetchRequest request, overlay::Reply reply);
 
   // catch_up_lost.cc: what was written off.
   overlay::Task<Done> regain_some(NodeId peer, CompareReply::Item theirs);
@@ -166,7 +171,7 @@ class CatchUp {
   MoveControls& controls_;
   Vouchers vouchers_;
   std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
-  Instant worked_at_{};  // When a run was last read or applied.
+  Turns turns_;  // Runs are long work for a loop, to read or to apply: one at a time.
   std::uint64_t missing_ = 0;
   std::string waits_for_;
   std::string install_waits_for_;

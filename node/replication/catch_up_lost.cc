@@ -17,7 +17,7 @@ void observe(ClusterView& view, const storage::RangeStatement& range) {
     const auto change = storage::decode(item.change.data, Dot{range.writer, item.n});
     if (!change) continue;
     const bool is_register = change->kind == storage::ChangeKind::kRegister;
-    view.hlc.observe_repair(is_register ? change->reg.stamp.time : change->entry.id.time, view.loop.wall_ms());
+    view.observe_repair(is_register ? change->reg.stamp.time : change->entry.id.time);
   }
 }
 
@@ -53,6 +53,9 @@ Task<Status> CatchUp::regain(NodeId peer, PartitionId partition, std::vector<Dot
     if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
     CO_TRY(view_.store.mend(partition, *range));
     observe(view_, *range);
+    for (const auto& item : range->live) {
+      if (on_regained) on_regained({range->writer, item.n}, item.change.data);
+    }
     view_.log.info("a change written off as lost is back",
                    {{"peer", peer}, {"partition", partition.value}, {"dot", to_text(dot)}});
   }

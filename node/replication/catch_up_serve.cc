@@ -25,13 +25,13 @@ void CatchUp::serve() {
     reply(pack(request->by_span ? spans_for(from, *request) : vectors_for(*request)));
   });
   view_.rpc.serve(Method::kFetch, overlay::Access::kHolders,
-                  [this](const NodeId&, View body, Reply reply) {
+                  [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<FetchRequest>(body);
     if (!request) return reply(request.error());
     if (!view_.in_ring() || request->partition.value >= view_.ring().partitions()) {
       return reply(Error{Errc::kInvalid, "no such partition"});
     }
-    scope_.spawn(answer_fetch(*request, std::move(reply)));
+    scope_.spawn(answer_fetch(from, *request, std::move(reply)));
   });
   view_.rpc.serve(Method::kLanes, overlay::Access::kHolders,
                   [this](const NodeId&, View body, Reply reply) {
@@ -58,9 +58,12 @@ void CatchUp::serve() {
   });
 }
 
-Task<Done> CatchUp::answer_fetch(FetchRequest request, Reply reply) {
-  auto waiting = own_turn();
-  co_await waiting;
+Task<Done> CatchUp::answer_fetch(NodeId from, FetchRequest request, Reply reply) {
+  auto waiting = turns_.take(from, view_.loop.now() + kFetchDeadline);
+  if (!co_await waiting) {
+    reply(Error{Errc::kOverloaded, "more runs are asked for here than can be read in time"});
+    co_return Done{};
+  }
   auto range = view_.store.read_writer(request.partition, request.writer, request.from, kFetchBytesMax);
   if (!range) {
     reply(range.error());

@@ -120,13 +120,14 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
     return Error{Errc::kCatchingUp, "this owner has yet to fetch its own changes; ask the next one"};
   }
   if (!view_.clock_trusted()) {
-    return Error{Errc::kUnavailable, "this node's clock is off, so it does not coordinate"};
+    return Error{Errc::kUnavailable,
+                 "this node's clock is off, or not compared with the others' yet, so it does not coordinate"};
   }
   if (view_.read_only) return Error{Errc::kFull, "no disk space left on this node; it is read-only"};
-  if (quorum && view_.reachable_owners(partition) + view_.stand_ins(partition).size() < view_.ring().w()) {
+  if (quorum && view_.storing_nodes(partition) < view_.ring().w()) {
     return Error{Errc::kUnavailable,
-                 "only " + std::to_string(view_.reachable_owners(partition) + view_.stand_ins(partition).size()) +
-                     " of the " + std::to_string(view_.ring().w()) +
+                 "only " + std::to_string(view_.storing_nodes(partition)) + " of the " +
+                     std::to_string(view_.ring().w()) +
                      " nodes that must store it can be reached; keep it, it is accepted when they are back "
                      "(see who is missing with `starling status`)"};
   }
@@ -146,7 +147,9 @@ void Coordinator::append(AppendRequest request, Bytes body, Done done) {
   send.key = {send.request.device, lane_to(target), send.request.seq};
   send.partition = view_.store.partition_of(send.mailbox);
   send.content = storage::content_hash(entry_of(send.request, send.body), kind_of(send.request));
-  if (auto floor = overlay::HlcClock::check(send.request.floor.time, view_.loop.wall_ms()); !floor) {
+  const auto floor = overlay::HlcClock::check(send.request.floor.time, view_.loop.wall_ms());
+  // A clock that may be wrong itself judges none: the send is refused below, and another owner asked.
+  if (!floor && view_.clock_trusted()) {
     ++view_.counters.clock_refused;
     return refuse(send, floor.error());
   }
@@ -268,7 +271,7 @@ void Coordinator::mint(Pending send) {
     change.entry.expires_ms = request.expires_ms;
     change.entry.flags = storage::kEntryIsCopy;
     change.entry.conversation = mailbox_of(is_position(request) ? request.from : request.to);
-    view_.hlc.observe_repair(request.id.time, view_.loop.wall_ms());
+    view_.observe_repair(request.id.time);
   } else {
     change.entry.id = {view_.hlc.next(view_.loop.wall_ms(), request.floor.time),
                        view_.store.writer()};

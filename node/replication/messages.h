@@ -284,7 +284,9 @@ struct Push {
     PartitionId partition;
     std::uint64_t stream = 0;
     std::vector<PushedChange> changes;
-    FIELDS(partition, stream, changes)
+    // Written off once, and got back: under every vector by now (decision 0027).
+    std::vector<PushedChange> regained;
+    FIELDS(partition, stream, changes, regained)
   };
   std::vector<Stream> streams;
   FIELDS(streams)
@@ -347,12 +349,14 @@ struct LaneAnswer {
   FIELDS(high)
 };
 
-// kNodeInfo: mailboxes that the asked node coordinates, by kind, in the order of their ids.
+// kNodeInfo: mailboxes of the partitions of which the asked node comes first in `asked` of all owners, so that together
+// they list each once, whatever they think of each other; by kind, in the order of their ids.
 struct DirectoryRequest {
   std::uint8_t sigil = '@';
   MailboxId after;           // Zero: from the first.
   std::uint32_t limit = 1000;
-  FIELDS(sigil, after, limit)
+  std::vector<NodeId> asked;  // Empty, as older nodes ask: what the asked one coordinates.
+  FIELDS(sigil, after, limit, asked)
 };
 struct DirectoryReply {
   struct Item {

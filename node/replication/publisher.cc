@@ -188,6 +188,13 @@ void Publisher::on_synced(std::span<const storage::SyncedChange> changes) {
   }
 }
 
+void Publisher::regained(const Dot& dot, Shared change) {
+  const auto decoded = storage::decode(*change, dot);
+  const auto it = decoded ? followers_.find(decoded->mailbox) : followers_.end();
+  if (it == followers_.end()) return;
+  for (const auto& at : it->second) queue(at.first, {at.second, streams_.at(at).number, dot, change, true});
+}
+
 void Publisher::queue(const NodeId& gateway, Outgoing change) {
   ++view_.counters.pushes;
   outgoing_[gateway].push_back(std::move(change));
@@ -207,7 +214,7 @@ void Publisher::flush() {
         auto& stream = streams[{change.partition, change.stream}];
         stream.partition = change.partition;
         stream.stream = change.stream;
-        stream.changes.push_back({change.dot, {*change.bytes}});
+        (change.regained ? stream.regained : stream.changes).push_back({change.dot, {*change.bytes}});
         bytes += change.bytes->size();
       }
       Push push;

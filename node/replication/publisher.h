@@ -32,6 +32,8 @@ class Publisher {
 
   // From the store's watcher.
   void on_synced(std::span<const storage::SyncedChange> changes);
+  // What was written off is back, and synced: to those that follow the mailbox now.
+  void regained(const Dot& dot, Shared change);
   void forget(const NodeId& gateway);  // Its link went down.
   [[nodiscard]] std::size_t followed() const { return followers_.size(); }
   [[nodiscard]] std::vector<NodeId> followers(const MailboxId& mailbox) const;
@@ -47,6 +49,7 @@ class Publisher {
     std::uint64_t stream;
     Dot dot;
     Shared bytes;
+    bool regained = false;
   };
   struct Backlog {
     Instant since;

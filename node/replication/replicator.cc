@@ -126,7 +126,7 @@ void Replicator::receive_run(const NodeId& from, const Replicate& message,
     }
     const Hlc time = decoded->kind == storage::ChangeKind::kRegister ? decoded->reg.stamp.time
                                                                      : decoded->entry.id.time;
-    if (!view_.hlc.observe(time, view_.loop.wall_ms()).ok()) {
+    if (!view_.observe(time).ok()) {
       ++view_.counters.clock_refused;
       return;
     }
@@ -266,15 +266,16 @@ void Replicator::tick() {
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
   if (!view_.in_ring()) return;
   const Instant now = view_.loop.now();
-  std::vector<Done> expired;
+  std::vector<std::pair<Done, bool>> expired;  // True: nobody is left to wait for.
   const auto waiting = waiting_;  // Completing may change it.
   for (const auto partition : waiting) {
     auto& progress = progress_[partition];
     complete(partition, progress);  // The ring or its W may have changed.
+    const bool no_quorum = view_.storing_nodes(partition) < view_.ring().w();
     for (auto* waiters : {&progress.quorum, &progress.all}) {
       std::erase_if(*waiters, [&](Waiter& waiter) {
-        if (now - waiter.since < kAppendDeadline) return false;
-        expired.push_back(std::move(waiter.done));
+        if (!no_quorum && now - waiter.since < kAppendDeadline) return false;
+        expired.emplace_back(std::move(waiter.done), no_quorum);
         --waiters_;
         return true;
       });
@@ -289,8 +290,13 @@ void Replicator::tick() {
       resend(partition, progress);
     }
   }
-  for (auto& done : expired) {
-    done(Error{Errc::kTimeout, "too few owners synced it in time; retry with the same key"});
+  for (auto& [done, hopeless] : expired) {
+    if (hopeless) {
+      done(Error{Errc::kUnavailable, "too few of the nodes that must store it can be reached any more; retry with "
+                                     "the same key"});
+    } else {
+      done(Error{Errc::kTimeout, "too few owners synced it in time; retry with the same key"});
+    }
   }
 }
 
@@ -298,6 +304,7 @@ void Replicator::tick() {
 void Replicator::resend(PartitionId partition, Progress& progress) {
   for (const auto& owner : view_.ring().owners(partition)) {
     if (owner == view_.self || !view_.alive(owner)) continue;
+    probe(owner);
     resend_to({owner}, partition, progress.acked[owner] + 1);
   }
   const std::uint64_t next = covered_by(partition, progress, view_.ring().w()) + 1;
@@ -306,6 +313,14 @@ void Replicator::resend(PartitionId partition, Progress& progress) {
     const bool joins = segment.from != 0 && segment.from <= next && segment.to >= next;
     resend_to({node, true}, partition, joins ? segment.to + 1 : next);
   }
+}
+
+// A link looks after silence while a call is out, and ours are all notices: so we ask for a sign of life, and
+// its breaker opens within two seconds where none comes.
+void Replicator::probe(const NodeId& owner) {
+  if (!probed_.insert(owner).second) return;
+  view_.rpc.call(owner, Method::kPing, {}, kAppendDeadline,
+                 [this, owner](const Result<Bytes>&) { probed_.erase(owner); });
 }
 
 void Replicator::resend_to(const Peer& peer, PartitionId partition, std::uint64_t from) {

@@ -28,7 +28,8 @@ inline constexpr std::size_t kWaitersMax = 200'000;  // Above: kOverloaded.
 
 class Replicator {
  public:
-  // Copies synced at completion, or kTimeout: the outcome is unknown.
+  // Copies synced at completion. kTimeout; kUnavailable, as soon as too few nodes that may store it can be
+  // reached: of both the outcome is unknown.
   using Done = std::function<void(Result<std::uint8_t> copies)>;
   using Gap = std::function<void(const NodeId& peer, PartitionId partition, WriterId writer)>;
 
@@ -93,6 +94,7 @@ class Replicator {
   void tick();
   void resend(PartitionId partition, Progress& progress);
   void resend_to(const Peer& peer, PartitionId partition, std::uint64_t from);
+  void probe(const NodeId& owner);
 
   ClusterView& view_;
   Gap on_gap_;
@@ -102,6 +104,7 @@ class Replicator {
   std::map<Peer, std::vector<Outgoing>> outgoing_;      // Gathered in this turn.
   std::map<std::pair<NodeId, WriterId>, std::map<PartitionId, std::uint64_t>> acks_;
   std::map<WriterId, NodeId> homes_;                    // Writer -> the node that runs it.
+  std::set<NodeId> probed_;                             // Owners asked for a sign of life.
   bool flush_queued_ = false;
   overlay::Timer tick_;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "storage/expiry.h"
+
 namespace starling::node {
 
 using overlay::Method;
@@ -11,6 +13,7 @@ namespace {
 
 constexpr Duration kTickEvery = 500ms;
 constexpr Duration kHandHomeDeadline = 30s;  // An owner may have much to fetch.
+constexpr Duration kRest = 5s;               // Of a run that an owner could not take; with jitter.
 
 }  // namespace
 
@@ -132,24 +135,36 @@ void StandIn::tick() {
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
   if (!view_.in_ring()) return;
   for (auto it = held_.begin(); it != held_.end();) {
-    auto& [run, held] = *it;
-    if (all_home(run, held)) {
-      view_.store.release(run.first, run.second);
-      bytes_ -= held.bytes;
-      it = held_.erase(it);
-      continue;
-    }
-    const std::uint64_t end = held.segments.rbegin()->second;
-    if (held.home_to < end) {
-      held.home_to = end;
-      held.home.clear();
-    }
-    for (const auto& owner : view_.ring().owners(run.first)) {
-      if (handing_.size() >= kHandHomeAtOnceMax) break;
-      if (owner == view_.self || held.home.contains(owner) || !view_.alive(owner)) continue;
-      if (handing_.insert(owner).second) scope_.spawn(hand_home(owner, run, end));
-    }
-    ++it;
+    const auto run = it++;
+    if (all_home(run->first, run->second)) let_go(run);
+  }
+  auto run = held_.upper_bound(offered_);
+  for (std::size_t left = held_.size(); left > 0 && handing_.size() < kHandHomeAtOnceMax; --left, ++run) {
+    if (run == held_.end()) run = held_.begin();
+    offer(run->first, run->second);
+  }
+}
+
+void StandIn::let_go(std::map<Run, Held>::iterator run) {
+  view_.store.release(run->first.first, run->first.second);
+  bytes_ -= run->second.bytes;
+  held_.erase(run);
+}
+
+void StandIn::offer(const Run& run, Held& held) {
+  const std::uint64_t end = held.segments.rbegin()->second;
+  if (held.home_to < end) {
+    held.home_to = end;
+    held.home.clear();
+    held.rests_until = {};
+  }
+  if (view_.loop.now() < held.rests_until) return;
+  for (const auto& owner : view_.ring().owners(run.first)) {
+    if (handing_.size() >= kHandHomeAtOnceMax) return;
+    if (owner == view_.self || held.home.contains(owner) || !view_.alive(owner)) continue;
+    if (!handing_.insert(owner).second) continue;
+    offered_ = run;
+    scope_.spawn(hand_home(owner, run, end));
   }
 }
 
@@ -158,14 +173,46 @@ Task<Done> StandIn::hand_home(NodeId owner, Run run, std::uint64_t to) {
                               pack(HoldRequest{run.first, run.second, to}), kHandHomeDeadline);
   const auto answer = co_await asking;
   handing_.erase(owner);
-  const auto held = held_.find(run);
-  if (!answer || held == held_.end()) co_return Done{};
-  const auto reply = unpack<HoldReply>(*answer);
-  if (reply && reply->synced >= to && held->second.home_to == to) {
-    held->second.home.insert(owner);
-    ++view_.counters.hints_home;
+  auto held = held_.find(run);
+  if (held == held_.end()) co_return Done{};
+  if (answer) {
+    const auto reply = unpack<HoldReply>(*answer);
+    if (reply && reply->synced >= to && held->second.home_to == to) {
+      held->second.home.insert(owner);
+      ++view_.counters.hints_home;
+    }
+    co_return Done{};
   }
+  held->second.rests_until = view_.loop.now() + kRest / 2 + Duration(view_.random.below(kRest.count()));
+  // It lacks what lies before our segment, and we do not have that.
+  if (answer.code() != Errc::kNotFound) co_return Done{};
+  const std::uint64_t bytes = held->second.bytes;
+  auto looking = is_spent(run);
+  const bool spent = co_await looking;
+  held = held_.find(run);
+  if (!spent || held == held_.end() || held->second.bytes != bytes) co_return Done{};
+  view_.log.info("what was held for others expired before it could go home", {{"partition", run.first.value}});
+  let_go(held);
   co_return Done{};
+}
+
+// All that is held of the run expired: nobody shows it, or asks for it, any more.
+Task<bool> StandIn::is_spent(Run run) {
+  overlay::Timer timer;
+  for (std::uint64_t from = 1;;) {
+    const auto page = view_.store.read_held(run.first, Dot{run.second, from}, kFetchBytesMax);
+    const auto held = held_.find(run);
+    if (held == held_.end()) co_return false;
+    if (page.empty()) co_return from > held->second.segments.rbegin()->second;
+    for (const auto& change : page) {
+      const auto decoded = storage::decode(*change.bytes, change.dot);
+      if (!decoded || decoded->kind == storage::ChangeKind::kRegister) co_return false;
+      const auto expiry = storage::expiry_seconds(decoded->entry.expires_ms);
+      if (!storage::is_expired(expiry, view_.store.expiry_time())) co_return false;
+    }
+    from = page.back().dot.n + 1;
+    co_await overlay::sleep(view_.loop, 1ms, timer);
+  }
 }
 
 }  // namespace starling::node

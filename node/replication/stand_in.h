@@ -5,9 +5,11 @@
 // reads, votes or makes dots (hazards F14), and it never reports a vector (F38): it holds segments
 // from..to of a writer's log, which begin no later than the writer's first change that is not on W nodes.
 // Owners that can be reached again are told, one after the other; each fetches what it lacks at its own
-// pace. A segment is dropped when every current owner has synced its end.
+// pace. A segment is dropped when every current owner has synced its end. Runs are offered in turn, and one
+// that does not get on rests, so that it holds up no other.
 // Invariants: (1) a segment is acknowledged only when synced; (2) it is dropped only after every owner
-// of the ring version of the moment said that it has synced 1..to of the writer.
+// of the ring version of the moment said that it has synced 1..to of the writer, or when all that is held of
+// the writer expired and an owner cannot take it because it has forgotten what came before (repair/pruner.h).
 // Thread: one loop.
 #pragma once
 
@@ -44,6 +46,7 @@ class StandIn {
     std::uint64_t bytes = 0;
     std::set<NodeId> home;    // Owners that have synced the end.
     std::uint64_t home_to = 0;  // The end that they have.
+    Instant rests_until{};    // After an owner could not take it.
   };
 
   void receive(const NodeId& from, const Replicate& message);
@@ -52,6 +55,9 @@ class StandIn {
   static std::pair<std::uint64_t, std::uint64_t> extend(Held& held, std::uint64_t n);
   void load();
   void tick();
+  void let_go(std::map<Run, Held>::iterator run);
+  void offer(const Run& run, Held& held);
+  overlay::Task<bool> is_spent(Run run);
   [[nodiscard]] bool all_home(const Run& run, const Held& held) const;
   overlay::Task<Done> hand_home(NodeId owner, Run run, std::uint64_t to);
 
@@ -59,6 +65,7 @@ class StandIn {
   std::map<Run, Held> held_;
   std::uint64_t bytes_ = 0;
   std::set<NodeId> handing_;  // Owners that are being told.
+  Run offered_;               // The last one.
   overlay::Timer tick_;
   overlay::Scope scope_;
 };

@@ -10,6 +10,17 @@ void ClusterView::set_ring(RingPtr ring) {
   for (auto& watcher : ring_watchers_) watcher();
 }
 
+Status ClusterView::observe(Hlc time) {
+  if (clock_trusted()) return hlc.observe(time, loop.wall_ms());
+  // In doubt it is judged by what our clock would be, had it stayed as it was when it was good.
+  const std::int64_t steady_ms = to_ms(loop.now().time_since_epoch());
+  return overlay::HlcClock::check(time, good_clock_ms != 0 ? steady_ms + good_clock_ms : loop.wall_ms());
+}
+
+void ClusterView::observe_repair(Hlc time) {
+  if (clock_trusted()) hlc.observe_repair(time, loop.wall_ms());
+}
+
 overlay::Future<bool> ClusterView::durable() {
   auto [durable, future] = overlay::Completer<bool>::make(loop);
   store.when_durable([durable = durable]() mutable { durable.set(true); });

@@ -86,6 +86,9 @@ class ClusterView {
   bool read_only = false;    // No disk space: we store nothing.
   bool giving_up = false;    // Read-only until the next start, which empties what cannot be read.
   bool clock_off = false;    // Our clock disagrees with the members' median: we coordinate nothing.
+  // It was compared in this run, or there is nobody to compare with: a node that starts with a wrong clock,
+  // before it has heard of another, mints nothing.
+  bool clock_compared = false;
   // Wall minus steady time when the clock was last found good. A step since then is not trusted, so no id
   // is minted between a step and the next look at the members' clocks.
   std::int64_t good_clock_ms = 0;
@@ -97,8 +100,13 @@ class ClusterView {
   }
   [[nodiscard]] bool clock_trusted() const {
     const std::int64_t step = wall_minus_steady_ms() - good_clock_ms;
-    return !clock_off && step < kClockStepMaxMs && step > -kClockStepMaxMs;
+    return clock_compared && !clock_off && step < kClockStepMaxMs && step > -kClockStepMaxMs;
   }
+  // Of a live change or a peer's clock: kClock when it is too far ahead. Our own clock takes it over only while
+  // it is trusted: what two wrong clocks agree upon would stay in it when both are right again (decision 0034).
+  Status observe(Hlc time);
+  // Of repair traffic, which is taken as it is.
+  void observe_repair(Hlc time);
   [[nodiscard]] bool in_ring() const { return ring_ != nullptr; }
   [[nodiscard]] const overlay::Ring& ring() const { return *ring_; }
   [[nodiscard]] RingPtr ring_ptr() const { return ring_; }
@@ -112,7 +120,9 @@ class ClusterView {
   [[nodiscard]] bool alive(const NodeId& node) const {
     return node == self || liveness.alive(node);
   }
-  // Alive, and our links do not say otherwise: whom to send to. It decides nothing but that.
+  // Alive, and our links do not say otherwise: whom to send to, and who does the chores of a partition
+  // (coordinates()). Both sides of a doubt may be told yes, or both no. So nothing follows from it that may be
+  // done once only, or must not be left out: chores are idempotent, and a doubt ends.
   [[nodiscard]] bool reachable(const NodeId& node) const {
     return node == self || (liveness.alive(node) && liveness.reachable(node));
   }
@@ -148,6 +158,12 @@ class ClusterView {
   // Who holds copies while fewer than W owners are reachable: that many other members as are missing, in
   // the same order everywhere. Empty otherwise.
   [[nodiscard]] std::vector<NodeId> stand_ins(PartitionId partition) const;
+  // How many can be reached that may store a change for a quorum, and are enough of them?
+  [[nodiscard]] std::size_t storing_nodes(PartitionId partition) const {
+    return reachable_owners(partition) + stand_ins(partition).size();
+  }
+  // Whether we are the first candidate. By reachability, not by liveness: an owner that gossips and
+  // whose links are dead gets nothing done, and would hold the chores for as long as that lasts.
   [[nodiscard]] bool coordinates(PartitionId partition) const;
 
  private:

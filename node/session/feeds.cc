@@ -346,7 +346,28 @@ void Feeds::refollow_all(const std::function<bool(const Stream&)>& which) {
   for (const auto& [partition, stream] : streams_) {
     if (which(stream)) affected.push_back(partition);
   }
-  for (const auto partition : affected) follow(partition);
+  // Not all gateways in the same order.
+  if (!affected.empty()) {
+    const auto first = static_cast<std::ptrdiff_t>(view_.random.below(affected.size()));
+    std::rotate(affected.begin(), affected.begin() + first, affected.end());
+  }
+  const bool idle = to_follow_.empty();
+  for (const auto partition : affected) {
+    if (to_follow_set_.insert(partition).second) to_follow_.push_back(partition);
+  }
+  if (idle) follow_some();
+}
+
+void Feeds::follow_some() {
+  for (std::size_t n = 0; n < kFollowsAtOnceMax && !to_follow_.empty(); ++n) {
+    const PartitionId partition = to_follow_.front();
+    to_follow_.pop_front();
+    to_follow_set_.erase(partition);
+    follow(partition);
+  }
+  if (to_follow_.empty()) return;
+  const Duration rest = kFollowRest / 2 + Duration(view_.random.below(kFollowRest.count()));
+  follow_timer_ = view_.loop.after(rest, [this] { follow_some(); });
 }
 
 void Feeds::receive(const NodeId& from, const Push& push) {
@@ -354,21 +375,24 @@ void Feeds::receive(const NodeId& from, const Push& push) {
     auto stream = streams_.find(pushed.partition);
     if (stream == streams_.end() || stream->second.number != pushed.stream) continue;
     if (stream->second.owner != from) continue;
-    for (const auto& item : pushed.changes) {
-      const auto change = storage::decode(item.change.data, item.dot);
-      if (!change) {
-        view_.log.warn("a pushed change does not decode", {{"from", from}, {"cause", change.error()}});
-        continue;
+    for (const auto* changes : {&pushed.changes, &pushed.regained}) {
+      const bool again = changes == &pushed.regained;
+      for (const auto& item : *changes) {
+        const auto change = storage::decode(item.change.data, item.dot);
+        if (!change) {
+          view_.log.warn("a pushed change does not decode", {{"from", from}, {"cause", change.error()}});
+        } else if (Feed* feed = find(change->mailbox)) {
+          fan_out(change->mailbox, *feed, item.dot, *change, again);
+        }
       }
-      if (Feed* feed = find(change->mailbox)) fan_out(change->mailbox, *feed, item.dot, *change);
     }
   }
 }
 
-void Feeds::fan_out(const MailboxId& mailbox, Feed& feed, const Dot& dot,
-                    const storage::ChangeView& change) {
-  feed.pushed.raise(dot.writer, dot.n);
-  if (feed.has_joined) feed.resume_from.raise(dot.writer, dot.n);
+void Feeds::fan_out(const MailboxId& mailbox, Feed& feed, const Dot& dot, const storage::ChangeView& change,
+                    bool again) {
+  if (!again) feed.pushed.raise(dot.writer, dot.n);
+  if (!again && feed.has_joined) feed.resume_from.raise(dot.writer, dot.n);
   const std::string address = feed.address;  // The feed may go with its last session.
   const Delivery delivery(address, dot, change);
   std::vector<FeedSubscriber*> joined;
@@ -376,7 +400,9 @@ void Feeds::fan_out(const MailboxId& mailbox, Feed& feed, const Dot& dot,
   for (const auto& listener : feed.listeners) {
     if (listener.joined) joined.push_back(listener.subscriber);
   }
-  for (auto* subscriber : joined) subscriber->on_change(mailbox, delivery);
+  for (auto* subscriber : joined) {
+    again ? subscriber->on_regained(mailbox, delivery) : subscriber->on_change(mailbox, delivery);
+  }
 }
 
 }  // namespace starling::node

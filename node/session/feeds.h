@@ -27,6 +27,10 @@ namespace starling::node {
 inline constexpr std::size_t kReadsAtOnceMax = 32;
 // An owner that does not answer, or has damage in the partition, is not followed for so long, while there is another.
 inline constexpr Duration kAvoidFor = 30s;
+// When an owner fails, all gateways follow others in its place, partition by partition: so many at once, then a random
+// rest (hazards F25).
+inline constexpr std::size_t kFollowsAtOnceMax = 64;
+inline constexpr Duration kFollowRest = 20ms;
 
 // A change on its way to the sessions of a feed.
 class Delivery {
@@ -51,6 +55,8 @@ class FeedSubscriber {
   virtual void on_feed_lost(const MailboxId& mailbox) = 0;
   // Only while joined.
   virtual void on_change(const MailboxId& mailbox, const Delivery& delivery) = 0;
+  // One that was written off, and whose number was passed, is there after all. Only while joined.
+  virtual void on_regained(const MailboxId& mailbox, const Delivery& delivery) = 0;
 
  protected:
   ~FeedSubscriber() = default;  // Borrowed.
@@ -108,12 +114,13 @@ class Feeds {
   void add(PartitionId partition);
   void mark_ready(const MailboxId& mailbox);
   void refollow_all(const std::function<bool(const Stream&)>& which);
+  void follow_some();
   void watch();
   [[nodiscard]] bool useful(const Stream& stream) const;
   [[nodiscard]] std::optional<NodeId> choose_owner(PartitionId partition) const;
   void receive(const NodeId& from, const Push& push);
-  void fan_out(const MailboxId& mailbox, Feed& feed, const Dot& dot,
-               const storage::ChangeView& change);
+  // `again`: it was passed while it was lost.
+  void fan_out(const MailboxId& mailbox, Feed& feed, const Dot& dot, const storage::ChangeView& change, bool again);
   void send(PartitionId partition, Stream& stream, std::vector<FollowRequest::Item> items,
             std::function<void(Result<Bytes>)> done);
   void lose(const MailboxId& mailbox);
@@ -138,6 +145,9 @@ class Feeds {
   std::map<NodeId, Reads> reads_;  // By the owner asked.
   std::map<std::pair<PartitionId, NodeId>, Instant> avoided_;  // Until then. Few: damaged partitions.
   std::set<PartitionId> adding_;   // Streams with to_add, flushed at the end of the turn.
+  std::deque<PartitionId> to_follow_;    // Anew, a bounded number at once.
+  std::set<PartitionId> to_follow_set_;  // The same.
+  overlay::Timer follow_timer_;
   std::uint64_t next_number_;
   bool flush_queued_ = false;
   overlay::Timer watch_;

@@ -84,6 +84,7 @@ class Session final : public FeedSubscriber {
   void on_feed_ready(const MailboxId& mailbox) override;
   void on_feed_lost(const MailboxId& mailbox) override;
   void on_change(const MailboxId& mailbox, const Delivery& delivery) override;
+  void on_regained(const MailboxId& mailbox, const Delivery& delivery) override;
 
  private:
   enum class TailState : std::uint8_t { kWaiting, kReading, kBehind, kLive };

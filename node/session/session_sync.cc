@@ -272,6 +272,17 @@ void Session::on_change(const MailboxId& mailbox, const Delivery& delivery) {
   deliver(tail, delivery);
 }
 
+// The device knows its messages by key, so one that it has is not shown again. Whose door is full finds it in the
+// history, like all who are not online now.
+void Session::on_regained(const MailboxId& mailbox, const Delivery& delivery) {
+  const auto it = tails_.find(mailbox);
+  if (it == tails_.end() || it->second.state != TailState::kLive || closed_ || door_full()) return;
+  const bool is_register = delivery.change.kind == ChangeKind::kRegister;
+  if (is_register || !it->second.vector.covers(delivery.dot)) return;
+  ++services_.view.counters.deliveries;
+  door_.write(delivery.frame());
+}
+
 // Raises the vector and sends what is for the device.
 void Session::deliver(Tail& tail, const Delivery& delivery) {
   // Even when the cursor covers it: a forged one must not hide that the account was disabled.

@@ -3,8 +3,7 @@
 //   closed     calls go out; a failed dial or a link whose peer fell silent opens it
 //   open       calls fail at once, so that callers turn to another node; rests between the attempts
 //   half-open  one attempt is under way, by the links themselves and with no caller waiting for it
-// The rest doubles with each failure in a row, with jitter, from kRedialMin to kRedialMax. A link that is up
-// closes it.
+// The rest doubles with each failure in a row, with jitter, from kRedialMin to a limit. A link that is up closes it.
 // Pure.   Thread: one loop.
 #pragma once
 
@@ -15,11 +14,12 @@ namespace starling::overlay {
 
 inline constexpr Duration kRedialMin = 100ms;
 inline constexpr Duration kRedialMax = 2s;
+inline constexpr Duration kRedialUnwantedMax = 30s;  // To a node that nobody asked for lately.
 
 class Breaker {
  public:
-  // `jitter` in [0, 1) shortens the rest by up to a quarter.
-  void trip(Instant now, double jitter, Error cause);
+  // `jitter` in [0, 1) shortens the rest by up to a quarter; `longest` is its limit.
+  void trip(Instant now, double jitter, Error cause, Duration longest = kRedialMax);
   void close();
 
   [[nodiscard]] bool closed() const { return failures_ == 0; }

@@ -14,7 +14,8 @@
 //                 went down in between (only kRingDecided is not of the class of data);
 //             (2) a call ends once: by its answer, its deadline or the end of its link;
 //             (3) calls to a node that could not be reached, or whose link fell silent, fail at once until
-//                 a link to it is up again (breaker.h); we go on trying for as long as somebody asks.
+//                 a link to it is up again (breaker.h); we go on trying for as long as somebody asks, and
+//                 a member, less often, for as long as it is one.
 // Thread: the loop's. Not destroyed from inside a callback of its own.
 // On the wire: wire.h, link.h.
 #pragma once
@@ -61,6 +62,8 @@ struct LinksHooks {
   std::function<void(const NodeId&)> stranger;  // May be empty.
   // Lineage, clock, revocation. An error refuses the link and is told to the peer. May be empty.
   std::function<Status(const NodeId&, const Hello&)> accept;
+  // Members are asked again and again, by whoever finds them reachable: their breakers are kept. May be empty.
+  std::function<bool(const NodeId&)> is_member = {};
 };
 
 struct LinksMetrics {
@@ -184,6 +187,8 @@ class Links final : public Rpc {
   void try_again();
   void ping(Connection& connection);
   void forget_idle_peers();
+  [[nodiscard]] bool is_wanted(const Peer& peer) const;
+  [[nodiscard]] bool is_member(const Peer& peer) const;
 
   // Set at construction.
   Loop& loop_;

@@ -8,7 +8,7 @@ namespace starling::overlay {
 namespace {
 
 constexpr std::size_t kSealBudget = 128 << 10;  // Frames sealed at once.
-constexpr Duration kForgetPeer = 60s;           // Of no use, after its last failure.
+constexpr Duration kForgetPeer = 60s;           // Since somebody last asked for it.
 
 }  // namespace
 
@@ -142,8 +142,12 @@ void Links::trip(Peer& peer, const Error& error) {
     peer.wanted = loop_.now();
     log_.warn("a node is not reachable", {{"peer", peer.id}, {"reason", error}});
   }
-  peer.breaker.trip(loop_.now(), random_.unit(), error);
+  peer.breaker.trip(loop_.now(), random_.unit(), error, is_wanted(peer) ? kRedialMax : kRedialUnwantedMax);
 }
+
+bool Links::is_wanted(const Peer& peer) const { return loop_.now() < peer.wanted + kForgetPeer; }
+
+bool Links::is_member(const Peer& peer) const { return hooks_.is_member && hooks_.is_member(peer.id); }
 
 void Links::try_now(const NodeId& node) {
   const auto it = peers_.find(node);
@@ -158,7 +162,7 @@ void Links::try_again() {
   std::vector<Peer*> due;
   for (const auto& [id, peer] : peers_) {
     const bool idle = !peer->up && peer->dialling == nullptr && !peer->redial_set;
-    if (idle && peer->breaker.may_try(now) && now < peer->wanted + kForgetPeer) due.push_back(peer.get());
+    if (idle && peer->breaker.may_try(now) && (is_wanted(*peer) || is_member(*peer))) due.push_back(peer.get());
   }
   for (Peer* peer : due) dial_peer(*peer);
 }
@@ -248,12 +252,12 @@ void Links::ping(Connection& connection) {
 }
 
 void Links::forget_idle_peers() {
-  const Instant now = loop_.now();
-  std::erase_if(peers_, [now](const auto& entry) {
+  std::erase_if(peers_, [this](const auto& entry) {
     const Peer& peer = *entry.second;
     const bool used = peer.up || peer.dialling != nullptr || peer.redial_set || peer.dirty ||
                       !peer.calls.empty() || !peer.queue.empty();
-    return !used && (peer.breaker.closed() || now >= peer.wanted + kForgetPeer);
+    // Forgotten is closed: whoever chooses among the members would turn to it, and wait.
+    return !used && (peer.breaker.closed() || (!is_wanted(peer) && !is_member(peer)));
   });
 }
 

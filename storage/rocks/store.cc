@@ -88,7 +88,8 @@ Status RocksStore::load_node_state() {
   // What stood still for longer may be a copy from before its node went on under another writer, which the
   // others may have forgotten with all of its changes.
   const auto idle_ms = options_.wall_ms - static_cast<std::int64_t>(hlc_ms(highest_time_));
-  constexpr std::int64_t kBehindMaxMs = 60'000;  // A clock from before the last change cannot tell.
+  // A clock from before the last change cannot tell, and its ids could meet those that the writer made already.
+  constexpr std::int64_t kBehindMaxMs = 5000;
   const bool lately = -kBehindMaxMs <= idle_ms && idle_ms <= kKeptWriterIdleMaxMs;
   kept_writer_ = clean && (options_.wall_ms == 0 || lately);
   if (kept_writer_) writer_.value = *clean;

@@ -73,12 +73,12 @@ void for_each_message(With with) {
   with("follow_request", FollowRequest{kRing, kPartition, 7, {{kMailbox, true, vector()}}});
   with("follow_reply", FollowReply{vector(), {kMailbox, kOther}});
   with("unfollow", Unfollow{kPartition, 7, {kMailbox}});
-  with("push", Push{{{kPartition, 7, {{{kWriter, 17}, {"change"}}}}}});
+  with("push", Push{{{kPartition, 7, {{{kWriter, 17}, {"change"}}}, {{{kWriter, 3}, {"again"}}}}}});
   with("read_request", ReadRequest{kRing, kMailbox, vector(), true});
   with("read_reply", ReadReply{{{{kWriter, 17}, {"change"}}}, vector(), true});
   with("lane_query", LaneQuery{kMailbox, kDevice, 99});
   with("lane_answer", LaneAnswer{12});
-  with("directory_request", DirectoryRequest{'#', kMailbox, 20});
+  with("directory_request", DirectoryRequest{'#', kMailbox, 20, {id<NodeId>(7)}});
   with("directory_reply", DirectoryReply{{{"#ops", 1'700'000'000'123, true, 40}}, kMailbox, true});
   with("history_request", HistoryRequest{kMailbox, kOther, kEntry, 20});
   with("join_request", JoinRequest{id<PublicKey>(3), "starling1-xyz", "rack-1", 250,

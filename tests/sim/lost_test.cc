@@ -233,6 +233,34 @@ TEST_P(Lost, ContentThatTurnsUpBeatsItsLoss) {
   finish();
 }
 
+// A device that passed the number while the message was lost is shown it when it turns up, without asking.
+TEST_P(Lost, ContentThatTurnsUpIsShownToDevicesThatAreOnline) {
+  say();
+  const Dot bad = say();
+  say();
+  answer_damaged(a);
+  rot({b, c}, bad);
+  ASSERT_EQ(repair(b, {{"start", true}}).at("damaged"), 1);
+  for (const auto owner : {b, c}) ASSERT_EQ(give_up(owner).at("damaged"), 0);
+  // Nor can it be read there.
+  tap.on_answer = [this](const TapMessage& m, const Result<Bytes>&) {
+    const bool reads = m.method == Method::kFetch || m.method == Method::kRead || m.method == Method::kHeads;
+    return reads && m.to == a && m.from != a ? Fate::kDamage : Fate::kPass;
+  };
+  start(*bob2, b);
+  start(*alice2, c);
+  ASSERT_TRUE(until([&] { return shown(*bob2, messages[2]) == 1 && shown(*alice2, messages[2]) == 1; }));
+  ASSERT_EQ(shown(*bob2, messages[1]) + shown(*alice2, messages[1]), 0u);
+  tap.clear();
+  EXPECT_TRUE(all_agree_that_nothing_is_lost()) << verify(a);
+  EXPECT_EQ(shown(*bob2, messages[1]), 1u);
+  EXPECT_EQ(shown(*alice2, messages[1]), 1u);
+  for (auto* device : {bob2, alice2}) {
+    for (const auto message : messages) EXPECT_EQ(shown(*device, message, true), 0u);
+  }
+  finish();
+}
+
 // c was behind when a wrote a message off, and hears of that first; b has it.
 TEST_P(Lost, ALaggingOwnerTakesTheWordOfOneForNothingFinal) {
   say();

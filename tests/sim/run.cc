@@ -225,10 +225,10 @@ RunReport run_once(const RunOptions& options) {
   if (options.explain) explain(tap, world);
   {
     RunOptions run = sabotaged(options);
-    if (options.explain || options.sabotage != 0) run.cluster.tap = &tap;
+    if (options.explain || options.sabotage != 0 || run.faults.rot) run.cluster.tap = &tap;
     SimCluster cluster(world, run.cluster);
     Workload workload(world, cluster, run.workload);
-    Nemesis nemesis(world, cluster, run.faults);
+    Nemesis nemesis(world, cluster, run.faults, tap);
     NameRaces races(world, cluster);
     Watch watch(world, cluster);
     Intruder intruder(world, cluster);

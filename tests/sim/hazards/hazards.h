@@ -24,8 +24,8 @@ using overlay::Method;
 // two devices each, are its members.
 class Hazards : public ::testing::TestWithParam<std::uint64_t> {
  public:
-  explicit Hazards(std::size_t nodes = 3, std::uint32_t partitions = 16)
-      : options{.nodes = nodes, .partitions = partitions, .tap = &tap} {}
+  explicit Hazards(std::size_t nodes = 3, std::uint32_t partitions = 16, std::uint8_t synced = 0)
+      : options{.nodes = nodes, .synced = synced, .partitions = partitions, .tap = &tap} {}
 
  protected:
   static void SetUpTestSuite() { ASSERT_TRUE(crypto_init()); }

@@ -77,6 +77,69 @@ TEST_P(DisksAndClocks, F19_AClockFarAheadPoisonsNoIds) {
   finish();
 }
 
+// Two clocks that are wrong alike tell each other so; the one that is set right first has nothing of it in its ids.
+TEST_P(DisksAndClocks, F19_TwoClocksThatAreWrongAlikePoisonNoIds) {
+  ASSERT_TRUE(acked(send(*alice)));
+  cluster.clock_step(a, 3000s);
+  cluster.clock_step(c, 2900s);
+  world.run_for(3s);
+  cluster.network().reset_streams(cluster.ip(a), cluster.ip(c));
+  world.run_for(10s);  // A link with a new hello.
+  cluster.clock_step(a, -3000s);
+  world.run_for(1s);
+  for (int i = 0; i < 5; ++i) {
+    const auto sent = send(*alice);
+    ASSERT_TRUE(acked(sent)) << world.trace().text("", 40);
+    EXPECT_LT(static_cast<std::int64_t>(hlc_ms(acked_id(sent).time)), world.wall_ms() + 5000);
+  }
+  cluster.clock_step(c, -2900s);
+  finish();
+}
+
+// A message from the future lies in the stores (of a majority with wrong clocks, decision 0018). Who starts anew does
+// not go on from it.
+TEST_P(DisksAndClocks, F19_ANodeThatStartsDoesNotGoOnFromAnIdOfTheFuture) {
+  for (const auto i : {a, b, c}) cluster.clock_step(i, 1h);
+  const auto future = send(*alice);
+  ASSERT_TRUE(acked(future, 120s)) << world.trace().text("", 40);
+  ASSERT_GT(static_cast<std::int64_t>(hlc_ms(acked_id(future).time)), world.wall_ms() + 3'000'000);
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  alice->close();
+  for (const auto i : {a, b, c}) cluster.crash(i, Crash::kPower);
+  for (const auto i : {a, b, c}) cluster.clock_step(i, -1h);
+  for (const auto i : {a, b, c}) ASSERT_TRUE(cluster.restart(i));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+  ASSERT_TRUE(work.add_group("#fresh", {"@alice", "@bob"}));
+  SimDevice& fresh = work.add_device("@bob", "fresh");
+  start(fresh, a);
+  const auto sent = send(fresh, "#fresh");
+  ASSERT_TRUE(acked(sent)) << world.trace().text("", 40);
+  EXPECT_LT(static_cast<std::int64_t>(hlc_ms(acked_id(sent).time)), world.wall_ms() + 6000);
+}
+
+// One synced copy is enough for an ack there, so a node that starts alone could write at once.
+class AloneEnough : public Hazards {
+ protected:
+  AloneEnough() : Hazards(3, 16, 1) {}
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, AloneEnough, ::testing::Range<std::uint64_t>(1, 6));
+
+TEST_P(AloneEnough, F12_NothingIsMintedBeforeTheClockWasComparedWithAnother) {
+  start(*alice, a);
+  ASSERT_TRUE(acked(send(*alice)));
+  for (const auto i : {a, b, c}) ASSERT_TRUE(cluster.stop(i));
+  cluster.clock_step(a, 1h);
+  ASSERT_TRUE(cluster.restart(a));
+  const auto sent = send(*alice);
+  EXPECT_FALSE(acked(sent, 20s));
+  for (const auto i : {b, c}) ASSERT_TRUE(cluster.restart(i));
+  ASSERT_TRUE(acked(sent, 60s)) << world.trace().text("", 40);
+  EXPECT_LT(static_cast<std::int64_t>(hlc_ms(acked_id(sent).time)), world.wall_ms() + 5000);
+  cluster.clock_step(a, -1h);
+  finish();
+}
+
 // c was away while entries expired and bob was removed: it brings neither back, and learns both.
 TEST_P(DisksAndClocks, F13_AReplicaThatWasAwayForLongBringsNothingBack) {
   for (const auto i : {a, b, c}) {

@@ -1,4 +1,5 @@
 // Hazards of following: F25 (what a dead owner costs), F26 (gaps and overflow), F46 (large rosters). hazards.h says how.
+#include "node/session/feeds.h"
 #include "node/session/session.h"
 
 #include <nlohmann/json.hpp>
@@ -95,6 +96,41 @@ TEST_P(Follows, F25_ADeadOwnerCostsOneFollowAPartition) {
     EXPECT_TRUE(until([&] { return shown(*bob, sent) == 1; }, 20s)) << groups[i];
   }
   finish();
+}
+
+// A new ring makes every gateway follow anew in every partition: not all at one moment.
+class ManyFollows : public Hazards {
+ protected:
+  ManyFollows() : Hazards(3, 1024) {}
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, ManyFollows, ::testing::Range<std::uint64_t>(1, 4));
+
+TEST_P(ManyFollows, F25_FollowingAnewIsSpreadInTime) {
+  std::set<PartitionId> partitions;
+  for (int i = 0; i < 250; ++i) {
+    const std::string group = "#g" + std::to_string(i);
+    ASSERT_TRUE(work.add_group(group, {"@bob"}));
+    partitions.insert(partition_of(slot_of(mailbox_of(group)), options.partitions));
+  }
+  ASSERT_GT(partitions.size(), 2 * node::kFollowsAtOnceMax);
+  start(*bob, a);
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  std::map<Instant, std::size_t> at_once;
+  std::set<PartitionId> followed;
+  tap.on_leave = [&](const TapMessage& m) {
+    if (m.method != Method::kFollow || m.from != a) return Fate::kPass;
+    ++at_once[world.now()];
+    if (const auto follow = unpack<node::FollowRequest>(m.body)) followed.insert(follow->partition);
+    return Fate::kPass;
+  };
+  ASSERT_TRUE(cluster.add_node(120s));
+  world.run_for(10s);
+  for (const auto& [instant, follows] : at_once) EXPECT_LE(follows, node::kFollowsAtOnceMax);
+  for (const auto p : partitions) EXPECT_TRUE(followed.contains(p)) << p.value;
+  start(*alice, b);
+  const auto sent = send(*alice, "@bob");
+  EXPECT_TRUE(until([&] { return shown(*bob, sent) == 1; }, 20s));
 }
 
 // Dots number the partition: what others got in between is no gap, what this mailbox missed is one.

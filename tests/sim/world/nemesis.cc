@@ -1,14 +1,30 @@
 #include "tests/sim/world/nemesis.h"
 
+#include <nlohmann/json.hpp>
+
 namespace starling::sim {
 
 void Nemesis::start() {
   running_ = true;
+  if (options_.rot) {
+    hook_before_ = tap_.on_answer;
+    tap_.on_answer = [this](const TapMessage& m, const Result<Bytes>& answer) {
+      if (hide(m) == Fate::kDamage) return Fate::kDamage;
+      return hook_before_ ? hook_before_(m, answer) : Fate::kPass;
+    };
+    plan_loss();
+  }
   next();
+}
+
+Nemesis::~Nemesis() {
+  *alive_ = false;
+  if (options_.rot) tap_.on_answer = hook_before_;
 }
 
 void Nemesis::stop() {
   running_ = false;
+  if (loss_ == Loss::kHidden) wait_for_return();
   for (std::size_t i = 0; i < cluster_.size(); ++i) {
     cluster_.disk(i).on_commit(nullptr);
     jump_back(i);
@@ -193,6 +209,73 @@ void Nemesis::rot(Duration length) {
     world_.note("nemesis", "nothing rots: " + flipped.error().text);
   }
   later(length, [this] { restart(0); });
+}
+
+// A change that only the first node cannot read is written off there, as if all copies were unreadable; then the
+// others can be read again. Meanwhile nobody reads there: a device that passes the number finds it in the history only.
+Fate Nemesis::hide(const TapMessage& m) const {
+  if (loss_ == Loss::kNone) return Fate::kPass;
+  switch (m.method) {
+    case overlay::Method::kRead:
+    case overlay::Method::kFollow:
+    case overlay::Method::kHistory:
+    case overlay::Method::kHeads: return m.to == 0 ? Fate::kDamage : Fate::kPass;
+    case overlay::Method::kFetch: {
+      if (m.to == 0) return Fate::kDamage;
+      const auto fetch = unpack<node::FetchRequest>(m.body);
+      // Who mends names the end of the run; who catches up does not.
+      const bool mends = m.from == 0 && fetch && fetch->to != 0;
+      return mends && loss_ == Loss::kHidden ? Fate::kDamage : Fate::kPass;
+    }
+    default: return Fate::kPass;
+  }
+}
+
+void Nemesis::plan_loss() {
+  const auto rest = Duration(static_cast<Duration::rep>(lost_random_.below(8'000'000'000)));
+  later(2s + rest, [this] { begin_loss(); });
+}
+
+void Nemesis::begin_loss() {
+  if (!cluster_.up(0)) return plan_loss();
+  cluster_.crash(0, Crash::kPower);
+  if (!cluster_.rot(0, lost_random_)) world_.note("nemesis", "nothing to lose");
+  loss_ = Loss::kHidden;
+  written_off_ = false;
+  later(500ms, [this] { restart(0); });
+  later(3s, [this] { give_up(12); });
+}
+
+// Until something is lost: all members have to be there for it.
+void Nemesis::give_up(int tries) {
+  if (loss_ != Loss::kHidden) return;
+  if (written_off_ || tries == 0) return wait_for_return();
+  if (cluster_.up(0)) {
+    cluster_.ask(0, "repair", {{"start", true}, {"give_up", true}}, [this, alive = alive_](const Result<Json>& answer) {
+      if (*alive && answer && answer->at("lost") > 0) written_off_ = true;
+    });
+  }
+  later(500ms, [this, tries] { give_up(tries - 1); });
+}
+
+// Also when the faults have ended.
+void Nemesis::wait_for_return() {
+  if (loss_ == Loss::kHidden && written_off_) {
+    ++done_["written off"];
+    world_.note("nemesis", "what was written off can be read again");
+  }
+  loss_ = Loss::kComesBack;
+  if (cluster_.up(0)) {
+    cluster_.ask(0, "repair", Json::object(), [this, alive = alive_](const Result<Json>& answer) {
+      if (!*alive || loss_ != Loss::kComesBack || !answer) return;
+      if (answer->at("lost") > 0 || answer->at("damaged") > 0) return;
+      loss_ = Loss::kNone;
+      if (running_) plan_loss();
+    });
+  }
+  world_.after(500ms, [this, alive = alive_] {
+    if (*alive && loss_ == Loss::kComesBack) wait_for_return();
+  });
 }
 
 // In the same moment; each comes back in its own time.

@@ -23,7 +23,8 @@ struct FaultOptions {
   bool more = false;         // Hung disks, drifting clocks, broken links, lag, bridges.
   bool hard = false;         // Two or all nodes at once, full disks, failed syncs, halves, one port
                              // only, clocks that jump by up to an hour.
-  bool rot = false;          // Bits of stored messages flip, on the first node.
+  bool rot = false;          // Bits of stored messages flip, on the first node. Now and then what they hit is
+                             // written off there, because nobody can give it, and turns up again.
   Duration gap_min = 1s;     // Between two faults.
   Duration gap_max = 6s;
   Duration length_min = 500ms;
@@ -32,9 +33,15 @@ struct FaultOptions {
 
 class Nemesis {
  public:
-  Nemesis(World& world, SimCluster& cluster, FaultOptions options)
-      : world_(world), cluster_(cluster), options_(options), random_(world.fork()) {}
-  ~Nemesis() { *alive_ = false; }
+  // `tap`: what nodes say goes through it, if `rot`.
+  Nemesis(World& world, SimCluster& cluster, FaultOptions options, Tap& tap)
+      : world_(world),
+        cluster_(cluster),
+        options_(options),
+        random_(world.fork()),
+        lost_random_(world.seed()),
+        tap_(tap) {}
+  ~Nemesis();
   Nemesis(const Nemesis&) = delete;
   Nemesis& operator=(const Nemesis&) = delete;
 
@@ -66,12 +73,24 @@ class Nemesis {
   void halves(Duration length);
   void jump_back(std::size_t i);
   void rot(Duration length);
+  // While kHidden nobody can give the first node what it lacks; until kNone nobody is served what it lacks.
+  enum class Loss { kNone, kHidden, kComesBack };
+  void plan_loss();
+  void begin_loss();
+  void give_up(int tries);
+  void wait_for_return();
+  Fate hide(const TapMessage& request) const;
   void break_links(std::size_t i, Duration length);
 
   World& world_;
   SimCluster& cluster_;
   const FaultOptions options_;
   SeededRandom random_;
+  SeededRandom lost_random_;
+  Tap& tap_;
+  std::function<Fate(const TapMessage&, const Result<Bytes>&)> hook_before_;
+  Loss loss_ = Loss::kNone;
+  bool written_off_ = false;
   bool running_ = false;
   std::map<std::string, std::size_t> done_;
   std::map<std::size_t, std::int64_t> jumps_;  // Of clocks, in ms: to be taken back.
