@@ -73,12 +73,12 @@ void for_each_message(With with) {
   with("follow_request", FollowRequest{kRing, kPartition, 7, {{kMailbox, true, vector()}}});
   with("follow_reply", FollowReply{vector(), {kMailbox, kOther}});
   with("unfollow", Unfollow{kPartition, 7, {kMailbox}});
-  with("push", Push{{{kPartition, 7, {{{kWriter, 17}, {"change"}}}, {{{kWriter, 3}, {"again"}}}}}});
+  with("push.v2", Push{{{kPartition, 7, {{{kWriter, 17}, {"change"}}}, {{{kWriter, 3}, {"again"}}}}}});
   with("read_request", ReadRequest{kRing, kMailbox, vector(), true});
   with("read_reply", ReadReply{{{{kWriter, 17}, {"change"}}}, vector(), true});
   with("lane_query", LaneQuery{kMailbox, kDevice, 99});
   with("lane_answer", LaneAnswer{12});
-  with("directory_request", DirectoryRequest{'#', kMailbox, 20, {id<NodeId>(7)}});
+  with("directory_request.v2", DirectoryRequest{'#', kMailbox, 20, {id<NodeId>(7)}});
   with("directory_reply", DirectoryReply{{{"#ops", 1'700'000'000'123, true, 40}}, kMailbox, true});
   with("history_request", HistoryRequest{kMailbox, kOther, kEntry, 20});
   with("join_request", JoinRequest{id<PublicKey>(3), "starling1-xyz", "rack-1", 250,
@@ -110,6 +110,15 @@ TEST(NodeMessages, OlderBytesAreReadAndWhatTheyLackHasItsDefault) {
   EXPECT_EQ(read->missing, 12'345u);
   EXPECT_EQ(read->waits_for, "a node that is away");
   EXPECT_EQ(read->partitions, 0u);
+  const auto push = unpack<Push>(golden("node_push.v1"));
+  ASSERT_TRUE(push.ok()) << push.error().text;
+  ASSERT_EQ(push->streams.size(), 1u);
+  EXPECT_EQ(push->streams[0].changes.size(), 1u);
+  EXPECT_TRUE(push->streams[0].regained.empty());
+  const auto listing = unpack<DirectoryRequest>(golden("node_directory_request.v1"));
+  ASSERT_TRUE(listing.ok()) << listing.error().text;
+  EXPECT_EQ(listing->limit, 20u);
+  EXPECT_TRUE(listing->asked.empty());
 }
 
 TEST(NodeMessages, FrozenBytesStayTheSame) {
