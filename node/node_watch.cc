@@ -201,6 +201,7 @@ void NodeImpl::check_clock() {
   if (!offset && (!view_->in_ring() || has_fellows())) return;
   // Values come from peers: compared, not subtracted.
   const bool off = offset && (*offset > kClockOffsetMaxMs || *offset < -kClockOffsetMaxMs);
+  const bool was_trusted = view_->clock_trusted();
   if (!off) view_->good_clock_ms = view_->wall_minus_steady_ms();
   if (off != view_->clock_off) {
     view_->clock_off = off;
@@ -209,10 +210,10 @@ void NodeImpl::check_clock() {
                         {{"others_ahead_ms", *offset}});
     } else {
       leaves_.log.info("our clock agrees with the others again");
-      view_->observe_repair(store_->highest_time());  // What came meanwhile.
     }
   }
   if (!off && !std::exchange(view_->clock_compared, true)) clock_is_known();
+  if (!off && !was_trusted) view_->observe_repair(store_->highest_time());  // What came meanwhile.
 }
 
 // For the first time in this run. Our next id is above what is stored, but not above what a clock of now allows: a
@@ -226,9 +227,11 @@ void NodeImpl::clock_is_known() {
   hlc_.observe_repair(store_->highest_time(), now_ms);
   // The store asked the clock of its start whether it may be an old copy (storage/store.h); that clock was as old.
   const std::int64_t idle_ms = now_ms - static_cast<std::int64_t>(hlc_ms(stored_time_));
-  if (!store_->kept_writer() || idle_ms <= storage::kKeptWriterIdleMaxMs) return;
-  store_->fail({Errc::kClock, "this folder stood still for longer than its clock said at the start, so it may be an "
-                              "older copy. Started again, the node goes on under a new writer"});
+  // And of a time that is still to come, this writer might make ids twice.
+  const bool ahead = idle_ms < -static_cast<std::int64_t>(kClockOffsetMaxMs);
+  if (!store_->kept_writer() || (!ahead && idle_ms <= storage::kKeptWriterIdleMaxMs)) return;
+  store_->fail({Errc::kClock, "this folder stood still for longer than its clock said at the start, or was written "
+                              "under a clock that was ahead. Started again, the node goes on under a new writer"});
 }
 
 // For what expires. A minority, or a clock that the others do not share, erases nothing (hazards F12).

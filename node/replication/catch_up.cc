@@ -115,6 +115,7 @@ Task<Done> CatchUp::run() {
   std::uint64_t seen_returns = returns_;
   std::uint64_t seen_away = ~std::uint64_t{0};
   Instant away_since{};
+  std::optional<Instant> stuck_since;  // All peers answered, but not every run came.
   for (;;) {
     if (view_.catching_up) {
       seen_returns = returns_;
@@ -130,7 +131,13 @@ Task<Done> CatchUp::run() {
         if (compared) failed.insert(failed.end(), compared->failed.begin(), compared->failed.end());
       }
       const bool patient = view_.loop.now() - away_since <= kReturnPatience;
-      covered = covered && (all_fetched(failed) || !patient);
+      // What failed in one round may come in the next: the patience counts from when nothing else was in the way.
+      if (!covered || all_fetched(failed)) {
+        stuck_since.reset();
+      } else if (!stuck_since) {
+        stuck_since = view_.loop.now();
+      }
+      covered = covered && (!stuck_since || view_.loop.now() - *stuck_since > kReturnPatience);
       waits_for_ = why_not_enough(answered, patient);
       if (covered && waits_for_.empty() && seen_returns == returns_) {
         view_.catching_up = false;
@@ -294,7 +301,9 @@ Task<Done> CatchUp::fetch_next(std::shared_ptr<Fetches> fetches) {
     const auto fetched = co_await fetching;
     if (fetched) continue;
     fetches->failed.push_back({partition, dot});
-    view_.log.warn("a run could not be fetched", {{"peer", fetches->peer}, {"cause", fetched.error()}});
+    if (fetched.code() != Errc::kOverloaded) {
+      view_.log.warn("a run could not be fetched", {{"peer", fetches->peer}, {"cause", fetched.error()}});
+    }
     // One damaged or refused run must not keep the others from coming home.
     const Errc code = fetched.code();
     if (code != Errc::kCorrupt && code != Errc::kUnsupported && code != Errc::kOverloaded &&
@@ -325,7 +334,7 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
     if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
     if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
     auto heeding = heed_controls(partition);
-    const std::uint64_t charged = co_await heeding;
+    CO_TRY_ASSIGN(const std::uint64_t charged, co_await heeding);
     if (view_.store.held(partition, writer) >= n) {  // It came by another way meanwhile.
       pace_.give_back(charged);
       break;

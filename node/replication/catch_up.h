@@ -141,7 +141,8 @@ class CatchUp {
   [[nodiscard]] bool gains(PartitionId partition) const {
     return !view_.is_owner(partition) && view_.ring().is_owner_to_be(partition, view_.self);
   }
-  overlay::Task<std::uint64_t> heed_controls(PartitionId partition);  // What the fetch is charged.
+  // What the fetch is charged. kOverloaded: later; what only follows a change does not hold up the rest of a round.
+  overlay::Task<Result<std::uint64_t>> heed_controls(PartitionId partition);
   void moved(PartitionId partition, const storage::RangeStatement& range);
   void begin_install();
   overlay::Task<Done> ask_controls();

@@ -1,5 +1,8 @@
 #include "node/replication/catch_up_controls.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace starling::node {
 
 using overlay::Access;
@@ -40,10 +43,12 @@ void MoveControls::serve() {
   });
 }
 
-// Later than what we know to be said, whatever the clocks.
+// Later than what we know to be said, whatever the clocks. The node's HLC stays out of it: a wrong clock, which
+// coordinates nothing, must not get in there.
 EntryId MoveControls::now_after(const EntryId& said) const {
-  const Hlc now = view_.hlc.next(view_.loop.wall_ms());
-  return {std::max(now, said.time + 1), view_.store.writer()};
+  const Hlc now = hlc_at(static_cast<std::uint64_t>(view_.loop.wall_ms()));
+  const Hlc later = said.time == std::numeric_limits<Hlc>::max() ? said.time : said.time + 1;
+  return {std::max(now, later), view_.store.writer()};
 }
 
 void MoveControls::take(const MoveSettings& theirs) {

@@ -16,15 +16,19 @@ constexpr int kInstallTurnsMax = 1000;
 constexpr std::size_t kInstallMissingMax = 64;  // Runs.
 constexpr std::size_t kControlsAskedMax = 3;    // Who is up was told; one may have come back a moment ago.
 constexpr Duration kLookEvery = 250ms;
+constexpr Duration kFollowPatience = 1s;        // With a slow throttle, of the loop that also mends what we own.
 
 }  // namespace
 
 // --- The operator's word. ---
 
-Task<std::uint64_t> CatchUp::heed_controls(PartitionId partition) {
+Task<Result<std::uint64_t>> CatchUp::heed_controls(PartitionId partition) {
   overlay::Timer timer;
   while (gains(partition)) {
     const Duration wait = controls_.paused() ? kRetryEvery : pace_.wait(controls_.rate(), view_.loop.now());
+    if (installed_ && (controls_.paused() || view_.catching_up || wait > kFollowPatience)) {
+      co_return Error{Errc::kOverloaded, "the operator holds the copying back"};
+    }
     if (wait == Duration(0)) {
       pace_.charge(kFetchBytesMax);
       co_return kFetchBytesMax;

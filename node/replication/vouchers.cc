@@ -60,7 +60,8 @@ std::string Vouchers::lacking(const overlay::Ring& then, PartitionId partition,
   }
   if (there >= std::min(asked, then.version().owner_count() - then.w() + 1)) return "";
   return "too few of those who owned partition " + std::to_string(partition.value) +
-         " before the ring changed answer, no answer from" + silent + ": start them again";
+         " before the ring changed answer, no answer from" + silent +
+         ": start them again, or, when they are gone for good with what only they held, `starling remove --force`";
 }
 
 }  // namespace starling::node

@@ -34,6 +34,7 @@ inline constexpr std::size_t kGatheredBytesMax = 64 << 20;
 inline constexpr std::size_t kLaneCacheMax = 64 << 10;
 inline constexpr std::size_t kPrevCacheMax = 64 << 10;
 inline constexpr std::size_t kRegisterCacheMax = 16 << 10;
+inline constexpr std::size_t kRegisterCachedBytesMax = 512;  // Accounts and memberships are far smaller.
 inline constexpr std::uint32_t kSlotCount = 1 << 16;
 // The expiry time moves in steps, so that it costs a write in ten seconds and no more.
 inline constexpr std::uint64_t kExpiryStepMs = 10'000;
@@ -192,6 +193,7 @@ class RocksStore final : public Store {
   Status load_partitions();
   Status load_issued();
   [[nodiscard]] std::uint64_t issued_of(Slot first_slot) const;
+  void forget_registers(Slot first_slot);  // Committed ones: read from disk again.
   Status begin_run();
   // A number of `node`; nothing when absent.
   Result<std::optional<std::uint64_t>> load_number(View key);

@@ -233,6 +233,11 @@ void RocksStore::set_expiry_time(std::uint64_t ms) {
   mark_dirty();
 }
 
+void RocksStore::forget_registers(Slot first_slot) {
+  const auto [first, last] = bounds_of(first_slot);
+  registers_.forget_if([&](const Bytes& key) { return first <= key && (last.empty() || key < last); });
+}
+
 Status RocksStore::drop(PartitionId partition) {
   const Slot slot = slot_of(partition);
   const auto closes = [slot](const std::unique_ptr<Batch>& batch) {
@@ -256,7 +261,7 @@ Status RocksStore::drop(PartitionId partition) {
   damage_.forget(slot);
   superseded_count_ -= superseded_[slot].size();
   superseded_.erase(slot);
-  registers_.forget_if([&](const Bytes& key) { return View(first) <= key && key < end; });
+  forget_registers(slot);
   lanes_.forget_if([&](const LaneId& lane) { return partition_of(lane.mailbox) == partition; });
   gathering_->dropped.insert(slot);
   gathering_->has_writes = true;

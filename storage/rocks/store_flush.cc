@@ -104,6 +104,8 @@ void RocksStore::committed(const Status& status) {
   lanes_.settle();
   keys_.settle();
   registers_.settle();
+  // A scrub may have written rows again that were dropped behind it.
+  for (const Slot slot : batch->dropped) forget_registers(slot);
   paxos_.settle();
   node_.settle();
   reporting_ = true;
