@@ -42,7 +42,7 @@ TEST_P(Members, F39_LiveChangesMeetAJoinerThatInstalls) {
   std::map<Run, std::uint64_t> has;  // Delivered to the joiner without a hole, by fetches and live.
   std::map<WriterId, std::size_t> home;
   std::size_t live_gaps = 0, live = 0, fetched_while_live = 0, said_too_much = 0;
-  tap.late_max = 400ms;
+  tap.late_max = 800ms;  // So that more is written, and has to be fetched, while it installs.
   tap.on_leave = [&](const TapMessage& m) {
     return m.method == Method::kFetch && m.from == joiner ? Fate::kLate : Fate::kPass;
   };
