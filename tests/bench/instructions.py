@@ -9,6 +9,7 @@ Fewer instructions than recorded are good news and only said; scripts/bench inst
 """
 import argparse
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -36,9 +37,11 @@ def count(micro):
     names = [line.rsplit(" ", 1) for line in listed.splitlines()]
     with tempfile.TemporaryDirectory(prefix="starling-callgrind-") as folder:
         out = pathlib.Path(folder) / "out"
+        # Meson has what is allocated filled with a byte of chance, which would be counted.
+        environment = {name: value for name, value in os.environ.items() if name != "MALLOC_PERTURB_"}
         done = subprocess.run(["valgrind", "--tool=callgrind", "--collect-atstart=no", f"--toggle-collect={MEASURED}",
                                f"--dump-after={MEASURED}", f"--callgrind-out-file={out}", micro, "--count"],
-                              capture_output=True, text=True)
+                              capture_output=True, text=True, env=environment)
         if done.returncode != 0:
             raise SystemExit(f"callgrind failed:\n{done.stderr[-2000:]}")
         counts = {}
