@@ -14,7 +14,9 @@ class Clock:
     def __init__(self, node):
         self.file = node.lab.folder / f"clock{node.number}"
         self.step(0)
-        node.env |= {"LD_PRELOAD": library(), "FAKETIME_TIMESTAMP_FILE": str(self.file),
+        # The malloc of the C library, and new of that of C++, come before the node's jemalloc: that one asks for the time while it sets itself up,
+        # and libfaketime for memory while it does, so each would wait for the other.
+        node.env |= {"LD_PRELOAD": f"{library()}:libstdc++.so.6:libc.so.6", "FAKETIME_TIMESTAMP_FILE": str(self.file),
                      "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "1"}
 
     def step(self, seconds):
