@@ -1,6 +1,7 @@
 // The operator's methods about who may speak: the cluster's keys, and nodes that are believed no more.
 #include "crypto/text.h"
 #include "node/admin/admin_api.h"
+#include "node/admin/names_of.h"
 #include "node/node_impl.h"
 #include "node/ring/movement.h"
 #include "overlay/ring/ring_change.h"
@@ -9,16 +10,6 @@ namespace starling::node {
 
 using overlay::RingVersion;
 using overlay::Task;
-
-namespace {
-
-Json short_names(const std::vector<NodeId>& nodes) {
-  Json out = Json::array();
-  for (const auto& node : nodes) out.push_back(short_text(node));
-  return out;
-}
-
-}  // namespace
 
 Task<Result<Json>> AdminApi::key_list(Json) {
   Json keys = Json::array();

@@ -1,21 +1,12 @@
 // The operator's word on the copying that changes of the ring cause, and how far this node is with it.
 #include "node/admin/admin_api.h"
 #include "node/admin/metrics.h"
+#include "node/admin/names_of.h"
 #include "node/node_impl.h"
 
 namespace starling::node {
 
 using overlay::Task;
-
-namespace {
-
-Json short_names(const std::vector<NodeId>& nodes) {
-  Json out = Json::array();
-  for (const auto& node : nodes) out.push_back(short_text(node));
-  return out;
-}
-
-}  // namespace
 
 Json AdminApi::controls_json() const {
   return {{"paused", node_.move_controls_->paused()}, {"rate_limit", node_.move_controls_->rate()}};

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "overlay/gossip/member_table.h"
 #include "overlay/ring/ring_version.h"
@@ -42,6 +45,12 @@ inline std::string change_name(overlay::RingChange change) {
     case overlay::RingChange::kRule: return "rebalance";
   }
   return "";
+}
+
+inline nlohmann::json short_names(const std::vector<NodeId>& nodes) {
+  auto out = nlohmann::json::array();
+  for (const auto& node : nodes) out.push_back(short_text(node));
+  return out;
 }
 
 inline std::string writer_text(WriterId writer) {
