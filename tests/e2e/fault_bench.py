@@ -3,10 +3,16 @@
     python3 tests/e2e/fault_bench.py partition [--seconds 60] [--rate 2000]
     python3 tests/e2e/fault_bench.py return    [--seconds 30] [--rate 1000]
     python3 tests/e2e/fault_bench.py recovery  [--gigabytes 10]
+    python3 tests/e2e/fault_bench.py join      [--gigabytes 10] [--payload 4000] [--rate 500] [--limit RATE]
+    python3 tests/e2e/fault_bench.py kill      [--repeat 5]
 
 partition: a node is cut off under load; from the heal to the moment when it serves again and lacks nothing.
-return: a node is down while the others write at full speed; how fast it catches up, and what that does to
-the latency of a live load. recovery: a node with much data is killed; from its start to ready.
+return: a node is down while the others write at full speed; how fast it catches up, and what that does to the latency
+of a live load.
+recovery: a node with much data is killed; from its start to ready.
+join: a node takes over a copy of all that another holds, as fast as it can or as `starling throttle` says, beside the
+disk's own rate and a live load.
+kill: a node of three is killed by SIGKILL; how long its clients are without service.
 """
 import argparse
 import json
@@ -16,7 +22,7 @@ import time
 import pathlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from fault_lab import STARLING, Lab, clean_environment, eventually  # noqa: E402
+from fault_lab import STARLING, Lab, clean_environment, eventually, run  # noqa: E402
 from fault_net import Namespaces  # noqa: E402
 
 
@@ -95,35 +101,96 @@ def come_back(options):
         print(f"live load of {options.rate}/s meanwhile:", latency(result(live)), flush=True)
 
 
+def size_of(node):
+    return sum(f.stat().st_size for f in pathlib.Path(node.data).glob("store/*")) / 1e9
+
+
+def fill(lab, node, options):
+    while size_of(node) < options.gigabytes:
+        result(bench(lab, "--users", 40, "--in-flight", 16, "--payload", options.payload, "--warm-up", 0,
+                     "--duration", 20, "--patience", 120))
+        print(f"{size_of(node):.1f} GB", flush=True)
+
+
+def disk_rate(folder, megabytes=2000):
+    """MB/s of a plain file that is written and synced."""
+    began = time.monotonic()
+    subprocess.run(["dd", "if=/dev/zero", f"of={folder}/plain", "bs=1M", f"count={megabytes}", "conv=fsync"],
+                   check=True, stderr=subprocess.DEVNULL)
+    took = time.monotonic() - began
+    (pathlib.Path(folder) / "plain").unlink()
+    return megabytes * 1.048576 / took
+
+
+def join(options):
+    with Lab(Namespaces, nodes=2, later=1) as lab:
+        donor, joiner = lab.nodes
+        fill(lab, donor, options)
+        load = ("--users", 50, "--rate", options.rate, "--warm-up", 1, "--patience", 120)
+        print(f"live load of {options.rate}/s before:", latency(result(bench(lab, *load, "--duration", 10))), flush=True)
+        print(f"the disk writes and syncs {disk_rate(lab.folder):.0f} MB/s", flush=True)
+        run(STARLING, "throttle", options.limit, "--data", donor.data)
+        live = bench(lab, *load, "--duration", options.seconds)
+        time.sleep(2)
+        began = time.monotonic()
+        lab.join(joiner)
+        eventually("it serves", joiner.ready, 1800)
+        took = time.monotonic() - began
+        fetched = joiner.metric("starling_link_bytes_received_total")
+        print(f"joined after {took:.1f} s: {joiner.metric('starling_fetched_changes_total'):,.0f} changes, "
+              f"{fetched / 1e9:.2f} GB, {fetched / 1e6 / took:.0f} MB/s; its store {size_of(joiner):.1f} GB", flush=True)
+        print(f"live load of {options.rate}/s meanwhile and after:", latency(result(live)), flush=True)
+
+
+def kill(options):
+    with Lab(Namespaces) as lab:
+        for _ in range(options.repeat):
+            load = lab.load(lines=3000, seconds=30)
+            load.wait_sends(300)
+            node, others = lab.nodes[2], lab.nodes[:2]
+            began = time.monotonic()
+            node.kill()
+            eventually("the others know", lambda: all(n.metric("starling_members_alive") == 2 for n in others))
+            known = time.monotonic() - began
+            time.sleep(3)
+            node.start()
+            report = load.finish()
+            away, ack = report["outage_us"], report["ack_us"]
+            print(f"held for dead by all after {known:.1f} s; its {away['count']} devices were back after p50 "
+                  f"{away['p50'] / 1e6:.2f} s, max {away['max'] / 1e6:.2f} s; slowest acknowledgement of all "
+                  f"{report['acked']:,}: {ack['max'] / 1e6:.2f} s", flush=True)
+        lab.judge()
+
+
 def recovery(options):
     with Lab(Namespaces, nodes=options.nodes) as lab:
         node = lab.nodes[-1]
-        size = lambda: sum(f.stat().st_size for f in pathlib.Path(node.data).glob("store/*")) / 1e9  # noqa: E731
-        while size() < options.gigabytes:
-            result(bench(lab, "--users", 40, "--in-flight", 8, "--payload", 65000, "--warm-up", 0, "--duration",
-                         20, "--patience", 120))
-            print(f"{size():.1f} GB", flush=True)
+        fill(lab, node, options)
         load = bench(lab, "--users", 40, "--rate", 200, "--warm-up", 0, "--duration", 5, "--patience", 120)
         time.sleep(4)
         node.kill()
         began = time.monotonic()
         node.start(wait=False)
         eventually("it serves", node.ready, 600)
-        print(f"killed with {size():.1f} GB, {len(lab.nodes)} nodes: ready after {time.monotonic() - began:.1f} s")
+        print(f"killed with {size_of(node):.1f} GB, {len(lab.nodes)} nodes: ready after {time.monotonic() - began:.1f} s")
         load.communicate()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("partition", "return", "recovery"))
+    parser.add_argument("what", choices=("partition", "return", "recovery", "join", "kill"))
     parser.add_argument("--seconds", type=int)
     parser.add_argument("--rate", type=int)
     parser.add_argument("--gigabytes", type=float, default=10)
+    parser.add_argument("--payload", type=int)
+    parser.add_argument("--limit", default="off", help="of starling throttle")
+    parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--nodes", type=int, default=1)
     options = parser.parse_args()
-    options.seconds = options.seconds or (60 if options.what == "partition" else 30)
-    options.rate = options.rate or (2000 if options.what == "partition" else 1000)
-    {"partition": partition, "return": come_back, "recovery": recovery}[options.what](options)
+    options.seconds = options.seconds or (60 if options.what in ("partition", "join") else 30)
+    options.rate = options.rate or {"partition": 2000, "join": 500}.get(options.what, 1000)
+    options.payload = options.payload or (65000 if options.what == "recovery" else 4000)
+    {"partition": partition, "return": come_back, "recovery": recovery, "join": join, "kill": kill}[options.what](options)
 
 
 if __name__ == "__main__":

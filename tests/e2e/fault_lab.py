@@ -142,8 +142,10 @@ class Node:
 class Lab:
     """Three nodes on a net (fault_net.py, fault_proxy.py), their load, and a place for everything."""
 
-    def __init__(self, net, disks=None, nodes=3, env=None):
+    def __init__(self, net, disks=None, nodes=3, env=None, later=0):
+        """The last `later` of the nodes are not started: join() is for them."""
         self.stack = contextlib.ExitStack()
+        self.later = later
         self.tag = secrets.token_hex(2)
         # A short path: socket paths end at 107 bytes.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"sf{self.tag}-", dir="/tmp"))
@@ -166,9 +168,8 @@ class Lab:
     def __enter__(self):
         try:
             self.nodes[0].start()
-            for node in self.nodes[1:]:
-                token = run(STARLING, "invite", "--data", self.nodes[0].data).stdout
-                node.spawn("join -", stdin=token)
+            for node in self.nodes[1:len(self.nodes) - self.later]:
+                self.join(node)
                 node.wait_ready()
             return self
         except BaseException:
@@ -177,6 +178,10 @@ class Lab:
 
     def __exit__(self, *_):
         self.stack.close()
+
+    def join(self, node):
+        token = run(STARLING, "invite", "--data", self.nodes[0].data).stdout
+        node.spawn("join -", stdin=token)
 
     def serving(self):
         return all(node.ready() for node in self.nodes)

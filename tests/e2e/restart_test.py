@@ -6,6 +6,7 @@ move 99 have caught up within 2 s. The balancer's settings are those of docs/ope
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from cluster_test import ROOT, SECONDS, STARLING, Case, environment
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 NODES = 3
 SERVICE_US = 2_000_000
-LOAD_SECONDS, UP_SECONDS = 95, 10  # Beside a build; a quiet machine needs two thirds.
+LOAD_SECONDS = 600  # At most: it is told to stop when the restarts are done.
 
 
 def free_port():
@@ -31,10 +32,7 @@ class RollingRestart(Case):
         super().setUp()
         self.port = free_port()
         self.balancer = f"127.0.0.1:{self.port}"
-        began = time.monotonic()
         self.cluster("up", str(NODES), "--", "--client-advertise", self.balancer)
-        # The load has to outlast the restarts, on a busy machine, too.
-        self.load_seconds = int(LOAD_SECONDS * max(1, min(3, (time.monotonic() - began) / UP_SECONDS)))
         first = self.node(1) / "starling.conf"
         first.write_text(first.read_text() + f"client-advertise = {self.balancer}\n")
         self.start_haproxy()
@@ -81,10 +79,9 @@ class RollingRestart(Case):
 
     def test_no_message_is_lost_and_nobody_waits(self):
         history = self.dir / "history"
-        load = subprocess.Popen([STARLING, "replay", "--generate", "--limit", str(self.load_seconds * 100),
-                                 "--seconds", str(self.load_seconds),
-                                 "--users", "60", "--cluster", str(self.dir / "c"), "--client", self.balancer,
-                                 "--record", str(history), "--json"],
+        load = subprocess.Popen([STARLING, "replay", "--generate", "--limit", str(LOAD_SECONDS * 100),
+                                 "--seconds", str(LOAD_SECONDS), "--users", "60",
+                                 "--cluster", str(self.dir / "c"), "--client", self.balancer, "--record", str(history), "--json"],
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
                                 cwd=self.dir)
         self.addCleanup(load.wait)
@@ -100,6 +97,7 @@ class RollingRestart(Case):
             self.restart(number)
         print(f"six restarts in {time.monotonic() - began:.0f} s")
         self.assertIsNone(load.poll(), "the load ended before the restarts did")
+        load.send_signal(signal.SIGINT)
         output, _ = load.communicate(timeout=2 * SECONDS)
         self.assertEqual(load.returncode, 0, output)
         report = json.loads(output)

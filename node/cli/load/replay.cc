@@ -27,13 +27,13 @@ constexpr std::size_t kLinesDefault = 3'000;
 class Replay {
  public:
   Replay(const Arguments& arguments, Script script, Swarm swarm)
-      : arguments_(arguments), script_(std::move(script)), swarm_(std::move(swarm)) {}
+      : arguments_(arguments), script_(std::move(script)), swarm_(std::move(swarm)), last_(script_.lines.size()) {}
 
   int run() {
     const auto opened = recording_.open(swarm_.lineage(), "replay", arguments_.text("record"));
     if (!opened) return fail(opened.error());
     if (auto set_up = prepare(); !set_up) return fail(set_up.error());
-    loop_.on_signal(SIGINT, [this] { interrupted_ = true, loop_.stop(); });
+    loop_.on_signal(SIGINT, [this] { on_interrupt(); });
     if (auto all_in = log_in(devices_); !all_in) return fail(all_in.error());
     play();
     if (!interrupted_) {
@@ -73,6 +73,15 @@ class Replay {
   }
   [[nodiscard]] Duration patience() const {
     return std::chrono::seconds(arguments_.number("patience"));
+  }
+
+  // The first time says no further line, and proves what was said; the second gives up.
+  void on_interrupt() {
+    if (!playing_ || std::exchange(ended_early_, true)) {
+      interrupted_ = true;
+      return loop_.stop();
+    }
+    last_ = next_ + (half_said_ ? 1 : 0);
   }
 
   // Users, rooms and devices.
@@ -140,6 +149,7 @@ class Replay {
     speed_ = arguments_.has("speed") ? arguments_.real("speed")
                                        : seconds / std::max(1.0, static_cast<double>(arguments_.number("seconds")));
     start_ = progressed_ = loop_.clock_now();
+    playing_ = true;
     tick();
     loop_.run();
     timer_.cancel();
@@ -148,7 +158,7 @@ class Replay {
 
   void tick() {
     const double at = std::chrono::duration<double>(loop_.clock_now() - start_).count() * speed_;
-    while (next_ < script_.lines.size()) {
+    while (next_ < last_) {
       const Line& line = script_.lines[next_];
       if (speed_ > 0 ? line.t > at : open_ >= kOpenMax) break;
       if (!say(line)) break;
@@ -156,7 +166,7 @@ class Replay {
       half_said_ = false;
     }
     show_progress();
-    const bool complete = next_ == script_.lines.size() && open_ == 0 &&
+    const bool complete = next_ == last_ && open_ == 0 &&
                           recording_.checker().delivered() == recording_.checker().expected();
     if (complete || loop_.clock_now() - progressed_ > patience()) return loop_.stop();
     timer_ = loop_.after(kTick, [this] { tick(); });
@@ -246,7 +256,7 @@ class Replay {
   void show(double share, const std::string& text) { progress_.show(share, text, loop_.clock_now()); }
 
   void show_progress() {
-    const double work = static_cast<double>(next_) / static_cast<double>(script_.lines.size());
+    const double work = static_cast<double>(next_) / static_cast<double>(std::max<std::size_t>(1, last_));
     const double due = static_cast<double>(std::max<std::uint64_t>(1, recording_.checker().expected()));
     const double arrived = static_cast<double>(recording_.checker().delivered()) / due;
     const double seconds =
@@ -294,8 +304,11 @@ class Replay {
   std::size_t clients_made_ = 0;
 
   std::size_t next_ = 0;      // Line to say.
+  std::size_t last_;          // The one after the last.
   bool half_said_ = false;    // Its room has heard it, the addressee not yet.
   bool verifying_ = false;
+  bool playing_ = false;
+  bool ended_early_ = false;  // Asked to say no more.
   bool interrupted_ = false;
   std::size_t open_ = 0;
   std::uint64_t acked_ = 0;
@@ -345,7 +358,8 @@ Command replay_command() {
       "Plays a conversation of many people through the cluster as its real users would: every speaker logs\n"
       "in with all devices, through different nodes, and says the lines at their (shortened) times. Then it\n"
       "proves, per device, that every message arrived exactly once, in order and byte for byte, also on\n"
-      "fresh devices that read everything from storage. Kill a node meanwhile: sends are retried.\n\n"
+      "fresh devices that read everything from storage. Kill a node meanwhile: sends are retried.\n"
+      "Ctrl-C ends the conversation there and proves what was said; a second one gives up.\n\n"
       "FILE has one JSON object a line: {\"t\": seconds, \"room\", \"from\", \"text\"}.\n\n"
       "  starling replay ubuntu-irc.jsonl --limit 3000 --cluster ./cluster\n"
       "  starling replay --generate --limit 20000 --speed 0 --seed 7 --cluster ./cluster\n",
