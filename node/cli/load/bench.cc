@@ -13,6 +13,7 @@
 namespace starling::node::cli {
 namespace {
 
+constexpr double kEveryMin = 0.1;   // Seconds.
 constexpr double kOwnCpuMax = 0.9;  // Of one core: above, we measure ourselves.
 
 Json percentiles(const Histogram& h) {
@@ -45,6 +46,11 @@ Bench::Bench(const Arguments& arguments, Swarm swarm)
       in_flight_(std::max<std::size_t>(1, arguments.number("in-flight"))),
       payload_(std::clamp<std::size_t>(arguments.number("payload"), kBenchPayloadMin,
                                        storage::kBodySizeMax)) {
+  if (const double factor = arguments_.real("burst"); factor > 0) {
+    const auto length = std::chrono::duration<double>(seconds("burst-for"));
+    const auto middle = std::chrono::duration<double>((seconds("duration") - length.count()) / 2);
+    burst_ = {factor, std::chrono::duration_cast<Duration>(middle), std::chrono::duration_cast<Duration>(middle + length)};
+  }
   uv_loop_configure(loop_.uv(), UV_METRICS_IDLE_TIME);
 }
 
@@ -60,6 +66,10 @@ int Bench::run() {
     const auto opened = recording_.open(swarm_.lineage(), "bench", arguments_.text("record"));
     if (!opened) return complain(opened.error());
   }
+  const bool has_rate = rate_ > 0 && (scenario_ == "pairs" || scenario_ == "group");
+  if (burst_.factor > 0 && (!has_rate || burst_.from < Duration(0))) {
+    return complain(Error{Errc::kInvalid, "--burst goes with pairs or group, a --rate, and a --duration longer than --burst-for"});
+  }
   if (scenario_ == "pairs") outcome = pairs();
   if (scenario_ == "group") outcome = group();
   if (scenario_ == "idle") outcome = idle();
@@ -73,6 +83,11 @@ void Bench::begin_measuring() {
   measuring_ = true;
   measure_from_ = loop_.clock_now();
   pacer_.forget();
+  const double every = seconds("every") > 0 || burst_.factor <= 0 ? seconds("every") : 1;
+  if (every > 0 && !series_) {
+    const std::chrono::duration<double> length(std::max(every, kEveryMin));
+    series_.emplace(measure_from_, std::chrono::duration_cast<Duration>(length));
+  }
   own_before_ = own_use();
   slept_before_ns_ = uv_metrics_idle_time(loop_.uv());
   machine_before_s_ = machine_busy_s();
@@ -164,6 +179,10 @@ int Bench::report(const Status& outcome) {
             {"others_cpu_percent", std::max(0.0, machine_after_s_ - machine_before_s_ - used) / s * 100},
             {"client_bound", own_cpu > kOwnCpuMax},
             {"interrupted", interrupted_}};
+  if (series_) {
+    json["series"] = series_->to_json();
+    if (burst_.factor > 0) extra_["recovered_s"] = series_->recovered_after(burst_);
+  }
   json.update(extra_);
   if (record_) json["proof"] = proof.passed() ? "pass" : "fail";
   if (arguments_.flag("json")) {
@@ -202,6 +221,7 @@ void Bench::print(const Json& json) const {
                ms(us["p999"]), ms(us["max"])});
   }
   if (!table.empty()) table.print(std::cout, stdout_has_colour());
+  if (series_) series_->print(std::cout, stdout_has_colour());
   if (login_.count() > 0) std::cout << "logins/s " << rate("logins_per_s") << "\n";
   for (const auto& [field, value] : extra_.items()) std::cout << field << " " << value << "\n";
   std::cout << "lost " << json["lost"] << ", altered " << json["altered"] << ", copies dropped "
@@ -243,7 +263,9 @@ Command bench_command() {
       "With --rate, latency counts from when a message was due. Without, each sender keeps --in-flight\n"
       "messages under way. What was acknowledged and did not arrive makes the run fail.\n\n"
       "  starling bench pairs --users 1000 --rate 5000 --cluster ./cluster\n"
-      "  starling bench group --users 500 --posters 10 --duration 30 --json\n",
+      "  starling bench group --users 500 --posters 10 --duration 30 --json\n"
+      "  starling bench pairs --rate 2000 --duration 7200 --every 60\n"
+      "  starling bench pairs --rate 2000 --duration 30 --burst 10 --every 1\n",
       [](po::options_description& options) {
         const auto number = [](std::uint64_t value) {
           return po::value<std::uint64_t>()->value_name("NUMBER")->default_value(value);
@@ -260,6 +282,10 @@ Command bench_command() {
             "messages", number(50), "for each user who is away (offline)")(
             "payload", number(100), "bytes of a message, at least 16")(
             "warm-up", real(2), "before measuring")("duration", real(10), "of measuring")(
+            "every", real(0), "a row of latencies and memory for each so many seconds; 0: none")(
+            "burst", po::value<double>()->value_name("FACTOR")->default_value(0),
+            "in the middle of the run, so many times the rate (pairs, group; rows of 1 s unless --every says)")(
+            "burst-for", real(5), "how long")(
             "patience", real(30), "to wait for what is under way at the end")(
             "client-burn", number(0),
             "microseconds to waste for each answer: to see that a client which is too slow is found out");

@@ -9,6 +9,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "node/cli/load/pacer.h"
 #include "node/cli/load/process_use.h"
 #include "node/cli/load/recording.h"
+#include "node/cli/load/series.h"
 #include "node/cli/load/stamp.h"
 #include "node/cli/load/swarm.h"
 #include "node/cli/terminal/progress.h"
@@ -76,6 +78,9 @@ class Bench {
   // writes to.
   void drive(const std::vector<User*>& senders, std::vector<std::string> targets);
   void tick();
+  void pace();
+  void follow_burst(Duration measured);
+  void look_at_memory();
   void send_from(std::size_t sender, const std::string& to, Instant due);
   void answered(User& sender, std::uint32_t number, bool counted, bool good);
   void settle(User& sender, const Post& post);
@@ -112,6 +117,8 @@ class Bench {
   double rate_ = 0;                  // 0: as fast as `in_flight` allows.
   std::size_t in_flight_ = 0;
   std::size_t payload_ = 0;
+  Burst burst_;
+  double paced_ = 0;                 // The rate now.
   std::uint64_t fan_out_ = 1;        // Deliveries due per acknowledged send.
   bool connecting_ = false;          // The connect scenario: a login is the unit of work.
   bool by_ack_ = false;              // Receivers are away: acknowledged is settled.
@@ -137,6 +144,8 @@ class Bench {
   std::uint64_t logins_ = 0;
   std::map<std::string, std::uint64_t> errors_;
   Histogram ack_;                    // Microseconds.
+  std::optional<Series> series_;     // --every
+  Instant memory_at_{};              // Of the last look.
   Histogram end_to_end_;
   Histogram login_;
   std::vector<NodeUse> nodes_;

@@ -9,6 +9,7 @@ namespace {
 
 constexpr Duration kTick = 5ms;
 constexpr Duration kDrainTick = 5ms;
+constexpr Duration kMemoryEvery = 250ms;
 constexpr auto kGrade = protocol::Grade::kQuorum;
 constexpr double kLagProbes = 200;  // A second, where no schedule of sends shows our own lag.
 
@@ -104,6 +105,7 @@ void Bench::answered(User& sender, std::uint32_t number, bool counted, bool good
   burn();
   Post& post = sender.posts[number];
   post.acked = true;
+  if (series_) series_->answered(post.due, loop_.clock_now(), good);
   if (!good) {
     // It may have been delivered or not; the error has been counted.
     ++refused_all_;
@@ -138,10 +140,8 @@ void Bench::drive(const std::vector<User*>& senders, std::vector<std::string> ta
   sending_ = true;
   start_ = loop_.clock_now();
   if (rate_ > 0 && !senders_.empty()) {
-    pacer_.start(rate_, [this](std::uint64_t number, Instant due) {
-      const std::size_t sender = number % senders_.size();
-      send_from(sender, targets_[sender], due);
-    });
+    paced_ = rate_;
+    pace();
   } else {
     pacer_.start(kLagProbes, [](std::uint64_t, Instant) {});
     for (std::size_t i = 0; i < senders_.size(); ++i) refill(i);
@@ -156,11 +156,36 @@ void Bench::drive(const std::vector<User*>& senders, std::vector<std::string> ta
   });
 }
 
+void Bench::pace() {
+  pacer_.start(paced_, [this](std::uint64_t number, Instant due) {
+    const std::size_t sender = number % senders_.size();
+    send_from(sender, targets_[sender], due);
+  });
+}
+
+void Bench::follow_burst(Duration measured) {
+  if (burst_.factor <= 0) return;
+  const bool in = measured >= burst_.from && measured < burst_.until;
+  const double rate = in ? rate_ * burst_.factor : rate_;
+  if (std::exchange(paced_, rate) != rate) pace();
+}
+
+void Bench::look_at_memory() {
+  const Instant now = loop_.clock_now();
+  if (!series_ || now - memory_at_ < kMemoryEvery) return;
+  memory_at_ = now;
+  std::uint64_t rss = 0;
+  for (const auto& door : swarm_.doors()) rss += use_of(door.pid).value_or(ProcessUse{}).rss;
+  series_->memory(now, rss);
+}
+
 void Bench::tick() {
   const double at = std::chrono::duration<double>(loop_.clock_now() - start_).count();
   const double warm_up = seconds("warm-up");
   if (!measuring_ && at >= warm_up) begin_measuring();
   if (at >= warm_up + seconds("duration")) return loop_.stop();
+  if (measuring_) follow_burst(loop_.clock_now() - measure_from_);
+  look_at_memory();
   show();
   timer_ = loop_.after(kTick, [this] { tick(); });
 }
@@ -178,6 +203,7 @@ void Bench::drain(const std::function<bool()>& done) {
   std::uint64_t seen = 0;
   const std::function<void()> look = [this, &look, &seen] {
     show();
+    look_at_memory();
     const std::uint64_t progress = acked_all_ + refused_all_ + delivered_all_ + 1;
     if (std::exchange(seen, progress) != progress) {
       drain_until_ = loop_.clock_now() + to_duration(seconds("patience"));
