@@ -184,7 +184,7 @@ Status NodeImpl::bind_ports() {
   AdminHooks hooks;
   hooks.metrics = [this] { return admin_api_->metrics(); };
   hooks.ready = [this] { return serving() && !gateway_->shedding(); };
-  hooks.draining = [this] { return serving() && gateway_->shedding(); };
+  hooks.draining = [this] { return stopping_ || (serving() && gateway_->shedding()); };
   hooks.call = [this](const std::string& method, const Json& arguments, AdminDone done) {
     admin_api_->call(method, arguments, std::move(done));
   };
