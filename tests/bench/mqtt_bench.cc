@@ -50,6 +50,7 @@ MqttBench::MqttBench(MqttBenchOptions options)
       &wake_, [](uv_timer_t*) {}, kWakeMs, kWakeMs);
   network_ = std::make_unique<MqttNetwork>(&loop_);
   pacer_ = std::make_unique<Pacer>(&loop_);
+  meter_ = std::make_unique<node::cli::UseMeter>(&loop_);
 }
 
 MqttBench::~MqttBench() {

@@ -18,7 +18,7 @@
 
 #include "node/cli/load/histogram.h"
 #include "node/cli/load/pacer.h"
-#include "node/cli/load/process_use.h"
+#include "node/cli/load/use_meter.h"
 #include "node/cli/load/stamp.h"
 #include "tests/bench/mqtt_client.h"
 
@@ -71,11 +71,6 @@ class MqttBench {
     void on_closed(MqttClient&, const std::string& why) override { bench.closed(*this, why); }
   };
   using Devices = std::vector<Device*>;
-  struct NodeUse {
-    int pid = 0;
-    node::cli::ProcessUse before, after;
-  };
-
   // Scenarios; false when `failed_` says why.
   bool pairs();
   bool group();
@@ -113,6 +108,7 @@ class MqttBench {
   uv_timer_t wake_{};  // So that a wait sees its end.
   std::unique_ptr<MqttNetwork> network_;
   std::unique_ptr<node::cli::Pacer> pacer_;
+  std::unique_ptr<node::cli::UseMeter> meter_;
   std::vector<std::unique_ptr<Device>> devices_;
   std::string failed_;
 
@@ -137,11 +133,7 @@ class MqttBench {
   std::uint64_t acked_ = 0, delivered_ = 0, doubles_ = 0, altered_ = 0;
   std::map<std::string, std::uint64_t> errors_;
   node::cli::Histogram ack_, end_to_end_, login_;  // Microseconds.
-  std::vector<NodeUse> nodes_;
-  node::cli::ProcessUse own_before_, own_after_;
-  Instant from_{}, to_{};
-  std::uint64_t idle_before_ns_ = 0, idle_after_ns_ = 0;
-  double machine_before_s_ = 0, machine_after_s_ = 0;
+  Instant from_{};
   nlohmann::json extra_ = nlohmann::json::object();
 };
 

@@ -34,7 +34,7 @@ bool MqttBench::idle() {
   if (!rest(options_.duration_s)) return false;
   end_measuring();
   double grown = 0;
-  for (const auto& node : nodes_) {
+  for (const auto& node : meter_->nodes()) {
     grown += static_cast<double>(node.after.rss) - static_cast<double>(node.before.rss);
   }
   extra_["connections"] = users.size();
@@ -63,7 +63,7 @@ bool MqttBench::offline() {
       },
       "storing");
   end_measuring();
-  const double store_s = std::chrono::duration<double>(to_ - from_).count();
+  const double store_s = meter_->seconds();
   extra_["stored"] = acked_all_;
   extra_["stored_per_s"] = static_cast<double>(acked_all_) / std::max(store_s, 1e-9);
   if (!stored) return false;

@@ -4,30 +4,17 @@
 
 #include <csignal>
 #include <iostream>
-#include <thread>
 
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
+#include "node/cli/load/latency.h"
 #include "node/cli/terminal/table.h"
 
 namespace starling::node::cli {
 namespace {
 
 constexpr double kEveryMin = 0.1;   // Seconds.
-constexpr double kOwnCpuMax = 0.9;  // Of one core: above, we measure ourselves.
-
-Json percentiles(const Histogram& h) {
-  return {{"count", h.count()},           {"mean", h.mean()},
-          {"p50", h.percentile(50)},      {"p90", h.percentile(90)},
-          {"p99", h.percentile(99)},      {"p999", h.percentile(99.9)},
-          {"max", h.max()}};
-}
-
-std::string ms(const Json& us) {
-  char out[32];
-  std::snprintf(out, sizeof out, "%.2f", us.get<double>() / 1000);
-  return out;
-}
+constexpr double kOwnCpuPercentMax = 90;  // Of one core: above, we measure ourselves.
 
 std::string one_digit(double value) {
   char out[32];
@@ -88,23 +75,15 @@ void Bench::begin_measuring() {
     const std::chrono::duration<double> length(std::max(every, kEveryMin));
     series_.emplace(measure_from_, std::chrono::duration_cast<Duration>(length));
   }
-  own_before_ = own_use();
-  slept_before_ns_ = uv_metrics_idle_time(loop_.uv());
-  machine_before_s_ = machine_busy_s();
-  nodes_.clear();
-  for (const auto& door : swarm_.doors()) {
-    if (auto use = use_of(door.pid)) nodes_.push_back({door, *use, *use});
-  }
+  std::vector<UseMeter::Node> nodes;
+  for (const auto& door : swarm_.doors()) nodes.push_back({door.name, door.pid});
+  meter_.begin(std::move(nodes));
 }
 
 void Bench::end_measuring() {
   if (!measuring_) return;
   measuring_ = false;
-  measured_s_ = std::chrono::duration<double>(loop_.clock_now() - measure_from_).count();
-  own_after_ = own_use();
-  slept_after_ns_ = uv_metrics_idle_time(loop_.uv());
-  machine_after_s_ = machine_busy_s();
-  for (auto& node : nodes_) node.after = use_of(node.door.pid).value_or(node.before);
+  meter_.end();
 }
 
 void Bench::show() {
@@ -125,7 +104,7 @@ int Bench::report(const Status& outcome) {
     if (const auto kept = recording_.close(); !kept) return complain(kept.error());
     proof = recording_.checker().report();
   }
-  const double s = std::max(measured_s_, 1e-9);
+  const double s = std::max(meter_.seconds(), 1e-9);
   std::uint64_t duplicates = 0, reconnects = 0, retries = 0;
   for (const auto& user : users_) {
     const auto& stats = user->client->stats();
@@ -136,24 +115,8 @@ int Bench::report(const Status& outcome) {
   }
   const std::uint64_t expected = acked_all_ * fan_out_;
   const std::uint64_t lost = expected > delivered_all_ ? expected - delivered_all_ : 0;
-  double used = own_after_.cpu_s - own_before_.cpu_s;
-  const double own_cpu = used / s;
-  const double slept = static_cast<double>(slept_after_ns_ - slept_before_ns_) / 1e9;
-  Json nodes = Json::array();
-  for (const auto& node : nodes_) {
-    const auto wanted = wanted_between(node.before, node.after);
-    used += node.after.cpu_s - node.before.cpu_s;
-    nodes.push_back({{"node", node.door.name},
-                     {"pid", node.door.pid},
-                     {"cpu_percent", (node.after.cpu_s - node.before.cpu_s) / s * 100},
-                     {"busiest_thread_percent", wanted.busiest_s / s * 100},
-                     {"wanted_percent", wanted.all_s / s * 100},
-                     {"rss", node.after.rss},
-                     {"rss_before", node.before.rss}});
-  }
   Json json{{"scenario", scenario_},
             {"users", arguments_.number("users")},
-            {"seconds", measured_s_},
             {"rate", rate_},
             {"in_flight", in_flight_},
             {"payload", payload_},
@@ -172,13 +135,9 @@ int Bench::report(const Status& outcome) {
             {"retries", retries},
             {"reconnects", reconnects},
             {"errors", errors_},
-            {"nodes", std::move(nodes)},
-            {"cores", std::thread::hardware_concurrency()},
-            {"own_cpu_percent", own_cpu * 100},
-            {"own_busy_percent", 100 - slept / s * 100},
-            {"others_cpu_percent", std::max(0.0, machine_after_s_ - machine_before_s_ - used) / s * 100},
-            {"client_bound", own_cpu > kOwnCpuMax},
             {"interrupted", interrupted_}};
+  json.update(meter_.report());
+  json["client_bound"] = real_of(json, "own_cpu_percent") > kOwnCpuPercentMax;
   if (series_) {
     json["series"] = series_->to_json();
     if (burst_.factor > 0) extra_["recovered_s"] = series_->recovered_after(burst_);
@@ -206,7 +165,7 @@ void Bench::print(const Json& json) const {
     return thousands(static_cast<std::uint64_t>(json[field].get<double>() + 0.5));
   };
   std::cout << "scenario " << scenario_ << ": " << thousands(users_.size()) << " users, "
-            << one_digit(measured_s_) << " s measured\n";
+            << one_digit(meter_.seconds()) << " s measured\n";
   if (acked_all_ > 0 || delivered_all_ > 0) {
     std::cout << "sends/s " << rate("sends_per_s") << ", deliveries/s " << rate("deliveries_per_s")
               << ", payload " << payload_ << " bytes\n";
@@ -217,8 +176,8 @@ void Bench::print(const Json& json) const {
                                      std::pair{"login_us", "logged in"}}) {
     const auto& us = json[field];
     if (us["count"] == 0) continue;
-    table.row({label, thousands(us["count"].get<std::uint64_t>()), ms(us["p50"]), ms(us["p99"]),
-               ms(us["p999"]), ms(us["max"])});
+    table.row({label, thousands(us["count"].get<std::uint64_t>()), ms(number_of(us, "p50")), ms(number_of(us, "p99")),
+               ms(number_of(us, "p999")), ms(number_of(us, "max"))});
   }
   if (!table.empty()) table.print(std::cout, stdout_has_colour());
   if (series_) series_->print(std::cout, stdout_has_colour());

@@ -17,11 +17,11 @@
 
 #include "node/cli/load/histogram.h"
 #include "node/cli/load/pacer.h"
-#include "node/cli/load/process_use.h"
 #include "node/cli/load/recording.h"
 #include "node/cli/load/series.h"
 #include "node/cli/load/stamp.h"
 #include "node/cli/load/swarm.h"
+#include "node/cli/load/use_meter.h"
 #include "node/cli/terminal/progress.h"
 #include "overlay/loop/uv_loop.h"
 #include "overlay/loop/uv_transport.h"
@@ -59,12 +59,6 @@ class Bench {
     }
     void on_phase(ClientPhase phase, const Error* why) override;
   };
-  struct NodeUse {
-    Swarm::NodeDoor door;
-    ProcessUse before;
-    ProcessUse after;
-  };
-
   // Scenarios.
   Status pairs();
   Status group();
@@ -148,14 +142,7 @@ class Bench {
   Instant memory_at_{};              // Of the last look.
   Histogram end_to_end_;
   Histogram login_;
-  std::vector<NodeUse> nodes_;
-  ProcessUse own_before_;
-  ProcessUse own_after_;
-  std::uint64_t slept_before_ns_ = 0;  // In the loop's poll.
-  std::uint64_t slept_after_ns_ = 0;
-  double machine_before_s_ = 0;
-  double machine_after_s_ = 0;
-  double measured_s_ = 0;
+  UseMeter meter_{loop_.uv()};
   nlohmann::json extra_ = nlohmann::json::object();
 };
 

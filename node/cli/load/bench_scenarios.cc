@@ -317,7 +317,7 @@ Status Bench::offline() {
   drain([this] { return acked_all_ + refused_all_ == to_store_; });
   end_measuring();
   extra_["stored"] = acked_all_;
-  extra_["stored_per_s"] = static_cast<double>(acked_all_) / std::max(measured_s_, 1e-9);
+  extra_["stored_per_s"] = static_cast<double>(acked_all_) / std::max(meter_.seconds(), 1e-9);
   sending_ = false;
   acked_ = 0;
   begin_measuring();

@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "node/cli/admin_client.h"
+#include "node/cli/load/latency.h"
 #include "node/cli/options.h"
 #include "node/cli/terminal/table.h"
 
@@ -19,11 +20,6 @@ double seconds_of(const ReplayReport& report) {
 
 double acked_per_second(const ReplayReport& report) {
   return static_cast<double>(report.proof.acked) / std::max(seconds_of(report), 1e-9);
-}
-
-Json percentiles(const Histogram& h) {
-  return {{"p50", h.percentile(50)}, {"p99", h.percentile(99)}, {"p999", h.percentile(99.9)},
-          {"max", h.max()}, {"count", h.count()}};
 }
 
 std::string latency_text(const Histogram& h) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "node/cli/load/latency.h"
 #include "node/cli/terminal/table.h"
 
 namespace starling::node::cli {
@@ -10,12 +11,6 @@ namespace {
 constexpr std::size_t kRowsMax = 10'000;  // The last one takes what comes after.
 
 double seconds_of(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-std::string ms(std::uint64_t us) {
-  char out[32];
-  std::snprintf(out, sizeof out, "%.2f", static_cast<double>(us) / 1000);
-  return out;
-}
 
 }  // namespace
 
