@@ -46,7 +46,8 @@ void MoveControls::serve() {
 // Later than what we know to be said, whatever the clocks. The node's HLC stays out of it: a wrong clock, which
 // coordinates nothing, must not get in there.
 EntryId MoveControls::now_after(const EntryId& said) const {
-  const Hlc now = hlc_at(static_cast<std::uint64_t>(view_.loop.wall_ms()));
+  const auto wall_ms = std::clamp<std::int64_t>(view_.loop.wall_ms(), 0, kWallMsMax);
+  const Hlc now = hlc_at(static_cast<std::uint64_t>(wall_ms));
   const Hlc later = said.time == std::numeric_limits<Hlc>::max() ? said.time : said.time + 1;
   return {std::max(now, later), view_.store.writer()};
 }

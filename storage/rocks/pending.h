@@ -5,6 +5,7 @@
 // Invariants: (1) find() never misses a value between its put() and its settle();
 //             (2) the cache holds at most `cache_max` values, in two generations: a found value
 //                 moves to the young one, a full young one becomes the old, the old is forgotten.
+//                 Values that are too large for it are not cached, read or written.
 // Thread: the store's loop.
 #pragma once
 
@@ -19,8 +20,11 @@ namespace starling::storage {
 template <class Key, class Value, class Hash = std::hash<Key>>
 class Pending {
  public:
+  using Small = bool (*)(const Value&);  // May it be cached? Null: they all may.
+
   // cache_max 0: remembers only what is in flight.
-  explicit Pending(std::size_t cache_max = 0) : generation_max_(cache_max / 2) {}
+  explicit Pending(std::size_t cache_max = 0, Small is_small = nullptr)
+      : generation_max_(cache_max / 2), is_small_(is_small) {}
 
   // Null: not known here; the disk decides. Valid until the next call.
   const Value* find(const Key& key) {
@@ -40,9 +44,14 @@ class Pending {
     it->second = {std::move(value), batch_};
   }
 
-  // Caches what was read from disk. Null when nothing is cached here.
+  // Caches what was read from disk. Null when it is not cached here.
   const Value* remember(const Key& key, Value value) {
     if (generation_max_ == 0) return nullptr;
+    if (is_small_ != nullptr && !is_small_(value)) {  // Nor what was cached before it.
+      young_.erase(key);
+      old_.erase(key);
+      return nullptr;
+    }
     if (young_.size() >= generation_max_) {
       evicted_ = evicted_ || !old_.empty();
       old_ = std::exchange(young_, {});
@@ -94,6 +103,7 @@ class Pending {
     std::uint64_t batch = 0;
   };
   const std::size_t generation_max_;
+  const Small is_small_;
   std::uint64_t batch_ = 1;  // Of the gathering batch.
   std::unordered_map<Key, Slot, Hash> pending_;
   std::vector<Key> gathered_;

@@ -194,6 +194,7 @@ class RocksStore final : public Store {
   Status load_issued();
   [[nodiscard]] std::uint64_t issued_of(Slot first_slot) const;
   void forget_registers(Slot first_slot);  // Committed ones: read from disk again.
+  static bool is_cached(const RegisterRow& row) { return row.value.size() <= kRegisterCachedBytesMax; }
   Status begin_run();
   // A number of `node`; nothing when absent.
   Result<std::optional<std::uint64_t>> load_number(View key);
@@ -294,7 +295,7 @@ class RocksStore final : public Store {
   Pending<MailboxId, std::uint64_t> previous_{kPrevCacheMax};  // Our last n in the mailbox.
   Pending<LaneId, std::uint64_t, StateHash> lanes_{kLaneCacheMax};
   Pending<MailboxKey, KeyRow, StateHash> keys_;
-  Pending<Bytes, RegisterRow> registers_{kRegisterCacheMax};  // By row key.
+  Pending<Bytes, RegisterRow> registers_{kRegisterCacheMax, is_cached};  // By row key.
   Pending<Bytes, Bytes> paxos_;
   Pending<Bytes, Bytes> node_;
   Hlc highest_time_ = 0;

@@ -104,7 +104,7 @@ std::optional<RegisterRow> RocksStore::find_register_row(const Bytes& key) {
   const auto value = load(ColumnFamily::kRegisters, key);
   if (!value) return std::nullopt;
   auto row = parse_register_row(*value);
-  if (row && row->value.size() <= kRegisterCachedBytesMax) registers_.remember(key, *row);
+  if (row) registers_.remember(key, *row);
   MailboxId mailbox;
   if (row || healing_ || !MailboxId::from(View(key).substr(0, MailboxId::kSize), mailbox)) {
     return row;

@@ -68,11 +68,22 @@ RingVersion golden_version() {
   return joined(version, {test_member(5, "rack-1", 250)});
 }
 
+// Of the format that can change the rule.
+RingVersion golden_version_3() {
+  auto version = of_format_1(test_ring(4));
+  version = must(next_complete(leaving(version, {2})));
+  version = must(next_complete(must(next_intent_revoke(version, ids({3})))));
+  return must(next_intent_rule(version));
+}
+
 TEST(RingVersion, FrozenBytesStayTheSame) {
   EXPECT_EQ(hex(encode(golden_version_1())), hex(golden("ring_version.v1")));
   EXPECT_EQ(must(decode_ring_version(golden("ring_version.v1"))), golden_version_1());
   EXPECT_EQ(hex(encode(golden_version())), hex(golden("ring_version.v2")));
   EXPECT_EQ(must(decode_ring_version(golden("ring_version.v2"))), golden_version());
+  EXPECT_EQ(hex(encode(golden_version_3())), hex(golden("ring_version.v3")));
+  EXPECT_EQ(must(decode_ring_version(golden("ring_version.v3"))), golden_version_3());
+  EXPECT_EQ(golden_version_3().format, kRingFormat) << "a newer format has bytes to freeze, too";
 }
 
 TEST(RingVersion, KeepsItsFormatAndItsPlacementRuleOverChanges) {

@@ -9,6 +9,7 @@ namespace {
 using testing::entry;
 using testing::kAlice;
 using testing::kCarol;
+using testing::reg;
 using testing::StoreBox;
 
 constexpr WriterId kPeer{500};
@@ -104,6 +105,34 @@ TEST_F(StoreDrop, IsAllOrNothingInACrash) {
   box.open();
   EXPECT_EQ(store().vector(part()).dots().size(), 2u);
   EXPECT_EQ(store().read_mailbox(kAlice, {}, 9, 1 << 20)->changes.size(), 3u);
+}
+
+// Until the drop is synced reads see what is on disk; what they remember of it must not outlive that.
+TEST_F(StoreDrop, ARegisterReadWhileItsPartitionIsDroppedIsForgottenWithIt) {
+  store().append(reg(kAlice, "account", "of alice", 1));
+  store().append(reg(kCarol, "account", "of carol", 1));
+  box.sync();
+  ASSERT_TRUE(store().drop(part()).ok());
+  ASSERT_TRUE(store().find_register(kAlice, "account"));
+  box.sync();
+  EXPECT_FALSE(store().find_register(kAlice, "account"));
+  EXPECT_TRUE(store().find_register(kCarol, "account"));
+}
+
+// The scrub finds a row missing and writes it again, in the batch that then drops it.
+TEST_F(StoreDrop, ARegisterMendedJustBeforeIsForgottenToo) {
+  store().append(reg(kAlice, "account", "of alice", 1));
+  box.close_cleanly();
+  box.tamper(ColumnFamily::kRegisters, 0, [](Bytes& value) { value.clear(); });
+  box.open();
+  const auto step = store().scrub({}, 1 << 20);
+  ASSERT_TRUE(step.ok());
+  ASSERT_EQ(step->mended, 1u);
+  ASSERT_TRUE(store().drop(part()).ok());
+  box.sync();
+  EXPECT_FALSE(store().find_register(kAlice, "account"));
+  box.close_cleanly();
+  EXPECT_TRUE(box.rows({ColumnFamily::kRegisters}).front().empty());
 }
 
 #ifndef NDEBUG

@@ -76,5 +76,18 @@ TEST(Pending, NeverShowsAnOlderCachedValue) {
   EXPECT_TRUE(later == nullptr || *later == 10);
 }
 
+// However they came: the cache is bounded in values, so a value has to be.
+TEST(Pending, CachesNoLargeValueNorTheOneBeforeIt) {
+  Pending<int, std::string> pending(8, [](const std::string& value) { return value.size() < 4; });
+  EXPECT_EQ(pending.remember(1, "large"), nullptr);
+  EXPECT_EQ(pending.find(1), nullptr);
+  pending.remember(2, "abc");
+  pending.put(2, "large");
+  pending.seal();
+  EXPECT_EQ(*pending.find(2), "large") << "until it is on disk";
+  pending.settle();
+  EXPECT_EQ(pending.find(2), nullptr) << "the disk decides";
+}
+
 }  // namespace
 }  // namespace starling::storage

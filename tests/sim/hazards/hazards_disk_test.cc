@@ -118,6 +118,51 @@ TEST_P(DisksAndClocks, F19_ANodeThatStartsDoesNotGoOnFromAnIdOfTheFuture) {
   EXPECT_LT(static_cast<std::int64_t>(hlc_ms(acked_id(sent).time)), world.wall_ms() + 6000);
 }
 
+// For half a second after its clock stepped a node does not know whether to trust it, and takes no time over. What was
+// written meanwhile is in its store, and its own next id is above that all the same: nobody was wrong by much.
+TEST_P(DisksAndClocks, F19_WhatCameWhileTheClockSteppedIsBelowTheNextId) {
+  std::string group;  // That c coordinates.
+  for (int i = 0; group.empty() && i < 40; ++i) {
+    const std::string name = "#h" + std::to_string(i);
+    ASSERT_TRUE(work.add_group(name, {"@alice", "@bob"}));
+    if (cluster.owners_of(name)[0] == c) group = name;
+  }
+  ASSERT_FALSE(group.empty());
+  start(*bob, c);
+  cluster.clock_step(a, 1500ms);
+  world.run_for(5s);
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  cluster.clock_step(c, -2500ms);
+  const auto before = send(*alice);
+  ASSERT_TRUE(until([&] { return is_acked(before) && shown(*bob, before) == 1; }, 1s));
+  world.run_for(600ms);
+  const auto after = send(*bob, group);
+  ASSERT_TRUE(acked(after, 1s));
+  EXPECT_GT(acked_id(after), acked_id(before));
+  cluster.clock_step(a, -1500ms);
+  cluster.clock_step(c, 2500ms);
+  finish();
+}
+
+// Stopped in order and started again under one wrong clock, a store keeps its writer. When that clock is set right
+// before it was ever compared, the writer has made ids of a time that is still to come, and might make them twice.
+TEST_P(DisksAndClocks, F19_AWriterOfTheFutureEndsOnceTheClockIsRight) {
+  for (const auto i : {a, b, c}) cluster.clock_step(i, 1h);
+  const auto future = send(*alice);
+  ASSERT_TRUE(acked(future, 120s)) << world.trace().text("", 40);
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  alice->close();
+  for (const auto i : {a, b, c}) ASSERT_TRUE(cluster.stop(i));
+  const WriterId writer = cluster.writer(a);
+  ASSERT_TRUE(cluster.restart(a));
+  world.run_for(10s);
+  ASSERT_EQ(cluster.writer(a), writer) << "by its clock all is well";
+  for (const auto i : {a, b, c}) cluster.clock_step(i, -1h);
+  for (const auto i : {b, c}) ASSERT_TRUE(cluster.restart(i));
+  EXPECT_TRUE(until([&] { return cluster.all_serving() && cluster.writer(a) != writer; }, 60s));
+  EXPECT_EQ(cluster.fatal_errors(), 1u);
+}
+
 // One synced copy is enough for an ack there, so a node that starts alone could write at once.
 class AloneEnough : public Hazards {
  protected:

@@ -13,12 +13,13 @@ constexpr Duration kPeriod{std::chrono::milliseconds(node::kPrunePeriodMs)};
 
 class Prune : public Hazards {
  protected:
+  explicit Prune(std::size_t nodes = 3) : Hazards(nodes) {}
   void SetUp() override {
     cluster.set_retention(60s);
     ASSERT_NO_FATAL_FAILURE(Hazards::SetUp());
   }
-  // A run of `a` under which it writes messages and nothing else; its dots.
-  WriterId run_of_a() {
+  // A run of `a` under which it writes messages and nothing else; its dots. `quiet`: nothing is held for others.
+  WriterId run_of_a(bool quiet = true) {
     cluster.crash(a, Crash::kPower);
     EXPECT_TRUE(cluster.restart(a));
     EXPECT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
@@ -30,14 +31,15 @@ class Prune : public Hazards {
       const auto sent = send(device);
       EXPECT_TRUE(acked(sent));
     }
-    EXPECT_TRUE(cluster.run_until_quiet(60s));
+    if (!quiet) world.run_for(10s);
+    EXPECT_TRUE(!quiet || cluster.run_until_quiet(60s));
     device.close();
     EXPECT_EQ(knowing(cluster.writer(a)), 3u) << "a coordinated nothing in this run";
     return cluster.writer(a);
   }
   // Everything is off meanwhile, so that a month costs nothing to simulate.
   void sleep(Duration length, const std::vector<std::size_t>& woken) {
-    for (const auto i : {a, b, c}) {
+    for (std::size_t i = 0; i < cluster.size(); ++i) {
       if (!cluster.up(i)) continue;
       ASSERT_TRUE(cluster.stop(i));
     }
@@ -169,6 +171,60 @@ TEST_P(Prune, F40_AnOldFolderUnderAnOldClockDrawsANewWriterOnceTheClockIsRight) 
   cluster.clock_step(a, kAway);
   EXPECT_TRUE(until([&] { return cluster.writer(a) != first; }, 30s));
   ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+}
+
+// --- Stand-ins. ---
+
+class PruneStandIns : public Prune {
+ protected:
+  PruneStandIns() : Prune(5) {}
+  std::uint64_t held_by(std::size_t i) {
+    const auto status = cluster.admin(i, "status", Json::object());
+    return status ? status->at("rates").at("hints_bytes").get<std::uint64_t>() : 0;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, PruneStandIns, ::testing::Range<std::uint64_t>(1, 4));
+
+// A stand-in never heard that the owners have what it holds. Then they have forgotten the writer, and lack what came
+// before the segment: they can never take it, and nobody needs it any more.
+TEST_P(PruneStandIns, F40_ASegmentOfAForgottenWriterIsLetGo) {
+  const WriterId first = run_of_a();
+  std::vector<std::size_t> rest;
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    if (i != b && i != c) rest.push_back(i);
+  }
+  cluster.partition({rest, {b, c}});
+  world.run_for(15s);
+  SimDevice& device = work.add_device("@alice", "alone");
+  device.start(a);
+  ASSERT_TRUE(until([&] { return device.ready(); }, 60s));
+  const auto alone = send(device);
+  ASSERT_TRUE(acked(alone)) << world.trace().text("", 40);
+  device.close();
+  ASSERT_EQ(cluster.writer(a), first);
+  std::size_t holder = a;
+  for (const auto i : rest) {
+    if (i != a && held_by(i) > 0) holder = i;
+  }
+  ASSERT_NE(holder, a) << "nobody stood in";
+  tap.alter_answer = [holder](const TapMessage& m, Bytes& body) {
+    if (m.method == Method::kHold && m.from == holder) body = pack(node::HoldReply{0});
+  };
+  cluster.heal();
+  ASSERT_TRUE(until([&] { return sees_all_owners(a) && sees_all_owners(b) && sees_all_owners(c); }, 60s));
+  world.run_for(30s);
+  EXPECT_EQ(knowing(first), 3u);
+  const std::vector<std::size_t> all{0, 1, 2, 3, 4};
+  ASSERT_NO_FATAL_FAILURE(sleep(kPeriod, all));
+  (void)run_of_a(/*quiet=*/false);
+  ASSERT_GT(held_by(holder), 0u);
+  ASSERT_NO_FATAL_FAILURE(sleep(kPeriod, all));
+  ASSERT_EQ(knowing(first), 0u) << "still known";
+  EXPECT_EQ(held_by(holder), 0u) << "nobody can take it any more";
+  tap.clear();
+  EXPECT_TRUE(cluster.run_until_quiet(60s));
+  EXPECT_EQ(knowing(first), 0u) << "it came back with the segment";
 }
 
 }  // namespace

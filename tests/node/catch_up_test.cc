@@ -1,0 +1,281 @@
+// What an owner asks of its peers, and when it leaves off: returns that wait, and changes of the ring that the operator
+// holds back, which must not hold back what the node owns (parts.h).
+#include "node/replication/catch_up.h"
+
+#include "tests/node/parts.h"
+#include "tests/overlay/ring_steps.h"
+
+namespace starling::node {
+namespace {
+
+using overlay::Method;
+using overlay::Task;
+
+constexpr WriterId kWriter{77};
+
+// Peers that answer at once: what they hold, and whether they give it.
+class Catching : public Parts {
+ protected:
+  struct Peer {
+    bool silent = false;
+    bool gives = true;
+    std::map<PartitionId, std::uint64_t> has;  // Of kWriter.
+  };
+
+  explicit Catching(std::optional<std::size_t> place = 0) : Parts(place) {}
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Parts::SetUp());
+    in_turn([&] {
+      controls = std::make_unique<MoveControls>(*view);
+      catch_up = std::make_unique<CatchUp>(*view, *controls);
+      catch_up->held_for_others = [](PartitionId, WriterId, std::uint64_t) { return storage::RangeStatement{}; };
+    });
+  }
+  void go(Duration duration) {
+    for (Duration done{}; done < duration; done += 50ms) {
+      run_for(50ms);
+      while (!rpc.calls.empty()) {
+        auto call = std::move(rpc.calls.front());
+        rpc.calls.erase(rpc.calls.begin());
+        if (on_call) on_call(call);
+        auto answer = answer_to(call);
+        in_turn([&] { call.done(std::move(answer)); });
+      }
+    }
+  }
+  Result<Bytes> answer_to(const NotedRpc::Call& call) {
+    const Peer& peer = peers[call.to];
+    if (peer.silent) return Error{Errc::kTimeout, "no answer"};
+    if (call.method == Method::kMoveSettings) return pack(MoveSettings{});
+    if (call.method == Method::kLanes) return pack(LanesReply{});
+    if (call.method == Method::kCompare) return compared(peer, *unpack<CompareRequest>(call.body));
+    if (call.method == Method::kFetch) return fetched(peer, *unpack<FetchRequest>(call.body));
+    return Error{Errc::kUnavailable, "not here"};
+  }
+  Result<Bytes> compared(const Peer& peer, const CompareRequest& request) {
+    CompareReply reply;
+    reply.ring = request.ring;
+    reply.by_span = request.by_span;
+    if (request.by_span && !peer.has.empty()) reply.spans = {0};
+    for (const auto& item : request.items) {
+      if (!peer.has.contains(item.partition)) continue;
+      storage::VersionVector vector;
+      vector.raise(kWriter, peer.has.at(item.partition));
+      reply.items.push_back({item.partition, vector, true, {}});
+    }
+    return pack(reply);
+  }
+  Result<Bytes> fetched(const Peer& peer, const FetchRequest& request) {
+    if (!peer.gives) return Error{Errc::kCorrupt, "damaged here"};
+    const Bytes body(body_size, 'x');
+    storage::RangeStatement range{request.writer, request.from, request.from - 1, {}, {}};
+    const std::uint64_t last = peer.has.contains(request.partition) ? peer.has.at(request.partition) : 0;
+    while (range.to < last && range.live.size() < page) {
+      const Dot dot{request.writer, ++range.to};
+      const auto change = testing::entry(mailbox_in(request.partition), dot.n, hlc_at(1000 + dot.n), body, dot.writer);
+      range.live.push_back({dot.n, {encoded(change, dot)}});
+    }
+    return pack(range);
+  }
+  static MailboxId mailbox_in(PartitionId partition) {
+    MailboxId id;
+    id.raw = {static_cast<std::uint8_t>(partition.value << 4), 1};
+    return id;
+  }
+  [[nodiscard]] std::uint64_t held(PartitionId partition) const { return box.store->held(partition, kWriter); }
+
+  std::unique_ptr<MoveControls> controls;
+  std::unique_ptr<CatchUp> catch_up;
+  std::map<NodeId, Peer> peers;
+  std::function<void(const NotedRpc::Call&)> on_call;
+  std::size_t body_size = 10;  // Of a change,
+  std::size_t page = 1000;     // of which a fetch brings so many.
+};
+
+// --- A return. ---
+
+// What one peer cannot give is waited for from when that is all that is missing, not from the return: until then
+// another one may bring it.
+TEST_F(Catching, PatienceWithARunThatDoesNotComeBeginsWhenNothingElseIsInTheWay) {
+  peers[owners[1]] = {.gives = false, .has = {{kPartition, 3}}};
+  peers[owners[2]].silent = true;
+  in_turn([&] { catch_up->start(); });
+  go(90s);
+  ASSERT_TRUE(view->catching_up) << "one that seems alive has not answered";
+  peers[owners[2]].silent = false;
+  go(30s);
+  EXPECT_TRUE(view->catching_up) << "it gave up what the peer may give in a moment";
+  go(40s);
+  EXPECT_FALSE(view->catching_up) << "damage for good holds nobody up for ever";
+}
+
+TEST_F(Catching, WhatFailedInOneRoundMayComeInTheNext) {
+  peers[owners[1]] = {.gives = false, .has = {{kPartition, 3}}};
+  peers[owners[2]].silent = true;
+  in_turn([&] { catch_up->start(); });
+  go(90s);
+  peers[owners[2]].silent = false;
+  go(30s);
+  peers[owners[1]].gives = true;
+  go(2s);
+  EXPECT_FALSE(view->catching_up);
+  EXPECT_EQ(held(kPartition), 3u);
+}
+
+// --- A change of the ring, while the node follows what it will own. ---
+
+// Two of five leave: the three others own everything then, we kPartition as well.
+class Gaining : public Catching {
+ protected:
+  Gaining() : Catching(std::nullopt) {}
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Catching::SetUp());
+    in_turn([&] { catch_up->start(); });
+    go(3s);
+    ASSERT_FALSE(view->catching_up);
+    const std::vector<NodeId> leavers{owners[0], others[1]};
+    const auto intent = overlay::must(overlay::next_intent_leave(view->ring().version(), leavers, true));
+    in_turn([&] { view->set_ring(overlay::must(overlay::Ring::make(intent))); });
+    while (!view->is_owner(owned)) ++owned.value;
+    ASSERT_TRUE(view->ring().is_owner_to_be(kPartition, view->self));
+    ASSERT_FALSE(view->is_owner(kPartition));
+    in_turn([&] { scope.spawn(install()); });
+    go(2s);
+    ASSERT_TRUE(installed);
+  }
+  Task<Done> install() {
+    auto installing = catch_up->install();
+    installed = (co_await installing).ok();
+    co_return Done{};
+  }
+  Task<Done> pause() {
+    auto pausing = controls->pause(true);
+    co_await pausing;
+    co_return Done{};
+  }
+  Task<Done> throttle() {
+    auto setting = controls->set_rate(kMoveRateMin);
+    co_await setting;
+    co_return Done{};
+  }
+  // A peer has so much of what we gain; `then` comes when it is about to tell.
+  void grows(std::uint64_t n, const std::function<void()>& then) {
+    peers[owners[1]].has[kPartition] = n;
+    bool told = false;
+    on_call = [&](const NotedRpc::Call& call) {
+      if (told || call.method != Method::kCompare || call.to != owners[1]) return;
+      const auto request = unpack<CompareRequest>(call.body);
+      const auto asks = [](const auto& item) { return item.partition == kPartition; };
+      if (!std::any_of(request->items.begin(), request->items.end(), asks)) return;
+      told = true;
+      in_turn(then);
+    };
+    go(20s);
+    on_call = nullptr;
+    ASSERT_TRUE(told) << "it does not follow";
+  }
+  // And of what we own, all have something that did not come by itself.
+  void expect_it_mends(Duration within) {
+    for (const auto& member : view->ring().members()) peers[member.id].has[owned] = 1;
+    go(within);
+    EXPECT_EQ(held(owned), 1u) << "the loop that mends what we own stands still";
+  }
+
+  overlay::Scope scope{loop};
+  bool installed = false;
+  PartitionId owned{0};
+};
+
+TEST_F(Gaining, AfterAPauseTheLoopThatMendsGoesOn) {
+  grows(3, [this] { scope.spawn(pause()); });
+  EXPECT_EQ(held(kPartition), 0u) << "paused";
+  expect_it_mends(10s);
+}
+
+TEST_F(Gaining, ASlowThrottleDoesNotSlowDownTheLoopThatMends) {
+  in_turn([this] { scope.spawn(throttle()); });
+  body_size = 50'000;  // Each fetch takes a second and a half.
+  page = 2;
+  grows(200, [] {});
+  expect_it_mends(10s);
+}
+
+// It had a little to wait before each fetch of what it gains.
+TEST_F(Gaining, AReturnWaitsForNothingThatOnlyAChangeBrings) {
+  in_turn([this] { scope.spawn(throttle()); });
+  body_size = 50'000;  // Each fetch takes less than a second.
+  page = 1;
+  Instant fell, back{};
+  catch_up->on_catching_up = [&](bool behind) { (behind ? fell : back) = world.now(); };
+  grows(200, [this] { catch_up->fall_behind(); });
+  ASSERT_NE(back, Instant{});
+  EXPECT_LT(back - fell, 3s);
+  EXPECT_LT(held(kPartition), 200u) << "there was nothing to wait for";
+}
+
+// --- What operators say. ---
+
+class Saying : public Catching {
+ protected:
+  class Noted final : public overlay::Reply::Sink {
+   public:
+    explicit Noted(MoveSettings& to) : to_(to) {}
+    void reply(Result<Bytes> body) override { to_ = *unpack<MoveSettings>(*body); }
+
+   private:
+    MoveSettings& to_;
+  };
+  // A member tells, and asks.
+  MoveSettings told(const MoveSettings& theirs) {
+    MoveSettings ours;
+    overlay::Reply reply(std::make_unique<Noted>(ours));
+    in_turn([&] { rpc.handlers.at(Method::kMoveSettings)(owners[1], pack(theirs), std::move(reply)); });
+    return ours;
+  }
+  Task<Done> set_paused(bool paused) {
+    auto pausing = controls->pause(paused);
+    co_await pausing;
+    co_return Done{};
+  }
+  void pause(bool paused) {
+    in_turn([&] { scope.spawn(set_paused(paused)); });
+    go(1s);
+  }
+  overlay::Scope scope{loop};
+};
+
+// The node coordinates nothing under it; what an operator says there must not carry it into later ids either.
+TEST_F(Saying, PauseUnderAWrongClockLeavesTheClockOfIdsAlone) {
+  const Hlc before = hlc.last();
+  loop.step_clock(1h);
+  pause(true);
+  EXPECT_TRUE(controls->paused());
+  EXPECT_EQ(hlc.last(), before);
+}
+
+TEST_F(Saying, TheLaterWordWinsWhateverTheClocks) {
+  const auto ahead = static_cast<std::uint64_t>(loop.wall_ms()) + 3'600'000;
+  (void)told({true, {hlc_at(ahead), WriterId{1}}, 0, {}});
+  ASSERT_TRUE(controls->paused());
+  pause(false);
+  EXPECT_FALSE(controls->paused());
+  EXPECT_FALSE(told({true, {hlc_at(ahead), WriterId{1}}, 0, {}}).paused) << "the others hear of it";
+}
+
+TEST_F(Saying, AtTheEndOfTimeAWordCanStillBeTakenBack) {
+  (void)told({true, {std::numeric_limits<Hlc>::max(), WriterId{1}}, 0, {}});
+  ASSERT_TRUE(controls->paused());
+  pause(false);
+  EXPECT_FALSE(controls->paused());
+}
+
+TEST_F(Saying, AClockBeforeTheBeginningOfTimeSaysNothingForEver) {
+  const auto now = static_cast<std::uint64_t>(loop.wall_ms());
+  loop.step_clock(std::chrono::milliseconds(-loop.wall_ms() - 1'000'000));
+  pause(true);
+  ASSERT_TRUE(controls->paused());
+  EXPECT_FALSE(told({false, {hlc_at(now), WriterId{1}}, 0, {}}).paused);
+}
+
+}  // namespace
+}  // namespace starling::node
