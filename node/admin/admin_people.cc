@@ -230,10 +230,10 @@ Task<Result<Json>> AdminApi::group_members(Json arguments) {
   std::string after = arguments.value("after", std::string());
   if (!after.empty()) after = with_sigil(std::move(after), '@');
   auto listing = node_.groups_->members(
-      with_sigil(arguments.at("group").get<std::string>(), '#'), after, limit);
-  CO_TRY_ASSIGN(const auto members, co_await listing);
+      with_sigil(arguments.at("group").get<std::string>(), '#'), after, limit, /*known=*/0);
+  CO_TRY_ASSIGN(const auto roster, co_await listing);
   Json items = Json::array();
-  for (const auto& member : members) {
+  for (const auto& member : roster.members) {
     constexpr const char* kRoles[] = {"member", "moderator", "owner"};
     items.push_back({{"name", member.user}, {"role", member.role < 3 ? kRoles[member.role] : "?"}});
   }

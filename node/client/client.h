@@ -127,7 +127,8 @@ class Client {
   void history(std::string with, std::string before, std::uint32_t limit,
                Done<protocol::HistoryPage> done);
   void groups(Done<std::vector<std::string>> done);
-  void members(std::string group, std::string after, Done<protocol::Members> done);
+  // `known`: the version of the roster that is known whole; none comes when it is still that.
+  void members(std::string group, std::string after, Done<protocol::Members> done, std::uint64_t known = 0);
   void create_group(std::string group, Done<starling::Done> done);
   void add_member(std::string group, std::string user, std::uint8_t role, Done<starling::Done> done);
   void remove_member(std::string group, std::string user, Done<starling::Done> done);

@@ -295,9 +295,10 @@ void Client::groups(Done<std::vector<std::string>> done) {
            std::move(done)));
 }
 
-void Client::members(std::string group, std::string after, Done<protocol::Members> done) {
-  call(group_request(Type::kGroupMembers, std::move(group), std::move(after)),
-       answer_as<protocol::Members>(Type::kMembers, kSame, std::move(done)));
+void Client::members(std::string group, std::string after, Done<protocol::Members> done, std::uint64_t known) {
+  auto message = group_request(Type::kGroupMembers, std::move(group), std::move(after));
+  message.known = known;
+  call(std::move(message), answer_as<protocol::Members>(Type::kMembers, kSame, std::move(done)));
 }
 
 void Client::group_call(Type type, std::string group, std::string user, std::uint8_t role,

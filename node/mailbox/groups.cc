@@ -60,25 +60,33 @@ Task<Status> Groups::set_member(std::string group, std::string user, std::uint8_
   co_return written;
 }
 
-Task<Result<std::vector<Groups::Member>>> Groups::members(std::string group, std::string after,
-                                                          std::uint32_t limit) {
+Task<Result<Groups::Roster>> Groups::members(std::string group, std::string after, std::uint32_t limit,
+                                             std::uint64_t known) {
   auto checking = exists(group);
   CO_TRY(co_await checking);
-  std::vector<Member> members;
+  const MailboxId mailbox = mailbox_of(group);
+  if (known != 0) {
+    auto asking = read_registers(view_, mailbox, kMemberPrefix, "", 0, /*versioned=*/true);
+    CO_TRY_ASSIGN(const ReadRegistersReply now, co_await asking);
+    if (now.version == known) co_return Roster{{}, known};
+  }
+  Roster roster;
   std::string from = after.empty() ? std::string() : std::string(kMemberPrefix) + after;
-  for (bool more = true; more && members.size() < limit;) {
-    const auto want = static_cast<std::uint32_t>(limit - members.size());
-    auto reading = read_registers(view_, mailbox_of(group), kMemberPrefix, from, want);
+  bool first = true;
+  for (bool more = true; more && roster.members.size() < limit; first = false) {
+    const auto want = static_cast<std::uint32_t>(limit - roster.members.size());
+    auto reading = read_registers(view_, mailbox, kMemberPrefix, from, want, /*versioned=*/true);
     CO_TRY_ASSIGN(const ReadRegistersReply page, co_await reading);
     more = page.items.size() == want;
+    roster.version = first || roster.version == page.version ? page.version : 0;
     for (const auto& item : page.items) {
       from = item.key;
       auto value = unpack<MemberValue>(item.value.data);
       if (!value || value->removed) continue;
-      members.push_back({item.key.substr(kMemberPrefix.size()), value->role});
+      roster.members.push_back({item.key.substr(kMemberPrefix.size()), value->role});
     }
   }
-  co_return members;
+  co_return roster;
 }
 
 Task<Result<Role>> Groups::role_of(std::string group, std::string user) {

@@ -24,9 +24,13 @@ class Groups {
   // kNotFound: no such group or user.
   overlay::Task<Status> set_member(std::string group, std::string user, std::uint8_t role,
                                    bool removed);
-  // Members after `after`, by name. kNotFound.
-  overlay::Task<Result<std::vector<Member>>> members(std::string group, std::string after,
-                                                     std::uint32_t limit);
+  struct Roster {
+    std::vector<Member> members;
+    std::uint64_t version = 0;  // Of the whole roster; 0: it changes at the moment.
+  };
+  // Members after `after`, by name; none when the roster is still of the version `known` (0: of none). kNotFound.
+  overlay::Task<Result<Roster>> members(std::string group, std::string after, std::uint32_t limit,
+                                        std::uint64_t known);
   // The role of a user. kNotFound: no such group. kDenied: not a member.
   overlay::Task<Result<Role>> role_of(std::string group, std::string user);
   // Groups that a user is in.

@@ -115,6 +115,8 @@ ReadRegistersReply merge_registers(const std::vector<ReadRegistersReply>& answer
     }
   }
   ReadRegistersReply out;
+  const auto agrees = [&](const auto& answer) { return answer.version == answers.front().version; };
+  if (!answers.empty() && std::all_of(answers.begin(), answers.end(), agrees)) out.version = answers.front().version;
   for (const auto& [key, item] : best) {
     if (out.items.size() >= limit || (end && key > *end)) break;
     out.items.push_back(*item);
@@ -123,13 +125,14 @@ ReadRegistersReply merge_registers(const std::vector<ReadRegistersReply>& answer
 }
 
 overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, const MailboxId& mailbox,
-                                                           View prefix, View after, std::uint32_t limit) {
+                                                           View prefix, View after, std::uint32_t limit,
+                                                           bool versioned) {
   if (!view.in_ring()) {
     auto [done, future] = Completer<Result<ReadRegistersReply>>::make(view.loop);
     done.set(Error{Errc::kUnavailable, "this node is still joining the cluster"});
     return std::move(future);
   }
-  return std::make_shared<Reading>(view, ReadRegistersRequest{mailbox, Bytes(prefix), Bytes(after), limit})
+  return std::make_shared<Reading>(view, ReadRegistersRequest{mailbox, Bytes(prefix), Bytes(after), limit, versioned})
       ->begin();
 }
 

@@ -17,9 +17,11 @@ inline constexpr Duration kHedgeAfter = 50ms;
 // and what there is has to do.
 inline constexpr Duration kSecondAnswerWait = 250ms;
 
-// kUnavailable, kTimeout: no owner answers.
+// kUnavailable, kTimeout: no owner answers. `versioned`: with the version of all under the prefix, unless the owners do
+// not agree on it at the moment.
 overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, const MailboxId& mailbox,
-                                                           View prefix, View after, std::uint32_t limit);
+                                                           View prefix, View after, std::uint32_t limit,
+                                                           bool versioned = false);
 
 // What `limit` registers after `after` are, by these answers to one question. Pure.
 ReadRegistersReply merge_registers(const std::vector<ReadRegistersReply>& answers, std::uint32_t limit);

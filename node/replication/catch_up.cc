@@ -119,7 +119,10 @@ Task<Done> CatchUp::run() {
   for (;;) {
     if (view_.catching_up) {
       seen_returns = returns_;
-      if (std::exchange(seen_away, returns_) != returns_) away_since = view_.loop.now();
+      if (std::exchange(seen_away, returns_) != returns_) {
+        away_since = view_.loop.now();
+        stuck_since.reset();
+      }
       Runs failed;
       bool covered = true;
       std::set<NodeId> answered;

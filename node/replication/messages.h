@@ -231,7 +231,8 @@ struct ReadRegistersRequest {
   std::string prefix;
   std::string after;
   std::uint32_t limit = 1000;
-  FIELDS(mailbox, prefix, after, limit)
+  bool versioned = false;  // Say the version of all that begin with it, too.
+  FIELDS(mailbox, prefix, after, limit, versioned)
 };
 struct RegisterItem {
   std::string key;
@@ -242,7 +243,8 @@ struct RegisterItem {
 };
 struct ReadRegistersReply {
   std::vector<RegisterItem> items;
-  FIELDS(items)
+  std::uint64_t version = 0;  // register_versions.h; 0: not known.
+  FIELDS(items, version)
 };
 
 // kFollow: from now on push me every change of these mailboxes that you sync; with `resume`, first

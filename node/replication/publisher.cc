@@ -23,7 +23,7 @@ Bytes page_reply(storage::MailboxPage page) {
 
 }  // namespace
 
-Publisher::Publisher(ClusterView& view) : view_(view) {
+Publisher::Publisher(ClusterView& view) : view_(view), versions_(view) {
   view_.rpc.serve(Method::kFollow, Access::kMembers,
                   [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<FollowRequest>(body);
@@ -78,15 +78,22 @@ void Publisher::serve_reads() {
     // What W others have synced is acknowledged before our own disk has it, and who asks next may build on it.
     auto shared = std::make_shared<Reply>(std::move(reply));
     view_.store.when_durable([this, request = std::move(*request), shared] {
-      ReadRegistersReply answer;
-      for (auto& value : view_.store.scan_registers(request.mailbox, request.prefix, request.after,
-                                                    request.limit)) {
-        answer.items.push_back({std::move(value.key), {std::move(value.value)}, value.stamp,
-                                static_cast<std::uint8_t>(value.merge)});
-      }
-      (*shared)(pack(answer));
+      if (!request.versioned) return read_registers(request, 0, *shared);
+      versions_.ask(request.mailbox, request.prefix, [this, request, shared](std::uint64_t version) {
+        read_registers(request, version, *shared);
+      });
     });
   });
+}
+
+void Publisher::read_registers(const ReadRegistersRequest& request, std::uint64_t version, Reply& reply) {
+  ReadRegistersReply answer;
+  answer.version = version;
+  for (auto& value : view_.store.scan_registers(request.mailbox, request.prefix, request.after, request.limit)) {
+    answer.items.push_back({std::move(value.key), {std::move(value.value)}, value.stamp,
+                            static_cast<std::uint8_t>(value.merge)});
+  }
+  reply(pack(answer));
 }
 
 Result<Bytes> Publisher::follow(const NodeId& gateway, const FollowRequest& request) {
@@ -179,6 +186,7 @@ void Publisher::forget(const NodeId& gateway) {
 }
 
 void Publisher::on_synced(std::span<const storage::SyncedChange> changes) {
+  versions_.on_synced(changes);
   for (const auto& change : changes) {
     auto it = followers_.find(change.view.mailbox);
     if (it == followers_.end()) continue;
@@ -190,6 +198,7 @@ void Publisher::on_synced(std::span<const storage::SyncedChange> changes) {
 
 void Publisher::regained(const Dot& dot, Shared change) {
   const auto decoded = storage::decode(*change, dot);
+  if (decoded) versions_.changed(*decoded);
   const auto it = decoded ? followers_.find(decoded->mailbox) : followers_.end();
   if (it == followers_.end()) return;
   for (const auto& at : it->second) queue(at.first, {at.second, streams_.at(at).number, dot, change, true});

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "node/replication/messages.h"
+#include "node/replication/register_versions.h"
 #include "node/replication/view.h"
 
 namespace starling::node {
@@ -66,8 +67,10 @@ class Publisher {
   void queue(const NodeId& gateway, Outgoing change);
   void flush();
   void serve_reads();
+  void read_registers(const ReadRegistersRequest& request, std::uint64_t version, overlay::Reply& reply);
 
   ClusterView& view_;
+  RegisterVersions versions_;
   std::map<StreamAt, Stream> streams_;
   std::unordered_map<MailboxId, std::vector<StreamAt>> followers_;
   std::map<NodeId, std::vector<Outgoing>> outgoing_;

@@ -206,7 +206,7 @@ struct LaneState {
 };
 
 // kGroupCreate: group. kGroupAdd, kGroupRemove: group, user. kGroupMembers: group, and the user after
-// whom the page begins.
+// whom the page begins, or the version of the roster that the device has whole.
 struct GroupRequest {
   std::uint8_t type = 0;
   std::uint64_t request = 0;
@@ -215,7 +215,8 @@ struct GroupRequest {
   std::uint8_t role = 0;     // 0 member, 1 moderator, 2 owner.
   std::uint32_t limit = 500;
   std::uint64_t nonce = 0;   // kGroupCreate: drawn once, the same in every retry of it; 0: no retries.
-  FIELDS(type, request, group, user, role, limit, nonce)
+  std::uint64_t known = 0;   // kGroupMembers: if the roster is of this version, no member is sent again.
+  FIELDS(type, request, group, user, role, limit, nonce, known)
 };
 struct MemberItem {
   std::string user;
@@ -227,7 +228,8 @@ struct Members {
   std::uint64_t request = 0;
   std::vector<MemberItem> members;
   bool more = false;
-  FIELDS(type, request, members, more)
+  std::uint64_t version = 0;  // Of the whole roster, the same at every node; 0: it changes at the moment.
+  FIELDS(type, request, members, more, version)
 };
 struct GroupList {
   std::uint8_t type = static_cast<std::uint8_t>(Type::kGroupList);

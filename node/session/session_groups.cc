@@ -56,17 +56,18 @@ Task<Done> Session::list_members(protocol::GroupRequest request) {
     co_return Done{};
   }
   const auto limit = std::clamp<std::uint32_t>(request.limit, 1, kPageSizeMax);
-  auto reading = services_.groups.members(request.group, request.user, limit);
-  auto members = co_await reading;
-  if (!members) {
-    finish_request(request.request, members.error());
+  auto reading = services_.groups.members(request.group, request.user, limit, request.known);
+  auto roster = co_await reading;
+  if (!roster) {
+    finish_request(request.request, roster.error());
     co_return Done{};
   }
   --in_flight_;
   protocol::Members message;
   message.request = request.request;
-  message.more = members->size() == limit;
-  for (auto& member : *members) message.members.push_back({std::move(member.user), member.role});
+  message.more = roster->members.size() == limit;
+  message.version = roster->version;
+  for (auto& member : roster->members) message.members.push_back({std::move(member.user), member.role});
   answer(message);
   co_return Done{};
 }

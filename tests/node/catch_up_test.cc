@@ -100,22 +100,36 @@ TEST_F(Catching, PatienceWithARunThatDoesNotComeBeginsWhenNothingElseIsInTheWay)
   peers[owners[1]] = {.gives = false, .has = {{kPartition, 3}}};
   peers[owners[2]].silent = true;
   in_turn([&] { catch_up->start(); });
-  go(90s);
+  go(50s);
   ASSERT_TRUE(view->catching_up) << "one that seems alive has not answered";
   peers[owners[2]].silent = false;
-  go(30s);
-  EXPECT_TRUE(view->catching_up) << "it gave up what the peer may give in a moment";
   go(40s);
+  EXPECT_TRUE(view->catching_up) << "it gave up what the peer may give in a moment";
+  go(30s);
   EXPECT_FALSE(view->catching_up) << "damage for good holds nobody up for ever";
+}
+
+TEST_F(Catching, EachReturnHasItsOwnPatience) {
+  peers[owners[1]] = {.gives = false, .has = {{kPartition, 3}}};
+  in_turn([&] { catch_up->start(); });
+  go(70s);
+  ASSERT_FALSE(view->catching_up);
+  in_turn([&] { catch_up->fall_behind(); });
+  go(30s);
+  EXPECT_TRUE(view->catching_up) << "it was out of patience with the peer from the last time";
+  peers[owners[1]].gives = true;
+  go(2s);
+  EXPECT_FALSE(view->catching_up);
+  EXPECT_EQ(held(kPartition), 3u);
 }
 
 TEST_F(Catching, WhatFailedInOneRoundMayComeInTheNext) {
   peers[owners[1]] = {.gives = false, .has = {{kPartition, 3}}};
   peers[owners[2]].silent = true;
   in_turn([&] { catch_up->start(); });
-  go(90s);
+  go(50s);
   peers[owners[2]].silent = false;
-  go(30s);
+  go(40s);
   peers[owners[1]].gives = true;
   go(2s);
   EXPECT_FALSE(view->catching_up);

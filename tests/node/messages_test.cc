@@ -68,8 +68,8 @@ void for_each_message(With with) {
   with("write_register_request",
        WriteRegisterRequest{kRing, kMailbox, 3, kEntry, "role/@bob", {"value"}, kAppendForce, true,
                             {kEntry.time - 1, WriterId{9}}});
-  with("read_registers_request", ReadRegistersRequest{kMailbox, "role/", "role/@bob", 50});
-  with("read_registers_reply", ReadRegistersReply{{{"role/@bob", {"value"}, kEntry, 2}}});
+  with("read_registers_request.v2", ReadRegistersRequest{kMailbox, "role/", "role/@bob", 50, true});
+  with("read_registers_reply.v2", ReadRegistersReply{{{"role/@bob", {"value"}, kEntry, 2}}, 0xFEDCBA9876543210});
   with("follow_request", FollowRequest{kRing, kPartition, 7, {{kMailbox, true, vector()}}});
   with("follow_reply", FollowReply{vector(), {kMailbox, kOther}});
   with("unfollow", Unfollow{kPartition, 7, {kMailbox}});
@@ -119,6 +119,14 @@ TEST(NodeMessages, OlderBytesAreReadAndWhatTheyLackHasItsDefault) {
   ASSERT_TRUE(listing.ok()) << listing.error().text;
   EXPECT_EQ(listing->limit, 20u);
   EXPECT_TRUE(listing->asked.empty());
+  const auto registers = unpack<ReadRegistersRequest>(golden("node_read_registers_request.v1"));
+  ASSERT_TRUE(registers.ok()) << registers.error().text;
+  EXPECT_EQ(registers->limit, 50u);
+  EXPECT_FALSE(registers->versioned);
+  const auto found = unpack<ReadRegistersReply>(golden("node_read_registers_reply.v1"));
+  ASSERT_TRUE(found.ok()) << found.error().text;
+  EXPECT_EQ(found->items.size(), 1u);
+  EXPECT_EQ(found->version, 0u);
 }
 
 TEST(NodeMessages, FrozenBytesStayTheSame) {

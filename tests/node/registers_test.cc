@@ -52,5 +52,15 @@ TEST(MergedRegisters, APageEndsWhereTheFirstFullOneEnds) {
   EXPECT_TRUE(merge_registers({}, 2).items.empty());
 }
 
+// Together they are of a version only when each is of it.
+TEST(MergedRegisters, AreOfAVersionOnlyWhenAllOwnersAgreeOnIt) {
+  const auto of = [](std::uint64_t version) { return ReadRegistersReply{{}, version}; };
+  EXPECT_EQ(merge_registers({of(5), of(5)}, 10).version, 5u);
+  EXPECT_EQ(merge_registers({of(5)}, 10).version, 5u);
+  EXPECT_EQ(merge_registers({of(5), of(6)}, 10).version, 0u);
+  EXPECT_EQ(merge_registers({of(5), of(0)}, 10).version, 0u);
+  EXPECT_EQ(merge_registers({}, 10).version, 0u);
+}
+
 }  // namespace
 }  // namespace starling::node

@@ -1,4 +1,5 @@
 // Hazards of following: F25 (what a dead owner costs), F26 (gaps and overflow), F46 (large rosters). hazards.h says how.
+#include "node/mailbox/registers.h"
 #include "node/session/feeds.h"
 #include "node/session/session.h"
 
@@ -220,20 +221,53 @@ TEST_P(Follows, F26_ASlowDeviceFallsBehindAndReadsOnWhereItStopped) {
   finish();
 }
 
-class Rosters : public Follows {};
+class Rosters : public Follows {
+ protected:
+  static constexpr std::size_t kMembers = 700;  // Beside alice and bob.
+  static std::string name_of(std::size_t i) { return "@member-number-" + std::to_string(1000 + i); }
+  void fill() {
+    Json users = Json::array(), names = Json::array();
+    for (std::size_t i = 0; i < kMembers; ++i) {
+      users.push_back({{"name", name_of(i)}, {"password", ""}});
+      names.push_back(name_of(i));
+    }
+    ASSERT_TRUE(cluster.admin(a, "user.add", {{"users", users}}, 120s));
+    ASSERT_TRUE(cluster.admin(a, "group.add", {{"group", "#g"}, {"members", names}}, 300s));
+  }
+  node::protocol::Members page(SimDevice& device, const std::string& after, std::uint64_t known = 0) {
+    const auto page = std::make_shared<std::optional<Result<node::protocol::Members>>>();
+    device.client().members("#g", after, [page](auto answer) { page->emplace(std::move(answer)); }, known);
+    EXPECT_TRUE(until([&] { return page->has_value(); }));
+    if (!page->has_value() || !(*page)->ok()) {
+      ADD_FAILURE() << (page->has_value() ? (*page)->error().text : "no answer");
+      return {};
+    }
+    return std::move(**page).value();
+  }
+  struct Roster {
+    std::set<std::string> names;
+    std::set<std::uint64_t> versions;
+    std::size_t pages = 0;
+  };
+  Roster read(SimDevice& device) {
+    Roster roster;
+    bool more = true;
+    for (std::string after; more && roster.pages < 10; ++roster.pages) {
+      const auto found = page(device, after);
+      for (const auto& member : found.members) roster.names.insert(member.user);
+      roster.versions.insert(found.version);
+      EXPECT_LE(found.members.size(), node::kPageSizeMax);
+      more = found.more && !found.members.empty();
+      if (more) after = found.members.back().user;
+    }
+    return roster;
+  }
+};
 INSTANTIATE_TEST_SUITE_P(Seeds, Rosters, ::testing::Values(1, 2));
 
 // A new device gets the messages; who else is in the group it asks for, page by page.
 TEST_P(Rosters, F46_ALargeRosterIsNotReadByEachNewDevice) {
-  constexpr std::size_t kMembers = 700;
-  Json users = Json::array(), names = Json::array();
-  for (std::size_t i = 0; i < kMembers; ++i) {
-    const std::string name = "@member-number-" + std::to_string(1000 + i);
-    users.push_back({{"name", name}, {"password", ""}});
-    names.push_back(name);
-  }
-  ASSERT_TRUE(cluster.admin(a, "user.add", {{"users", users}}, 120s));
-  ASSERT_TRUE(cluster.admin(a, "group.add", {{"group", "#g"}, {"members", names}}, 300s));
+  ASSERT_NO_FATAL_FAILURE(fill());
   start(*alice, a);
   std::vector<SendIndex> sends;
   for (int i = 0; i < 5; ++i) sends.push_back(send(*alice));
@@ -254,23 +288,62 @@ TEST_P(Rosters, F46_ALargeRosterIsNotReadByEachNewDevice) {
   EXPECT_GT(bytes, 0u);
   EXPECT_EQ(registers, 0u);
   EXPECT_LT(bytes, kMembers * 10) << "five messages and a cursor, no roster";
-  std::set<std::string> found;
-  std::size_t pages = 0;
-  for (std::string after; pages < 10; ++pages) {
-    const auto page = std::make_shared<std::optional<Result<node::protocol::Members>>>();
-    bob2->client().members("#g", after, [page](auto answer) { page->emplace(std::move(answer)); });
-    ASSERT_TRUE(until([&] { return page->has_value(); }));
-    ASSERT_TRUE((*page)->ok()) << (*page)->error().text;
-    for (const auto& member : (**page)->members) found.insert(member.user);
-    EXPECT_LE((**page)->members.size(), node::kPageSizeMax);
-    if (!(**page)->more) break;
-    after = (**page)->members.back().user;
-  }
-  EXPECT_EQ(found.size(), kMembers + 2);
-  EXPECT_GE(pages, 1u);
+  const auto roster = read(*bob2);
+  EXPECT_EQ(roster.names.size(), kMembers + 2);
+  EXPECT_GE(roster.pages, 2u);
   // The live tail is in step all the same.
   const auto live = send(*alice);
   EXPECT_TRUE(until([&] { return shown(*bob2, live) == 1; }, 5s));
+  finish();
+}
+
+// Who has a roster whole asks whether it is still that one, at whatever node.
+TEST_P(Rosters, F46_ARosterThatDidNotChangeIsNotPagedAgain) {
+  ASSERT_NO_FATAL_FAILURE(fill());
+  start(*alice, a);
+  start(*bob, d);
+  ASSERT_TRUE(cluster.run_until_quiet(120s));
+  const auto whole = read(*bob);
+  ASSERT_EQ(whole.names.size(), kMembers + 2);
+  ASSERT_EQ(whole.versions.size(), 1u) << "all pages are of one version";
+  const std::uint64_t version = *whole.versions.begin();
+  ASSERT_NE(version, 0u);
+  std::size_t bytes = 0;
+  tap.on_answer = [&](const TapMessage& m, const Result<Bytes>& answer) {
+    const auto request = unpack<node::ReadRegistersRequest>(m.body);
+    const bool roster = m.method == Method::kReadRegisters && request && request->prefix == node::kMemberPrefix;
+    if (roster && answer) bytes += answer->size();
+    return Fate::kPass;
+  };
+  const auto expect_unchanged = [&](SimDevice& device) {
+    const auto same = page(device, "", version);
+    EXPECT_TRUE(same.members.empty());
+    EXPECT_FALSE(same.more);
+    EXPECT_EQ(same.version, version);
+  };
+  expect_unchanged(*bob);
+  ASSERT_TRUE(acked(send(*alice)));  // Messages are no change of it.
+  expect_unchanged(*alice);
+  EXPECT_LT(bytes, 200u);
+  // Nor is a restart of all who reckoned it.
+  for (const auto i : {b, c, a}) {
+    cluster.crash(i, Crash::kPower);
+    ASSERT_TRUE(cluster.restart(i));
+    ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+  }
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  ASSERT_TRUE(caught_up(*bob));
+  expect_unchanged(*bob);
+
+  ASSERT_TRUE(caught_up(*alice));
+  ASSERT_TRUE(manage([&](auto done) { alice->client().remove_member("#g", name_of(7), done); }));
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  const auto changed = page(*bob, "", version);
+  EXPECT_EQ(changed.members.size(), node::kPageSizeMax);
+  EXPECT_NE(changed.version, version);
+  const auto again = read(*bob);
+  EXPECT_EQ(again.names.size(), kMembers + 1);
+  EXPECT_EQ(again.versions, std::set<std::uint64_t>{changed.version});
   finish();
 }
 
