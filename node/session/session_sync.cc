@@ -137,6 +137,14 @@ void Session::go_on(const MailboxId& mailbox) {
     tail.state = TailState::kBehind;
     return;
   }
+  // What the owner that was left has and was to be read there, the one followed now may lack. Once: owners
+  // that come and go would keep the device waiting.
+  if (tail.again && !std::exchange(tail.asked_anew, true)) {
+    tail.checked = false;
+    tail.others.clear();
+    tail.spare.clear();
+    return on_feed_ready(mailbox);
+  }
   if (!tail.others.empty()) return read_other(mailbox);
   const bool current = std::exchange(tail.current, false) && !tail.again;
   if (!current || !services_.feeds.join(mailbox, *this, tail.vector)) return read(mailbox);
