@@ -93,7 +93,7 @@ void NodeImpl::wire() {
 
   // A start that failed may destroy us before the end of its turn.
   store_->on_dirty([this] {
-    leaves_.loop.defer([this, here = std::weak_ptr<bool>(alive_)] {
+    leaves_.loop.defer(overlay::Loop::Stage::kCommit, [this, here = std::weak_ptr<bool>(alive_)] {
       if (!here.expired()) store_->flush();
     });
   });

@@ -58,7 +58,7 @@ bool is_final_for_login(Errc code) {
 
 void Client::defer_flush() {
   flushing_ = true;
-  loop_.defer([this, alive = alive_] {
+  loop_.defer(overlay::Loop::Stage::kSeal, [this, alive = alive_] {
     if (*alive) flush();
   });
 }

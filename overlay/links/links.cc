@@ -54,7 +54,7 @@ class Links::SelfReply final : public Reply::Sink {
       : links_(links), alive_(links.alive_), request_(request) {}
   void reply(Result<Bytes> body) override {
     if (!*alive_) return;
-    links_.later([&links = links_, request = request_, body = std::move(body)]() mutable {
+    links_.soon([&links = links_, request = request_, body = std::move(body)]() mutable {
       links.end_call(links.peer_of(links.identity_.node_id()), request, std::move(body));
     });
   }
@@ -150,6 +150,13 @@ void Links::later(std::function<void()> fn) {
   });
 }
 
+// In this turn, so that the changes of one message reach the disk together.
+void Links::soon(std::function<void()> fn) {
+  loop_.defer([alive = alive_, fn = std::move(fn)] {
+    if (*alive) fn();
+  });
+}
+
 void Links::call(const NodeId& to, Method method, Bytes body, Duration deadline, Done done) {
   loop_.assert_current();
   ++metrics_.calls;
@@ -186,8 +193,15 @@ void Links::notify(const NodeId& to, Method method, Bytes body) {
   if (ready.code() == Errc::kOverloaded) overflowed(peer);
 }
 
+// What we tell ourselves: a send, which may lead to that of its copy and to no more, and pushes in this turn.
+// All else in a later one: it might lead to more and more, and hold the loop.
+void Links::to_self(Method method, std::function<void()> fn) {
+  if (method == Method::kAppend || method == Method::kPush) return soon(std::move(fn));
+  later(std::move(fn));
+}
+
 void Links::call_self(std::uint64_t request, Method method, Bytes body) {
-  later([this, request, method, body = std::move(body)] {
+  to_self(method, [this, request, method, body = std::move(body)] {
     Reply reply(std::make_unique<SelfReply>(*this, request));
     const Served& entry = served(method);
     if (!entry.handler) return reply(unknown_method(method));
@@ -196,7 +210,7 @@ void Links::call_self(std::uint64_t request, Method method, Bytes body) {
 }
 
 void Links::notify_self(Method method, Bytes body) {
-  later([this, method, body = std::move(body)] {
+  to_self(method, [this, method, body = std::move(body)] {
     const Served& entry = served(method);
     if (entry.notice) entry.notice(identity_.node_id(), body);
   });

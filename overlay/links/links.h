@@ -139,6 +139,8 @@ class Links final : public Rpc {
   Peer& peer_of(const NodeId& id);
   Served& served(Method method);
   void later(std::function<void()> fn);
+  void soon(std::function<void()> fn);
+  void to_self(Method method, std::function<void()> fn);
   void add_call(Peer& peer, std::uint64_t request, Instant deadline, Done done);
   void end_call(Peer& peer, std::uint64_t request, Result<Bytes> result);
   void fail_calls(Peer& peer, const Error& error, const FrameQueue* but_queued = nullptr);

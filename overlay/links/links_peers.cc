@@ -46,7 +46,7 @@ void Links::send(Peer& peer, Frame frame) {
   }
   if (std::exchange(peer.dirty, true)) return;
   if (dirty_.empty()) {
-    loop_.defer([this, alive = alive_] {
+    loop_.defer(Loop::Stage::kSeal, [this, alive = alive_] {
       if (*alive) flush_dirty();
     });
   }

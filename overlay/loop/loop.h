@@ -7,6 +7,7 @@
 // Two kinds: UvLoop (libuv) and the simulator's SimLoop (virtual time).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -41,8 +42,12 @@ class Loop {
   [[nodiscard]] virtual Timer after(Duration delay, std::function<void()> fn) = 0;
 
   // Runs `fn` at the end of this turn, before the loop sleeps: the place to send what was gathered.
-  // Functions deferred by deferred ones run in the same turn.
-  virtual void defer(std::function<void()> fn) = 0;
+  // Functions deferred by deferred ones run in the same turn. Those of an earlier stage run first, so
+  // all that a turn leads to makes one commit, one batch for each peer and one write to each socket.
+  enum class Stage : std::uint8_t { kWork, kCommit, kSeal, kWrite };
+  static constexpr std::size_t kStages = 4;
+  virtual void defer(Stage stage, std::function<void()> fn) = 0;
+  void defer(std::function<void()> fn) { defer(Stage::kWork, std::move(fn)); }
 
   // From any thread: runs `fn` in a later turn.
   virtual void post(std::function<void()> fn) = 0;

@@ -92,7 +92,7 @@ void UvConnection::write(Shared bytes) {
   if (dirty_ || writing_) return;
   dirty_ = true;
   if (transport_.dirty_.empty()) {
-    transport_.loop_.defer([transport = &transport_] { transport->flush_all(); });
+    transport_.loop_.defer(Loop::Stage::kWrite, [transport = &transport_] { transport->flush_all(); });
   }
   transport_.dirty_.push_back(this);
 }

@@ -68,7 +68,7 @@ UvLoop::UvLoop() : owner_(std::this_thread::get_id()) {
 UvLoop::~UvLoop() {
   assert_current();
   closing_ = true;
-  std::exchange(deferred_, {}).clear();
+  std::exchange(deferred_, {});
   std::exchange(timers_, {}).clear();
   close(&prepare_);
   close(&check_);
@@ -115,7 +115,7 @@ Timer UvLoop::after(Duration delay, std::function<void()> fn) {
   return Timer(std::make_unique<TimerImpl>(*this, key));
 }
 
-void UvLoop::defer(std::function<void()> fn) { deferred_.push_back(std::move(fn)); }
+void UvLoop::defer(Stage stage, std::function<void()> fn) { deferred_.push(stage, std::move(fn)); }
 
 void UvLoop::post(std::function<void()> fn) {
   bool wake = false;
@@ -163,12 +163,7 @@ void UvLoop::run_timers() {
 }
 
 void UvLoop::run_deferred() {
-  // By index: a deferred function may defer more, which moves the vector.
-  for (std::size_t i = 0; i < deferred_.size(); ++i) {
-    auto fn = std::move(deferred_[i]);
-    fn();
-  }
-  deferred_.clear();
+  for (std::function<void()> fn; deferred_.pop(fn);) fn();
   now_known_ = false;
 }
 

@@ -18,6 +18,7 @@
 
 #include <uv.h>
 
+#include "overlay/loop/deferred.h"
 #include "overlay/loop/loop.h"
 
 namespace starling::overlay {
@@ -39,7 +40,8 @@ class UvLoop final : public Loop {
   [[nodiscard]] Instant clock_now() const;
   [[nodiscard]] std::int64_t wall_ms() const override;
   [[nodiscard]] Timer after(Duration delay, std::function<void()> fn) override;
-  void defer(std::function<void()> fn) override;
+  using Loop::defer;
+  void defer(Stage stage, std::function<void()> fn) override;
   void post(std::function<void()> fn) override;
   void work(std::function<void()> job, std::function<void()> done) override;
   void assert_current() const override;
@@ -74,7 +76,7 @@ class UvLoop final : public Loop {
   std::map<TimerKey, std::function<void()>> timers_;
   std::uint64_t next_timer_ = 1;
   Instant armed_ = kNever;
-  std::vector<std::function<void()>> deferred_;
+  DeferredQueue deferred_;
 
   // Guarded by mutex_.
   std::mutex mutex_;

@@ -365,7 +365,7 @@ TEST_F(LinksTest, NoticesThatAnotherNodeAnswersAtAnAddress) {
   EXPECT_FALSE(a->links.linked(c->id()));
 }
 
-TEST_F(LinksTest, ServesItselfInALaterTurn) {
+TEST_F(LinksTest, ServesItselfButNeverInsideTheCall) {
   auto a = make(1);
   EXPECT_EQ(ask(*a, a->id(), Method::kAppend, "me").value(), "echo me");
   EXPECT_EQ(a->last_from, a->id());
@@ -374,6 +374,19 @@ TEST_F(LinksTest, ServesItselfInALaterTurn) {
   ASSERT_TRUE(run_until(loop_, [&] { return a->notices.size() == 1; }));
   EXPECT_EQ(ask(*a, a->id(), Method::kRead, "x", 20ms).code(), Errc::kTimeout);
   EXPECT_EQ(ask(*a, a->id(), Method::kFindKey).code(), Errc::kUnsupported);
+}
+
+TEST_F(LinksTest, AnswersASendToItselfBeforeTheCommitOfTheTurn) {
+  auto a = make(1);
+  std::string order;
+  loop_.post([&] {
+    loop_.defer(Loop::Stage::kCommit, [&] { order += "commit "; });
+    a->links.call(a->id(), Method::kJoin, "x", 5s, [&](const Result<Bytes>&) { order += "join "; });
+    a->links.call(a->id(), Method::kAppend, "x", 5s, [&](const Result<Bytes>&) { order += "append "; });
+    EXPECT_EQ(order, "") << "inside the call";
+  });
+  ASSERT_TRUE(run_until(loop_, [&] { return order.ends_with("join "); }));
+  EXPECT_EQ(order, "append commit join ");
 }
 
 TEST_F(LinksTest, ReplacesTheLinkOfAPeerThatStartedAgain) {

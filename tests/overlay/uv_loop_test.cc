@@ -112,6 +112,25 @@ TEST(UvLoop, RunsDeferredFunctionsInTheSameTurnBeforeItSleeps) {
   EXPECT_THAT(order, ElementsAre(1, 2, 3, 4));
 }
 
+TEST(UvLoop, RunsAnEarlierStageFirstAlsoWhatALaterOneDefers) {
+  using Stage = Loop::Stage;
+  UvLoop loop;
+  std::string order;
+  Timer timer = loop.after(0ms, [&] {
+    loop.defer(Stage::kWrite, [&] { order += 'w'; });
+    loop.defer(Stage::kSeal, [&] {
+      order += 's';
+      loop.defer([&] { order += 'b'; });
+      loop.defer(Stage::kSeal, [&] { order += 't'; });
+    });
+    loop.defer(Stage::kCommit, [&] { order += 'c'; });
+    loop.defer([&] { order += 'a'; });
+  });
+  Timer next = loop.after(5ms, [&] { loop.stop(); });
+  loop.run();
+  EXPECT_EQ(order, "acsbtw");
+}
+
 TEST(UvLoop, RunsWhatWasDeferredBeforeItStarted) {
   UvLoop loop;
   bool ran = false;

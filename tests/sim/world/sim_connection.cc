@@ -54,7 +54,7 @@ void Connection::write(int i, Shared bytes) {
   dir.queue_bytes += bytes->size();
   dir.queue.push_back(std::move(bytes));
   if (std::exchange(end.flush_pending, true)) return;
-  end.loop->defer([self = shared_from_this(), i] {
+  end.loop->defer(overlay::Loop::Stage::kWrite, [self = shared_from_this(), i] {
     self->ends[i].flush_pending = false;
     self->pump(i);
   });

@@ -4,6 +4,9 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
+
+#include "overlay/loop/deferred.h"
 
 namespace starling::sim {
 namespace {
@@ -23,7 +26,7 @@ struct SimLoop::Core {
   bool alive = true;
   bool paused = false;
   std::deque<std::function<void()>> held;      // Fell due while paused.
-  std::vector<std::function<void()>> deferred;
+  overlay::DeferredQueue deferred;
   double offset_ms = 0;
   double drift_ppm = 0;
   Instant drift_since;
@@ -76,10 +79,10 @@ overlay::Timer SimLoop::after(Duration delay, std::function<void()> fn) {
   return overlay::Timer(std::make_unique<TimerImpl>(core_->world, event, std::move(state)));
 }
 
-void SimLoop::defer(std::function<void()> fn) {
+void SimLoop::defer(Stage stage, std::function<void()> fn) {
   if (!core_->alive) return;
   if (current_core != core_.get()) return post(std::move(fn));  // Outside of a turn: the next one.
-  core_->deferred.push_back(std::move(fn));
+  core_->deferred.push(stage, std::move(fn));
 }
 
 void SimLoop::post(std::function<void()> fn) { turn_at(now(), std::move(fn)); }
@@ -117,12 +120,9 @@ void SimLoop::turn(const std::shared_ptr<Core>& core, std::function<void()> fn) 
   fn();
   fn = nullptr;  // What it captured goes while the turn still counts as this loop's.
   // What a deferred function defers still belongs to this turn.
-  while (core->alive && !core->deferred.empty()) {
-    auto batch = std::move(core->deferred);
-    core->deferred.clear();
-    for (auto& next : batch) {
-      if (core->alive) next();
-    }
+  while (core->alive && core->deferred.pop(fn)) {
+    fn();
+    fn = nullptr;
   }
   current_core = nullptr;
 }
@@ -133,9 +133,8 @@ void SimLoop::kill() {
   core_->alive = false;
   // Destroying a function may destroy objects that give something to this loop: it refuses.
   auto held = std::move(core_->held);
-  auto deferred = std::move(core_->deferred);
+  auto deferred = std::exchange(core_->deferred, {});
   core_->held.clear();
-  core_->deferred.clear();
 }
 
 void SimLoop::pause() { core_->paused = true; }

@@ -28,7 +28,8 @@ class SimLoop final : public overlay::Loop {
   [[nodiscard]] Instant now() const override;
   [[nodiscard]] std::int64_t wall_ms() const override;
   [[nodiscard]] overlay::Timer after(Duration delay, std::function<void()> fn) override;
-  void defer(std::function<void()> fn) override;
+  using Loop::defer;
+  void defer(Stage stage, std::function<void()> fn) override;
   void post(std::function<void()> fn) override;
   void work(std::function<void()> job, std::function<void()> done) override;
   void assert_current() const override;
