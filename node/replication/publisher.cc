@@ -5,6 +5,7 @@
 namespace starling::node {
 
 using overlay::Access;
+using overlay::Loop;
 using overlay::Method;
 using overlay::Reply;
 
@@ -208,7 +209,7 @@ void Publisher::queue(const NodeId& gateway, Outgoing change) {
   ++view_.counters.pushes;
   outgoing_[gateway].push_back(std::move(change));
   if (std::exchange(flush_queued_, true)) return;
-  view_.loop.defer([this] { flush(); });
+  view_.loop.defer(Loop::Stage::kCommit, [this] { flush(); });
 }
 
 // One frame per gateway and turn. Changes of a stream keep their order.

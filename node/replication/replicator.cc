@@ -5,6 +5,7 @@
 
 namespace starling::node {
 
+using overlay::Loop;
 using overlay::Method;
 
 namespace {
@@ -55,7 +56,7 @@ void Replicator::set_settled(PartitionId partition, std::uint64_t n) {
 void Replicator::queue(const Peer& peer, PartitionId partition, std::uint64_t n, Shared bytes) {
   outgoing_[peer].push_back({partition, n, std::move(bytes)});
   if (std::exchange(flush_queued_, true)) return;
-  view_.loop.defer([this] { flush(); });
+  view_.loop.defer(Loop::Stage::kCommit, [this] { flush(); });
 }
 
 // One frame per peer and turn: the runs of all partitions together, each change by reference.
@@ -102,7 +103,7 @@ void Replicator::acknowledge(const NodeId& peer, PartitionId partition, WriterId
   auto& highest = acks_[{peer, writer}][partition];
   highest = std::max(highest, n);
   if (std::exchange(flush_queued_, true)) return;
-  view_.loop.defer([this] { flush(); });
+  view_.loop.defer(Loop::Stage::kCommit, [this] { flush(); });
 }
 
 void Replicator::receive(const NodeId& from, const Replicate& message) {

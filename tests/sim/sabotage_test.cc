@@ -55,7 +55,12 @@ TEST_F(Sabotage, OfInvariant2ADeviceThatForgetsWhatItHasIsFound) {
   expect_found(2, default_run());
 }
 
-TEST_F(Sabotage, OfInvariant3NumbersTakenInAnyOrderAreFound) { expect_found(3, default_run()); }
+TEST_F(Sabotage, OfInvariant3NumbersTakenInAnyOrderAreFound) {
+  auto options = default_run();
+  options.cluster.nodes = 5;  // More coordinators to change between.
+  options.faults.both = true;
+  expect_found(3, options);
+}
 
 TEST_F(Sabotage, OfInvariant4CopiesAtPositionsOfTheirOwnAreFound) {
   expect_found(4, default_run());
