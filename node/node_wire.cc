@@ -78,9 +78,16 @@ void NodeImpl::wire() {
   ring_->install = [this] { return catch_up_->install(); };
   ring_->seeds = [this] { return member_endpoints(); };
   keys_ = std::make_unique<KeyService>(*view_, keyring_);
-  tenures_ = std::make_unique<Tenures>(*view_, [this](RingNumber number) { return ring_->recall(number); });
+  tenures_ = std::make_unique<Tenures>(
+      *view_, [this](RingNumber number) { return ring_->recall(number); },
+      [this](RingNumber number) { return ring_->kept_after(number); });
   ring_->names_settled = [this] { return tenures_->settled(); };
   ring_->covered = [this] { return catch_up_->covered(); };
+  ring_->who_is_needed = [this] {
+    auto needed = catch_up_->cover_needs();
+    for (const auto& node : tenures_->needs()) needed.push_back(node);
+    return needed;
+  };
   farewell_ = std::make_unique<Farewell>(*view_, *hand_over_, *stand_in_, *tenures_);
   names_ = std::make_unique<Names>(*view_, *paxos_, *tenures_, *forwarder_);
   accounts_ = std::make_unique<Accounts>(*view_, *names_, *forwarder_, identity_,

@@ -152,7 +152,9 @@ Task<Result<Json>> AdminApi::status(Json) {
             {"state", state()},
             {"movement", own_movement_json()},
             {"left_out", node_.ladder_.left_out()},
-            {"waits_for", view.catching_up ? node_.catch_up_->waits_for() : ""},
+            {"waits_for", !node_.ring_->stuck().empty() ? node_.ring_->stuck()
+                          : view.catching_up           ? node_.catch_up_->waits_for()
+                                                       : ""},
             {"clock_offset_ms", node_.membership_->median_clock_offset().value_or(0)},
             {"sessions", view.counters.sessions},
             {"connections", node_.gateway_->connections()},

@@ -45,6 +45,8 @@ Task<Result<Json>> AdminApi::revoke(Json arguments) {
     co_return Error{Errc::kInvalid, "a node cannot revoke itself: ask another one"};
   }
   const bool force = arguments.value("force", false);
+  auto asking = node_.ring_->may_do_without({node});
+  const Status spared = co_await asking;
   const auto& ring = node_.view_->ring();
   const bool gone = ring.member(node)->gone();
   if (ring.version().is_revoked(node) && (gone || !force)) {
@@ -57,8 +59,9 @@ Task<Result<Json>> AdminApi::revoke(Json arguments) {
     co_return Json{{"node", short_text(node)},
                    {"ring", node_.view_->ring().number().value},
                    {"lineage", hex(node_.view_->ring().lineage().view())},
-                   {"lost", kept ? "" : kept.error().text}};
+                   {"lost", !spared ? spared.error().text : !kept ? kept.error().text : ""}};
   }
+  if (!gone) CO_TRY(spared);
   auto build = [this, node](const RingVersion& before) -> Result<RingVersion> {
     const auto* member = before.find(node);
     if (member != nullptr && member->gone()) return overlay::next_revoke_gone(before, {&node, 1});

@@ -59,8 +59,10 @@ MovementReply AdminApi::own_movement() const {
     out.names = static_cast<std::uint32_t>(node_.farewell_->names());
     out.waits_for = node_.farewell_->waits_for();
   } else {
-    out.waits_for = node_.ring_->waits_for();
-    if (!out.installed) out.waits_for = node_.catch_up_->install_waits_for();
+    out.waits_for = out.installed ? "" : node_.catch_up_->install_waits_for();
+    if (out.waits_for.empty()) out.waits_for = node_.ring_->waits_for();
+    if (!node_.ring_->stuck().empty()) out.waits_for = node_.ring_->stuck();
+    out.needs = node_.ring_->who_is_needed();
   }
   return out;
 }
@@ -130,6 +132,8 @@ Task<Result<Json>> AdminApi::leave(Json arguments) {
 
 Task<Result<Json>> AdminApi::remove(Json arguments) {
   CO_TRY_ASSIGN(const auto nodes, nodes_of(arguments));
+  auto asking = node_.ring_->may_do_without(nodes);
+  const Status spared = co_await asking;
   const auto& ring = node_.view_->ring();
   std::string not_home;
   for (const auto& node : nodes) {
@@ -145,14 +149,18 @@ Task<Result<Json>> AdminApi::remove(Json arguments) {
   }
   const bool dry_run = arguments.value("dry_run", false);
   if (arguments.value("force", false) && !dry_run) {
-    const auto kept = may_remove(ring, nodes);
+    std::string lost = not_home;
+    for (const Status& kept : {spared, may_remove(ring, nodes)}) {
+      if (!kept) lost += (lost.empty() ? "" : "; ") + kept.error().text;
+    }
     CO_TRY(node_.ring_->force_out(nodes, /*revoke=*/false));
     co_await node_.view_->durable();
     co_return Json{{"ring", node_.view_->ring().number().value},
                    {"lineage", hex(node_.view_->ring().lineage().view())},
                    {"forced", true},
-                   {"lost", kept ? not_home : kept.error().text}};
+                   {"lost", lost}};
   }
+  CO_TRY(spared);
   auto build = [nodes](const RingVersion& before) -> Result<RingVersion> {
     TRY_ASSIGN(const auto next, overlay::next_intent_remove(before, nodes));
     TRY_ASSIGN(const auto ring, Ring::make(next));

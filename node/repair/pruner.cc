@@ -196,6 +196,9 @@ void Pruner::give_up_damage(const Run& run) {
   auto damaged = view_.store.damaged(partition);
   std::erase_if(damaged, [&](const Dot& dot) { return dot.writer != run.second; });
   if (damaged.empty()) return;
+  // That the others hold nothing of the run does not say that they ever had it.
+  const auto is_past = [&](const Dot& dot) { return view_.store.is_past(partition, dot); };
+  if (!std::all_of(damaged.begin(), damaged.end(), is_past)) return;
   std::uint64_t from = 1;
   const std::uint64_t end = view_.store.held(partition, writer) + 1;
   auto holes = damaged;

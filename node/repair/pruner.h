@@ -64,7 +64,7 @@ class Pruner {
   [[nodiscard]] bool is_due(const Spent& spent) const;
   void forget_with_the_others();
   [[nodiscard]] bool is_lacked_by_all(const Run& run, const std::map<NodeId, Lacks>& owners) const;
-  // Nothing of the run is left but what is damaged: it counts as gone from now on.
+  // Nothing of the run is left but what is damaged and has expired: it counts as gone from now on.
   void give_up_damage(const Run& run);
   bool forget(const Run& run);
   void load();

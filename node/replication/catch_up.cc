@@ -17,7 +17,7 @@ constexpr Duration kSettleAfterStart = 1500ms;  // Gossip has told us who is the
 constexpr Duration kRetryEvery = 200ms;
 // What no reachable peer can give, because it is damaged there, or those who have it left and are down, holds a
 // return up for so long.
-constexpr Duration kReturnPatience = 60s;
+constexpr Duration kReturnPatience = kSilencePatience;
 constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
 
 }  // namespace
@@ -47,15 +47,25 @@ void CatchUp::ring_changed(bool gained) {
     if (!vouchers_.covered_at()) vouchers_.cover();
     return;
   }
-  const bool moved = before->changing() || before->lineage() != view_.ring().lineage();
-  if (moved && (gained || view_.catching_up)) vouchers_.add(before);
-  if (gained || (moved && view_.catching_up)) return fall_behind();
+  // Who owned in the versions that we never saw, if there are such, is not known: those that follow will do.
+  const bool skipped = before->number().value + 1 != view_.ring().number().value;
+  const bool moved = skipped || before->changing() || before->lineage() != view_.ring().lineage();
+  if (moved && !skipped && (gained || view_.catching_up)) vouchers_.add(before);
+  if (gained || skipped || (moved && view_.catching_up)) return fall_behind();
   if (!view_.catching_up) vouchers_.cover();
 }
 
 void CatchUp::owned_before(std::vector<RingPtr> rings) {
   for (auto& ring : rings) vouchers_.add(std::move(ring));
 }
+
+Status CatchUp::covered() const {
+  if (!vouchers_.open()) return ok_status();
+  return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " does not cover yet what was acknowledged before "
+                                  "the last change" + (waits_for_.empty() ? "" : ": " + waits_for_)};
+}
+
+std::vector<NodeId> CatchUp::cover_needs() const { return vouchers_.needs(ours()); }
 
 std::vector<NodeId> CatchUp::peers() const {
   std::vector<NodeId> nodes;
@@ -122,6 +132,7 @@ Task<Done> CatchUp::run() {
       if (std::exchange(seen_away, returns_) != returns_) {
         away_since = view_.loop.now();
         stuck_since.reset();
+        silence_.clear();
       }
       Runs failed;
       bool covered = true;
@@ -129,9 +140,15 @@ Task<Done> CatchUp::run() {
       for (const auto& peer : peers()) {
         auto comparing = round(peer, false);
         auto compared = co_await comparing;
-        if (compared) answered.insert(peer);
-        if (!compared && view_.alive(peer)) covered = false;
-        if (compared) failed.insert(failed.end(), compared->failed.begin(), compared->failed.end());
+        if (compared) {
+          answered.insert(peer);
+          failed.insert(failed.end(), compared->failed.begin(), compared->failed.end());
+        }
+        if (compared || !view_.alive(peer)) {
+          silence_.answers(peer);
+        } else if (silence_.is_silent(peer, view_.loop.now(), compared.error())) {
+          covered = false;
+        }
       }
       const bool patient = view_.loop.now() - away_since <= kReturnPatience;
       // What failed in one round may come in the next: the patience counts from when nothing else was in the way.
@@ -141,8 +158,9 @@ Task<Done> CatchUp::run() {
         stuck_since = view_.loop.now();
       }
       covered = covered && (!stuck_since || view_.loop.now() - *stuck_since > kReturnPatience);
-      waits_for_ = why_not_enough(answered, patient);
-      if (covered && waits_for_.empty() && seen_returns == returns_) {
+      const std::string few = why_not_enough(answered, patient);
+      waits_for_ = !few.empty() ? few : covered ? "" : silence_.text();
+      if (covered && few.empty() && seen_returns == returns_) {
         view_.catching_up = false;
         vouchers_.cover();
         if (on_catching_up) on_catching_up(false);
@@ -228,9 +246,11 @@ Task<Result<CompareReply>> CatchUp::ask_vectors(NodeId peer, std::vector<Partiti
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
   CO_TRY_ASSIGN(CompareReply answer, unpack<CompareReply>(body));
   view_.heard_of_ring(peer, answer.ring);
-  // Who owned what we own now accepts changes until it hears of it: what it says before is not all.
-  if (view_.catching_up && answer.ring.value != 0 && answer.ring < request.ring) {
-    co_return Error{Errc::kStaleRing, "the peer has not heard of our ring version yet"};
+  // Who owned what we own now accepts changes until it hears of it: what it says before is not all. And who knows a
+  // newer version does not tell us of what we own by that.
+  if (view_.catching_up && answer.ring.value != 0 && answer.ring != request.ring) {
+    co_return Error{Errc::kStaleRing, "it is at ring version " + std::to_string(answer.ring.value) +
+                                          ", this node at " + std::to_string(request.ring.value)};
   }
   note_wanted(answer.items);
   co_return answer;

@@ -6,8 +6,8 @@
 // cover it. What was written off here as lost, and not there, is asked for again (decision 0027).
 // A node is `catching up` from its start (or from hearing that it was declared dead) until it covers the
 // vectors that its reachable fellow owners had at that moment, enough of those before a change of the ring
-// among them (vouchers.h). Nodes that catch up answer these requests too, so a whole cluster that restarts
-// gets going by itself.
+// among them (vouchers.h). A peer that is there and cannot answer is waited for for a while (silence.h). Nodes
+// that catch up answer these requests too, so a whole cluster that restarts gets going by itself.
 // What a change of the ring gives us is copied as the operator says: not while that is paused, and no faster than
 // the bandwidth for it (catch_up_controls.h).
 // What a run leaves out because it expired there was counted by its lane once, so lanes are fetched
@@ -28,6 +28,7 @@
 #include "node/replication/catch_up_controls.h"
 #include "node/replication/catch_up_pace.h"
 #include "node/replication/messages.h"
+#include "node/replication/silence.h"
 #include "node/replication/turns.h"
 #include "node/replication/view.h"
 #include "node/replication/vouchers.h"
@@ -51,8 +52,10 @@ class CatchUp {
   // Versions since we last covered what was acknowledged; before start().
   void owned_before(std::vector<RingPtr> rings);
   [[nodiscard]] std::optional<RingNumber> covered_at() const { return vouchers_.covered_at(); }
-  // Do we cover what was acknowledged before the present version?
-  [[nodiscard]] bool covered() const { return !vouchers_.open(); }
+  // Do we cover what was acknowledged before the present version? kOverloaded says what that waits for.
+  [[nodiscard]] Status covered() const;
+  // Who is away, and has to answer for that.
+  [[nodiscard]] std::vector<NodeId> cover_needs() const;
   std::function<void(bool)> on_catching_up;  // Tells the others.
   // Of a partition with superseded changes: `peer` has synced at least this.
   std::function<void(const NodeId& peer, PartitionId, const storage::VersionVector& has)> on_covered;
@@ -176,6 +179,7 @@ class CatchUp {
   std::uint64_t missing_ = 0;
   std::string waits_for_;
   std::string install_waits_for_;
+  Silence silence_;  // In the return under way.
   RingNumber installing_;  // The change that the following is of.
   std::map<PartitionId, storage::VersionVector> wanted_;  // What we gain: as far as owners had come when asked.
   bool surveyed_ = false;   // Everybody was asked.

@@ -155,6 +155,7 @@ const CatchUp::Progress& CatchUp::progress() const {
 Task<Status> CatchUp::install() {
   overlay::Timer timer;
   begin_install();
+  Silence silence;
   auto asking = ask_controls();
   co_await asking;
   for (int turn = 0; turn < kInstallTurnsMax; ++turn) {
@@ -172,16 +173,18 @@ Task<Status> CatchUp::install() {
     for (const auto& peer : donors) {
       auto comparing = round(peer, true);
       auto found = co_await comparing;
-      if (!found) all_answered = false;
+      if (!found && silence.is_silent(peer, view_.loop.now(), found.error())) all_answered = false;
       if (!found) continue;
+      silence.answers(peer);
       answered.insert(peer);
       missing += found->missing;
       failed.insert(failed.end(), found->failed.begin(), found->failed.end());
     }
     // A round ends when we cover what the peer had at its beginning. Under constant writing a little is
     // always on its way; who turns owner catches up once more before it serves.
-    install_waits_for_ = why_not_enough(answered, /*patient=*/true);
-    if (all_answered && all_fetched(failed) && install_waits_for_.empty() &&
+    const std::string few = why_not_enough(answered, /*patient=*/true);
+    install_waits_for_ = !few.empty() ? few : all_answered ? "" : silence.text();
+    if (all_answered && all_fetched(failed) && few.empty() &&
         (missing <= kInstallMissingMax || turn >= kInstallTurnsMin)) {
       installed_ = installing_ == view_.ring().number();
       co_return ok_status();

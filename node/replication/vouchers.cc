@@ -45,20 +45,42 @@ std::string Vouchers::lacking(const std::vector<PartitionId>& partitions, const 
   return "";
 }
 
-std::string Vouchers::lacking(const overlay::Ring& then, PartitionId partition,
-                              const std::set<NodeId>& answered, bool patient) const {
-  std::size_t there = 0, asked = 0;
-  std::string silent;
+std::vector<NodeId> Vouchers::needs(const std::vector<PartitionId>& partitions) const {
+  std::set<NodeId> needed;
+  for (const auto& then : rings_) {
+    for (const auto partition : partitions) {
+      if (partition.value >= then->partitions()) continue;
+      const auto asked = ask(*then, partition, [this](const NodeId& node) { return view_.alive(node); }, false);
+      if (asked.there < asked.least) needed.insert(asked.silent.begin(), asked.silent.end());
+    }
+  }
+  return {needed.begin(), needed.end()};
+}
+
+Vouchers::Asked Vouchers::ask(const overlay::Ring& then, PartitionId partition,
+                              const std::function<bool(const NodeId&)>& answers, bool patient) const {
+  Asked out;
+  std::size_t asked = 0;
   for (const auto& owner : then.owners(partition)) {
-    const bool answers = owner == view_.self || answered.contains(owner);
+    const bool there = owner == view_.self || answers(owner);
     const auto* member = view_.ring().member(owner);
     const bool removed = member == nullptr || member->state == overlay::RingMemberState::kRemoved;
     const bool left = !removed && member->gone() && !view_.alive(owner);
-    there += answers ? 1 : 0;
-    asked += answers || !(removed || (left && !patient)) ? 1 : 0;
-    if (!answers && !removed) silent += " " + short_text(owner);
+    out.there += there ? 1 : 0;
+    asked += there || !(removed || (left && !patient)) ? 1 : 0;
+    if (!there && !removed) out.silent.push_back(owner);
   }
-  if (there >= std::min(asked, then.version().owner_count() - then.w() + 1)) return "";
+  out.least = std::min(asked, then.version().owner_count() - then.w() + 1);
+  return out;
+}
+
+std::string Vouchers::lacking(const overlay::Ring& then, PartitionId partition,
+                              const std::set<NodeId>& answered, bool patient) const {
+  const auto asked =
+      ask(then, partition, [&](const NodeId& node) { return answered.contains(node); }, patient);
+  if (asked.there >= asked.least) return "";
+  std::string silent;
+  for (const auto& owner : asked.silent) silent += " " + short_text(owner);
   return "too few of those who owned partition " + std::to_string(partition.value) +
          " before the ring changed answer, no answer from" + silent +
          ": start them again, or, when they are gone for good with what only they held, `starling remove --force`";

@@ -9,6 +9,7 @@
 // Thread: one loop.
 #pragma once
 
+#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -30,6 +31,8 @@ class Vouchers {
   // We know all that was acknowledged before the present version, and go on knowing.
   void cover();
   [[nodiscard]] bool open() const { return !rings_.empty(); }
+  // Who is away, and without whom (or another one of them) too few of those who owned these partitions are there.
+  [[nodiscard]] std::vector<NodeId> needs(const std::vector<PartitionId>& partitions) const;
 
   // Why those that answered are too few for these partitions; empty when they will do. `patient`: those that
   // left and are down are waited for, too.
@@ -37,6 +40,13 @@ class Vouchers {
                                     const std::set<NodeId>& answered, bool patient) const;
 
  private:
+  struct Asked {  // The owners of a partition in one of those versions.
+    std::size_t there = 0;     // Those that answer,
+    std::size_t least = 0;     // and how many of them it takes.
+    std::vector<NodeId> silent;  // The others, but for those that were removed.
+  };
+  [[nodiscard]] Asked ask(const overlay::Ring& then, PartitionId partition,
+                          const std::function<bool(const NodeId&)>& answers, bool patient) const;
   [[nodiscard]] std::string lacking(const overlay::Ring& then, PartitionId partition,
                                     const std::set<NodeId>& answered, bool patient) const;
 

@@ -30,6 +30,10 @@ struct JoinReply {
   FIELDS(ring, seeds, keyring)
 };
 
+// Members keep so many ring versions; older ones are forgotten. A partition none of whose owners could take over its
+// names for so long decides no more names.
+inline constexpr std::uint64_t kRingHistoryMax = 256;
+
 // kRingGet: the version of that number, or (zero) the newest known. kRingDecided (notice) carries one, too.
 struct RingGetRequest {
   RingNumber number;
@@ -75,8 +79,9 @@ struct MovementReply {
   std::uint64_t bytes = 0;            // That came in this run of the node,
   std::uint64_t bytes_left = 0;       // are still to come, by estimate, and
   std::uint64_t rate = 0;             // come in a second.
+  std::vector<NodeId> needs;          // Who is away, and has what it needs to know all that was acknowledged.
   FIELDS(ring, installed, missing, leaving, names, safe, waits_for, partitions, partitions_done, changes,
-         changes_done, bytes, bytes_left, rate)
+         changes_done, bytes, bytes_left, rate, needs)
 };
 
 // kSeal: "the owners of these partitions are others since these ring versions; vote no more under older

@@ -69,22 +69,44 @@ Task<Done> RingService::install_what_we_gain() {
 
 Status RingService::installed(RingNumber number) const {
   if (!view_.in_ring() || view_.ring().number() != number) {
-    return Error{Errc::kStaleRing, "this node is at another ring version"};
+    const std::string at = view_.in_ring() ? std::to_string(view_.ring().number().value) : "none";
+    return Error{Errc::kStaleRing, "node " + short_text(view_.self) + " is at ring version " + at +
+                                       (stuck_.empty() ? "" : ": " + stuck_)};
   }
   // Who is removed answers no more for names: those of the changes before this one must be at home.
   const auto change = view_.ring().version().change;
   const bool removal = change == overlay::RingChange::kRemove || change == overlay::RingChange::kReplace;
-  if (removal && !names_settled()) {
-    return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " still takes over names"};
-  }
+  if (removal) TRY(names_settled());
   const auto* self = view_.ring().member(view_.self);
   const bool leaves = self != nullptr && self->state == overlay::RingMemberState::kLeaving;
-  if (!covered() && !leaves) {
-    return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " does not cover yet what was acknowledged "
-                                    "before the last change"};
-  }
+  if (!leaves) TRY(covered());
   if (installed_ == number || view_.ring().partitions_to_be_of(view_.self).empty()) return ok_status();
   return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " still fetches what it shall own"};
+}
+
+// Who owned before the last change and died may have what some of those who own now need yet, changes or names: they
+// would wait for it while the change that gives it up waits for them.
+Task<Status> RingService::may_do_without(std::vector<NodeId> nodes) {
+  const RingPtr ring = view_.ring_ptr();
+  for (const auto& member : ring->members()) {
+    if (member.gone() || !view_.alive(member.id)) continue;
+    std::vector<NodeId> needs;
+    if (member.id == view_.self) {
+      needs = who_is_needed();
+    } else {
+      auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kMovement, Bytes(), kRingAskDeadline);
+      const auto body = co_await asking;
+      const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
+      if (reply) needs = reply->needs;
+    }
+    for (const auto& needed : needs) {
+      if (std::find(nodes.begin(), nodes.end(), needed) == nodes.end()) continue;
+      co_return Error{Errc::kDenied, "node " + short_text(member.id) + " needs " + short_text(needed) +
+                                         " to know every message and every name of before the ring changed last: "
+                                         "start it again, or accept the loss of what only it holds with --force"};
+    }
+  }
+  co_return ok_status();
 }
 
 // --- Driving. ---
@@ -153,7 +175,12 @@ Task<Status> RingService::all_installed(RingNumber number) {
     } else if (!said) {
       auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kInstalled,
                                   pack(RingProgress{number}), kRingAskDeadline);
-      CO_TRY(co_await asking);
+      const auto answer = co_await asking;
+      if (!answer && (answer.code() == Errc::kTimeout || answer.code() == Errc::kUnavailable)) {
+        co_return Error{answer.code(), "node " + short_text(member.id) + " is alive and does not answer: " +
+                                           answer.error().text};
+      }
+      if (!answer) co_return answer.error();
     }
     ready.insert(member.id);
   }

@@ -74,6 +74,10 @@ Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request)
   // A joiner that did not hear the answer asks again.
   const auto* known = view_.ring().version().find(from);
   if (known == nullptr || known->gone()) {
+    if (!request.replaces.is_zero()) {
+      auto asking = may_do_without({request.replaces});
+      CO_TRY(co_await asking);
+    }
     const overlay::NewMember member{request.key, request.zone, request.weight, invite.id};
     auto build = [this, member, dead = request.replaces](const RingVersion& before) -> Result<RingVersion> {
       if (before.change != overlay::RingChange::kNone) {

@@ -66,10 +66,14 @@ Status RingService::set(const RingVersion& version) {
   const Bytes encoded = overlay::encode(version);
   view_.store.put(Store::Family::kNode, kRingKey, encoded);
   view_.store.put(Store::Family::kNode, history_key(version.number), encoded);
-  if (version.number.value > kRingHistoryMax) {
-    view_.store.put(Store::Family::kNode, history_key({version.number.value - kRingHistoryMax}), "");
+  // One falls out; after a skip several.
+  const std::uint64_t last = view_.in_ring() ? view_.ring().number().value : version.number.value - 1;
+  const std::uint64_t oldest = last < kRingHistoryMax ? 1 : last + 1 - kRingHistoryMax;
+  for (std::uint64_t n = oldest; n <= last && n + kRingHistoryMax <= version.number.value; ++n) {
+    view_.store.put(Store::Family::kNode, history_key({n}), "");
   }
   view_.store.set_partitions(version.partitions);
+  stuck_.clear();
   view_.set_ring(std::move(ring));
   view_.log.info("ring version", {{"number", version.number.value},
                                   {"members", version.members.size()},
@@ -160,10 +164,17 @@ Task<Done> RingService::walk(NodeId peer, RingNumber until) {
     const RingNumber next{view_.ring().number().value + 1};
     auto asking = recall(next, peer);
     const auto version = co_await asking;
-    walked = version ? adopt(*version) : Status(version.error());
-    if (!walked && std::exchange(stuck_before_, next) != next) {
-      view_.log.warn("a newer ring version cannot be followed", {{"cause", walked.error()}});
+    if (version) {
+      walked = adopt(*version);
+    } else if (next.value + kRingHistoryMax <= until.value) {
+      auto skipping = skip(until);
+      walked = co_await skipping;
+    } else {
+      walked = version.error();
     }
+  }
+  if (!walked && std::exchange(stuck_, walked.error().text) != walked.error().text) {
+    view_.log.warn("a newer ring version cannot be followed", {{"cause", walked.error()}});
   }
   walking_ = false;
   co_return Done{};
@@ -220,9 +231,13 @@ Task<Result<RingVersion>> RingService::recall(RingNumber number, std::optional<N
     if (version && version->number == number && keep_if_it_fits(*version)) co_return version;
   }
   co_return Error{Errc::kUnavailable, "no member that answers knows ring version " + std::to_string(number.value) +
-                                          ", or one that is a step from those known here. Members keep the last " +
-                                          std::to_string(kRingHistoryMax) + ": a node that was away for longer "
-                                          "joins as a new one, with an empty folder"};
+                                          ", or one that is a step from those known here"};
+}
+
+std::optional<RingNumber> RingService::kept_after(RingNumber number) const {
+  const auto rows = view_.store.scan(Store::Family::kNode, kHistoryPrefix, history_key(number), 1);
+  if (rows.empty()) return std::nullopt;
+  return RingNumber{BytesReader(View(rows[0].first).substr(kHistoryPrefix.size())).u64be()};
 }
 
 // An intent has the owners of the version before it.

@@ -8,10 +8,11 @@
 // Without a majority an operator may force nodes out at one of those that are left: that is a version of a
 // new lineage, decided by nobody but him. The others adopt it as the successor of the version that they are
 // at, never as one of two (hazards F1).
-// A node that missed versions fetches them one after the other: each has to be a step from the one before.
+// A node that missed versions fetches them one after the other: each has to be a step from the one before. Over
+// those that nobody keeps any more it skips to one that the members it knows agree on (ring_behind.cc).
 // Invariants: (1) a version is durable at a majority of its voters before anybody acts on it; a node that
 // loses its own copy learns it again; (2) a node never goes back to an older
-// version, nor to a lineage that its own does not end in, nor over a step that is none (decision 0031);
+// version, nor to a lineage that its own does not end in, nor over a step that is none (decisions 0031, 0042);
 // (3) one change at a time: the Paxos instance of the next number.
 // Thread: one loop.   The rules of versions: overlay/ring/ring_version.h, ring_change.h.
 #pragma once
@@ -35,9 +36,6 @@ namespace starling::node {
 
 inline constexpr Duration kProposeDeadline = 10s;
 inline constexpr Duration kRingAskDeadline = 3s;  // Of one member.
-// Older versions are forgotten. A partition whose owners could not hand over its names for that many
-// changes of the ring decides no more names.
-inline constexpr std::uint64_t kRingHistoryMax = 256;
 
 class RingService {
  public:
@@ -69,6 +67,10 @@ class RingService {
 
   // A version that was decided, from disk or from a member, `first` before others. kUnavailable.
   overlay::Task<Result<overlay::RingVersion>> recall(RingNumber number, std::optional<NodeId> first = {});
+  // The first on disk behind that one.
+  [[nodiscard]] std::optional<RingNumber> kept_after(RingNumber number) const;
+  // Why the newest version that we heard of cannot be followed; empty when it can.
+  [[nodiscard]] const std::string& stuck() const { return stuck_; }
   // Those on disk from that number to the one before the present, one for each set of owners.
   [[nodiscard]] std::vector<RingPtr> since(RingNumber number) const;
 
@@ -86,10 +88,16 @@ class RingService {
   std::function<overlay::Task<Status>()> install;
 
   // Does this node vote on all names that the present version gives it? REQUIRED.
-  std::function<bool()> names_settled;
+  std::function<Status()> names_settled;
 
   // Does it cover what was acknowledged before the present version? REQUIRED.
-  std::function<bool()> covered;
+  std::function<Status()> covered;
+
+  // Who is away, and has to answer for one of these two. REQUIRED.
+  std::function<std::vector<NodeId>()> who_is_needed;
+
+  // Can all members that answer do without these? kDenied names who cannot.
+  overlay::Task<Status> may_do_without(std::vector<NodeId> nodes);
 
   // Link endpoints of members, for the answer to a joiner.
   std::function<std::vector<std::string>()> seeds;
@@ -114,6 +122,9 @@ class RingService {
 
   void learn(const NodeId& from, const overlay::RingVersion& version);
   overlay::Task<Done> walk(NodeId peer, RingNumber until);
+  // ring_behind.cc
+  overlay::Task<Status> skip(RingNumber until);
+  [[nodiscard]] Status may_skip_to(const overlay::RingVersion& version, const std::set<NodeId>& vouch) const;
   void announce();
   [[nodiscard]] std::optional<Bytes> remembered(RingNumber number) const;
   [[nodiscard]] std::optional<overlay::RingVersion> known(RingNumber number) const;
@@ -127,7 +138,7 @@ class RingService {
   const Keyring& keyring_;
   std::set<NodeId> fetching_;
   bool walking_ = false;
-  RingNumber stuck_before_;  // The version that nobody could give us, as last complained about.
+  std::string stuck_;
   RingNumber installed_;     // The change of this version is installed here.
   bool installing_ = false;
   bool driving_ = false;

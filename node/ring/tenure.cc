@@ -31,8 +31,8 @@ std::vector<NodeId> sorted(const overlay::NodeList& nodes) {
 
 }  // namespace
 
-Tenures::Tenures(ClusterView& view, Recall recall)
-    : view_(view), recall_(std::move(recall)), scope_(view.loop) {
+Tenures::Tenures(ClusterView& view, Recall recall, KeptAfter kept_after)
+    : view_(view), recall_(std::move(recall)), kept_after_(std::move(kept_after)), scope_(view.loop) {
   load();
   serve();
   view_.on_ring([this] { wake(); });
@@ -45,6 +45,23 @@ Status Tenures::may_vote(PartitionId partition) const {
                      row->second.from == row->second.term;
   if (!ready) return Error{Errc::kCatchingUp, "earlier claims on this name are being handed over"};
   return ok_status();
+}
+
+Status Tenures::settled() const {
+  const bool follows = at_ && at_->number() == view_.ring().number();
+  if (follows && pending_.empty()) return ok_status();
+  return Error{Errc::kOverloaded, "node " + short_text(view_.self) + " still takes over names" +
+                                      (waits_for_.empty() ? "" : ": " + waits_for_)};
+}
+
+std::vector<NodeId> Tenures::needs() const {
+  std::set<NodeId> needed;
+  for (const auto& [partition, nodes] : silent_) {
+    for (const auto& node : nodes) {
+      if (pending_.contains(partition) && !view_.alive(node)) needed.insert(node);
+    }
+  }
+  return {needed.begin(), needed.end()};
 }
 
 std::vector<PartitionId> Tenures::voted() const {
@@ -170,6 +187,7 @@ Task<Done> Tenures::run() {
       auto taking = take_over_some();
       done = co_await taking;
     }
+    waits_for_ = done ? "" : done.error().text;
     if (done) continue;
     view_.log.debug("claims on names are not handed over yet", {{"cause", done.error()}});
     co_await overlay::sleep(view_.loop, kRetryEvery, timer);
@@ -180,39 +198,52 @@ Task<Done> Tenures::run() {
 
 // One version after the other: a set of owners may have come and gone while we were away.
 Task<Status> Tenures::follow_ring() {
-  if (!at_) {
-    const auto stored = view_.store.get(Store::Family::kPaxos, kAtKey);
-    RingNumber begin;
-    if (stored) {
-      BytesReader in(*stored);
-      begin.value = in.u64be();
-    } else {
-      // The version that made us an owner; before it we voted on nothing.
-      const auto* self = view_.ring().version().find(view_.self);
-      begin = self != nullptr && self->owns() ? self->since : view_.ring().number();
-      if (begin.value <= 1) {
-        auto first = ring_at(RingNumber{1});
-        CO_TRY_ASSIGN(const RingPtr founded, co_await first);
-        step(nullptr, *founded);
-        at_ = founded;
-        begin.value = 1;
-      } else {
-        --begin.value;
-      }
-    }
-    if (!at_) {
-      auto finding = ring_at(begin);
-      CO_TRY_ASSIGN(at_, co_await finding);
-    }
+  RingNumber at = at_ ? at_->number() : RingNumber{};
+  if (!at_) at = begin();
+  if (!at_ && at.value != 0) {
+    auto finding = ring_at(at);
+    auto found = co_await finding;
+    if (!found && !is_forgotten(at)) co_return found.error();
+    if (found) at_ = std::move(*found);
   }
-  while (at_->number() < view_.ring().number()) {
-    auto finding = ring_at(RingNumber{at_->number().value + 1});
+  while (at < view_.ring().number()) {
+    auto finding = next_kept(at);
     CO_TRY_ASSIGN(const RingPtr next, co_await finding);
-    CO_TRY(overlay::succeeds(at_->version(), next->version()));
-    step(at_.get(), *next);
+    const bool follows = next->number().value == at.value + 1;
+    if (at_ && follows) CO_TRY(overlay::succeeds(at_->version(), next->version()));
+    step(at, follows ? at_.get() : nullptr, *next);
     at_ = next;
+    at = next->number();
   }
   co_return ok_status();
+}
+
+// The version that the rows are as of; zero before the first.
+RingNumber Tenures::begin() const {
+  if (const auto stored = view_.store.get(Store::Family::kPaxos, kAtKey)) {
+    BytesReader in(*stored);
+    return RingNumber{in.u64be()};
+  }
+  // Before the version that made us an owner we voted on nothing.
+  const auto* self = view_.ring().version().find(view_.self);
+  const RingNumber first = self != nullptr && self->owns() ? self->since : view_.ring().number();
+  return RingNumber{first.value == 0 ? 0 : first.value - 1};
+}
+
+// The next version, or the oldest behind it that is kept.
+Task<Result<RingPtr>> Tenures::next_kept(RingNumber at) {
+  const RingNumber next{at.value + 1};
+  auto finding = ring_at(next);
+  auto found = co_await finding;
+  if (found || at.value == 0 || !is_forgotten(next)) co_return found;
+  const auto kept = kept_after_(next);
+  if (!kept) co_return found;
+  auto finding_kept = ring_at(*kept);
+  co_return co_await finding_kept;
+}
+
+bool Tenures::is_forgotten(RingNumber number) const {
+  return number.value + kRingHistoryMax <= view_.ring().number().value;
 }
 
 Task<Result<RingPtr>> Tenures::ring_at(RingNumber number) {
@@ -233,7 +264,7 @@ bool Tenures::same_owners(const Ring& a, const Ring& b, PartitionId partition) {
 }
 
 // Terms begin and end. All rows of a version are written at once, with the number of the version.
-void Tenures::step(const Ring* before, const Ring& after) {
+void Tenures::step(RingNumber last, const Ring* before, const Ring& after) {
   for (std::uint32_t i = 0; i < after.partitions(); ++i) {
     const PartitionId partition{static_cast<std::uint16_t>(i)};
     const bool ours = after.is_owner(partition, view_.self);
@@ -242,9 +273,9 @@ void Tenures::step(const Ring* before, const Ring& after) {
     if (before != nullptr && same_owners(*before, after, partition)) continue;
     Row row = found == rows_.end() ? Row{} : found->second;
     // The last version in which we could vote, where we could.
-    if (row.from.value != 0 && row.until.value == 0) row.until = before->number();
+    if (row.from.value != 0 && row.until.value == 0) row.until = last;
     row.term = ours ? after.number() : RingNumber{};
-    if (before == nullptr) row.from = row.term;  // Nobody voted before version 1.
+    if (last.value == 0) row.from = row.term;  // Nobody voted before version 1.
     put(partition, row);
     if (ours && row.from != row.term) {
       pending_[partition] = row.term;

@@ -11,6 +11,10 @@
 //     all those that could are merged. If none of them could vote, nothing was chosen in
 //     that term, nor will be: the term before it is asked, and so on, down to version 1.
 //   - An owner that votes in the present term already has everything: its states alone will do.
+//   - Over versions that nobody keeps any more we go as over one in which all owners changed; how the present term is
+//     called we learn from whom votes in it. Who did so may have voted in a term whose end it did not see: the states
+//     of every sealed owner that ever voted are merged, too. More states than needed do no harm, the highest ballot
+//     wins (decision 0042).
 //   - Owners that were forced out answer no more. Where too few are left without them, all that are left
 //     must be sealed, and what only those forced out had chosen is lost (decision 0020).
 // The merged states are stored before the row that says "may vote", and both before the first vote.
@@ -50,17 +54,19 @@ class Tenures {
  public:
   // A decided version: from disk, or from other members. kUnavailable: nobody who has it answers.
   using Recall = std::function<overlay::Task<Result<overlay::RingVersion>>(RingNumber)>;
+  // The first on our disk behind that one.
+  using KeptAfter = std::function<std::optional<RingNumber>(RingNumber)>;
 
-  Tenures(ClusterView& view, Recall recall);
+  Tenures(ClusterView& view, Recall recall, KeptAfter kept_after);
 
   // May this node vote on names of the partition under the ring version it is at? kNotOwner; kCatchingUp:
   // claims are still being handed over.
   [[nodiscard]] Status may_vote(PartitionId partition) const;
   [[nodiscard]] std::size_t pending() const { return pending_.size(); }
-  // This node votes on everything that the version it is at gives it.
-  [[nodiscard]] bool settled() const {
-    return at_ && at_->number() == view_.ring().number() && pending_.empty();
-  }
+  // Does this node vote on everything that the version it is at gives it? kOverloaded says what that waits for.
+  [[nodiscard]] Status settled() const;
+  // Who is away, and without whom (or another one of them) it cannot.
+  [[nodiscard]] std::vector<NodeId> needs() const;
   // Partitions that this node could vote on at some time.
   [[nodiscard]] std::vector<PartitionId> voted() const;
 
@@ -76,6 +82,7 @@ class Tenures {
   struct Source {
     NodeId node;
     bool empty = false;
+    RingNumber votes;  // In this term, which is the present one; zero: it voted in earlier ones.
   };
 
   void serve();
@@ -83,7 +90,11 @@ class Tenures {
   void wake();
   overlay::Task<Done> run();
   overlay::Task<Status> follow_ring();
-  void step(const overlay::Ring* before, const overlay::Ring& after);
+  [[nodiscard]] RingNumber begin() const;
+  overlay::Task<Result<RingPtr>> next_kept(RingNumber at);
+  // From version `last`, zero for none; `before` is that one, if it is known and `after` is the next.
+  void step(RingNumber last, const overlay::Ring* before, const overlay::Ring& after);
+  [[nodiscard]] bool is_forgotten(RingNumber number) const;
   void put(PartitionId partition, const Row& row);
   // tenure_take_over.cc
   overlay::Task<Status> take_over_some();
@@ -102,10 +113,13 @@ class Tenures {
 
   ClusterView& view_;
   const Recall recall_;
+  const KeptAfter kept_after_;
   RingPtr at_;                               // The version that the rows are as of.
   std::map<PartitionId, Row> rows_;
   std::set<PartitionId> unreadable_;  // Their row on disk.
   std::map<PartitionId, RingNumber> pending_;  // Present terms that we cannot vote in yet.
+  std::map<PartitionId, std::vector<NodeId>> silent_;  // Of those pending: who has to answer and does not.
+  std::string waits_for_;
   PartitionId last_tried_;
   std::map<RingNumber, RingPtr> rings_;      // Lately needed; a few.
   bool running_ = false;

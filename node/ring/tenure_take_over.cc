@@ -46,10 +46,13 @@ Task<Status> Tenures::take_over_some() {
   }
   last_tried_ = batch.back().first;
   for (const auto& [partition, term] : batch) {
-    auto finding = ring_at(RingNumber{term.value - 1});
-    CO_TRY_ASSIGN(const RingPtr before, co_await finding);
+    const RingNumber last{term.value - 1};
     std::set<NodeId> nodes;
-    for (const auto& node : before->owners(partition)) nodes.insert(node);
+    if (!is_forgotten(last)) {
+      auto finding = ring_at(last);
+      CO_TRY_ASSIGN(const RingPtr before, co_await finding);
+      for (const auto& node : before->owners(partition)) nodes.insert(node);
+    }
     for (const auto& node : at_->owners(partition)) nodes.insert(node);
     for (const auto& node : nodes) asked[node].push_back({partition, term});
   }
@@ -98,10 +101,13 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
                                                                  Answers answers) {
   std::vector<Source> sources;
   bool forced = false;
+  silent_.erase(partition);
   for (const auto& [node, answer] : answers) {
     if (answer.from > term) co_return Error{Errc::kStaleRing, "the owners have changed once more"};
-    if (answer.from != term) continue;
-    sources.push_back({node, answer.empty});
+    // An older one that goes on: we call it by the first version of it that we know.
+    const bool goes_on = answer.from.value != 0 && answer.until.value == 0;
+    if (answer.from != term && !goes_on) continue;
+    sources.push_back({node, answer.empty, answer.from});
     co_return sources;
   }
   for (RingNumber last{term.value - 1}; last.value > 0;) {
@@ -119,25 +125,46 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
         if (reply.items.size() == 1) answers.emplace(node, reply.items.front());
       }
     }
-    std::size_t sealed = 0, lost = 0;
+    std::size_t sealed = 0, lost = 0, late = 0;
+    std::vector<NodeId> away;
+    std::vector<Source> maybe;  // They voted, and may have seen this term begin and not end.
     for (const auto& owner : ring->owners(partition)) {
       const auto answer = answers.find(owner);
       if (answer == answers.end()) {
         auto asking = forced_out(owner);
-        lost += co_await asking ? 1 : 0;
+        const bool out = co_await asking;
+        lost += out ? 1 : 0;
+        late += !out && view_.alive(owner) ? 1 : 0;
+        if (!out && !view_.alive(owner)) away.push_back(owner);
         continue;
       }
       ++sealed;
       // It could vote then; or in a later term that chose nothing, and it holds what came before that.
-      if (answer->second.until >= last) sources.push_back({owner, answer->second.empty});
+      const bool could_vote = answer->second.until >= last;
+      if (could_vote || answer->second.from.value != 0) {
+        (could_vote ? sources : maybe).push_back({owner, answer->second.empty, {}});
+      }
     }
     const std::size_t owners = ring->owners(partition).size();
     forced = forced || lost > 0;
-    if (!meets_every_majority(sealed, owners) && (lost == 0 || sealed + lost < owners)) {
-      co_return Error{Errc::kUnavailable, "too few of the previous owners of partition " +
-                                              std::to_string(partition.value) + " can be reached"};
+    const auto enough = [owners, lost](std::size_t of) {
+      return meets_every_majority(of, owners) || (lost > 0 && of + lost >= owners);
+    };
+    if (!enough(sealed)) {
+      std::string why = "too few of the previous owners of partition " + std::to_string(partition.value) +
+                        " can be reached";
+      if (!enough(sealed + late)) {
+        why += ", no answer from";
+        for (const auto& node : away) why += " " + short_text(node);
+        why += ": start them again, or, when they are gone for good with what only they held, `starling remove --force`";
+        silent_[partition] = std::move(away);
+      }
+      co_return Error{Errc::kUnavailable, std::move(why)};
     }
-    if (!sources.empty()) co_return sources;
+    if (!sources.empty()) {
+      sources.insert(sources.end(), maybe.begin(), maybe.end());
+      co_return sources;
+    }
     // None of them could vote then: nothing was chosen. The term before that one.
     for (;;) {
       if (--last.value == 0) break;
@@ -152,7 +179,9 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
 
 Task<Status> Tenures::take_over(PartitionId partition, RingNumber term, std::vector<Source> from) {
   overlay::Timer timer;
+  RingNumber name = term;
   for (const auto& source : from) {
+    if (source.votes.value != 0) name = source.votes;
     if (source.node == view_.self || source.empty) continue;  // Our own states are in place.
     HandOverRequest request{view_.ring().number(), partition, term, {}};
     for (bool more = true; more;) {
@@ -168,7 +197,7 @@ Task<Status> Tenures::take_over(PartitionId partition, RingNumber term, std::vec
     }
   }
   if (!still(partition, term)) co_return ok_status();  // The next term is pending by now.
-  put(partition, {term, term, {}});
+  put(partition, {name, name, {}});
   pending_.erase(partition);
   co_return ok_status();
 }

@@ -101,6 +101,7 @@ class RocksStore final : public Store {
   [[nodiscard]] bool is_whole(PartitionId partition) const override;
   [[nodiscard]] std::vector<PartitionId> damaged_partitions() const override;
   [[nodiscard]] std::vector<Dot> damaged(PartitionId partition) const override;
+  [[nodiscard]] bool is_past(PartitionId partition, const Dot& damaged) override;
   [[nodiscard]] std::vector<Dot> lost(PartitionId partition) const override;
   [[nodiscard]] std::vector<PartitionId> to_refill() const override;
   Status permit_refill() override;

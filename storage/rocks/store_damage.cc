@@ -1,10 +1,17 @@
 // Damage: noted when it is met, closed when the change came back, is gone, or is lost.
 
 #include <algorithm>
+#include <limits>
 
 #include "storage/rocks/rocks_store.h"
 
 namespace starling::storage {
+namespace {
+
+constexpr std::uint64_t kLast = std::numeric_limits<std::uint64_t>::max();
+constexpr Dot kLastDot{{kLast}, kLast};
+
+}  // namespace
 
 void RocksStore::on_damage(std::function<void(const Damage&)> hook) {
   damage_hook_ = std::move(hook);
@@ -24,6 +31,28 @@ std::vector<Dot> RocksStore::damaged(PartitionId partition) const {
 
 std::vector<Dot> RocksStore::lost(PartitionId partition) const {
   return damage_.lost(slot_of(partition));
+}
+
+// Its row of a mailbox was written with it and carries the same expiry. Once that has passed,
+// compaction may have erased the row, and nothing else erases it while the change is damaged.
+bool RocksStore::is_past(PartitionId partition, const Dot& damaged) {
+  const auto [first, last] = bounds_of(slot_of(partition));
+  Engine::Scan rows(*engine_, ColumnFamily::kMailboxDots, first, last, {});
+  rows->SeekToFirst();
+  while (rows.valid()) {
+    MailboxId mailbox;
+    if (!MailboxId::from(rows.key().substr(0, MailboxId::kSize), mailbox)) return false;
+    const auto wanted = mailbox_dot_key(mailbox, damaged);
+    if (rows.key() == wanted.view()) {
+      const auto row = parse_mailbox_dot(rows.value());
+      return row && expiry_->expired(row->expiry);
+    }
+    const bool before = rows.key() < wanted.view();
+    const Bytes next = before ? Bytes(wanted.view())
+                              : Bytes(mailbox_dot_key(mailbox, kLastDot).view()) + '\0';
+    rows->Seek(slice(next));
+  }
+  return rows.status().ok();
 }
 
 std::vector<PartitionId> RocksStore::to_refill() const {

@@ -87,8 +87,8 @@ void for_each_message(With with) {
   with("ring_answer", RingAnswer{{"ring"}});
   with("ring_progress", RingProgress{kRing});
   with("standing_reply", StandingReply{kRing, true});
-  with("movement_reply.v2", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
-                                       9'000'000, 3'000'000, 1'000'000});
+  with("movement_reply.v3", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
+                                       9'000'000, 3'000'000, 1'000'000, {id<NodeId>(7)}});
   with("move_settings", MoveSettings{true, kEntry, 20'000'000, {kEntry.time + 1, WriterId{9}}});
   with("ring_get_request", RingGetRequest{kRing});
   with("keys_exchange", KeysExchange{{"keyring"}});
@@ -110,6 +110,10 @@ TEST(NodeMessages, OlderBytesAreReadAndWhatTheyLackHasItsDefault) {
   EXPECT_EQ(read->missing, 12'345u);
   EXPECT_EQ(read->waits_for, "a node that is away");
   EXPECT_EQ(read->partitions, 0u);
+  const auto movement = unpack<MovementReply>(golden("node_movement_reply.v2"));
+  ASSERT_TRUE(movement.ok()) << movement.error().text;
+  EXPECT_EQ(movement->rate, 1'000'000u);
+  EXPECT_TRUE(movement->needs.empty());
   const auto push = unpack<Push>(golden("node_push.v1"));
   ASSERT_TRUE(push.ok()) << push.error().text;
   ASSERT_EQ(push->streams.size(), 1u);

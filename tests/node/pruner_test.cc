@@ -104,7 +104,9 @@ TEST_F(ForgettingWhatLives, WhatIsNotSpentStays) {
 class ForgettingDamage : public Forgetting {
  protected:
   void prepare() override {
-    for (std::uint64_t n = 1; n <= 3; ++n) hold(*box.store, kClosed, n, n == 3 ? last_expires_ms : kExpiresMs);
+    for (std::uint64_t n = 1; n <= 3; ++n) {
+      hold(*box.store, kClosed, n, n == 3 ? last_expires_ms : n == 2 ? damaged_expires_ms : kExpiresMs);
+    }
     box.close_cleanly();
     box.tamper(storage::ColumnFamily::kLog, 1, [](Bytes& value) { value[value.size() / 2] ^= 1; });
     box.open();
@@ -112,6 +114,7 @@ class ForgettingDamage : public Forgetting {
     ASSERT_EQ(box.store->damaged(kPartition), (std::vector<Dot>{{kClosed, 2}}));
   }
   std::uint64_t last_expires_ms = kExpiresMs;
+  std::uint64_t damaged_expires_ms = kExpiresMs;
 };
 
 TEST_F(ForgettingDamage, CountsAsForgottenToo) {
@@ -134,6 +137,40 @@ TEST_F(ForgettingDamageAmongWhatLives, StaysForTheOperator) {
   run_for(60s);
   EXPECT_FALSE(box.store->is_whole(kPartition));
   EXPECT_EQ(held(kClosed), 3u);
+}
+
+// The others may never have had it: that they hold nothing of the run says nothing of what has not expired.
+class ForgettingTheOnlyCopy : public ForgettingDamage {
+ protected:
+  ForgettingTheOnlyCopy() { damaged_expires_ms = 2 * kNowMs; }
+};
+
+TEST_F(ForgettingTheOnlyCopy, StaysDamagedUntilItExpires) {
+  hear({owners[1], owners[2]}, 10);
+  run_for(60s);
+  EXPECT_EQ(box.store->damaged(kPartition), (std::vector<Dot>{{kClosed, 2}}));
+  EXPECT_EQ(held(kClosed), 3u);
+  box.store->set_expiry_time(3 * kNowMs);
+  box.sync();
+  hear({owners[1], owners[2]}, 10);
+  run_for(60s);
+  EXPECT_TRUE(box.store->is_whole(kPartition));
+  EXPECT_EQ(held(kClosed), 0u);
+}
+
+class ForgettingTheOnlyCopyOfWhatStays : public ForgettingDamage {
+ protected:
+  ForgettingTheOnlyCopyOfWhatStays() { damaged_expires_ms = 0; }
+};
+
+TEST_F(ForgettingTheOnlyCopyOfWhatStays, IsWrittenOffByTheOperatorAlone) {
+  hear({owners[1], owners[2]}, 10);
+  run_for(60s);
+  ASSERT_EQ(box.store->damaged(kPartition), (std::vector<Dot>{{kClosed, 2}}));
+  ASSERT_TRUE(box.store->mark_lost(kPartition, {kClosed, 2}).ok());
+  box.sync();
+  EXPECT_TRUE(box.store->is_whole(kPartition));
+  EXPECT_EQ(box.store->lost(kPartition), (std::vector<Dot>{{kClosed, 2}}));
 }
 
 // Many runs: looked at and forgotten a few at a time.

@@ -104,6 +104,36 @@ TEST_F(StoreRetention, WhatIsHiddenCountsAsSeenByACursor) {
   EXPECT_EQ(store().read_mailbox(kAlice, {}, 99, 1 << 20)->cursor.get(kPeer), 8u);
 }
 
+TEST_F(StoreRetention, OfADamagedChangeItsOtherRowsTellWhetherItExpired) {
+  six_days();
+  const auto tamper = [&](ColumnFamily family, std::size_t row) {
+    box.close_cleanly();
+    box.tamper(family, row, [](Bytes& value) { value[value.size() / 2] ^= 1; });
+    box.open();
+  };
+  for (std::size_t row = 0; row < 8; ++row) tamper(ColumnFamily::kLog, row);
+  box.scrub();
+  ASSERT_EQ(store().damaged(part()).size(), 8u);
+  const auto past = [&] {
+    std::vector<std::uint64_t> out;
+    for (std::uint64_t n = 1; n <= 8; ++n) {
+      if (store().is_past(part(), {kPeer, n})) out.push_back(n);
+    }
+    return out;
+  };
+  EXPECT_THAT(past(), ElementsAre());
+  expire(3 * kDay);
+  EXPECT_THAT(past(), ElementsAre(1, 2, 3));
+  box.close_cleanly();
+  auto expiry = std::make_shared<ExpiryTime>();
+  expiry->advance(3 * kDay);
+  box.compact(expiry);
+  ASSERT_EQ(box.rows({ColumnFamily::kMailboxDots}).front().size(), 5u);
+  ASSERT_EQ(box.rows({ColumnFamily::kLog}).front().size(), 8u);
+  box.open();
+  EXPECT_THAT(past(), ElementsAre(1, 2, 3));
+}
+
 TEST_F(StoreRetention, ARunSaysThatTheExpiredIsGoneErasedOrNot) {
   six_days();
   for (const bool erased : {false, true}) {
