@@ -48,7 +48,9 @@ Task<Result<Json>> AdminApi::revoke(Json arguments) {
   auto asking = node_.ring_->may_do_without({node});
   const Status spared = co_await asking;
   const auto& ring = node_.view_->ring();
-  const bool gone = ring.member(node)->gone();
+  const auto* member = ring.member(node);  // Another command may have taken it back meanwhile.
+  if (member == nullptr) co_return Error{Errc::kNotFound, short_text(node) + " is no member any more"};
+  const bool gone = member->gone();
   if (ring.version().is_revoked(node) && (gone || !force)) {
     co_return Error{Errc::kExists, short_text(node) + (gone ? " is revoked already" : " is being revoked already")};
   }

@@ -48,8 +48,12 @@ Task<Done> Farewell::run() {
   for (;;) {
     co_await overlay::sleep(view_.loop, kLookEvery, timer);
     if (!view_.is_holder() || safe_) continue;
-    auto asking = ask_owners();
-    co_await asking;
+    // Batch after batch, as long as that gets on.
+    for (std::size_t left = names() + 1; names() > 0 && names() < left;) {
+      left = names();
+      auto asking = ask_owners();
+      co_await asking;
+    }
     if (!view_.is_holder() || !all_home()) continue;
     view_.store.put(Store::Family::kNode, kSafeKey, "1");
     co_await view_.durable();

@@ -146,7 +146,16 @@ void Obligations::finished(const At& at, Status done) {
     done = ok_status();  // Nothing is owed any more.
   }
   for (auto& waiter : waiters) waiter(done);
-  redrive();
+  redrive_later();
+}
+
+// Not in this turn: what is asked of ourselves is answered in it, and the next, and so on.
+void Obligations::redrive_later() {
+  if (std::exchange(redrive_armed_, true)) return;
+  redrive_timer_ = view_.loop.after(Duration(0), [this] {
+    redrive_armed_ = false;
+    redrive();
+  });
 }
 
 // What failed is tried again, a bounded number at once.

@@ -55,6 +55,7 @@ class Obligations {
   void attempt(const At& at);
   void move_to(const At& at, AppendRequest request, const EntryId& id);
   void redrive();
+  void redrive_later();
   void finished(const At& at, Status done);
   void settle(PartitionId partition, WriterId writer);
   void heard(PartitionId partition, WriterId writer, std::uint64_t n);
@@ -77,6 +78,8 @@ class Obligations {
   std::map<PartitionId, std::uint64_t> in_log_;  // Of our own writer: duties up to here are only in the log.
   std::set<std::pair<PartitionId, WriterId>> dirty_;  // Settled numbers to write down.
   overlay::Timer tick_;
+  overlay::Timer redrive_timer_;
+  bool redrive_armed_ = false;
 };
 
 }  // namespace starling::node

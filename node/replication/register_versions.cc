@@ -43,6 +43,7 @@ void RegisterVersions::ask(const MailboxId& mailbox, const std::string& prefix, 
   }
   Known& known = known_[of];
   if (known.version) return told(*known.version);
+  if (view_.loop.now() < known.rests_until) return told(0);
   known.waiting.push_back(std::move(told));
   if (known.waiting.size() == 1) scope_.spawn(reckon(of));
 }
@@ -51,11 +52,13 @@ Task<Done> RegisterVersions::reckon(Of of) {
   overlay::Timer timer;
   const auto& [mailbox, prefix] = of;
   Known& known = known_[of];  // Stays while somebody waits.
-  for (int tries = 0; tries < kTriesMax; ++tries) {
+  const Instant until = view_.loop.now() + kReckonMax;
+  for (int tries = 0; tries < kTriesMax && view_.loop.now() < until; ++tries) {
     known.changed = false;
     Bytes all;
     Bytes after;
-    for (bool more = true; more && !known.changed;) {
+    bool more = true;
+    while (more && !known.changed && view_.loop.now() < until) {
       const auto registers = view_.store.scan_registers(mailbox, prefix, after, kRegisterPieceMax);
       Bytes piece;
       for (const auto& one : registers) {
@@ -68,7 +71,7 @@ Task<Done> RegisterVersions::reckon(Of of) {
       after = registers.back().key;
       co_await overlay::sleep(view_.loop, kRest, timer);
     }
-    if (known.changed) continue;
+    if (known.changed || more) continue;
     known.version = BytesReader(all).u64be() | 1;  // Not zero.
     tell(of, *known.version);
     co_return Done{};
@@ -78,7 +81,9 @@ Task<Done> RegisterVersions::reckon(Of of) {
 }
 
 void RegisterVersions::tell(const Of& of, std::uint64_t version) {
-  for (auto& told : std::exchange(known_[of].waiting, {})) told(version);
+  Known& known = known_[of];
+  if (version == 0) known.rests_until = view_.loop.now() + kReckonRest;
+  for (auto& told : std::exchange(known.waiting, {})) told(version);
 }
 
 void RegisterVersions::on_synced(std::span<const storage::SyncedChange> changes) {

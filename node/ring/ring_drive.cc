@@ -89,7 +89,9 @@ Status RingService::installed(RingNumber number) const {
 Task<Status> RingService::may_do_without(std::vector<NodeId> nodes) {
   const RingPtr ring = view_.ring_ptr();
   for (const auto& member : ring->members()) {
-    if (member.gone() || !view_.alive(member.id)) continue;
+    // Those that are to go have no say in it.
+    const bool goes = std::find(nodes.begin(), nodes.end(), member.id) != nodes.end();
+    if (goes || member.gone() || !view_.alive(member.id)) continue;
     std::vector<NodeId> needs;
     if (member.id == view_.self) {
       needs = who_is_needed();
@@ -100,7 +102,7 @@ Task<Status> RingService::may_do_without(std::vector<NodeId> nodes) {
       if (reply) needs = reply->needs;
     }
     for (const auto& needed : needs) {
-      if (std::find(nodes.begin(), nodes.end(), needed) == nodes.end()) continue;
+      if (view_.alive(needed) || std::find(nodes.begin(), nodes.end(), needed) == nodes.end()) continue;
       co_return Error{Errc::kDenied, "node " + short_text(member.id) + " needs " + short_text(needed) +
                                          " to know every message and every name of before the ring changed last: "
                                          "start it again, or accept the loss of what only it holds with --force"};

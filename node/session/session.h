@@ -95,7 +95,7 @@ class Session final : public FeedSubscriber {
     bool initial = false;     // One of those that kSyncDone waits for.
     bool announced = false;   // kSynced was sent.
     bool again = false;       // The feed became ready anew while a read was under way.
-    bool asked_anew = false;  // Its heads, because another owner was followed meanwhile.
+    std::uint8_t asked_anew = 0;  // Its heads, because another owner was followed meanwhile.
     bool checked = false;     // Its heads were asked for; then,
     bool current = false;     // the followed owner has no more than the vector,
     std::vector<NodeId> others;  // these owners have, and are read first,

@@ -11,6 +11,7 @@ constexpr int kRefreshTries = 5;
 constexpr Duration kRefreshEvery = 200ms;
 constexpr Duration kRetryReadAfter = 500ms;
 constexpr Duration kGatherFor = 20ms;  // Mailboxes that become ready meanwhile share the heads requests.
+constexpr std::uint8_t kAskedAnewMax = 3;
 constexpr Duration kRereadAfter = 50ms;  // The followed owner had less than it pushed before.
 }
 
@@ -137,9 +138,10 @@ void Session::go_on(const MailboxId& mailbox) {
     tail.state = TailState::kBehind;
     return;
   }
-  // What the owner that was left has and was to be read there, the one followed now may lack. Once: owners
-  // that come and go would keep the device waiting.
-  if (tail.again && !std::exchange(tail.asked_anew, true)) {
+  // What the owner that was left has and was to be read there, the one followed now may lack. A few times:
+  // owners that come and go would keep the device waiting.
+  if (tail.again && tail.asked_anew < kAskedAnewMax) {
+    ++tail.asked_anew;
     tail.checked = false;
     tail.others.clear();
     tail.spare.clear();
@@ -219,7 +221,7 @@ void Session::have_read(const MailboxId& mailbox, Result<ReadReply> reply) {
   it->second.state = TailState::kWaiting;
   if (!reply) {
     // The feed is ready again when another owner is followed; if it became so meanwhile, go on now.
-    if (std::exchange(it->second.again, false)) return read(mailbox);
+    if (it->second.again) return go_on(mailbox);
     return read_later(mailbox, kRetryReadAfter);
   }
   if (!take(mailbox, *reply)) return;
@@ -228,7 +230,8 @@ void Session::have_read(const MailboxId& mailbox, Result<ReadReply> reply) {
     tail.state = TailState::kBehind;
     return;
   }
-  if (reply->more || std::exchange(tail.again, false)) return read(mailbox);
+  if (tail.again) return go_on(mailbox);
+  if (reply->more) return read(mailbox);
   if (services_.feeds.join(mailbox, *this, tail.vector)) {
     tail.state = TailState::kLive;
     if (!tail.announced) announce_synced(tail);
@@ -246,7 +249,14 @@ void Session::read_later(const MailboxId& mailbox, Duration delay) {
 Task<Done> Session::read_after(MailboxId mailbox, Duration delay) {
   overlay::Timer timer;
   co_await overlay::sleep(services_.view.loop, delay, timer);
-  if (tails_.contains(mailbox) && !closed_) read(mailbox);
+  const auto it = tails_.find(mailbox);
+  if (it == tails_.end() || closed_) co_return Done{};
+  if (!it->second.again) {
+    read(mailbox);
+  } else {
+    it->second.state = TailState::kWaiting;
+    go_on(mailbox);
+  }
   co_return Done{};
 }
 

@@ -153,6 +153,7 @@ class Replay {
     tick();
     loop_.run();
     timer_.cancel();
+    playing_ = false;
     totals_.played_for = loop_.clock_now() - start_;
   }
 

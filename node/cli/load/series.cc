@@ -8,7 +8,7 @@
 namespace starling::node::cli {
 namespace {
 
-constexpr std::size_t kRowsMax = 10'000;  // The last one takes what comes after.
+constexpr std::size_t kRowsMax = 2'000;  // The last one takes what comes after.
 
 double seconds_of(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -44,7 +44,7 @@ double Series::recovered_after(const Burst& burst) const {
   const double limit = kRecoveredFactor * static_cast<double>(before.percentile(99));
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     const Duration end = every_ * static_cast<std::int64_t>(i + 1);
-    if (end - every_ < burst.until || rows_[i].ack.count() == 0) continue;
+    if (end - every_ < burst.until || rows_[i].ack.count() == 0 || rows_[i].refused > 0) continue;
     if (static_cast<double>(rows_[i].ack.percentile(99)) <= limit) return seconds_of(end - burst.until);
   }
   return -1;
