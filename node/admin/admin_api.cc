@@ -245,9 +245,14 @@ Task<Result<Json>> AdminApi::invite(Json arguments) {
   Invite invite;
   invite.lineage = node_.lineage_;
   invite.seeds.push_back(node_.membership_->self().link);
-  for (const auto& member : node_.membership_->members()) {
-    if (member.id == node_.view_->self || !node_.membership_->is_alive(member.id)) continue;
-    if (invite.seeds.size() < kInviteSeedsMax) invite.seeds.push_back(member.record.link);
+  // Those that we cannot reach come last: we may be the one who is cut off, and gone when the token is used.
+  for (const bool alive : {true, false}) {
+    for (const auto& member : node_.membership_->members()) {
+      const auto* in_ring = node_.view_->in_ring() ? node_.view_->ring().member(member.id) : nullptr;
+      if (member.id == node_.view_->self || node_.membership_->is_alive(member.id) != alive) continue;
+      if (!alive && (in_ring == nullptr || in_ring->gone())) continue;
+      if (invite.seeds.size() < kInviteSeedsMax) invite.seeds.push_back(member.record.link);
+    }
   }
   invite.secret = node_.keyring_.primary();
   invite.expires_wall_ms = node_.leaves_.loop.wall_ms() + seconds * 1000;

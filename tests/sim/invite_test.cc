@@ -43,6 +43,20 @@ struct Joiner {
   RawNode peer;
 };
 
+// Who is cut off thinks the others dead; they are there when the token is used, and it may not be.
+TEST(InviteInSim, OfANodeThatIsCutOffNamesTheOthersLast) {
+  ASSERT_TRUE(crypto_init());
+  World world{1};
+  SimCluster cluster(world, ClusterOptions{.nodes = 3});
+  ASSERT_TRUE(cluster.form());
+  cluster.crash(2, Crash::kPower);
+  world.run_for(20s);
+  const auto made = cluster.admin(0, "invite", {{"expires_s", 3600}});
+  ASSERT_TRUE(made);
+  const auto seeds = made->at("seeds").get<std::vector<std::string>>();
+  EXPECT_EQ(seeds, (std::vector<std::string>{cluster.ip(0) + ":7401", cluster.ip(1) + ":7401", cluster.ip(2) + ":7401"}));
+}
+
 TEST(InviteInSim, AdmitsOneNodeWhenTwoShowItToTwoMembersAtOnce) {
   ASSERT_TRUE(crypto_init());
   for (std::uint64_t seed = 1; seed <= 6; ++seed) {
