@@ -49,7 +49,6 @@ void Forwarder::append(AppendRequest request, Bytes body, Duration deadline,
   const bool copy = (request.flags & (kAppendCopy | kAppendPosition)) == kAppendCopy;
   const PartitionId partition =
       view_.store.partition_of(mailbox_of(copy ? request.from : request.to));
-  const bool here = copy && is_stored_with(request.to, partition);
   auto make = [this, request = std::move(request), body = std::move(body)](std::uint8_t flags) mutable {
     AppendRequest attempt = request;
     attempt.ring = view_.ring().number();
@@ -57,7 +56,7 @@ void Forwarder::append(AppendRequest request, Bytes body, Duration deadline,
     attempt.body.data = body;
     return pack(attempt);
   };
-  route(partition, Method::kAppend, std::move(make), deadline, here,
+  route(partition, Method::kAppend, std::move(make), deadline,
         [done = std::move(done)](Result<Bytes> answer) {
           if (!answer) return done(answer.error());
           done(unpack<AppendReply>(*answer));
@@ -72,7 +71,7 @@ void Forwarder::write_register(WriteRegisterRequest request, Duration deadline,
     request.flags = flags;
     return pack(request);
   };
-  route(partition, Method::kWriteRegister, std::move(make), deadline, false,
+  route(partition, Method::kWriteRegister, std::move(make), deadline,
         [done = std::move(done)](Result<Bytes> answer) {
           if (!answer) return done(answer.error());
           done(ok_status());
@@ -82,19 +81,10 @@ void Forwarder::write_register(WriteRegisterRequest request, Duration deadline,
 void Forwarder::read(PartitionId partition, Method method, Bytes body, Duration deadline,
                      std::function<void(Result<Bytes>)> done) {
   route(partition, method, [body = std::move(body)](std::uint8_t) { return body; }, deadline,
-        false, std::move(done));
+        std::move(done));
 }
 
-// We coordinate the message and may coordinate its copy too: the same nodes store both, so the two changes
-// travel in the same frames and are synced by the same commits, and a node holds both or neither.
-bool Forwarder::is_stored_with(View message_to, PartitionId copy) const {
-  if (!view_.in_ring() || !view_.is_owner(copy) || view_.behind(view_.self)) return false;
-  const auto owners = view_.ring().owners(view_.store.partition_of(mailbox_of(message_to)));
-  return std::all_of(owners.begin(), owners.end(),
-                     [&](const NodeId& node) { return view_.ring().is_owner(copy, node); });
-}
-
-void Forwarder::route(PartitionId partition, Method method, MakeBody make, Duration deadline, bool here,
+void Forwarder::route(PartitionId partition, Method method, MakeBody make, Duration deadline,
                       std::function<void(Result<Bytes>)> done) {
   if (!view_.in_ring()) {
     return done(Error{Errc::kUnavailable, "this node is still joining the cluster"});
@@ -106,11 +96,6 @@ void Forwarder::route(PartitionId partition, Method method, MakeBody make, Durat
   request->until = view_.loop.now() + deadline;
   request->done = std::move(done);
   request->candidates = view_.candidates(partition);
-  if (here) {
-    auto& nodes = request->candidates;
-    const auto self = std::find(nodes.begin(), nodes.end(), view_.self);
-    std::rotate(nodes.begin(), self, self + 1);
-  }
   // Dead owners only when there is nobody else: liveness is an opinion. One behind an open breaker comes last
   // and costs nothing, and an owner that is catching up is not forced while such a one may answer.
   const auto reachable = static_cast<std::size_t>(

@@ -3,8 +3,7 @@
 // Order: reachable and caught-up owners first, in preference order, so that all gateways find the same
 // coordinator; then those catching up; when every answer was "catching up", the first is told to do
 // it all the same. After a try whose outcome is unknown the request is marked as a retry, so the next
-// owner asks around before it mints. Whoever coordinates a message makes its copy itself where the same
-// nodes own both mailboxes.
+// owner asks around before it mints.
 // Thread: one loop.
 #pragma once
 
@@ -33,9 +32,7 @@ class Forwarder {
   // Makes the body of one try: `flags` are kAppendRetry and kAppendForce as they apply.
   using MakeBody = std::function<Bytes(std::uint8_t flags)>;
   struct Request;
-  [[nodiscard]] bool is_stored_with(View message_to, PartitionId copy) const;
-  // `here`: ourselves before the others. REQUIRES: then we own the partition and are not behind.
-  void route(PartitionId partition, overlay::Method method, MakeBody make, Duration deadline, bool here,
+  void route(PartitionId partition, overlay::Method method, MakeBody make, Duration deadline,
              std::function<void(Result<Bytes>)> done);
   void attempt(std::shared_ptr<Request> request);
 

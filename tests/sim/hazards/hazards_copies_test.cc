@@ -38,31 +38,6 @@ class Copies : public Hazards {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, Copies, ::testing::Range<std::uint64_t>(1, 11));
 
-// Where the same nodes store both, the message and its copy are made by one node and go out together: whoever has
-// one has the other.
-TEST_P(Copies, TravelWithTheirMessage) {
-  start(*alice, a);
-  start(*bob, b);
-  ASSERT_TRUE(acked(send(*alice)));
-  std::vector<std::size_t> frames;  // How many changes of the message each one carries.
-  bool copy_left = false;
-  tap.on_leave = [&](const TapMessage& m) {
-    copy_left |= m.from != m.to && m.method == Method::kAppend && m.from != a && appends(m, sent);
-    const auto seen = m.method == Method::kReplicate ? find(m, sent) : std::nullopt;
-    if (!seen) return Fate::kPass;
-    const auto changes = carried(m);
-    frames.push_back(static_cast<std::size_t>(std::count_if(
-        changes.begin(), changes.end(), [&](const Carried& x) { return x.key == seen->key && x.id == seen->id; })));
-    return Fate::kPass;
-  };
-  sent = send(*alice, "@bob");
-  ASSERT_TRUE(acked(sent));
-  EXPECT_EQ(frames, (std::vector<std::size_t>{2, 2}));
-  EXPECT_FALSE(copy_left);
-  ASSERT_TRUE(until([&] { return shown(*bob, sent) == 1; }));
-  finish();
-}
-
 // a returns with idA < idB: the message stays the one that was acknowledged, at one position.
 TEST_P(Copies, F07_AMessageIsItsKeyWhicheverCopyMeetsWhich) {
   make_two_copies();
