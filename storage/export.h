@@ -7,11 +7,13 @@
 // id, stamp := time:u64be writer:u64be. Rows come kind by kind, each in the order of its keys.
 // What is expired at the cut-off is left out, erased or not: two owners compare at one cut-off, at or
 // above the expiry time of both. Dots are left out: a key may have come in several copies.
-// It reads three index families and no body, as of its construction: vector and rows go together.
+// It reads three index families and no body, as of its construction: vector and rows go together. What the
+// journal says of vector and lanes it is told.
 // Thread: the store's loop; must not outlive the store.
 #pragma once
 
 #include <array>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,6 +21,7 @@
 #include <rocksdb/snapshot.h>
 
 #include "storage/engine/engine.h"
+#include "storage/lane_rows.h"
 #include "storage/version_vector.h"
 
 struct XXH3_state_s;
@@ -29,12 +32,16 @@ class Export {
  public:
   using Digest = std::array<std::uint8_t, 16>;  // XXH3-128 of all rows, each with its length.
 
-  // The rows of slots [first, last); last 65536: to the end. The vector is that of `first`.
+  // The rows of slots [first, last); last 65536: to the end.
   Export(Engine& engine, Slot first, std::uint32_t last, std::uint64_t cutoff_ms);
   ~Export();
 
-  // Synced, as of the construction. kCorrupt, kIo.
-  Result<VersionVector> vector();
+  // Was the row there, as of the construction?
+  [[nodiscard]] bool has(ColumnFamily family, View key);
+  // The vector as of the construction, and lanes above their rows, by the keys of those. Once, first.
+  void raise(VersionVector vector, std::map<Bytes, std::uint64_t> lanes);
+
+  [[nodiscard]] const VersionVector& vector() const { return vector_; }
   // The next row; nothing at the end. kCorrupt: a row that cannot be read, the scrub mends it.
   Result<std::optional<Bytes>> next();
   // Of the rows so far.
@@ -42,10 +49,11 @@ class Export {
 
  private:
   Result<std::optional<Bytes>> row() const;
+  Result<std::optional<Bytes>> next_lane();
+  Bytes add(Bytes row);
   void open_scan();
 
   Engine& engine_;
-  const Slot slot_;
   const std::uint64_t cutoff_ms_;
   const Bytes first_, last_;
   rocksdb::ManagedSnapshot snapshot_;
@@ -53,8 +61,11 @@ class Export {
     void operator()(XXH3_state_s* state) const;
   };
   const std::unique_ptr<XXH3_state_s, FreeState> hash_;
+  VersionVector vector_;
+  std::map<Bytes, std::uint64_t> raised_;
   std::size_t family_ = 0;
-  std::unique_ptr<Engine::Scan> scan_;
+  std::unique_ptr<Engine::Scan> scan_;   // Of keys and registers,
+  std::unique_ptr<LaneRows> lanes_;      // then of lanes.
 };
 
 }  // namespace starling::storage

@@ -18,6 +18,8 @@
 //                                                              not ours (stand-in)
 // damage        first_slot:u16be writer:u64be n:u64be          1: damaged, 2: lost (u8)
 //               first_slot:u16be file:u64be                    3: refill the partition (u8)
+// journal       seq:u64be                                      JournalRow: what a batch raised in `lanes`,
+//                                                              `partitions` and "hlc" (rocks/journal.h)
 // paxos, node   free                                           free
 //
 // id (in keys) := time:u64be writer:u64be     id (in values) := time:u64le writer:u64le
@@ -25,6 +27,8 @@
 //
 // The log holds the body once; a change is read through the dot that another family names. The rows
 // of an entry carry one expiry, so that compaction erases each of them by the same rule.
+// A row of the journal goes before those of `lanes` and `partitions`, which may be behind it. A store that
+// was closed cleanly has an empty journal, and a format that earlier builds know.
 // Thread: any; pure.
 #pragma once
 
@@ -33,6 +37,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <vector>
 
 #include "crypto/bytes.h"
 #include "storage/change.h"
@@ -41,18 +46,22 @@
 
 namespace starling::storage {
 
+inline constexpr std::uint32_t kSlotCount = 1 << 16;
+
 // The version of this file. A store written by a newer one is refused.
-enum class Format : std::uint32_t { kInitial = 1, kNext };
+enum class Format : std::uint32_t { kInitial = 1, kJournal, kNext };
 inline constexpr auto kFormat =
     static_cast<std::uint32_t>(Format::kNext) - 1;
+// Of a store whose journal is empty.
+inline constexpr auto kFormatClosed = static_cast<std::uint32_t>(Format::kInitial);
 
 enum class ColumnFamily : std::uint8_t {
   kLog, kEntries, kMailboxDots, kRegisters, kKeys, kLanes, kPartitions, kPaxos, kNode, kHints,
-  kDamage,
+  kDamage, kJournal,
 };
-inline constexpr std::array<const char*, 11> kColumnFamilyNames = {
+inline constexpr std::array<const char*, 12> kColumnFamilyNames = {
     "log", "entries", "mailbox_dots", "registers", "keys", "lanes", "partitions", "paxos", "node",
-    "hints", "damage"};
+    "hints", "damage", "journal"};
 // What the other owners of a partition have too.
 inline constexpr std::array kReplicatedFamilies = {
     ColumnFamily::kLog,  ColumnFamily::kEntries, ColumnFamily::kMailboxDots,
@@ -135,18 +144,18 @@ inline FixedBytes<48> message_key(const MailboxId& mailbox, const MessageKey& ke
   return FixedBytes<48>().raw(mailbox.view()).raw(key.device.view()).u64be(key.lane)
       .u64be(key.seq);
 }
-inline FixedBytes<40> lane_key(const MailboxId& mailbox, const DeviceId& device,
-                               std::uint64_t lane) {
-  return FixedBytes<40>().raw(mailbox.view()).raw(device.view()).u64be(lane);
-}
-struct LaneKey {
+struct LaneId {
   MailboxId mailbox;
   DeviceId device;
   std::uint64_t lane = 0;
+  friend bool operator==(const LaneId&, const LaneId&) = default;
 };
-inline std::optional<LaneKey> parse_lane_key(View key) {
+inline FixedBytes<40> lane_key(const LaneId& id) {
+  return FixedBytes<40>().raw(id.mailbox.view()).raw(id.device.view()).u64be(id.lane);
+}
+inline std::optional<LaneId> parse_lane_key(View key) {
   BytesReader in(key);
-  LaneKey out;
+  LaneId out;
   out.mailbox = in.fixed<MailboxTag, 16>();
   out.device = in.fixed<DeviceTag, 16>();
   out.lane = in.u64be();
@@ -156,6 +165,8 @@ inline std::optional<LaneKey> parse_lane_key(View key) {
 inline FixedBytes<10> partition_key(Slot first_slot, WriterId writer) {
   return FixedBytes<10>().u16be(first_slot).u64be(writer.value);
 }
+
+inline FixedBytes<8> journal_key(std::uint64_t seq) { return FixedBytes<8>().u64be(seq); }
 
 inline FixedBytes<10> refill_key(Slot first_slot, std::uint64_t file) {
   return FixedBytes<10>().u16be(first_slot).u64be(file);
@@ -182,6 +193,7 @@ inline std::optional<Dot> parse_dot_key(View key, std::size_t prefix) {
 struct PartitionRowKey {
   Slot first_slot = 0;
   WriterId writer;
+  friend bool operator==(const PartitionRowKey&, const PartitionRowKey&) = default;
 };
 inline std::optional<PartitionRowKey> parse_partition_key(View key) {
   BytesReader in(key);
@@ -300,6 +312,86 @@ inline std::optional<RegisterRow> parse_register_row(View value) {
   row.dot.n = in.u64le();
   row.value = Bytes(in.raw(in.left()));
   if (!in.ok()) return std::nullopt;
+  return row;
+}
+
+// What a batch did to the numbers that only grow, in this order:
+// time:u64le, and four times count:u32le with so many of
+// first_slot:u16le | first_slot:u16le writer:u64le | first_slot:u16le writer:u64le n:u64le |
+// mailbox:16 device:16 lane:u64le high:u64le
+struct JournalRow {
+  struct Run {
+    Slot first_slot = 0;
+    WriterId writer;
+    std::uint64_t n = 0;
+    friend bool operator==(const Run&, const Run&) = default;
+  };
+  struct Lane {
+    LaneId id;
+    std::uint64_t high = 0;
+    friend bool operator==(const Lane&, const Lane&) = default;
+  };
+  Hlc time = 0;                            // 0: not raised.
+  std::vector<Slot> dropped;               // Partitions that are no more: their runs and lanes begin anew.
+  std::vector<PartitionRowKey> forgotten;  // Runs, likewise.
+  std::vector<Run> runs;
+  std::vector<Lane> lanes;
+  [[nodiscard]] bool empty() const {
+    return time == 0 && dropped.empty() && forgotten.empty() && runs.empty() && lanes.empty();
+  }
+  friend bool operator==(const JournalRow&, const JournalRow&) = default;
+};
+inline Bytes journal_value(const JournalRow& row) {
+  Bytes bytes;
+  bytes.reserve(24 + 2 * row.dropped.size() + 10 * row.forgotten.size() + 18 * row.runs.size() +
+                48 * row.lanes.size());
+  BytesWriter out(bytes);
+  const auto count = [&](std::size_t n) { out.u32le(static_cast<std::uint32_t>(n)); };
+  out.u64le(row.time);
+  count(row.dropped.size());
+  for (const Slot slot : row.dropped) out.u16le(slot);
+  count(row.forgotten.size());
+  for (const auto& run : row.forgotten) {
+    out.u16le(run.first_slot);
+    out.u64le(run.writer.value);
+  }
+  count(row.runs.size());
+  for (const auto& run : row.runs) {
+    out.u16le(run.first_slot);
+    out.u64le(run.writer.value);
+    out.u64le(run.n);
+  }
+  count(row.lanes.size());
+  for (const auto& lane : row.lanes) {
+    out.raw(lane.id.mailbox.view());
+    out.raw(lane.id.device.view());
+    out.u64le(lane.id.lane);
+    out.u64le(lane.high);
+  }
+  return bytes;
+}
+inline std::optional<JournalRow> parse_journal_row(View value) {
+  BytesReader in(value);
+  JournalRow row;
+  row.time = in.u64le();
+  for (std::uint32_t left = in.u32le(); in.ok() && left > 0; --left) row.dropped.push_back(in.u16le());
+  for (std::uint32_t left = in.u32le(); in.ok() && left > 0; --left) {
+    const Slot slot = in.u16le();
+    row.forgotten.push_back({slot, WriterId{in.u64le()}});
+  }
+  for (std::uint32_t left = in.u32le(); in.ok() && left > 0; --left) {
+    const Slot slot = in.u16le();
+    const WriterId writer{in.u64le()};
+    row.runs.push_back({slot, writer, in.u64le()});
+  }
+  for (std::uint32_t left = in.u32le(); in.ok() && left > 0; --left) {
+    LaneId id;
+    id.mailbox = in.fixed<MailboxTag, 16>();
+    id.device = in.fixed<DeviceTag, 16>();
+    id.lane = in.u64le();
+    row.lanes.push_back({id, in.u64le()});
+  }
+  if (!in.done()) return std::nullopt;
   return row;
 }
 

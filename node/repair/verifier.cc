@@ -41,11 +41,7 @@ Task<Done> Verifier::answer(VerifyRequest request, overlay::Reply reply) {
   const auto rows = view_.store.export_partition(request.partition, request.cutoff_ms);
   overlay::Timer timer;
   std::optional<Error> error;
-  if (auto vector = rows->vector()) {
-    out.vector = vector->digest();
-  } else {
-    error = vector.error();
-  }
+  out.vector = rows->vector().digest();
   while (!error) {
     auto row = rows->next();
     if (!row) error = row.error();

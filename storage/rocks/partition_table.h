@@ -9,18 +9,14 @@
 #include <map>
 #include <vector>
 
-#include "storage/ids.h"
+#include "storage/layout.h"
 #include "storage/version_vector.h"
 
 namespace starling::storage {
 
 class PartitionTable {
  public:
-  struct Row {
-    Slot first_slot = 0;
-    WriterId writer;
-    std::uint64_t n = 0;
-  };
+  using Row = JournalRow::Run;
 
   // From disk: held and synced.
   void load(const Row& row);

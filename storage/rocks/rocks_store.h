@@ -3,8 +3,8 @@
 // A change is staged into the gathering batch: its rows go into a WriteBatch, its meaning into the
 // in-flight state (Pending) that later changes are checked against. flush() seals the batch; the
 // committer makes it durable; then vectors move, watchers hear, callbacks run, and the batch that
-// gathered meanwhile follows. Rows that many changes share (lane, vector, highest time) are written
-// once, at the seal.
+// gathered meanwhile follows. What many changes share (lanes, vectors, highest time) is said in one
+// row of the journal, at the seal.
 // Split by concept: store.cc (open, close, vectors), store_flush.cc (the pipeline), store_write.cc
 // (append, apply, staging), store_read.cc (logs, mailboxes), store_state.cc (keys, lanes,
 // registers, small state), store_damage.cc (damage, mending), store_refill.cc (unreadable files),
@@ -22,6 +22,7 @@
 
 #include "storage/engine/engine.h"
 #include "storage/rocks/damage.h"
+#include "storage/rocks/journal.h"
 #include "storage/rocks/partition_table.h"
 #include "storage/rocks/pending.h"
 #include "storage/store.h"
@@ -35,33 +36,25 @@ inline constexpr std::size_t kLaneCacheMax = 64 << 10;
 inline constexpr std::size_t kPrevCacheMax = 64 << 10;
 inline constexpr std::size_t kRegisterCacheMax = 16 << 10;
 inline constexpr std::size_t kRegisterCachedBytesMax = 512;  // Accounts and memberships are far smaller.
-inline constexpr std::uint32_t kSlotCount = 1 << 16;
 // The expiry time moves in steps, so that it costs a write in ten seconds and no more.
 inline constexpr std::uint64_t kExpiryStepMs = 10'000;
 // A read of a run looks at this many times the bytes it may return, then says what it saw.
 inline constexpr std::size_t kReadThroughFactor = 8;
 // Rows that a page may leave out before it ends, so that one page does not hold up the loop.
 inline constexpr std::size_t kRowsPassedMax = 10'000;
+// Of each generation of the journal: some 20,000 numbers, written as rows by an open. The small one makes tests
+// and simulations see every part of its life.
+inline constexpr std::size_t kJournalBytes = 1 << 20;
+inline constexpr std::size_t kJournalBytesWithoutBackgroundWork = 2 << 10;
 // No run gets this long; a larger number is an error of the sender.
 inline constexpr std::uint64_t kRunLengthMax = std::uint64_t{1} << 56;
 
-struct LaneId {
-  MailboxId mailbox;
-  DeviceId device;
-  std::uint64_t lane = 0;
-  friend bool operator==(const LaneId&, const LaneId&) = default;
-};
 struct MailboxKey {
   MailboxId mailbox;
   MessageKey key;
   friend bool operator==(const MailboxKey&, const MailboxKey&) = default;
 };
-// Ids are hashes or random: combining their bits is enough.
-struct StateHash {
-  std::size_t operator()(const LaneId& id) const noexcept {
-    return std::hash<MailboxId>{}(id.mailbox) ^ std::hash<DeviceId>{}(id.device) * 31 ^
-           id.lane * 0x9E3779B97F4A7C15ULL;
-  }
+struct KeyHash {
   std::size_t operator()(const MailboxKey& key) const noexcept {
     return std::hash<MailboxId>{}(key.mailbox) * 31 ^ std::hash<MessageKey>{}(key.key);
   }
@@ -177,7 +170,8 @@ class RocksStore final : public Store {
   struct Batch {
     std::unique_ptr<rocksdb::WriteBatch> writes = std::make_unique<rocksdb::WriteBatch>();
     std::vector<SyncedChange> changes;           // In apply order.
-    std::vector<PartitionTable::Row> runs;       // Filled at the seal.
+    Journal::Batch journal;                      // Filled at the seal.
+    std::vector<PartitionRowKey> forgotten;      // Runs taken out of the vector.
     std::vector<std::function<void()>> durable;  // To call when it is synced.
     std::vector<Closed> closed;                  // Damage that ends when it is synced.
     std::set<Slot> dropped;                      // Still seen by reads until it is synced.
@@ -191,6 +185,8 @@ class RocksStore final : public Store {
   // The slots of the partition, as bounds of a scan of any family.
   [[nodiscard]] std::pair<Bytes, Bytes> bounds_of(Slot first_slot) const;
   Status load_node_state();
+  // Rows for all that the journal says; it begins anew.
+  Status fold_journal();
   Status load_partitions();
   Status load_issued();
   [[nodiscard]] std::uint64_t issued_of(Slot first_slot) const;
@@ -204,6 +200,7 @@ class RocksStore final : public Store {
   void mark_dirty();
   void commit_gathered();
   void write_shared_rows();
+  void write_own_rows(rocksdb::WriteBatch& writes, const Journal::Batch& from);
   void committed(const Status& status);
 
   // --- store_write.cc ---
@@ -289,13 +286,14 @@ class RocksStore final : public Store {
 
   // Accepted state: disk plus what is in flight.
   PartitionTable table_;
+  Journal journal_;
   DamageTable damage_;
   std::map<Slot, std::set<Superseded>> superseded_;
   std::size_t superseded_count_ = 0;
   std::map<Slot, std::uint64_t> issued_;  // Of our writer, in partitions that were dropped.
   Pending<MailboxId, std::uint64_t> previous_{kPrevCacheMax};  // Our last n in the mailbox.
-  Pending<LaneId, std::uint64_t, StateHash> lanes_{kLaneCacheMax};
-  Pending<MailboxKey, KeyRow, StateHash> keys_;
+  Pending<LaneId, std::uint64_t, RaisedHash> lanes_{kLaneCacheMax};
+  Pending<MailboxKey, KeyRow, KeyHash> keys_;
   Pending<Bytes, RegisterRow> registers_{kRegisterCacheMax, is_cached};  // By row key.
   Pending<Bytes, Bytes> paxos_;
   Pending<Bytes, Bytes> node_;

@@ -36,7 +36,8 @@ RocksStore::RocksStore(StoreOptions options, std::unique_ptr<Engine> engine,
       engine_(std::move(engine)),
       expiry_(std::move(expiry)),
       set_aside_(std::move(set_aside)),
-      partitions_(options_.partitions) {}
+      partitions_(options_.partitions),
+      journal_(options_.background_work ? kJournalBytes : kJournalBytesWithoutBackgroundWork) {}
 
 RocksStore::~RocksStore() {
   *alive_ = false;
@@ -48,6 +49,7 @@ Status RocksStore::start() {
     unreadable(family, key, text);
   });
   TRY(load_node_state());
+  TRY(fold_journal());
   TRY(load_damage());
   TRY(refill());
   TRY(load_partitions());
@@ -94,6 +96,32 @@ Status RocksStore::load_node_state() {
   kept_writer_ = clean && (options_.wall_ms == 0 || lately);
   if (kept_writer_) writer_.value = *clean;
   return ok_status();
+}
+
+Status RocksStore::fold_journal() {
+  JournalReplay said(kSlotCount / partitions_);
+  rocksdb::WriteBatch batch;
+  Engine::Scan rows(*engine_, ColumnFamily::kJournal, {});
+  for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
+    const auto row = parse_journal_row(rows.value());
+    if (!row) {
+      return Error{Errc::kCorrupt, "storage: the journal is damaged; set the data folder aside and start with "
+                                   "an empty one: it is refilled from the other owners"};
+    }
+    said.apply(*row);
+    engine_->erase(batch, ColumnFamily::kJournal, rows.key());
+  }
+  TRY(rows.status());
+  if (batch.Count() == 0) return ok_status();
+  for (const auto& [key, n] : said.runs()) {
+    engine_->put(batch, ColumnFamily::kPartitions, key, number_value(n).view());
+  }
+  for (const auto& [key, high] : said.lanes()) {
+    engine_->put(batch, ColumnFamily::kLanes, key, number_value(high).view());
+  }
+  highest_time_ = written_time_ = std::max(highest_time_, said.time());
+  engine_->put(batch, ColumnFamily::kNode, kNodeHighestTime, number_value(highest_time_).view());
+  return engine_->write_synced(batch);
 }
 
 Status RocksStore::load_partitions() {
@@ -165,6 +193,9 @@ Status RocksStore::close_cleanly() {
   closed_ = true;
   rocksdb::WriteBatch batch;
   engine_->put(batch, ColumnFamily::kNode, kNodeCleanWriter, number_value(writer_.value).view());
+  write_own_rows(batch, journal_.close());
+  engine_->put(batch, ColumnFamily::kNode, kNodeHighestTime, number_value(highest_time_).view());
+  engine_->put(batch, ColumnFamily::kNode, kNodeFormat, number_value(kFormatClosed).view());
   return engine_->write_synced(batch);
 }
 
@@ -262,6 +293,7 @@ Status RocksStore::drop(PartitionId partition) {
   superseded_count_ -= superseded_[slot].size();
   superseded_.erase(slot);
   forget_registers(slot);
+  journal_.drop(slot, slot + kSlotCount / partitions_);
   lanes_.forget_if([&](const LaneId& lane) { return partition_of(lane.mailbox) == partition; });
   gathering_->dropped.insert(slot);
   gathering_->has_writes = true;
@@ -272,7 +304,20 @@ Status RocksStore::drop(PartitionId partition) {
 std::unique_ptr<Export> RocksStore::export_partition(PartitionId partition,
                                                      std::uint64_t cutoff_ms) {
   const Slot first = slot_of(partition);
-  return std::make_unique<Export>(*engine_, first, first + kSlotCount / partitions_, cutoff_ms);
+  const std::uint32_t last = first + kSlotCount / partitions_;
+  auto out = std::make_unique<Export>(*engine_, first, last, cutoff_ms);
+  VersionVector vector = table_.vector(first);
+  auto lanes = journal_.lanes_of(first, last);
+  if (in_flight_ && out->has(ColumnFamily::kJournal, journal_key(in_flight_->journal.seq).view())) {
+    for (const auto& run : in_flight_->journal.raised.runs) {
+      if (run.first_slot == first) vector.raise(run.writer, run.n);
+    }
+    for (const auto& lane : in_flight_->journal.raised.lanes) {
+      if (partition_of(lane.id.mailbox) == partition) lanes[Bytes(lane_key(lane.id).view())] = lane.high;
+    }
+  }
+  out->raise(std::move(vector), std::move(lanes));
+  return out;
 }
 
 StoreStats RocksStore::stats() const {

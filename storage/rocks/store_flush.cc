@@ -64,23 +64,36 @@ void RocksStore::commit_gathered() {
   });
 }
 
-// Rows that the changes of a batch share are written once.
+// What the changes of a batch share is written once.
 void RocksStore::write_shared_rows() {
   rocksdb::WriteBatch& writes = *gathering_->writes;
+  JournalRow raised;
+  raised.dropped.assign(gathering_->dropped.begin(), gathering_->dropped.end());
+  raised.forgotten = std::move(gathering_->forgotten);
+  raised.runs = table_.seal();
   for (const LaneId& id : lanes_.gathered()) {
-    engine_->put(writes, ColumnFamily::kLanes, lane_key(id.mailbox, id.device, id.lane).view(),
-                 number_value(*lanes_.find(id)).view());
+    if (gathering_->dropped.contains(slot_of(partition_of(id.mailbox)))) continue;
+    raised.lanes.push_back({id, *lanes_.find(id)});
   }
-  gathering_->runs = table_.seal();
-  for (const auto& run : gathering_->runs) {
-    engine_->put(writes, ColumnFamily::kPartitions,
-                 partition_key(run.first_slot, run.writer).view(), number_value(run.n).view());
+  if (highest_time_ > written_time_) raised.time = written_time_ = highest_time_;
+  gathering_->journal = journal_.seal(std::move(raised));
+  const Journal::Batch& journal = gathering_->journal;
+  if (journal.seq != 0) {
+    engine_->put(writes, ColumnFamily::kJournal, journal_key(journal.seq).view(), journal_value(journal.raised));
   }
-  if (highest_time_ > written_time_) {
-    written_time_ = highest_time_;
-    engine_->put(writes, ColumnFamily::kNode, kNodeHighestTime,
-                 number_value(highest_time_).view());
+  write_own_rows(writes, journal);
+}
+
+void RocksStore::write_own_rows(rocksdb::WriteBatch& writes, const Journal::Batch& from) {
+  for (const auto& run : from.runs) {
+    engine_->put(writes, ColumnFamily::kPartitions, partition_key(run.first_slot, run.writer).view(),
+                 number_value(run.n).view());
   }
+  for (const auto& lane : from.lanes) {
+    engine_->put(writes, ColumnFamily::kLanes, lane_key(lane.id).view(), number_value(lane.high).view());
+  }
+  if (from.erase_before == 0) return;
+  engine_->erase_range(writes, ColumnFamily::kJournal, journal_key(0).view(), journal_key(from.erase_before).view());
 }
 
 void RocksStore::committed(const Status& status) {
@@ -91,7 +104,8 @@ void RocksStore::committed(const Status& status) {
   }
   assert(in_flight_);
   const auto batch = std::exchange(in_flight_, nullptr);
-  table_.settle(batch->runs);
+  table_.settle(batch->journal.raised.runs);
+  journal_.settle(batch->journal);
   expiry_->advance(batch->expiry_ms);
   for (const Closed& closed : batch->closed) {
     if (closed.lost) {

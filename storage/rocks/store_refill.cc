@@ -18,7 +18,7 @@ Slot slot_of_key(View key, unsigned char pad) {
 
 bool has_slots(ColumnFamily family) {
   return family != ColumnFamily::kPaxos && family != ColumnFamily::kNode &&
-         family != ColumnFamily::kDamage;
+         family != ColumnFamily::kDamage && family != ColumnFamily::kJournal;
 }
 
 }  // namespace

@@ -163,10 +163,13 @@ bool RocksStore::rows_stand(ScrubRun& run, const Dot& dot, const ChangeView& cha
            row->value == change.reg.value;
   }
   const EntryView& entry = change.entry;
-  const auto lane = read(ColumnFamily::kLanes,
-                         lane_key(change.mailbox, entry.key.device, entry.key.lane).view());
-  const auto high = lane ? parse_number(*lane) : std::nullopt;
-  if (!high || *high < entry.key.seq) return stands(false);
+  const LaneId lane{change.mailbox, entry.key.device, entry.key.lane};
+  const auto* raised = journal_.lane(lane);
+  if (raised == nullptr || *raised < entry.key.seq) {
+    const auto row = read(ColumnFamily::kLanes, lane_key(lane).view());
+    const auto high = row ? parse_number(*row) : std::nullopt;
+    if (!high || *high < entry.key.seq) return stands(false);
+  }
   const KeyRow wanted = key_row(dot, change);
   const auto value = read(ColumnFamily::kKeys, message_key(change.mailbox, entry.key).view());
   const auto row = value ? parse_key_row(*value) : std::nullopt;

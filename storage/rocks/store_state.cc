@@ -4,6 +4,7 @@
 #include <cassert>
 #include <map>
 
+#include "storage/lane_rows.h"
 #include "storage/rocks/rocks_store.h"
 
 namespace starling::storage {
@@ -43,7 +44,9 @@ std::uint64_t RocksStore::lane_high(const MailboxId& mailbox, const DeviceId& de
   const LaneId id{mailbox, device, lane};
   if (const auto* known = lanes_.find(id)) return *known;
   std::uint64_t high = 0;
-  if (const auto value = load(ColumnFamily::kLanes, lane_key(mailbox, device, lane).view())) {
+  if (const auto* raised = journal_.lane(id)) {
+    high = *raised;
+  } else if (const auto value = load(ColumnFamily::kLanes, lane_key(id).view())) {
     const auto number = parse_number(*value);
     high = number.value_or(0);
     if (!number && !healing_) {
@@ -60,18 +63,13 @@ Result<std::vector<LaneRow>> RocksStore::read_lanes(PartitionId partition,
                                                     std::size_t limit) {
   const Slot slot = slot_of(partition);
   TRY(check_whole(slot));
-  const auto [first, last] = bounds_of(slot);
+  auto [first, last] = bounds_of(slot);
+  if (after) first = Bytes(lane_key({after->mailbox, after->device, after->lane}).view()) + '\0';
   std::vector<LaneRow> out;
-  Engine::Scan rows(*engine_, ColumnFamily::kLanes, first, last, ReadMode{});
-  const auto seek = [&](View key) { rows->Seek(slice(key)); };
-  if (after) {
-    seek(Bytes(lane_key(after->mailbox, after->device, after->lane).view()) + '\0');
-  } else {
-    seek(first);
-  }
-  for (; rows.valid() && out.size() < limit; rows->Next()) {
+  LaneRows rows(*engine_, first, last, ReadMode{}, journal_.lanes_of(slot, slot + kSlotCount / partitions_));
+  for (; rows.valid() && out.size() < limit; rows.next()) {
     const auto key = parse_lane_key(rows.key());
-    const auto high = parse_number(rows.value());
+    const auto high = rows.high();
     if (!key || !high) {
       return Error{Errc::kCorrupt, "storage: a row of 'lanes' is damaged; ask another owner"};
     }

@@ -79,6 +79,8 @@ bool RocksStore::forget(PartitionId partition, WriterId writer) {
   Engine::Scan log(*engine_, ColumnFamily::kLog, partition_key(slot, writer).view());
   for (log->SeekToFirst(); log.valid(); log->Next()) engine_->erase(writes, ColumnFamily::kLog, log.key());
   table_.forget(slot, writer);
+  journal_.forget({slot, writer});
+  gathering_->forgotten.push_back({slot, writer});
   gathering_->has_writes = true;
   mark_dirty();
   return true;

@@ -143,6 +143,10 @@ void RocksStore::stage_key(const Dot& dot, const ChangeView& change) {
   const LaneId lane{change.mailbox, entry.key.device, entry.key.lane};
   const std::uint64_t high = lane_high(lane.mailbox, lane.device, lane.lane);
   rocksdb::WriteBatch& writes = *gathering_->writes;
+  if (healing_) {  // Its row may be what is wrong, whatever is known of it.
+    engine_->put(writes, ColumnFamily::kLanes, lane_key(lane).view(),
+                 number_value(std::max(high, entry.key.seq)).view());
+  }
   // Above the lane's highest number there is no key yet, which saves the look-up.
   if (entry.key.seq > high) {
     lanes_.put(lane, entry.key.seq);

@@ -35,6 +35,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)parse_mailbox_dot(in);
   (void)parse_key_row(in);
   (void)parse_register_row(in);
+  if (const auto row = parse_journal_row(in)) {
+    fuzz::require(journal_value(*row) == in, "a row of the journal that is read is not what was written");
+  }
   fuzz::round_trips<VersionVector, MemberValue>(in);
   return 0;
 }

@@ -26,7 +26,7 @@ struct Exported {
 Exported export_of(StoreBox& box, std::uint64_t cutoff_ms = 0) {
   const auto out = box.store->export_partition(box.store->partition_of(kAlice), cutoff_ms);
   Exported all;
-  all.vector = *out->vector();
+  all.vector = out->vector();
   while (true) {
     auto row = out->next();
     EXPECT_TRUE(row.ok()) << row.error().text;
@@ -141,7 +141,7 @@ TEST_F(StoreExport, IsOfOneMomentWhateverIsWrittenMeanwhile) {
   while (*out->next()) ++rows;
   EXPECT_EQ(rows, before.rows.size());
   EXPECT_EQ(out->digest(), before.digest);
-  EXPECT_EQ(*out->vector(), before.vector);
+  EXPECT_EQ(out->vector(), before.vector);
 }
 
 TEST_F(StoreExport, ARowThatCannotBeReadIsSaid) {

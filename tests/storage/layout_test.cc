@@ -21,6 +21,11 @@ constexpr Slot kSlot = 0x1234;
 KeyRow key() { return {kDot, kId, kBob, true, 0xC0C1C2C3C4C5C6C7, 1'700'000'001}; }
 RegisterRow written() { return {MergeKind::kMember, kId, kDot, "value"}; }
 
+JournalRow journal() {
+  return {kId.time, {kSlot}, {{kSlot, kDot.writer}}, {{kSlot, kDot.writer, kDot.n}},
+          {{{kAlice, kKey.device, kKey.lane}, 7}, {{kBob, kKey.device, kKey.lane}, 8}}};
+}
+
 struct Row {
   const char* family;
   Bytes key;
@@ -35,12 +40,13 @@ std::vector<Row> rows() {
        Bytes(mailbox_dot_value({ChangeKind::kVoid, kId, 1'700'000'001}).view())},
       {"registers", register_key(kAlice, "read/bob"), register_value(written())},
       {"keys", Bytes(message_key(kAlice, kKey).view()), Bytes(key_value(key()).view())},
-      {"lanes", Bytes(lane_key(kAlice, kKey.device, kKey.lane).view()),
+      {"lanes", Bytes(lane_key({kAlice, kKey.device, kKey.lane}).view()),
        Bytes(number_value(7).view())},
       {"partitions", Bytes(partition_key(kSlot, kDot.writer).view()),
        Bytes(number_value(kDot.n).view())},
       {"damage", Bytes(log_key(kSlot, kDot).view()),
        Bytes(damage_value(DamageState::kLost).view())},
+      {"journal", Bytes(journal_key(0xB1B2B3).view()), journal_value(journal())},
       {"refill", Bytes(refill_key(kSlot, 12).view()),
        Bytes(damage_value(DamageState::kRefill).view())},
   };
@@ -63,7 +69,8 @@ TEST(Layout, ReadsBackWhatItWrote) {
   EXPECT_EQ(parse_mailbox_dot(mailbox_dot_value({ChangeKind::kVoid, kId, 5}).view()),
             (MailboxDotRow{ChangeKind::kVoid, kId, 5}));
   EXPECT_EQ(parse_key_row(key_value(key()).view()), key());
-  const auto lane = parse_lane_key(lane_key(kAlice, kKey.device, kKey.lane).view());
+  EXPECT_EQ(parse_journal_row(journal_value(journal())), journal());
+  const auto lane = parse_lane_key(lane_key({kAlice, kKey.device, kKey.lane}).view());
   EXPECT_EQ(lane->device, kKey.device);
   EXPECT_EQ(lane->lane, kKey.lane);
   const auto back = parse_register_row(register_value(written()));
@@ -83,7 +90,8 @@ TEST(Layout, RefusesValuesOfAnotherLength) {
   refused(entry_value({kDot, 5}).view(), parse_entry_row);
   refused(mailbox_dot_value({ChangeKind::kVoid, kId, 5}).view(), parse_mailbox_dot);
   refused(key_value(key()).view(), parse_key_row);
-  refused(lane_key(kAlice, kKey.device, kKey.lane).view(), parse_lane_key);
+  refused(journal_value(journal()), parse_journal_row);
+  refused(lane_key({kAlice, kKey.device, kKey.lane}).view(), parse_lane_key);
   refused(partition_key(kSlot, kDot.writer).view(), parse_partition_key);
   EXPECT_FALSE(parse_register_row(View(register_value(written())).substr(0, 32)));
 }

@@ -36,7 +36,7 @@ Result<NodeExport> export_store(storage::Store& store) {
   for (const auto partition : store.touched()) {
     PartitionExport& into = out.partitions[partition];
     const auto rows = store.export_partition(partition, store.expiry_time());
-    TRY_ASSIGN(into.vector, rows->vector());
+    into.vector = rows->vector();
     BytesWriter canonical(into.canonical);
     while (true) {
       TRY_ASSIGN(const auto row, rows->next());
