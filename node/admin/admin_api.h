@@ -72,7 +72,13 @@ class AdminApi {
   // admin_queues.cc
   overlay::Task<Result<Json>> queues(Json arguments);
   // admin_people.cc: users and groups.
+  struct NewUser {
+    std::string address;
+    std::string password;
+    std::uint64_t nonce = 0;
+  };
   overlay::Task<Result<Json>> user_add(Json arguments);
+  overlay::Task<Done> add_one(const NewUser& user, Json& result);  // Both outlive it.
   overlay::Task<Result<Json>> user_list(Json arguments);
   overlay::Task<Result<Json>> user_passwd(Json arguments);
   overlay::Task<Result<Json>> user_disable(Json arguments);
@@ -80,6 +86,8 @@ class AdminApi {
   overlay::Task<Result<Json>> token(Json arguments);
   overlay::Task<Result<Json>> group_create(Json arguments);
   overlay::Task<Result<Json>> group_add(Json arguments);
+  overlay::Task<Done> set_one(const std::string& group, const std::string& user, std::uint8_t role,
+                              Status& status);  // All outlive it.
   overlay::Task<Result<Json>> group_list(Json arguments);
   overlay::Task<Result<Json>> group_members(Json arguments);
   overlay::Task<Result<Json>> list(char sigil, Json arguments);

@@ -2,6 +2,7 @@
 
 #include "node/admin/admin_api.h"
 #include "node/node_impl.h"
+#include "overlay/loop/at_once.h"
 
 namespace starling::node {
 
@@ -10,7 +11,8 @@ using overlay::Task;
 
 namespace {
 
-constexpr std::size_t kUsersAtOnceMax = 10'000;
+constexpr std::size_t kUsersAtOnceMax = 10'000;  // In one call,
+constexpr std::size_t kChangesAtOnce = 64;       // of which so many are under way.
 constexpr std::uint32_t kListMax = 10'000;
 constexpr std::uint32_t kDirectoryPage = 1000;
 constexpr Duration kDirectoryDeadline = 5s;
@@ -140,23 +142,31 @@ Task<Result<Json>> AdminApi::user_add(Json arguments) {
   if (!users.is_array() || users.size() > kUsersAtOnceMax) {
     co_return Error{Errc::kInvalid, "users is an array of at most " + std::to_string(kUsersAtOnceMax)};
   }
-  Json results = Json::array();
+  std::vector<NewUser> wanted;
   for (const auto& user : users) {
-    const std::string address = with_sigil(user.at("name").get<std::string>(), '@');
-    const std::string password = user.value("password", std::string());
-    auto creating = node_.accounts_->create(address, password, user.value("nonce", std::uint64_t{0}));
-    const auto created = co_await creating;
-    Json result{{"name", address}, {"created", created.ok()}};
-    if (!created && created.code() == Errc::kExists && !password.empty()) {
-      // Typed anew after an answer that did not come: what was asked for is there.
-      auto trying = node_.accounts_->log_in(address, "user.add", password);
-      const auto fits = co_await trying;
-      result["existed"] = fits.ok();
-    }
-    if (!created && !result.value("existed", false)) result["error"] = error_json(created.error());
-    results.push_back(std::move(result));
+    wanted.push_back({with_sigil(user.at("name").get<std::string>(), '@'), user.value("password", std::string()),
+                      user.value("nonce", std::uint64_t{0})});
   }
+  std::vector<Json> results(wanted.size());
+  auto adding = overlay::at_once(node_.leaves_.loop, wanted.size(), kChangesAtOnce, [&](std::size_t i) {
+    return add_one(wanted[i], results[i]);
+  });
+  co_await adding;
   co_return Json{{"results", std::move(results)}};
+}
+
+Task<Done> AdminApi::add_one(const NewUser& user, Json& result) {
+  auto creating = node_.accounts_->create(user.address, user.password, user.nonce);
+  const auto created = co_await creating;
+  result = {{"name", user.address}, {"created", created.ok()}};
+  if (!created && created.code() == Errc::kExists && !user.password.empty()) {
+    // Typed anew after an answer that did not come: what was asked for is there.
+    auto trying = node_.accounts_->log_in(user.address, "user.add", user.password);
+    const auto fits = co_await trying;
+    result["existed"] = fits.ok();
+  }
+  if (!created && !result.value("existed", false)) result["error"] = error_json(created.error());
+  co_return Done{};
 }
 
 Task<Result<Json>> AdminApi::user_passwd(Json arguments) {
@@ -210,19 +220,27 @@ Task<Result<Json>> AdminApi::group_create(Json arguments) {
 Task<Result<Json>> AdminApi::group_add(Json arguments) {
   const std::string group = with_sigil(arguments.at("group").get<std::string>(), '#');
   const auto role = static_cast<std::uint8_t>(arguments.value("role", 0));
+  std::vector<std::string> users;
+  for (const auto& member : arguments.at("members")) users.push_back(with_sigil(member.get<std::string>(), '@'));
+  std::vector<Status> set(users.size(), ok_status());
+  auto setting = overlay::at_once(node_.leaves_.loop, users.size(), kChangesAtOnce, [&](std::size_t i) {
+    return set_one(group, users[i], role, set[i]);
+  });
+  co_await setting;
   Json results = Json::array();
-  for (const auto& member : arguments.at("members")) {
-    const std::string user = with_sigil(member.get<std::string>(), '@');
-    auto setting = node_.groups_->set_member(group, user, role, false);
-    const auto set = co_await setting;
-    if (!set && set.code() == Errc::kNotFound && set.error().text.ends_with(group)) {
-      co_return set.error();
-    }
-    Json result{{"name", user}};
-    if (!set) result["error"] = error_json(set.error());
+  for (std::size_t i = 0; i < users.size(); ++i) {
+    if (!set[i] && set[i].code() == Errc::kNotFound && set[i].error().text.ends_with(group)) co_return set[i].error();
+    Json result{{"name", users[i]}};
+    if (!set[i]) result["error"] = error_json(set[i].error());
     results.push_back(std::move(result));
   }
   co_return Json{{"results", std::move(results)}};
+}
+
+Task<Done> AdminApi::set_one(const std::string& group, const std::string& user, std::uint8_t role, Status& status) {
+  auto setting = node_.groups_->set_member(group, user, role, false);
+  status = co_await setting;
+  co_return Done{};
 }
 
 Task<Result<Json>> AdminApi::group_members(Json arguments) {
