@@ -47,7 +47,7 @@ int Bench::run() {
     loop_.stop();
   });
   Status outcome = Error{Errc::kInvalid, "'" + scenario_ +
-                                             "' is no scenario: pairs, group, idle, offline, connect"};
+                                             "' is no scenario: pairs, group, idle, offline, connect, crowd"};
   record_ = arguments_.given("record");
   if (record_) {
     const auto opened = recording_.open(swarm_.lineage(), "bench", arguments_.text("record"));
@@ -62,6 +62,7 @@ int Bench::run() {
   if (scenario_ == "idle") outcome = idle();
   if (scenario_ == "offline") outcome = offline();
   if (scenario_ == "connect") outcome = connect();
+  if (scenario_ == "crowd") outcome = crowd();
   progress_.finish();
   return report(outcome);
 }
@@ -213,18 +214,21 @@ Command bench_command() {
   return {
       "bench",
       "measure a cluster from outside",
-      "bench pairs|group|idle|offline|connect [options]",
+      "bench pairs|group|idle|offline|connect|crowd [options]",
       "  pairs    users in pairs write to each other\n"
       "  group    one group of --users members, --posters of them post\n"
       "  idle     connections that do nothing: memory of the nodes for each\n"
       "  offline  messages for users who are away, then all of them come back\n"
-      "  connect  logins by token, again and again\n\n"
+      "  connect  logins by token, again and again\n"
+      "  crowd    a population of --users, of whom --online are there at a time: they come and go, and write to\n"
+      "           each other and to those who are away, who then come for their messages\n\n"
       "With --rate, latency counts from when a message was due. Without, each sender keeps --in-flight\n"
       "messages under way. What was acknowledged and did not arrive makes the run fail.\n\n"
       "  starling bench pairs --users 1000 --rate 5000 --cluster ./cluster\n"
       "  starling bench group --users 500 --posters 10 --duration 30 --json\n"
       "  starling bench pairs --rate 2000 --duration 7200 --every 60\n"
-      "  starling bench pairs --rate 2000 --duration 30 --burst 10 --every 1\n",
+      "  starling bench pairs --rate 2000 --duration 30 --burst 10 --every 1\n"
+      "  starling bench crowd --users 1000000 --online 1000 --rate 1000 --duration 60\n",
       [](po::options_description& options) {
         const auto number = [](std::uint64_t value) {
           return po::value<std::uint64_t>()->value_name("NUMBER")->default_value(value);
@@ -238,6 +242,8 @@ Command bench_command() {
             "rate", po::value<double>()->value_name("PER_SECOND")->default_value(0),
             "sends (connect: logins) a second in total; 0: as many as go")(
             "in-flight", number(8), "per sender (connect: logins at once) when there is no rate")(
+            "online", number(500), "who is there at a time (crowd)")(
+            "session", real(20), "that one stays, on average (crowd)")(
             "messages", number(50), "for each user who is away (offline)")(
             "payload", number(100), "bytes of a message, at least 16")(
             "warm-up", real(2), "before measuring")("duration", real(10), "of measuring")(

@@ -28,12 +28,15 @@
 
 namespace starling::node::cli {
 
+class Crowd;
+
 class Bench {
  public:
   Bench(const Arguments& arguments, Swarm swarm);
   int run();
 
  private:
+  friend class Crowd;
   struct Post {
     Instant due;
     std::size_t left = 0;           // Deliveries.
@@ -47,6 +50,7 @@ class Bench {
     std::size_t open = 0;           // Posts under way.
     std::vector<Post> posts;        // By the number in their stamps.
     Instant login_at{};
+    std::int64_t owed = 0;          // Messages acknowledged and not delivered; below 0: the other way round.
     void on_entry(const protocol::EntryMessage& entry, bool live) override {
       bench->on_entry(*this, entry, live);
     }
@@ -65,7 +69,12 @@ class Bench {
   Status idle();
   Status offline();
   Status connect();
+  Status crowd();  // bench_crowd.cc
 
+  [[nodiscard]] std::string user_name(std::size_t number) const;
+  Status create_users(std::size_t count);
+  // A device of a user that exists; the last of users_.
+  Status add_device(const std::string& name, bool follow);
   Status make_users(std::size_t count, bool follow);
   Status log_in(std::vector<User*> users);
   // Sends for warm-up and duration, then waits for what is under way. `targets[i]`: whom sender i
@@ -116,6 +125,7 @@ class Bench {
   std::uint64_t fan_out_ = 1;        // Deliveries due per acknowledged send.
   bool connecting_ = false;          // The connect scenario: a login is the unit of work.
   bool by_ack_ = false;              // Receivers are away: acknowledged is settled.
+  bool live_only_ = false;           // What waited for its receiver is not part of the latencies.
   std::uint64_t to_store_ = 0;       // The offline scenario.
   bool interrupted_ = false;
   bool sending_ = false;

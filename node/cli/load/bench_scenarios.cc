@@ -32,26 +32,40 @@ void Bench::User::on_phase(ClientPhase phase, const Error* why) {
   bench->loop_.defer([this] { bench->connect_next(*this); });
 }
 
-Status Bench::make_users(std::size_t count, bool follow) {
+std::string Bench::user_name(std::size_t number) const {
+  return "@bench-" + tag_ + "-" + std::to_string(number);
+}
+
+Status Bench::create_users(std::size_t count) {
   std::vector<std::string> names;
-  for (std::size_t i = 0; i < count; ++i) names.push_back("@bench-" + tag_ + "-" + std::to_string(i));
-  TRY(swarm_.add_users(names, [this](std::size_t done, std::size_t all) {
-    progress_.show(0, "creating users: " + thousands(done) + " of " + thousands(all), loop_.clock_now());
-  }));
+  for (std::size_t i = 0; i < count; ++i) names.push_back(user_name(i));
+  return swarm_.add_users(names, [this](std::size_t done, std::size_t all) {
+    progress_.show(static_cast<double>(done) / static_cast<double>(all),
+                   "creating users: " + thousands(done) + " of " + thousands(all), loop_.clock_now());
+  });
+}
+
+Status Bench::add_device(const std::string& name, bool follow) {
+  const std::size_t number = users_.size();
+  TRY_ASSIGN(auto state, swarm_.new_device(name, "bench"));
+  auto user = std::make_unique<User>();
+  user->bench = this;
+  user->number = record_ ? recording_.recorder().device(name, state.device, follow)
+                         : static_cast<std::uint32_t>(number);
+  user->address = name;
+  auto options = swarm_.client_options(number);
+  options.follow = follow;
+  user->client = std::make_unique<Client>(loop_, transport_, random_, std::move(options), std::move(state), *user);
+  users_.push_back(std::move(user));
+  return ok_status();
+}
+
+Status Bench::make_users(std::size_t count, bool follow) {
+  TRY(create_users(count));
   for (std::size_t i = 0; i < count; ++i) {
-    TRY_ASSIGN(auto state, swarm_.new_device(names[i], "bench"));
-    auto user = std::make_unique<User>();
-    user->bench = this;
-    user->number = record_ ? recording_.recorder().device(names[i], state.device, follow)
-                           : static_cast<std::uint32_t>(i);
-    user->address = names[i];
-    auto options = swarm_.client_options(i);
-    options.follow = follow;
-    user->client = std::make_unique<Client>(loop_, transport_, random_, std::move(options),
-                                            std::move(state), *user);
-    users_.push_back(std::move(user));
-    progress_.show(0, "minting tokens: " + thousands(i + 1) + " of " + thousands(count),
-                   loop_.clock_now());
+    TRY(add_device(user_name(i), follow));
+    progress_.show(static_cast<double>(i + 1) / static_cast<double>(count),
+                   "minting tokens: " + thousands(i + 1) + " of " + thousands(count), loop_.clock_now());
   }
   return ok_status();
 }
@@ -216,7 +230,7 @@ void Bench::drain(const std::function<bool()>& done) {
   timer_.cancel();
 }
 
-void Bench::on_entry(User& user, const protocol::EntryMessage& entry, bool) {
+void Bench::on_entry(User& user, const protocol::EntryMessage& entry, bool live) {
   if (record_) recording_.recorder().shown(user.number, entry, loop_.clock_now());
   // Our own copy, or what an earlier run left behind.
   if (scenario_ != "group" && entry.to != user.address) return;
@@ -232,7 +246,8 @@ void Bench::on_entry(User& user, const protocol::EntryMessage& entry, bool) {
   burn();
   ++delivered_all_;
   if (measuring_) ++delivered_;
-  if (stamp->due >= measure_from_ && measure_from_ != Instant{}) {
+  --user.owed;
+  if (stamp->due >= measure_from_ && measure_from_ != Instant{} && (live || !live_only_)) {
     end_to_end_.record(us_between(stamp->due, loop_.clock_now()));
   }
   if (post.left == 0) return;
