@@ -12,7 +12,8 @@ using overlay::Task;
 namespace {
 
 constexpr std::size_t kUsersAtOnceMax = 10'000;  // In one call,
-constexpr std::size_t kChangesAtOnce = 64;       // of which so many are under way.
+constexpr std::size_t kChangesAtOnce = 64;       // of which so many are under way,
+constexpr std::size_t kHashesAtOnce = kHashesAtOnceMax / 2;  // and so many passwords: logins need some, too.
 constexpr std::uint32_t kListMax = 10'000;
 constexpr std::uint32_t kDirectoryPage = 1000;
 constexpr Duration kDirectoryDeadline = 5s;
@@ -143,12 +144,15 @@ Task<Result<Json>> AdminApi::user_add(Json arguments) {
     co_return Error{Errc::kInvalid, "users is an array of at most " + std::to_string(kUsersAtOnceMax)};
   }
   std::vector<NewUser> wanted;
+  bool hashes = false;
   for (const auto& user : users) {
     wanted.push_back({with_sigil(user.at("name").get<std::string>(), '@'), user.value("password", std::string()),
                       user.value("nonce", std::uint64_t{0})});
+    hashes = hashes || !wanted.back().password.empty();
   }
   std::vector<Json> results(wanted.size());
-  auto adding = overlay::at_once(node_.leaves_.loop, wanted.size(), kChangesAtOnce, [&](std::size_t i) {
+  const std::size_t window = hashes ? kHashesAtOnce : kChangesAtOnce;
+  auto adding = overlay::at_once(node_.leaves_.loop, wanted.size(), window, [&](std::size_t i) {
     return add_one(wanted[i], results[i]);
   });
   co_await adding;
@@ -223,13 +227,19 @@ Task<Result<Json>> AdminApi::group_add(Json arguments) {
   std::vector<std::string> users;
   for (const auto& member : arguments.at("members")) users.push_back(with_sigil(member.get<std::string>(), '@'));
   std::vector<Status> set(users.size(), ok_status());
-  auto setting = overlay::at_once(node_.leaves_.loop, users.size(), kChangesAtOnce, [&](std::size_t i) {
-    return set_one(group, users[i], role, set[i]);
+  if (!users.empty()) {  // One first: it tells whether there is such a group.
+    auto setting = set_one(group, users.front(), role, set.front());
+    co_await setting;
+    const auto& first = set.front();
+    if (!first && first.code() == Errc::kNotFound && first.error().text.ends_with(group)) co_return first.error();
+  }
+  auto setting = overlay::at_once(node_.leaves_.loop, users.size() - std::min<std::size_t>(1, users.size()),
+                                  kChangesAtOnce, [&](std::size_t i) {
+    return set_one(group, users[i + 1], role, set[i + 1]);
   });
   co_await setting;
   Json results = Json::array();
   for (std::size_t i = 0; i < users.size(); ++i) {
-    if (!set[i] && set[i].code() == Errc::kNotFound && set[i].error().text.ends_with(group)) co_return set[i].error();
     Json result{{"name", users[i]}};
     if (!set[i]) result["error"] = error_json(set[i].error());
     results.push_back(std::move(result));

@@ -11,7 +11,7 @@ namespace {
 constexpr std::size_t kRowsMin = 8;  // Written by each batch while the old generation is not done.
 
 std::size_t size_of(const JournalRow& row) {
-  return 24 + 10 * row.forgotten.size() + 18 * row.runs.size() + 48 * row.lanes.size();
+  return 24 + 2 * row.dropped.size() + 10 * row.forgotten.size() + 18 * row.runs.size() + 48 * row.lanes.size();
 }
 
 bool is_in(const MailboxId& mailbox, Slot first, std::uint32_t last) {
@@ -62,18 +62,18 @@ void Journal::settle(const Batch& batch) {
 Journal::Batch Journal::close() const {
   Batch out;
   out.erase_before = next_seq_;
-  runs_.for_each([&](const PartitionRowKey& run, std::uint64_t n) {
+  const auto all = [](const auto&) { return true; };
+  runs_.for_each(all, [&](const PartitionRowKey& run, std::uint64_t n) {
     out.runs.push_back({run.first_slot, run.writer, n});
   });
-  lanes_.for_each([&](const LaneId& id, std::uint64_t high) { out.lanes.push_back({id, high}); });
+  lanes_.for_each(all, [&](const LaneId& id, std::uint64_t high) { out.lanes.push_back({id, high}); });
   return out;
 }
 
 std::map<Bytes, std::uint64_t> Journal::lanes_of(Slot first, std::uint32_t last) const {
   std::map<Bytes, std::uint64_t> out;
-  lanes_.for_each([&](const LaneId& id, std::uint64_t high) {
-    if (is_in(id.mailbox, first, last)) out.emplace(lane_key(id).view(), high);
-  });
+  lanes_.for_each([&](const LaneId& id) { return is_in(id.mailbox, first, last); },
+                  [&](const LaneId& id, std::uint64_t high) { out.emplace(lane_key(id).view(), high); });
   return out;
 }
 

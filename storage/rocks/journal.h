@@ -9,6 +9,7 @@
 // Invariants: (1) a number is said by its row or by a row of the journal that is not erased, and of
 //                 several rows of the journal the last is right;
 //             (2) lane() knows every synced number that is above its row.
+// The highest time is the store's business: it is written with the batch that erases the rows which said it.
 // Thread: the store's loop; pure.
 #pragma once
 
@@ -77,12 +78,14 @@ class Raised {
       std::erase_if(*generation, [&](const auto& pair) { return match(pair.first); });
     }
   }
-  // In no particular order; those that were raised since come once.
-  template <class Visit>
-  void for_each(Visit visit) const {
-    for (const auto& [key, n] : young_) visit(key, n);
+  // Those that match, in no particular order; what was raised since comes once.
+  template <class Match, class Visit>
+  void for_each(Match match, Visit visit) const {
+    for (const auto& [key, n] : young_) {
+      if (match(key)) visit(key, n);
+    }
     for (const auto& [key, n] : old_) {
-      if (!young_.contains(key)) visit(key, n);
+      if (match(key) && !young_.contains(key)) visit(key, n);
     }
   }
 

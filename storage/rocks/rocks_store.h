@@ -190,7 +190,7 @@ class RocksStore final : public Store {
   Status load_partitions();
   Status load_issued();
   [[nodiscard]] std::uint64_t issued_of(Slot first_slot) const;
-  void forget_registers(Slot first_slot);  // Committed ones: read from disk again.
+  void forget_cached(Slot first_slot);  // Registers and lanes that are committed: read from disk again.
   static bool is_cached(const RegisterRow& row) { return row.value.size() <= kRegisterCachedBytesMax; }
   Status begin_run();
   // A number of `node`; nothing when absent.
@@ -208,6 +208,7 @@ class RocksStore final : public Store {
   Result<ChangeView> check(PartitionId partition, const Dot& dot, View change);
   [[nodiscard]] Status check_room() const;
   [[nodiscard]] Status check_room(Slot first_slot) const;  // And it is not being dropped.
+  [[nodiscard]] Status check_stays(Slot first_slot) const;  // Only that.
   [[nodiscard]] bool is_dropping(Slot first_slot) const;
   Result<std::vector<SyncedChange>> check(PartitionId partition, const RangeStatement& range,
                                           std::uint64_t held);

@@ -264,7 +264,9 @@ void RocksStore::set_expiry_time(std::uint64_t ms) {
   mark_dirty();
 }
 
-void RocksStore::forget_registers(Slot first_slot) {
+void RocksStore::forget_cached(Slot first_slot) {
+  const PartitionId partition = starling::partition_of(first_slot, partitions_);
+  lanes_.forget_if([&](const LaneId& lane) { return partition_of(lane.mailbox) == partition; });
   const auto [first, last] = bounds_of(first_slot);
   registers_.forget_if([&](const Bytes& key) { return first <= key && (last.empty() || key < last); });
 }
@@ -292,9 +294,8 @@ Status RocksStore::drop(PartitionId partition) {
   damage_.forget(slot);
   superseded_count_ -= superseded_[slot].size();
   superseded_.erase(slot);
-  forget_registers(slot);
   journal_.drop(slot, slot + kSlotCount / partitions_);
-  lanes_.forget_if([&](const LaneId& lane) { return partition_of(lane.mailbox) == partition; });
+  forget_cached(slot);
   gathering_->dropped.insert(slot);
   gathering_->has_writes = true;
   mark_dirty();

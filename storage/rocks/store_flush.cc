@@ -76,12 +76,17 @@ void RocksStore::write_shared_rows() {
     raised.lanes.push_back({id, *lanes_.find(id)});
   }
   if (highest_time_ > written_time_) raised.time = written_time_ = highest_time_;
+  // The batch before this one, which was in flight when they were dropped, may have raised some of theirs.
+  for (const Slot slot : gathering_->dropped) journal_.drop(slot, slot + kSlotCount / partitions_);
   gathering_->journal = journal_.seal(std::move(raised));
   const Journal::Batch& journal = gathering_->journal;
   if (journal.seq != 0) {
     engine_->put(writes, ColumnFamily::kJournal, journal_key(journal.seq).view(), journal_value(journal.raised));
   }
   write_own_rows(writes, journal);
+  if (journal.erase_before != 0) {
+    engine_->put(writes, ColumnFamily::kNode, kNodeHighestTime, number_value(written_time_).view());
+  }
 }
 
 void RocksStore::write_own_rows(rocksdb::WriteBatch& writes, const Journal::Batch& from) {
@@ -119,7 +124,7 @@ void RocksStore::committed(const Status& status) {
   keys_.settle();
   registers_.settle();
   // A scrub may have written rows again that were dropped behind it.
-  for (const Slot slot : batch->dropped) forget_registers(slot);
+  for (const Slot slot : batch->dropped) forget_cached(slot);
   paxos_.settle();
   node_.settle();
   reporting_ = true;

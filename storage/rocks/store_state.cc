@@ -63,6 +63,7 @@ Result<std::vector<LaneRow>> RocksStore::read_lanes(PartitionId partition,
                                                     std::size_t limit) {
   const Slot slot = slot_of(partition);
   TRY(check_whole(slot));
+  TRY(check_stays(slot));
   auto [first, last] = bounds_of(slot);
   if (after) first = Bytes(lane_key({after->mailbox, after->device, after->lane}).view()) + '\0';
   std::vector<LaneRow> out;

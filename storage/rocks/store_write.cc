@@ -107,6 +107,10 @@ bool RocksStore::is_dropping(Slot first_slot) const {
 
 Status RocksStore::check_room(Slot first_slot) const {
   TRY(check_room());
+  return check_stays(first_slot);
+}
+
+Status RocksStore::check_stays(Slot first_slot) const {
   if (!is_dropping(first_slot)) return ok_status();
   return Error{Errc::kOverloaded, "storage: the partition is being erased; send again a little later"};
 }

@@ -50,5 +50,16 @@ TEST_P(Overload, ANodeWhoseTurnsAreLateRefusesHistoryAndThenSendsUntilItIsCalm) 
   finish();
 }
 
+// A node hashes a few passwords at a time, and many users may come in one call.
+TEST_P(Overload, ManyUsersWithPasswordsAreAllCreatedAndLoginsFindRoom) {
+  Json users = Json::array();
+  for (int i = 0; i < 40; ++i) users.push_back({{"name", "@many-" + std::to_string(i)}, {"password", "secret"}});
+  const auto answer = cluster.admin(a, "user.add", {{"users", users}}, 120s);
+  ASSERT_TRUE(answer.ok()) << answer.error().text;
+  for (const auto& result : answer->at("results")) EXPECT_TRUE(result.at("created").get<bool>()) << result;
+  EXPECT_EQ(answer->at("results").size(), 40u);
+  finish();
+}
+
 }  // namespace
 }  // namespace starling::sim

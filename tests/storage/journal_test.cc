@@ -241,6 +241,54 @@ TEST_F(StoreJournal, ADroppedPartitionDoesNotComeBackWithACrash) {
   EXPECT_EQ(box.store->touched(), std::vector{box.store->partition_of(kCarol)});
 }
 
+// Lanes are raised without a run, too (merge_lanes), so a drop may meet them on their way.
+TEST_F(StoreJournal, ALaneThatWasOnItsWayGoesWithItsPartition) {
+  const LaneRow lane{kAlice, device(1), 5, 7};
+  const auto raise = [&] { return box.store->merge_lanes(part(), std::span(&lane, 1)).ok(); };
+  const auto is_gone = [&](const char* when) {
+    EXPECT_EQ(box.store->lane_high(kAlice, device(1), 5), 0u) << when;
+    EXPECT_THAT(*box.store->read_lanes(part(), std::nullopt, 10), ::testing::IsEmpty()) << when;
+  };
+  const auto comes_back = [&](const char* when) {
+    ASSERT_TRUE(raise()) << when;
+    box.sync();
+    box.lose_power();
+    box.open();
+    EXPECT_EQ(box.store->lane_high(kAlice, device(1), 5), 7u) << when;
+  };
+  ASSERT_TRUE(raise());
+  ASSERT_TRUE(box.store->drop(part()).ok());  // In one batch.
+  EXPECT_EQ(box.store->read_lanes(part(), std::nullopt, 10).code(), Errc::kOverloaded);
+  box.sync();
+  is_gone("one batch");
+  comes_back("one batch");
+  ASSERT_TRUE(box.store->drop(part()).ok());
+  box.sync();
+  ASSERT_TRUE(raise());
+  box.store->flush();
+  ASSERT_TRUE(box.store->drop(part()).ok());  // In the next, while the first is in flight.
+  box.sync();
+  is_gone("two batches");
+  comes_back("two batches");
+}
+
+TEST_F(StoreJournal, TheHighestTimeOutlivesTheRowsThatSaidIt) {
+  box.store->append(entry(kAlice, 1, 1'000'000));
+  box.sync();
+  for (std::uint64_t n = 1; n <= 300; ++n) {  // None of them is later.
+    const Dot dot{WriterId{9}, n};
+    ASSERT_TRUE(box.store->apply(part(), dot, encode(entry(kAlice, n, n), dot)).ok());
+    box.sync();
+  }
+  box.lose_power();
+  const auto rows = box.rows({ColumnFamily::kJournal});
+  for (const auto& [seq, row] : rows.front()) {
+    ASSERT_EQ(parse_journal_row(row)->time, 0u) << "the test is too short";
+  }
+  box.open();
+  EXPECT_EQ(box.store->highest_time(), 1'000'000u);
+}
+
 TEST_F(StoreJournal, AForgottenRunDoesNotComeBackWithACrash) {
   RangeStatement gone{WriterId{9}, 1, 5, {}, {}};
   ASSERT_TRUE(box.store->apply(part(), gone).ok());

@@ -18,6 +18,7 @@ constexpr double kActivityExponent = 0.9;  // Flatter than rooms (generator.cc):
 constexpr double kContactExponent = 1.0;
 constexpr std::size_t kContacts = 20;
 constexpr double kPresentShare = 0.5;      // Of messages, to somebody who is there.
+constexpr int kTriesMax = 100;             // To draw somebody else than oneself.
 constexpr Duration kLook = 20ms;
 
 Duration to_duration(double seconds) {
@@ -136,10 +137,11 @@ class Crowd {
     if (from->client->phase() != ClientPhase::kReady) from = visits_[random_.below(visits_.size())].user;
     const std::size_t sender = people_[from->number];
     std::size_t to = sender;
-    while (to == sender) {
+    for (int tried = 0; to == sender && tried < kTriesMax; ++tried) {
       const bool present = random_.unit() < kPresentShare;
       to = present ? people_[visits_[random_.below(visits_.size())].user->number] : contact_of(sender);
     }
+    if (to == sender) return;
     const std::uint64_t posted = bench_.posted_;
     bench_.send_from(from->number, bench_.user_name(to), due);
     if (bench_.posted_ == posted) return;
@@ -165,11 +167,13 @@ class Crowd {
       if (user->owed > 0 && user->client->phase() != ClientPhase::kReady) away.push_back(user.get());
     }
     bench_.extra_["population"] = size_;
-    bench_.extra_["online"] = online_;
+    bench_.extra_["online"] = visits_.size();
     bench_.extra_["came"] = came_;
     bench_.extra_["were_away"] = away.size();
     TRY(bench_.log_in(away));
-    bench_.drain([this] { return bench_.delivered_all_ >= bench_.acked_all_; });
+    bench_.drain([this] {
+      return std::all_of(bench_.users_.begin(), bench_.users_.end(), [](const auto& user) { return user->owed <= 0; });
+    });
     return ok_status();
   }
 
