@@ -51,7 +51,7 @@ TEST_P(Overload, ANodeWhoseTurnsAreLateRefusesHistoryAndThenSendsUntilItIsCalm) 
 }
 
 // A node hashes a few passwords at a time, and many users may come in one call.
-TEST_P(Overload, ManyUsersWithPasswordsAreAllCreatedAndLoginsFindRoom) {
+TEST_P(Overload, ManyUsersWithPasswordsInOneCallAreAllCreated) {
   Json users = Json::array();
   for (int i = 0; i < 40; ++i) users.push_back({{"name", "@many-" + std::to_string(i)}, {"password", "secret"}});
   const auto answer = cluster.admin(a, "user.add", {{"users", users}}, 120s);
