@@ -28,6 +28,7 @@ void NodeImpl::wire() {
   };
   move_controls_ = std::make_unique<MoveControls>(*view_);
   catch_up_ = std::make_unique<CatchUp>(*view_, *move_controls_);
+  if (leaves_.files_from != 0) catch_up_->files_from = leaves_.files_from;
   replicator_ = std::make_unique<Replicator>(
       *view_, [this](const NodeId& peer, PartitionId partition, WriterId writer) {
         catch_up_->fetch_gap(peer, partition, writer);

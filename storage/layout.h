@@ -52,7 +52,7 @@ inline constexpr std::uint32_t kSlotCount = 1 << 16;
 enum class Format : std::uint32_t { kInitial = 1, kJournal, kNext };
 inline constexpr auto kFormat =
     static_cast<std::uint32_t>(Format::kNext) - 1;
-// Of a store whose journal is empty.
+// Of a store whose journal is empty, and in which no partition is being filled by files.
 inline constexpr auto kFormatClosed = static_cast<std::uint32_t>(Format::kInitial);
 
 enum class ColumnFamily : std::uint8_t {
@@ -77,11 +77,13 @@ inline constexpr View kNodeExpiryTime = "expiry";        // Up to here entries a
 inline constexpr View kNodeRefillPermit = "refill_permit"; // The next open may empty what it must.
 inline constexpr View kNodeIssued = "issued/";           // And a first slot: our last dot there,
                                                          // for a partition that was dropped.
+inline constexpr View kNodeInstalling = "installing/";   // And a first slot: files of the partition may be
+                                                         // here, and its vector is not.
 inline bool is_reserved(View node_key) {
   return node_key == kNodeFormat || node_key == kNodeCleanWriter ||
          node_key == kNodeHighestTime || node_key == kNodePartitions ||
          node_key == kNodeExpiryTime || node_key == kNodeRefillPermit ||
-         node_key.starts_with(kNodeIssued);
+         node_key.starts_with(kNodeIssued) || node_key.starts_with(kNodeInstalling);
 }
 
 // Exactly N bytes, built without allocation.
@@ -177,9 +179,13 @@ inline FixedBytes<2> slot_key(Slot slot) { return FixedBytes<2>().u16be(slot); }
 inline Bytes issued_key(Slot first_slot) {
   return Bytes(kNodeIssued).append(slot_key(first_slot).view());
 }
-inline std::optional<Slot> parse_issued_key(View key) {
-  if (key.size() != kNodeIssued.size() + sizeof(Slot)) return std::nullopt;
-  return BytesReader(key.substr(kNodeIssued.size())).u16be();
+inline Bytes installing_key(Slot first_slot) {
+  return Bytes(kNodeInstalling).append(slot_key(first_slot).view());
+}
+// The slot behind a prefix of `node`.
+inline std::optional<Slot> parse_node_slot(View key, View prefix) {
+  if (key.size() != prefix.size() + sizeof(Slot)) return std::nullopt;
+  return BytesReader(key.substr(prefix.size())).u16be();
 }
 
 // The dot at the end of a key of `log`, `mailbox_dots` or `damage`.

@@ -31,6 +31,7 @@ class Env;
 namespace starling::storage {
 
 class Export;
+class Install;
 
 // A writer outlives a clean stop only when the store took something in so lately.
 inline constexpr std::int64_t kKeptWriterIdleMaxMs = 24 * 3600 * 1000;
@@ -148,6 +149,8 @@ struct StoreStats {
   std::uint64_t damaged = 0;   // Changes in the damage list now.
   std::uint64_t lost = 0;      // Changes of which no copy is left.
   std::uint64_t pending = 0;   // Changes accepted, not yet synced.
+  std::uint64_t installed = 0;        // Changes that came by files,
+  std::uint64_t installed_files = 0;  // and how many files.
 };
 
 class Store {
@@ -198,12 +201,17 @@ class Store {
 
   // --- Writing. ---
   // Our next dot in the partition of change.mailbox; `change.prev` is filled in.
-  // REQUIRES: issued() of the partition is held (invariant 4).
+  // REQUIRES: issued() of the partition is held (invariant 4), and it is not being installed.
   virtual Appended append(ChangeView change) = 0;
   // Another writer's change. kGap stores nothing. kCorrupt, kUnsupported: nothing stored.
   virtual Result<Applied> apply(PartitionId partition, const Dot& dot, View change) = 0;
   // A run of a writer: what is absent from it counts as seen. Applies what extends the prefix.
   virtual Result<Applied> apply(PartitionId partition, const RangeStatement& range) = 0;
+
+  // Begins to fill partitions by files (install.h). kInvalid: something of one of them is here. kOverloaded: one of
+  // them is being erased, or filled by another one.
+  virtual Result<std::shared_ptr<Install>> install(std::span<const PartitionId> partitions) = 0;
+  [[nodiscard]] virtual bool is_installing(PartitionId partition) const = 0;
 
   // --- Reading logs and mailboxes (synced, not expired). ---
   // kCorrupt: something of this partition is damaged; another owner has it. A mailbox of a partition
@@ -259,7 +267,7 @@ class Store {
   // --- Damage (damage.h). ---
   // Inside the call that met it; must not call the store.
   virtual void on_damage(std::function<void(const Damage&)> hook) = 0;
-  // Nothing damaged, nothing to refill, not being dropped: only then does vector() mean what it says.
+  // Nothing damaged, nothing to refill, not being dropped or installed: only then does vector() mean what it says.
   [[nodiscard]] virtual bool is_whole(PartitionId partition) const = 0;
   [[nodiscard]] virtual std::vector<PartitionId> damaged_partitions() const = 0;  // Not whole.
   [[nodiscard]] virtual std::vector<Dot> damaged(PartitionId partition) const = 0;

@@ -315,6 +315,8 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_commits_total", "Write batches synced", store.commits);
   count("starling_changes_total", "Changes written", store.changes);
   count("starling_puts_total", "Keys written", store.puts);
+  count("starling_installed_changes_total", "Changes stored by files", store.installed);
+  count("starling_installed_files_total", "Those files", store.installed_files);
   count("starling_written_bytes_total", "Bytes of write batches", store.bytes);
   count("starling_shadows_total", "Second copies of a message key that met", store.shadows);
   count("starling_corrupt_records_total", "Records refused by their checksum", store.corrupt);

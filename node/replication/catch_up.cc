@@ -135,7 +135,7 @@ Task<Done> CatchUp::run() {
         silence_.clear();
       }
       Runs failed;
-      bool covered = true;
+      bool covered = filing_.empty();
       std::set<NodeId> answered;
       for (const auto& peer : peers()) {
         auto comparing = round(peer, false);
@@ -355,6 +355,7 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
                                   std::uint64_t n) {
   while (view_.store.held(partition, writer) < n) {
     if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
+    if (filing_.contains(partition)) co_return Error{Errc::kOverloaded, "it comes by files, and they are not written yet"};
     if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
     auto heeding = heed_controls(partition);
     CO_TRY_ASSIGN(const std::uint64_t charged, co_await heeding);
@@ -411,12 +412,20 @@ Task<Result<storage::RangeStatement>> CatchUp::ask_run(NodeId peer, PartitionId 
 }
 
 Task<Status> CatchUp::merge_lanes(NodeId peer, PartitionId partition) {
+  auto take = [this, partition](const std::vector<storage::LaneRow>& lanes) {
+    return view_.store.merge_lanes(partition, lanes);
+  };
+  auto reading = read_lanes(peer, partition, std::move(take));
+  co_return co_await reading;
+}
+
+Task<Status> CatchUp::read_lanes(NodeId peer, PartitionId partition, TakeLanes take) {
   LanesRequest request{partition, {}};
   for (bool more = true; more;) {
     auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kLanes, pack(request), kFetchDeadline);
     CO_TRY_ASSIGN(const Bytes body, co_await asking);
     CO_TRY_ASSIGN(const LanesReply reply, unpack<LanesReply>(body));
-    CO_TRY(view_.store.merge_lanes(partition, reply.lanes));
+    CO_TRY(take(reply.lanes));
     more = reply.more && !reply.lanes.empty();
     if (more) request.after = {reply.lanes.back()};
   }

@@ -9,7 +9,8 @@
 // among them (vouchers.h). A peer that is there and cannot answer is waited for for a while (silence.h). Nodes
 // that catch up answer these requests too, so a whole cluster that restarts gets going by itself.
 // What a change of the ring gives us is copied as the operator says: not while that is paused, and no faster than
-// the bandwidth for it (catch_up_controls.h).
+// the bandwidth for it (catch_up_controls.h). Where we have nothing of it and it is much, it is stored by files
+// (decision 0050); the rest, and what is written meanwhile, run by run.
 // What a run leaves out because it expired there was counted by its lane once, so lanes are fetched
 // before a run that has such gaps.
 // Invariant: only the prefix rule of the store decides what is accepted, so a fetch may be late,
@@ -38,6 +39,7 @@ namespace starling::node {
 
 inline constexpr std::size_t kFetchesInFlightMax = 64;
 inline constexpr Duration kFetchDeadline = 5s;
+inline constexpr std::uint64_t kFilesFrom = 1024;
 
 class CatchUp {
  public:
@@ -67,6 +69,9 @@ class CatchUp {
   std::function<bool(PartitionId, const Dot&)> is_forgotten;
   // Runs that we hold without being an owner (stand_in.h). REQUIRED.
   std::function<storage::RangeStatement(PartitionId, WriterId, std::uint64_t from)> held_for_others;
+
+  // What a change of the ring gives us comes by files where so many changes, or more, make one (catch_up_files.cc).
+  std::uint64_t files_from = kFilesFrom;
 
   // Changes that the comparison under way found missing.
   [[nodiscard]] std::uint64_t missing() const { return missing_; }
@@ -139,6 +144,8 @@ class CatchUp {
   overlay::Task<Status> fetch_all(std::shared_ptr<Fetches> fetches);
   overlay::Task<Done> fetch_next(std::shared_ptr<Fetches> fetches);
   overlay::Task<Status> merge_lanes(NodeId peer, PartitionId partition);
+  using TakeLanes = std::function<Status(const std::vector<storage::LaneRow>&)>;
+  overlay::Task<Status> read_lanes(NodeId peer, PartitionId partition, TakeLanes take);
 
   // catch_up_install.cc: what changes of the ring give us.
   [[nodiscard]] bool gains(PartitionId partition) const {
@@ -154,6 +161,33 @@ class CatchUp {
   void note_wanted(const std::vector<CompareReply::Item>& items);
   overlay::Task<Done> while_paused();
   overlay::Task<Done> answer_fetch(NodeId from, FetchRequest request, overlay::Reply reply);
+
+  // catch_up_files.cc: what we gain and have nothing of.
+  struct Offer {
+    NodeId peer;
+    storage::VersionVector vector;
+  };
+  struct Filing {  // Partitions that are filled together.
+    std::shared_ptr<storage::Install> install;
+    std::vector<PartitionId> partitions;
+    std::size_t next = 0;
+    std::size_t running = 0;
+    std::set<NodeId> silent;  // Asked no more.
+    overlay::Completer<bool> gathered;
+    overlay::Future<bool> finished{nullptr};
+  };
+  void note_offers(const NodeId& peer, const std::vector<CompareReply::Item>& items);
+  [[nodiscard]] std::uint64_t offered(PartitionId partition) const;  // Changes.
+  [[nodiscard]] std::vector<PartitionId> worth_files() const;
+  std::shared_ptr<Filing> begin_filing(std::vector<PartitionId>& left);
+  overlay::Task<Done> install_files();
+  void finish_filing(const std::shared_ptr<Filing>& filing);
+  overlay::Task<Done> fill_next(std::shared_ptr<Filing> filing);
+  overlay::Task<Done> fill(std::shared_ptr<Filing> filing, PartitionId partition);
+  overlay::Task<Status> take_offer(std::shared_ptr<Filing> filing, PartitionId partition, Offer offer);
+  overlay::Task<Status> take_lanes(std::shared_ptr<Filing> filing, NodeId peer, PartitionId partition);
+  overlay::Task<Done> make_room(std::shared_ptr<Filing> filing);
+  [[nodiscard]] std::uint64_t came(PartitionId partition, WriterId writer) const;
 
   // catch_up_lost.cc: what was written off.
   overlay::Task<Done> regain_some(NodeId peer, CompareReply::Item theirs);
@@ -183,6 +217,9 @@ class CatchUp {
   RingNumber installing_;  // The change that the following is of.
   std::map<PartitionId, storage::VersionVector> wanted_;  // What we gain: as far as owners had come when asked.
   bool surveyed_ = false;   // Everybody was asked.
+  bool filed_ = false;      // What comes by files is here.
+  std::map<PartitionId, std::vector<Offer>> offers_;  // What we gain: who has how much of it.
+  std::map<PartitionId, std::shared_ptr<storage::Install>> filing_;  // On their way into files.
   bool installed_ = false;  // From now on we follow it, with what we own.
   Pace pace_;
   RateMeter rate_;

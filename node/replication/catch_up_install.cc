@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "node/replication/catch_up.h"
+#include "storage/install.h"
 
 namespace starling::node {
 
@@ -11,6 +12,7 @@ namespace {
 
 constexpr Duration kRetryEvery = 200ms;
 constexpr Duration kCompareDeadline = 5s;
+constexpr Duration kSurveyPatience = 5s;        // Until everybody has said what there is.
 constexpr int kInstallTurnsMin = 5;
 constexpr int kInstallTurnsMax = 1000;
 constexpr std::size_t kInstallMissingMax = 64;  // Runs.
@@ -69,7 +71,8 @@ void CatchUp::begin_install() {
   if (installing_ == view_.ring().number()) return;
   installing_ = view_.ring().number();
   wanted_.clear();
-  surveyed_ = installed_ = false;
+  offers_.clear();
+  surveyed_ = filed_ = installed_ = false;
   bytes_before_ = moved_bytes_;
   changes_came_ = 0;
   looked_at_ = {};
@@ -106,6 +109,7 @@ Task<bool> CatchUp::survey(NodeId peer) {
     auto asking = ask_vectors(peer, chunk, kCompareDeadline);
     const auto answer = co_await asking;
     if (!answer) co_return false;
+    note_offers(peer, answer->items);
     const PartitionId end = answer->more && !answer->items.empty() ? answer->items.back().partition : chunk.back();
     std::erase_if(left, [end](PartitionId p) { return p <= end; });
   }
@@ -122,6 +126,11 @@ void CatchUp::moved(PartitionId partition, const storage::RangeStatement& range)
   changes_came_ += range.to - range.from + 1;
 }
 
+std::uint64_t CatchUp::came(PartitionId partition, WriterId writer) const {
+  const auto filing = filing_.find(partition);
+  return filing == filing_.end() ? view_.store.held(partition, writer) : filing->second->held(partition, writer);
+}
+
 const CatchUp::Progress& CatchUp::progress() const {
   const Instant now = view_.loop.now();
   if (looked_at_ != Instant{} && now - looked_at_ < kLookEvery) return progress_;
@@ -134,7 +143,7 @@ const CatchUp::Progress& CatchUp::progress() const {
     bool done = surveyed_;
     if (wanted != wanted_.end()) {
       for (const auto& dot : wanted->second.dots()) {
-        const std::uint64_t held = std::min(dot.n, view_.store.held(partition, dot.writer));
+        const std::uint64_t held = std::min(dot.n, came(partition, dot.writer));
         progress_.changes += dot.n;
         progress_.changes_done += held;
         done &= held == dot.n;
@@ -155,6 +164,7 @@ const CatchUp::Progress& CatchUp::progress() const {
 Task<Status> CatchUp::install() {
   overlay::Timer timer;
   begin_install();
+  const Instant began = view_.loop.now();
   Silence silence;
   auto asking = ask_controls();
   co_await asking;
@@ -163,6 +173,17 @@ Task<Status> CatchUp::install() {
     co_await surveying;
     auto waiting = while_paused();
     co_await waiting;
+    if (!filed_) {
+      // What comes run by run before does not come by files any more.
+      if (!surveyed_ && view_.loop.now() - began < kSurveyPatience) {
+        co_await overlay::sleep(view_.loop, kRetryEvery, timer);
+        continue;
+      }
+      filed_ = surveyed_ || !offers_.empty();
+      auto filing = install_files();
+      co_await filing;
+      offers_.clear();
+    }
     Runs failed;
     std::size_t missing = 0;
     bool all_answered = true;

@@ -119,6 +119,9 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
   if (view_.store.held(partition, view_.store.writer()) < view_.store.issued(partition)) {
     return Error{Errc::kCatchingUp, "this owner has yet to fetch its own changes; ask the next one"};
   }
+  if (view_.store.is_installing(partition)) {
+    return Error{Errc::kCatchingUp, "this owner is still filling the partition; ask the next one"};
+  }
   if (!view_.clock_trusted()) {
     return Error{Errc::kUnavailable,
                  "this node's clock is off, or not compared with the others' yet, so it does not coordinate"};

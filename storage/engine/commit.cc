@@ -11,12 +11,14 @@
 namespace starling::storage {
 namespace {
 
-class ThreadCommitter final : public Committer {
- public:
-  ThreadCommitter(rocksdb::DB& db, std::function<void(std::function<void()>)> post)
-      : db_(db), post_(std::move(post)), thread_([this] { run(); }) {}
+using Work = std::function<Status()>;
+using Post = std::function<void(std::function<void()>)>;
 
-  ~ThreadCommitter() override {
+// One thread, one queue.
+class Worker {
+ public:
+  explicit Worker(Post post) : post_(std::move(post)), thread_([this] { loop(); }) {}
+  ~Worker() {
     *alive_ = false;
     {
       std::lock_guard lock(mutex_);
@@ -25,22 +27,24 @@ class ThreadCommitter final : public Committer {
     wake_.notify_one();
     thread_.join();
   }
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
 
-  void commit(std::unique_ptr<rocksdb::WriteBatch> batch, Done done) override {
+  void run(Work work, Committer::Done done) {
     {
       std::lock_guard lock(mutex_);
-      queue_.push_back({std::move(batch), std::move(done)});
+      queue_.push_back({std::move(work), std::move(done)});
     }
     wake_.notify_one();
   }
 
  private:
   struct Job {
-    std::unique_ptr<rocksdb::WriteBatch> batch;
-    Done done;
+    Work work;
+    Committer::Done done;
   };
 
-  void run() {
+  void loop() {
     std::unique_lock lock(mutex_);
     while (true) {
       wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
@@ -48,37 +52,53 @@ class ThreadCommitter final : public Committer {
       Job job = std::move(queue_.front());
       queue_.pop_front();
       lock.unlock();
-      write(job);
-      post_([done = std::move(job.done), error = error_, alive = alive_] {
-        if (*alive) done(error ? Status(*error) : ok_status());
+      Status status = job.work();
+      job.work = nullptr;  // What it holds goes here.
+      post_([done = std::move(job.done), status = std::move(status), alive = alive_] {
+        if (*alive) done(status);
       });
       lock.lock();
     }
   }
 
-  void write(Job& job) {
-    if (error_) return;
-    rocksdb::WriteOptions options;
-    options.sync = true;
-    if (const auto status = db_.Write(options, job.batch.get()); !status.ok()) {
-      error_ = to_error(status, "a synced write");
-    }
-    job.batch.reset();
-  }
-
   // Set at construction.
-  rocksdb::DB& db_;
-  const std::function<void(std::function<void()>)> post_;
+  const Post post_;
   // The loop's own: read and written there alone.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-  // The thread's own.
-  std::optional<Error> error_;  // The first failure; it stays.
-  // Shared, guarded by mutex_. The store has one batch in flight, so the queue holds one job.
+  // Shared, guarded by mutex_.
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Job> queue_;
   bool stopping_ = false;
   std::thread thread_;  // Last: it runs on the members above.
+};
+
+class ThreadCommitter final : public Committer {
+ public:
+  ThreadCommitter(rocksdb::DB& db, const Post& post) : db_(db), work_(post), commits_(post) {}
+
+  // The store has one batch in flight, so the queue holds one.
+  void commit(std::unique_ptr<rocksdb::WriteBatch> batch, Done done) override {
+    auto shared = std::make_shared<std::unique_ptr<rocksdb::WriteBatch>>(std::move(batch));
+    commits_.run([this, shared] { return write(**shared); }, std::move(done));
+  }
+  void run(Work work, Done done) override { work_.run(std::move(work), std::move(done)); }
+
+ private:
+  Status write(rocksdb::WriteBatch& batch) {
+    if (error_) return *error_;
+    rocksdb::WriteOptions options;
+    options.sync = true;
+    const auto status = db_.Write(options, &batch);
+    if (status.ok()) return ok_status();
+    error_ = to_error(status, "a synced write");
+    return *error_;
+  }
+
+  rocksdb::DB& db_;
+  std::optional<Error> error_;  // The commit thread's own: the first failure; it stays.
+  Worker work_;
+  Worker commits_;  // Last: it runs on the members above.
 };
 
 }  // namespace

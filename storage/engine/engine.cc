@@ -164,6 +164,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& from) {
   const auto status = rocksdb::DB::Open(options, from.path, families, &engine->handles_, &db);
   if (!status.ok()) return to_error(status, "opening " + from.path);
   engine->db_.reset(db);
+  engine->remove_unfinished();
   return engine;
 }
 

@@ -9,7 +9,9 @@
 // Thread: reads from the loop, while the committer writes.
 #pragma once
 
+#include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +22,7 @@
 #include <rocksdb/env.h>
 #include <rocksdb/iterator.h>
 #include <rocksdb/snapshot.h>
+#include <rocksdb/sst_file_writer.h>
 #include <rocksdb/write_batch.h>
 
 #include "crypto/bytes.h"
@@ -118,6 +121,34 @@ class Engine {
   Status empty(ColumnFamily family, View first, View last);
   // Drops the family with all its files, unread, and begins it anew.
   Status recreate(ColumnFamily family);
+
+  // --- Files from outside (engine_ingest.cc). Thread: any one, beside the loop and the committer. ---
+  // Rows of one family, to be given in ascending order; goes into a file of its own.
+  class SortedFile {
+   public:
+    SortedFile(Engine& engine, ColumnFamily family);
+    ~SortedFile();
+    SortedFile(const SortedFile&) = delete;
+    SortedFile& operator=(const SortedFile&) = delete;
+    void put(View key, View value);
+    void erase(View key);  // Of a row that an earlier file has.
+    // Synced. The first failure is told here. Its path.
+    Result<std::string> finish();
+
+   private:
+    void note(const rocksdb::Status& status);
+    Engine& engine_;
+    const std::string path_;
+    rocksdb::SstFileWriter writer_;
+    std::optional<Error> failed_;
+    bool finished_ = false;  // Else its path is of no use.
+  };
+  using Files = std::map<ColumnFamily, std::vector<std::string>>;
+  // Takes them in, all or none, durably: into the lowest level that holds nothing of their range. Each block is
+  // checked first. What was not taken in is deleted.
+  Status ingest(const Files& files);
+  void remove(const Files& files);
+
   // Writes out what only the log has and looks for files that are due for compaction, which RocksDB
   // by itself does only when something changes. Does not wait. Once in a compaction period.
   void tend();
@@ -125,12 +156,14 @@ class Engine {
  private:
   Engine() = default;
   Error failed_read(ColumnFamily family, View key, const rocksdb::Status& status);
+  void remove_unfinished();
 
   EngineOptions options_;
   std::vector<rocksdb::ColumnFamilyOptions> family_options_;  // Ours by number.
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> handles_;  // Ours by number, then the unknown.
   Unreadable unreadable_;
+  std::atomic<std::uint64_t> next_file_{1};
 };
 
 }  // namespace starling::storage

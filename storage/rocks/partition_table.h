@@ -31,6 +31,13 @@ class PartitionTable {
   [[nodiscard]] std::uint64_t synced(Slot first_slot, WriterId writer) const;
   [[nodiscard]] VersionVector vector(Slot first_slot) const;  // Synced.
   [[nodiscard]] std::vector<Slot> touched() const;            // With a synced change, ascending.
+  // Nothing of it was ever accepted, or it was forgotten.
+  [[nodiscard]] bool untouched(Slot first_slot) const { return !partitions_.contains(first_slot); }
+  // One that is touched has its first slot between the two.
+  [[nodiscard]] bool any_between(Slot after, Slot before) const {
+    const auto next = partitions_.upper_bound(after);
+    return next != partitions_.end() && next->first < before;
+  }
   // Everything accepted is synced.
   [[nodiscard]] bool settled(Slot first_slot) const;
   // As if it had never been touched. REQUIRES: settled.

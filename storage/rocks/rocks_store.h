@@ -8,7 +8,7 @@
 // Split by concept: store.cc (open, close, vectors), store_flush.cc (the pipeline), store_write.cc
 // (append, apply, staging), store_read.cc (logs, mailboxes), store_state.cc (keys, lanes,
 // registers, small state), store_damage.cc (damage, mending), store_refill.cc (unreadable files),
-// store_scrub.cc, store_superseded.cc (changes that another one replaced).
+// store_scrub.cc, store_superseded.cc (changes that another one replaced), install.cc (partitions filled by files).
 // Thread: one loop. Callbacks may call the store, and must not destroy it.
 #pragma once
 
@@ -59,6 +59,8 @@ struct KeyHash {
     return std::hash<MailboxId>{}(key.mailbox) * 31 ^ std::hash<MessageKey>{}(key.key);
   }
 };
+
+class RocksInstall;
 
 class RocksStore final : public Store {
  public:
@@ -125,6 +127,11 @@ class RocksStore final : public Store {
   Result<Applied> apply(PartitionId partition, const Dot& dot, View change) override;
   Result<Applied> apply(PartitionId partition, const RangeStatement& range) override;
 
+  Result<std::shared_ptr<Install>> install(std::span<const PartitionId> partitions) override;
+  [[nodiscard]] bool is_installing(PartitionId partition) const override {
+    return installing_.contains(slot_of(partition));
+  }
+
   Result<RangeStatement> read_writer(PartitionId partition, WriterId writer, std::uint64_t from,
                                      std::size_t bytes) override;
   using Store::read_mailbox;
@@ -161,6 +168,7 @@ class RocksStore final : public Store {
   [[nodiscard]] Hlc highest_time() const override { return highest_time_; }
 
  private:
+  friend class RocksInstall;
   struct Closed {
     Slot first_slot = 0;
     Dot dot;
@@ -190,7 +198,8 @@ class RocksStore final : public Store {
   Status load_partitions();
   Status load_issued();
   [[nodiscard]] std::uint64_t issued_of(Slot first_slot) const;
-  void forget_cached(Slot first_slot);  // Registers and lanes that are committed: read from disk again.
+  // Registers and lanes that are committed: read from disk again.
+  void forget_cached(const std::set<Slot>& first_slots);
   static bool is_cached(const RegisterRow& row) { return row.value.size() <= kRegisterCachedBytesMax; }
   Status begin_run();
   // A number of `node`; nothing when absent.
@@ -207,7 +216,7 @@ class RocksStore final : public Store {
   [[nodiscard]] Status check_foreign(Slot first_slot, WriterId writer, std::uint64_t n) const;
   Result<ChangeView> check(PartitionId partition, const Dot& dot, View change);
   [[nodiscard]] Status check_room() const;
-  [[nodiscard]] Status check_room(Slot first_slot) const;  // And it is not being dropped.
+  [[nodiscard]] Status check_room(Slot first_slot) const;  // And it is not being dropped or installed.
   [[nodiscard]] Status check_stays(Slot first_slot) const;  // Only that.
   [[nodiscard]] bool is_dropping(Slot first_slot) const;
   Result<std::vector<SyncedChange>> check(PartitionId partition, const RangeStatement& range,
@@ -219,6 +228,10 @@ class RocksStore final : public Store {
   void stage_key(const Dot& dot, const ChangeView& change);
   void stage_register(const Dot& dot, const ChangeView& change);
   std::uint64_t previous(const MailboxId& mailbox);
+
+  // --- install.cc ---
+  Status empty_unfinished();
+  void erase_partition(rocksdb::WriteBatch& writes, Slot first_slot);
 
   // --- store_read.cc ---
   struct Loaded {
@@ -291,6 +304,7 @@ class RocksStore final : public Store {
   DamageTable damage_;
   std::map<Slot, std::set<Superseded>> superseded_;
   std::size_t superseded_count_ = 0;
+  std::set<Slot> installing_;             // Being filled by files.
   std::map<Slot, std::uint64_t> issued_;  // Of our writer, in partitions that were dropped.
   Pending<MailboxId, std::uint64_t> previous_{kPrevCacheMax};  // Our last n in the mailbox.
   Pending<LaneId, std::uint64_t, RaisedHash> lanes_{kLaneCacheMax};

@@ -52,6 +52,7 @@ Status RocksStore::start() {
   TRY(fold_journal());
   TRY(load_damage());
   TRY(refill());
+  TRY(empty_unfinished());
   TRY(load_partitions());
   TRY(load_issued());
   TRY(begin_run());
@@ -141,7 +142,7 @@ Status RocksStore::load_partitions() {
 Status RocksStore::load_issued() {
   Engine::Scan rows(*engine_, ColumnFamily::kNode, kNodeIssued);
   for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
-    const auto slot = parse_issued_key(rows.key());
+    const auto slot = parse_node_slot(rows.key(), kNodeIssued);
     const auto n = parse_number(rows.value());
     if (!slot || !n) return Error{Errc::kCorrupt, "storage: the count of our own changes is damaged; "
                                                   "set the store aside"};
@@ -195,7 +196,7 @@ Status RocksStore::close_cleanly() {
   engine_->put(batch, ColumnFamily::kNode, kNodeCleanWriter, number_value(writer_.value).view());
   write_own_rows(batch, journal_.close());
   engine_->put(batch, ColumnFamily::kNode, kNodeHighestTime, number_value(highest_time_).view());
-  engine_->put(batch, ColumnFamily::kNode, kNodeFormat, number_value(kFormatClosed).view());
+  engine_->put(batch, ColumnFamily::kNode, kNodeFormat, number_value(installing_.empty() ? kFormatClosed : kFormat).view());
   return engine_->write_synced(batch);
 }
 
@@ -264,11 +265,13 @@ void RocksStore::set_expiry_time(std::uint64_t ms) {
   mark_dirty();
 }
 
-void RocksStore::forget_cached(Slot first_slot) {
-  const PartitionId partition = starling::partition_of(first_slot, partitions_);
-  lanes_.forget_if([&](const LaneId& lane) { return partition_of(lane.mailbox) == partition; });
-  const auto [first, last] = bounds_of(first_slot);
-  registers_.forget_if([&](const Bytes& key) { return first <= key && (last.empty() || key < last); });
+void RocksStore::forget_cached(const std::set<Slot>& first_slots) {
+  if (first_slots.empty()) return;
+  const auto match = [&](Slot slot) {
+    return first_slots.contains(slot_of(starling::partition_of(slot, partitions_)));
+  };
+  registers_.forget_if([&](const Bytes& key) { return match(BytesReader(key).u16be()); });
+  lanes_.forget_if([&](const LaneId& lane) { return match(starling::slot_of(lane.mailbox)); });
 }
 
 Status RocksStore::drop(PartitionId partition) {
@@ -277,7 +280,7 @@ Status RocksStore::drop(PartitionId partition) {
     return batch && std::any_of(batch->closed.begin(), batch->closed.end(),
                                 [slot](const Closed& closed) { return closed.first_slot == slot; });
   };
-  if (!table_.settled(slot) || closes(gathering_) || closes(in_flight_)) {
+  if (!table_.settled(slot) || installing_.contains(slot) || closes(gathering_) || closes(in_flight_)) {
     return Error{Errc::kOverloaded, "storage: changes of the partition are on their way to the disk; "
                                     "drop it a little later"};
   }
@@ -286,16 +289,13 @@ Status RocksStore::drop(PartitionId partition) {
     engine_->put(writes, ColumnFamily::kNode, issued_key(slot), number_value(issued).view());
     issued_[slot] = issued;
   }
-  const auto [first, last] = bounds_of(slot);
-  const Bytes end = last.empty() ? Bytes(kRowKeySizeMax, '\xff') : last;
-  for (const auto family : kReplicatedFamilies) engine_->erase_range(writes, family, first, end);
-  engine_->erase_range(writes, ColumnFamily::kDamage, first, end);
+  erase_partition(writes, slot);
   table_.forget(slot);
   damage_.forget(slot);
   superseded_count_ -= superseded_[slot].size();
   superseded_.erase(slot);
   journal_.drop(slot, slot + kSlotCount / partitions_);
-  forget_cached(slot);
+  forget_cached({slot});
   gathering_->dropped.insert(slot);
   gathering_->has_writes = true;
   mark_dirty();

@@ -18,7 +18,8 @@ void RocksStore::on_damage(std::function<void(const Damage&)> hook) {
 }
 
 bool RocksStore::is_whole(PartitionId partition) const {
-  return damage_.is_whole(slot_of(partition)) && !is_dropping(slot_of(partition));
+  const Slot slot = slot_of(partition);
+  return damage_.is_whole(slot) && !is_dropping(slot) && !installing_.contains(slot);
 }
 
 std::vector<PartitionId> RocksStore::damaged_partitions() const {

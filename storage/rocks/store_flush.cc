@@ -124,7 +124,7 @@ void RocksStore::committed(const Status& status) {
   keys_.settle();
   registers_.settle();
   // A scrub may have written rows again that were dropped behind it.
-  for (const Slot slot : batch->dropped) forget_cached(slot);
+  forget_cached(batch->dropped);
   paxos_.settle();
   node_.settle();
   reporting_ = true;

@@ -10,6 +10,7 @@ namespace starling::storage {
 
 Appended RocksStore::append(ChangeView change) {
   const PartitionId partition = partition_of(change.mailbox);
+  assert(!is_installing(partition));
   const Dot dot{writer_, table_.held(slot_of(partition), writer_) + 1};
   assert(dot.n > issued(partition) && "a dot is used once");
   change.prev = previous(change.mailbox);
@@ -111,8 +112,8 @@ Status RocksStore::check_room(Slot first_slot) const {
 }
 
 Status RocksStore::check_stays(Slot first_slot) const {
-  if (!is_dropping(first_slot)) return ok_status();
-  return Error{Errc::kOverloaded, "storage: the partition is being erased; send again a little later"};
+  if (!is_dropping(first_slot) && !installing_.contains(first_slot)) return ok_status();
+  return Error{Errc::kOverloaded, "storage: the partition is being erased or filled; send again a little later"};
 }
 
 // REQUIRES: `change` borrows from `bytes`.

@@ -22,6 +22,11 @@ class Committer final : public storage::Committer {
     done_.push_back(std::move(done));
   }
 
+  void run(std::function<Status()> work, Done done) override {
+    require(work().ok(), "work on files failed");
+    done_.push_back(std::move(done));
+  }
+
  private:
   rocksdb::DB& db_;
   std::deque<Done>& done_;

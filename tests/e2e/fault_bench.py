@@ -16,6 +16,7 @@ kill: a node of three is killed by SIGKILL; how long its clients are without ser
 """
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -122,6 +123,12 @@ def disk_rate(folder, megabytes=2000):
     return megabytes * 1.048576 / took
 
 
+def cpu_seconds(node):
+    """User and system time of its process so far."""
+    fields = pathlib.Path(f"/proc/{node.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def join(options):
     with Lab(Namespaces, nodes=2, later=1) as lab:
         donor, joiner = lab.nodes
@@ -132,13 +139,16 @@ def join(options):
         run(STARLING, "throttle", options.limit, "--data", donor.data)
         live = bench(lab, *load, "--duration", options.seconds)
         time.sleep(2)
+        donor_before = cpu_seconds(donor)
         began = time.monotonic()
         lab.join(joiner)
         eventually("it serves", joiner.ready, 1800)
         took = time.monotonic() - began
+        donor_cpu, joiner_cpu = cpu_seconds(donor) - donor_before, cpu_seconds(joiner)
         fetched = joiner.metric("starling_link_bytes_received_total")
         print(f"joined after {took:.1f} s: {joiner.metric('starling_fetched_changes_total'):,.0f} changes, "
-              f"{fetched / 1e9:.2f} GB, {fetched / 1e6 / took:.0f} MB/s; its store {size_of(joiner):.1f} GB", flush=True)
+              f"{fetched / 1e9:.2f} GB, {fetched / 1e6 / took:.0f} MB/s; its store {size_of(joiner):.1f} GB; CPU seconds "
+              f"of the donor {donor_cpu:.1f}, with its live load, of the joiner {joiner_cpu:.1f}", flush=True)
         print(f"live load of {options.rate}/s meanwhile and after:", latency(result(live)), flush=True)
 
 

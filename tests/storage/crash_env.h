@@ -35,6 +35,10 @@ class CrashEnv {
   // The same, before the n-th change of the disk from now on: an append, a sync, a new, renamed or
   // deleted file.
   void freeze_in(std::uint64_t changes) { files_->changes_left = static_cast<std::int64_t>(changes); }
+  // From now on there is no room for new files whose name has this in it; empty: there is.
+  void no_room_for(std::string part) { files_->no_room_for(std::move(part)); }
+  // A bit of each block that is written to files of such names flips.
+  void spoil(std::string part) { files_->spoil(std::move(part)); }
   [[nodiscard]] bool frozen() const { return files_->frozen; }
   void thaw() {
     files_->changes_left = 0;
@@ -55,7 +59,11 @@ class CrashEnv {
     File(std::unique_ptr<rocksdb::FSWritableFile> file, std::string name, Files& files)
         : FSWritableFileOwnerWrapper(std::move(file)), name_(std::move(name)), files_(files) {}
     IOStatus Append(const rocksdb::Slice& data, const IOOptions& o, Debug* d) override {
-      return files_.stopped() ? IOStatus::OK() : target()->Append(data, o, d);
+      if (files_.stopped()) return IOStatus::OK();
+      if (data.empty() || !files_.is_spoilt(name_)) return target()->Append(data, o, d);
+      std::string spoilt = data.ToString();
+      spoilt[0] = static_cast<char>(spoilt[0] ^ 1);
+      return target()->Append(spoilt, o, d);
     }
     IOStatus Append(const rocksdb::Slice& data, const IOOptions& o,
                     const rocksdb::DataVerificationInfo&, Debug* d) override {
@@ -90,6 +98,7 @@ class CrashEnv {
       if (name.find("/OPTIONS-") != std::string::npos) {
         return IOStatus::NotSupported("no options files on this disk");
       }
+      if (has(no_room_, name)) return IOStatus::NoSpace("no room on this disk");
       // A frozen disk gives a file that takes nothing and is nowhere.
       const bool nowhere = stopped();
       const std::string at = nowhere ? name + ".after-the-crash" : name;
@@ -127,10 +136,22 @@ class CrashEnv {
       }
       return target()->RenameFile(from, to, o, d);
     }
+    // Another name for a file, and for what of it is safe.
+    IOStatus LinkFile(const std::string& from, const std::string& to, const IOOptions& o, Debug* d) override {
+      if (stopped()) return IOStatus::OK();
+      const std::lock_guard lock(mutex_);
+      if (auto s = target()->LinkFile(from, to, o, d); !s.ok()) return s;
+      if (auto it = synced_.find(from); it != synced_.end()) synced_[to] = it->second;
+      return IOStatus::OK();
+    }
     IOStatus Truncate(const std::string& name, std::size_t size, const IOOptions& o,
                       Debug* d) override {
       return frozen ? IOStatus::OK() : target()->Truncate(name, size, o, d);
     }
+
+    void no_room_for(std::string part) { set(no_room_, std::move(part)); }
+    void spoil(std::string part) { set(spoilt_, std::move(part)); }
+    bool is_spoilt(const std::string& name) { return has(spoilt_, name); }
 
     void synced(const std::string& name, std::uint64_t size) {
       ++syncs;
@@ -175,8 +196,18 @@ class CrashEnv {
       (void)out->Close(IOOptions(), nullptr);
     }
 
+    void set(std::string& part, std::string to) {
+      const std::lock_guard lock(mutex_);
+      part = std::move(to);
+    }
+    bool has(const std::string& part, const std::string& name) {
+      const std::lock_guard lock(mutex_);
+      return !part.empty() && name.find(part) != std::string::npos;
+    }
+
     std::mutex mutex_;
     std::map<std::string, std::uint64_t> synced_;  // File -> bytes that are safe.
+    std::string no_room_, spoilt_;
   };
 
   std::unique_ptr<rocksdb::Env> base_;

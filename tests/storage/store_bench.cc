@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <deque>
 #include <filesystem>
 #include <mutex>
@@ -14,6 +15,7 @@
 
 #include "crypto/random.h"
 #include "storage/export.h"
+#include "storage/install.h"
 #include "storage/store.h"
 
 namespace starling::storage {
@@ -21,6 +23,7 @@ namespace {
 
 constexpr std::uint64_t kBatch = 1000;            // Messages per commit.
 constexpr std::size_t kRangeBytes = 512 << 10;    // As one fetch of the catch-up.
+constexpr std::size_t kPartBytes = 32 << 20;      // Of files.
 constexpr std::uint64_t kMailboxes = 100;
 constexpr std::size_t kBodyBytes = 100;
 
@@ -44,6 +47,15 @@ class Posts {
       lock.unlock();
       fn();
     }
+  }
+  // Runs what is there, or comes a moment later.
+  void turn(Store& store) {
+    store.flush();
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait_for(lock, std::chrono::milliseconds(1), [this] { return !queue_.empty(); });
+    }
+    poll();
   }
   // Runs what is there, waits for nothing.
   void poll() {
@@ -113,6 +125,33 @@ ChangeView message(SeededRandom& random, std::uint64_t i, View body) {
   return change;
 }
 
+// The same run by files. CPU is that of all threads.
+void fill_by_files(Store& from, Bench& to, PartitionId partition, std::uint64_t messages) {
+  const std::clock_t cpu_before = std::clock();
+  const Stopwatch all;
+  double gathering = 0;
+  const auto install = to.store->install(std::span(&partition, 1));
+  if (!install) std::exit(1);
+  for (std::uint64_t at = 1; at <= messages;) {
+    auto range = from.read_writer(partition, from.writer(), at, kRangeBytes);
+    if (!range) std::exit(1);
+    const Stopwatch gather;
+    if (!(*install)->apply(partition, *range)) std::exit(1);
+    gathering += gather.seconds();
+    for (; (*install)->gathered() >= kPartBytes; to.posts.turn(*to.store)) {
+      if (!(*install)->writing()) (*install)->write();
+    }
+    at = range->to + 1;
+  }
+  bool done = false;
+  (*install)->finish([&](const Status& status) { done = status.ok(); });
+  while (!done) to.posts.turn(*to.store);
+  report("by files, on the loop", messages, gathering);
+  report("by files, read and stored", messages, all.seconds());
+  std::printf("%-34s %9.2f us a message\n", "by files, CPU",
+              1e6 * static_cast<double>(std::clock() - cpu_before) / CLOCKS_PER_SEC / static_cast<double>(messages));
+}
+
 void run(std::uint64_t messages, const std::string& folder) {
   Bench from(folder + "/from", 1);
   SeededRandom random(3);
@@ -131,7 +170,11 @@ void run(std::uint64_t messages, const std::string& folder) {
               static_cast<double>(stats.puts) / count, "batch bytes per message",
               static_cast<double>(stats.bytes) / count);
 
+  Bench files(folder + "/files", 4);
+  fill_by_files(*from.store, files, partition, messages);
+
   Bench to(folder + "/to", 2);
+  const std::clock_t cpu_before = std::clock();
   const WriterId writer = from.store->writer();
   double reading = 0, storing = 0;
   for (std::uint64_t at = 1; at <= messages;) {
@@ -156,6 +199,8 @@ void run(std::uint64_t messages, const std::string& folder) {
   report("apply(range), on the loop", messages, storing);
   report("apply(range), until synced", messages, storing + rest.seconds());
   report("both, end to end", messages, reading + storing + rest.seconds());
+  std::printf("%-34s %9.2f us a message\n", "both, CPU",
+              1e6 * static_cast<double>(std::clock() - cpu_before) / CLOCKS_PER_SEC / static_cast<double>(messages));
 
   const Stopwatch exporting;
   const auto exported = to.store->export_partition(partition, 0);

@@ -46,8 +46,25 @@ class ManualCommits {
     write_one();
     take().done(ok_status());
   }
+  // The same on a disk that may be frozen.
+  void try_one() {
+    Job job = take();
+    rocksdb::WriteOptions options;
+    options.sync = sync;
+    const auto status = job.db->Write(options, job.batch.get());
+    job.done(status.ok() ? ok_status() : Status(Error{Errc::kIo, status.ToString()}));
+  }
   void finish_all() {
     while (!jobs_.empty()) finish_one();
+  }
+  // Work on files that was asked for.
+  [[nodiscard]] std::size_t works() const { return works_.size(); }
+  Status do_work() {
+    Work work = std::move(works_.front());
+    works_.pop_front();
+    const Status status = work.work();
+    work.done(status);
+    return status;
   }
   void fail_one() { take().done(Error{Errc::kIo, "the disk said no"}); }
 
@@ -60,14 +77,24 @@ class ManualCommits {
   class Committer final : public storage::Committer {
    public:
     Committer(ManualCommits& owner, rocksdb::DB& db) : owner_(owner), db_(db) {}
-    ~Committer() override { owner_.jobs_.clear(); }
+    ~Committer() override {
+      owner_.jobs_.clear();
+      owner_.works_.clear();
+    }
     void commit(std::unique_ptr<rocksdb::WriteBatch> batch, Done done) override {
       owner_.jobs_.push_back({&db_, std::move(batch), std::move(done)});
+    }
+    void run(std::function<Status()> work, storage::Committer::Done done) override {
+      owner_.works_.push_back({std::move(work), std::move(done)});
     }
 
    private:
     ManualCommits& owner_;
     rocksdb::DB& db_;
+  };
+  struct Work {
+    std::function<Status()> work;
+    storage::Committer::Done done;
   };
   Job take() {
     Job job = std::move(jobs_.front());
@@ -75,6 +102,7 @@ class ManualCommits {
     return job;
   }
   std::deque<Job> jobs_;
+  std::deque<Work> works_;
 };
 
 inline constexpr std::uint32_t kTestPartitions = 16;

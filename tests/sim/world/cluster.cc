@@ -150,7 +150,7 @@ Status SimCluster::start(std::size_t i) {
         host.config,
         node::Leaves{*host.loop, *host.transport, *host.random, *host.log, host.disk->env(),
                      host.disk->committer(*host.loop),
-                     [disk = host.disk.get()] { return disk->free_bytes(); }, false, wrap(i)});
+                     [disk = host.disk.get()] { return disk->free_bytes(); }, false, wrap(i), options_.files_from});
     if (!opened) {
       status = opened.error();
       return;

@@ -36,6 +36,7 @@ struct ClusterOptions {
   Duration supervisor_delay = 1s;  // From a fatal error to the next start.
   Duration form_limit = 120s;
   Tap* tap = nullptr;              // Outlives the cluster.
+  std::uint64_t files_from = 32;   // Changes that a node which gains them stores by files.
   bool keep_writers = false;       // Broken: a crash is taken for a clean stop.
 };
 

@@ -9,6 +9,8 @@
 namespace starling::sim {
 namespace {
 
+constexpr std::uint64_t kWorkChangesMax = 60;  // Of the disk, in one piece of work on files, about.
+
 Status write(rocksdb::DB& db, rocksdb::WriteBatch& batch, bool sync) {
   rocksdb::WriteOptions options;
   options.sync = sync;
@@ -23,6 +25,7 @@ class DirectCommitter final : public storage::Committer {
   void commit(std::unique_ptr<rocksdb::WriteBatch> batch, Done done) override {
     done(write(db_, *batch, true));
   }
+  void run(std::function<Status()> work, Done done) override { done(work()); }
 
  private:
   rocksdb::DB& db_;
@@ -41,6 +44,12 @@ class SimCommitter final : public storage::Committer {
     // As the real one: what was queued is finished, nobody is told. After a crash the queue is
     // empty.
     for (auto& item : queue_) (void)write(db_, *item.batch, true);
+    for (auto& work : works_) (void)work.work();
+  }
+
+  void run(std::function<Status()> work, Done done) override {
+    works_.push_back({std::move(work), std::move(done)});
+    if (works_.size() == 1) begin_work();
   }
 
   void commit(std::unique_ptr<rocksdb::WriteBatch> batch, Done done) override {
@@ -50,19 +59,27 @@ class SimCommitter final : public storage::Committer {
 
   void begin() {
     if (queue_.empty() || disk_.held_) return;
-    const auto span = static_cast<std::uint64_t>(
-        (disk_.options_.sync_max - disk_.options_.sync_min).count());
-    const Duration busy = disk_.options_.sync_min +
-                          Duration(static_cast<Duration::rep>(disk_.random_.below(span + 1)));
     // A disk works on while its process is paused; only the news of it waits.
-    disk_.world_.after(busy, [this, alive = std::weak_ptr<bool>(alive_)] {
+    disk_.world_.after(disk_.busy_for(), [this, alive = std::weak_ptr<bool>(alive_)] {
       if (!alive.expired()) finish();
     });
   }
 
-  // What the disk has of the commits under way.
+  void begin_work() {
+    if (works_.empty() || disk_.held_) return;
+    disk_.world_.after(disk_.busy_for(), [this, alive = std::weak_ptr<bool>(alive_)] {
+      if (!alive.expired()) finish_work();
+    });
+  }
+
+  // What the disk has of the commits under way. Work on files may have come to any point.
   void crash() {
     alive_ = std::make_shared<bool>(true);  // Forget the scheduled end.
+    if (auto works = std::exchange(works_, {}); !works.empty() && !failed_ && !disk_.held_) {
+      disk_.crash_env_.freeze_in(1 + disk_.random_.below(kWorkChangesMax));
+      (void)works.front().work();
+      disk_.crash_env_.freeze();
+    }
     auto queue = std::move(queue_);
     queue_.clear();
     if (queue.empty() || failed_ || disk_.held_) return;
@@ -78,6 +95,29 @@ class SimCommitter final : public storage::Committer {
     std::unique_ptr<rocksdb::WriteBatch> batch;
     Done done;
   };
+  struct Work {
+    std::function<Status()> work;
+    Done done;
+  };
+
+  void finish_work() {
+    if (works_.empty() || disk_.held_) return;
+    if (disk_.work_hook_) {
+      const auto alive = std::weak_ptr<bool>(alive_);
+      const auto hook = disk_.work_hook_;
+      hook();  // May crash this process.
+      if (alive.expired() || works_.empty()) return;
+    }
+    Work work = std::move(works_.front());
+    works_.pop_front();
+    Status status = work.work();
+    disk_.works_ += status ? 1 : 0;
+    disk_.world_.note(disk_.host_, "files written: " + (status ? "taken in" : status.error().text));
+    loop_.enter([alive = std::weak_ptr<bool>(alive_), done = std::move(work.done), status = std::move(status)] {
+      if (!alive.expired()) done(status);
+    });
+    if (!works_.empty()) begin_work();
+  }
 
   void finish() {
     if (queue_.empty() || disk_.held_) return;
@@ -108,6 +148,7 @@ class SimCommitter final : public storage::Committer {
   rocksdb::DB& db_;
   const std::uint64_t age_;
   std::deque<Item> queue_;
+  std::deque<Work> works_;
   bool failed_ = false;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
@@ -139,7 +180,15 @@ void SimDisk::set_speed(Duration sync_min, Duration sync_max) {
 void SimDisk::hold(bool on) {
   held_ = on;
   if (on) return;
-  for (const auto& [age, committer] : committers_) committer->begin();
+  for (const auto& [age, committer] : committers_) {
+    committer->begin();
+    committer->begin_work();
+  }
+}
+
+Duration SimDisk::busy_for() {
+  const auto span = static_cast<std::uint64_t>((options_.sync_max - options_.sync_min).count());
+  return options_.sync_min + Duration(static_cast<Duration::rep>(random_.below(span + 1)));
 }
 
 SimDisk::Folder SimDisk::copy(const std::string& path) {

@@ -2,7 +2,7 @@
 //
 // A commit takes a random while, then is written with sync; a crash before that loses it. What the
 // disk has of the commit under way at the crash is chosen by chance: nothing, a torn record, or all
-// of it (then it was synced and nobody was told).
+// of it (then it was synced and nobody was told). Work on files ends after some of its changes of the disk.
 // Invariants: (1) what was acknowledged survives every crash; (2) commits are written in order.
 // Thread: the world's.
 #pragma once
@@ -58,9 +58,15 @@ class SimDisk {
   // Called with the number of each commit before it is written: a place to crash at.
   void on_commit(std::function<void(std::uint64_t number)> hook) { hook_ = std::move(hook); }
   [[nodiscard]] std::uint64_t commits() const { return commits_; }
+  // The same of work on files; how much of it was done without an error.
+  void on_work(std::function<void()> hook) { work_hook_ = std::move(hook); }
+  [[nodiscard]] std::uint64_t works() const { return works_; }
+  // No room for new files of partitions that are being filled (storage/install.h), until told otherwise.
+  void no_room_for_files(bool none) { crash_env_.no_room_for(none ? "installing" : ""); }
 
  private:
   friend class SimCommitter;
+  Duration busy_for();  // Of one commit.
 
   World& world_;
   const std::string host_;
@@ -73,6 +79,8 @@ class SimDisk {
   bool fail_next_ = false;
   bool held_ = false;
   std::function<void(std::uint64_t)> hook_;
+  std::function<void()> work_hook_;
+  std::uint64_t works_ = 0;
 };
 
 // Written at once, with sync: for reading a store after the run.
