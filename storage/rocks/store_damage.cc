@@ -1,9 +1,12 @@
 // Damage: noted when it is met, closed when the change came back, is gone, or is lost.
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
+#include <unordered_map>
 
 #include "storage/rocks/rocks_store.h"
+#include "storage/rows.h"
 
 namespace starling::storage {
 namespace {
@@ -207,8 +210,40 @@ bool RocksStore::heal(Slot first_slot, const Dot& dot) {
   if (!loaded || !*loaded) return false;
   const bool outer = std::exchange(healing_, true);
   stage_rows(first_slot, dot, *(*loaded)->change.bytes, (*loaded)->view);
+  stand_again(first_slot, dots);
   healing_ = outer;
   return true;
+}
+
+// A copy of a message that lost to one of these is the message now: the best of them. They were noted when they met,
+// or by the scrub that found the damage.
+void RocksStore::stand_again(Slot first_slot, const std::set<Dot>& dots) {
+  const auto noted = superseded_.find(first_slot);
+  if (noted == superseded_.end()) return;
+  std::unordered_map<MailboxKey, KeyRow, KeyHash> best;
+  std::vector<Superseded> met;
+  std::copy_if(noted->second.begin(), noted->second.end(), std::back_inserter(met),
+               [&](const Superseded& pair) { return dots.contains(pair.by); });
+  for (const auto& pair : met) {
+    superseded_count_ -= noted->second.erase(pair);
+    const auto loaded = load_change(first_slot, pair.dot);
+    if (!loaded || !*loaded || (*loaded)->view.kind == ChangeKind::kRegister) continue;
+    const ChangeView& change = (*loaded)->view;
+    const KeyRow row = key_row(pair.dot, change);
+    const auto [at, first] = best.try_emplace({change.mailbox, change.entry.key}, row);
+    if (first) continue;
+    const bool better = takes_key(row, at->second);
+    note_superseded(change.mailbox, better ? at->second.dot : pair.dot, better ? pair.dot : at->second.dot);
+    if (better) at->second = row;
+  }
+  for (const auto& [id, row] : best) {
+    const auto current = find_key_row(id.mailbox, id.key);
+    if (!current || dots.contains(current->dot)) {
+      put_key(id, row);
+    } else if (current->dot != row.dot) {  // A third one beat them both.
+      note_superseded(id.mailbox, row.dot, current->dot);
+    }
+  }
 }
 
 // From the dots, which are the keys of `mailbox_dots`.
