@@ -331,6 +331,26 @@ TEST_P(NamesNeed, WhoVotedOnThemIsRemovedByForceOnly) {
   finish();
 }
 
+// Who is there and does not answer holds the operator up once, not one after the other.
+TEST_P(Needed, AllAreAskedAtOnce) {
+  std::set<std::size_t> silent;
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    if (i != a && i != c) silent.insert(i);
+  }
+  int held = 0;
+  tap.on_leave = [&](const TapMessage& m) {
+    const bool asks = m.method == Method::kMovement && m.from == c && silent.contains(m.to);
+    held += asks ? 1 : 0;
+    return asks ? Fate::kHold : Fate::kPass;
+  };
+  const Instant begin = world.now();
+  (void)cluster.admin(c, "remove", {{"nodes", Json::array({cluster.id(a)})}, {"dry_run", true}});
+  EXPECT_EQ(held, 4);
+  EXPECT_LT(world.now() - begin, 4s);
+  tap.clear();
+  finish();
+}
+
 // When they are back, whoever needed them has what it needs.
 TEST_P(Needed, OnceTheyAreBackNobodyIsHeldUp) {
   ASSERT_NO_FATAL_FAILURE(give_up_and_die());
