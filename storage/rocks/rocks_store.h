@@ -291,6 +291,7 @@ class RocksStore final : public Store {
   PartitionTable table_;
   Journal journal_;
   DamageTable damage_;
+  std::map<std::pair<Slot, Dot>, Bytes> past_searches_;  // Of damaged changes: the row of mailboxes to go on from.
   std::map<Slot, std::set<Superseded>> superseded_;
   std::size_t superseded_count_ = 0;
   std::map<Slot, std::uint64_t> issued_;  // Of our writer, in partitions that were dropped.

@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::uint64_t kLast = std::numeric_limits<std::uint64_t>::max();
 constexpr Dot kLastDot{{kLast}, kLast};
+constexpr std::size_t kPastSeeksMax = 256;       // In one call.
+constexpr std::size_t kPastSearchesMax = 1'000;  // Above, all begin anew.
 
 }  // namespace
 
@@ -37,12 +39,18 @@ std::vector<Dot> RocksStore::lost(PartitionId partition) const {
 }
 
 // Its row of a mailbox was written with it and carries the same expiry. Once that has passed,
-// compaction may have erased the row, and nothing else erases it while the change is damaged.
+// compaction may have erased the row, and nothing else erases it while the change is damaged. Which mailbox
+// it was only the change knew: each is asked with a seek, a bounded number in a call, the next goes on from there.
 bool RocksStore::is_past(PartitionId partition, const Dot& damaged) {
-  const auto [first, last] = bounds_of(slot_of(partition));
+  const Slot slot = slot_of(partition);
+  const auto [first, last] = bounds_of(slot);
+  if (past_searches_.size() >= kPastSearchesMax) past_searches_.clear();
+  Bytes& at = past_searches_[{slot, damaged}];
   Engine::Scan rows(*engine_, ColumnFamily::kMailboxDots, first, last, {});
-  rows->SeekToFirst();
-  while (rows.valid()) {
+  at.empty() ? rows->SeekToFirst() : rows->Seek(slice(at));
+  for (std::size_t seeks = 0; rows.valid(); ++seeks) {
+    at = Bytes(rows.key());
+    if (seeks == kPastSeeksMax) return false;
     MailboxId mailbox;
     if (!MailboxId::from(rows.key().substr(0, MailboxId::kSize), mailbox)) return false;
     const auto wanted = mailbox_dot_key(mailbox, damaged);
@@ -55,6 +63,7 @@ bool RocksStore::is_past(PartitionId partition, const Dot& damaged) {
                               : Bytes(mailbox_dot_key(mailbox, kLastDot).view()) + '\0';
     rows->Seek(slice(next));
   }
+  past_searches_.erase({slot, damaged});
   return rows.status().ok();
 }
 
@@ -105,6 +114,7 @@ bool RocksStore::note_damage(Slot first_slot, const Dot& dot, const std::string&
 }
 
 void RocksStore::close_damage(Slot first_slot, const Dot& dot, bool lost) {
+  past_searches_.erase({first_slot, dot});
   rocksdb::WriteBatch& writes = *gathering_->writes;
   const auto key = log_key(first_slot, dot);
   if (lost) {
@@ -200,19 +210,9 @@ Status RocksStore::erase_rows_naming(Slot first_slot, const std::set<Dot>& dots)
     }
     TRY(rows.status());
   }
+  stand_again(first_slot, dots);
   gathering_->has_writes = true;
   return ok_status();
-}
-
-bool RocksStore::heal(Slot first_slot, const Dot& dot) {
-  if (failed_ || closed_ || dot.n > table_.synced(first_slot, dot.writer)) return false;
-  const auto loaded = load_change(first_slot, dot);
-  if (!loaded || !*loaded) return false;
-  const bool outer = std::exchange(healing_, true);
-  stage_rows(first_slot, dot, *(*loaded)->change.bytes, (*loaded)->view);
-  stand_again(first_slot, dots);
-  healing_ = outer;
-  return true;
 }
 
 // A copy of a message that lost to one of these is the message now: the best of them. They were noted when they met,
@@ -244,6 +244,16 @@ void RocksStore::stand_again(Slot first_slot, const std::set<Dot>& dots) {
       note_superseded(id.mailbox, row.dot, current->dot);
     }
   }
+}
+
+bool RocksStore::heal(Slot first_slot, const Dot& dot) {
+  if (failed_ || closed_ || dot.n > table_.synced(first_slot, dot.writer)) return false;
+  const auto loaded = load_change(first_slot, dot);
+  if (!loaded || !*loaded) return false;
+  const bool outer = std::exchange(healing_, true);
+  stage_rows(first_slot, dot, *(*loaded)->change.bytes, (*loaded)->view);
+  healing_ = outer;
+  return true;
 }
 
 // From the dots, which are the keys of `mailbox_dots`.
