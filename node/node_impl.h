@@ -23,6 +23,7 @@
 #include "node/repair/farewell.h"
 #include "node/repair/hand_over.h"
 #include "node/repair/mender.h"
+#include "node/repair/positions.h"
 #include "node/repair/pruner.h"
 #include "node/repair/upkeep.h"
 #include "node/repair/verifier.h"
@@ -144,6 +145,7 @@ class NodeImpl final : public Node {
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<Mender> mender_;
   std::unique_ptr<HandOver> hand_over_;
+  std::unique_ptr<Positions> positions_;
   std::unique_ptr<Eraser> eraser_;
   std::unique_ptr<Pruner> pruner_;
   std::unique_ptr<Upkeep> upkeep_;

@@ -55,7 +55,10 @@ void NodeImpl::wire() {
   mender_ = std::make_unique<Mender>(*view_, *catch_up_);
   hand_over_ = std::make_unique<HandOver>(*view_, *obligations_);
   hand_over_->on_missed = [this] { catch_up_->fall_behind(); };
-  eraser_ = std::make_unique<Eraser>(*view_);
+  positions_ = std::make_unique<Positions>(*view_, *forwarder_);
+  eraser_ = std::make_unique<Eraser>(*view_, [this](PartitionId partition, const storage::Superseded& pair) {
+    return positions_->is_settled(partition, pair);
+  });
   catch_up_->on_covered = [this](const NodeId& peer, PartitionId partition, const auto& has) {
     eraser_->covers(peer, partition, has);
   };

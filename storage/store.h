@@ -272,7 +272,7 @@ class Store {
   [[nodiscard]] virtual std::vector<PartitionId> damaged_partitions() const = 0;  // Not whole.
   [[nodiscard]] virtual std::vector<Dot> damaged(PartitionId partition) const = 0;
   [[nodiscard]] virtual std::vector<Dot> lost(PartitionId partition) const = 0;
-  // Of a damaged change: do its other rows show that it expired?
+  // Of a damaged change: do its other rows show that it expired? Looks at a part of them; false: ask again.
   [[nodiscard]] virtual bool is_past(PartitionId partition, const Dot& damaged) = 0;
   // A file of theirs cannot be read. Once it is permitted the next open empties them, under a new writer,
   // and everything else that the file cannot be separated from; they are filled by catching up. Until

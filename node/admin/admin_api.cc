@@ -136,7 +136,8 @@ Json AdminApi::rates() const {
           {"send_errors", c.send_errors}, {"deliveries", c.deliveries},
           {"commits", store.commits},   {"changes", store.changes},
           {"puts", store.puts},         {"pending", store.pending},
-          {"fetched", c.fetched_changes}, {"obligations", node_.obligations_->outstanding()},
+          {"fetched", c.fetched_changes}, 
+          {"obligations", node_.obligations_->outstanding() + node_.positions_->asking()},
           {"hints_bytes", node_.stand_in_->bytes()}};
 }
 

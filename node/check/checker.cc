@@ -6,10 +6,6 @@
 namespace starling::node::check {
 namespace {
 
-constexpr std::string_view kNames[kFaults] = {
-    "lost",        "partly_shown", "twice",   "answered_twice", "sender_order", "total_order",
-    "invented",    "altered",      "misplaced", "refused_shown", "dot_reused"};
-
 Error too_many(const char* what, std::size_t limit) {
   return {Errc::kTooLarge, "a history of more than " + std::to_string(limit) + " " + what +
                                ": check the files of one run at a time, or a shorter run"};
@@ -18,34 +14,6 @@ Error too_many(const char* what, std::size_t limit) {
 bool is_group(const std::string& address) { return address.starts_with("#"); }
 
 }  // namespace
-
-std::string_view name(Fault fault) { return kNames[static_cast<std::size_t>(fault)]; }
-
-int promise_of(Fault fault) {
-  switch (fault) {
-    case Fault::kLost:
-    case Fault::kPartlyShown: return 1;
-    case Fault::kTwice:
-    case Fault::kAnsweredTwice: return 2;
-    case Fault::kSenderOrder: return 3;
-    case Fault::kTotalOrder: return 4;
-    case Fault::kDotReused: return 8;
-    default: return 7;
-  }
-}
-
-std::uint64_t Report::broken(int promise) const {
-  std::uint64_t count = 0;
-  for (std::size_t i = 0; i < kFaults; ++i) {
-    if (promise_of(static_cast<Fault>(i)) == promise) count += faults[i];
-  }
-  return count;
-}
-
-bool Report::passed() const {
-  return cut_files == 0 && std::all_of(std::begin(faults), std::end(faults),
-                                       [](std::uint64_t count) { return count == 0; });
-}
 
 std::string Checker::text(DeviceIndex device) const {
   return devices_[device].user + "/" + devices_[device].name;

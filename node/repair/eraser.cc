@@ -11,7 +11,7 @@ constexpr std::size_t kErasedAtOnceMax = 2000;  // In one turn of the loop.
 
 }  // namespace
 
-Eraser::Eraser(ClusterView& view) : view_(view) {
+Eraser::Eraser(ClusterView& view, MayGo may_go) : view_(view), may_go_(std::move(may_go)) {
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
 }
 
@@ -46,7 +46,8 @@ void Eraser::tick() {
     if (!view_.answers_for(partition)) continue;
     std::vector<storage::Superseded> stable;
     for (const auto& change : view_.store.superseded(partition)) {
-      if (stable.size() < left && is_stable(partition, change.by)) stable.push_back(change);
+      const bool may_go = stable.size() < left && is_stable(partition, change.by) && may_go_(partition, change);
+      if (may_go) stable.push_back(change);
     }
     left -= stable.size();
     if (!view_.store.erase_superseded(partition, stable)) return;  // The disk is behind.

@@ -137,7 +137,9 @@ Task<Done> CatchUp::run() {
       Runs failed;
       bool covered = filing_.empty();
       std::set<NodeId> answered;
-      for (const auto& peer : peers()) {
+      const auto there = peers();
+      silence_.keep_only(there);
+      for (const auto& peer : there) {
         auto comparing = round(peer, false);
         auto compared = co_await comparing;
         if (compared) {

@@ -189,14 +189,18 @@ Task<Status> CatchUp::install() {
     bool all_answered = true;
     std::set<NodeId> answered;
     auto donors = peers();  // Each who gains begins with another one.
+    silence.keep_only(donors);
     const auto first = std::upper_bound(donors.begin(), donors.end(), view_.self);
     std::rotate(donors.begin(), first, donors.end());
     for (const auto& peer : donors) {
       auto comparing = round(peer, true);
       auto found = co_await comparing;
-      if (!found && silence.is_silent(peer, view_.loop.now(), found.error())) all_answered = false;
+      if (found || !view_.alive(peer)) {
+        silence.answers(peer);
+      } else if (silence.is_silent(peer, view_.loop.now(), found.error())) {
+        all_answered = false;
+      }
       if (!found) continue;
-      silence.answers(peer);
       answered.insert(peer);
       missing += found->missing;
       failed.insert(failed.end(), found->failed.begin(), found->failed.end());

@@ -44,6 +44,21 @@ bool outcome_unknown(Errc code) {
 
 }  // namespace
 
+AppendRequest copy_request(const storage::ChangeView& message) {
+  const auto& entry = message.entry;
+  AppendRequest request;
+  request.to = Bytes(entry.to);
+  request.from = Bytes(entry.from);
+  request.device = entry.key.device;
+  request.seq = entry.key.seq;
+  request.id = entry.id;
+  request.expires_ms = entry.expires_ms;
+  request.type = static_cast<std::uint8_t>(entry.type);
+  request.flags = kAppendCopy;
+  if (message.kind == storage::ChangeKind::kVoid) request.flags |= kAppendVoid;
+  return request;
+}
+
 void Forwarder::append(AppendRequest request, Bytes body, Duration deadline,
                        std::function<void(Result<AppendReply>)> done) {
   const bool copy = (request.flags & (kAppendCopy | kAppendPosition)) == kAppendCopy;

@@ -15,6 +15,9 @@
 
 namespace starling::node {
 
+// The request that has the other mailbox of a direct message take it under the same key and id.
+AppendRequest copy_request(const storage::ChangeView& message);
+
 class Forwarder {
  public:
   explicit Forwarder(ClusterView& view) : view_(view) {}

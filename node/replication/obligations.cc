@@ -96,16 +96,7 @@ void Obligations::attempt(const At& at) {
                               [this, at](Status done) { finished(at, std::move(done)); });
     return;
   }
-  AppendRequest request;
-  request.to = Bytes(change->entry.to);
-  request.from = Bytes(change->entry.from);
-  request.device = change->entry.key.device;
-  request.seq = change->entry.key.seq;
-  request.id = change->entry.id;
-  request.expires_ms = change->entry.expires_ms;
-  request.type = static_cast<std::uint8_t>(change->entry.type);
-  request.flags = kAppendCopy;
-  if (change->kind == ChangeKind::kVoid) request.flags |= kAppendVoid;
+  const AppendRequest request = copy_request(*change);
   forwarder_.append(request, Bytes(change->entry.body), kAppendDeadline,
                     [this, at, request](Result<AppendReply> answer) {
                       if (!answer) return finished(at, answer.error());

@@ -5,8 +5,10 @@
 // Thread: value type; pure.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "crypto/result.h"
 #include "overlay/loop/clock.h"
@@ -26,6 +28,12 @@ class Silence {
     return now - silent.since <= kSilencePatience;
   }
   void clear() { silent_.clear(); }
+  // Who is not there any more is not waited for, and begins anew when it comes back.
+  void keep_only(const std::vector<NodeId>& there) {
+    std::erase_if(silent_, [&](const auto& silent) {
+      return std::find(there.begin(), there.end(), silent.first) == there.end();
+    });
+  }
   // Who it is, and why; empty when all answer.
   [[nodiscard]] std::string text() const {
     if (silent_.empty()) return "";

@@ -1,8 +1,8 @@
 // Far behind: the versions that follow ours are kept by nobody any more, so they cannot be walked (decision 0042).
 //
 // Within one lineage a number is one version. So the oldest that is still kept is taken from those who were members
-// with us: all that answer must say the same, and with us they must be a majority of those of them who are
-// members still. From there we walk. Over the beginning of a lineage nothing tells whether ours ended in it.
+// with us: all that answer in our lineage must say the same, and with us they must be a majority of those of them who
+// are members still. From there we walk. Over the beginning of a lineage nothing tells whether ours ended in it.
 #include <algorithm>
 
 #include "node/ring/ring_service.h"
@@ -25,24 +25,33 @@ constexpr View kJoinAnew = ": stop it, remove it from the ring at another node (
 Task<Status> RingService::skip(RingNumber until) {
   const RingNumber target{until.value - kRingHistoryMax + kRingHistoryEdge};
   const RingPtr ours = view_.ring_ptr();
-  std::optional<RingVersion> found;
-  std::set<NodeId> vouch;
+  std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
   for (const auto& member : ours->version().members) {
     if (!member.votes() || member.id == view_.self || !view_.alive(member.id)) continue;
-    auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kRingGet, pack(RingGetRequest{target}),
-                                kRingAskDeadline);
-    const auto body = co_await asking;
+    calls.emplace(member.id, overlay::call(view_.loop, view_.rpc, member.id, Method::kRingGet,
+                                           pack(RingGetRequest{target}), kRingAskDeadline));
+  }
+  std::optional<RingVersion> found, foreign;
+  std::set<NodeId> vouch;
+  for (auto& [node, call] : calls) {
+    const auto body = co_await call;
     const auto answer = body ? unpack<RingAnswer>(*body) : Result<RingAnswer>(body.error());
     auto version = answer ? overlay::decode_ring_version(answer->ring.data) : Result<RingVersion>(answer.error());
     if (!version || version->number != target) continue;
+    // In another lineage the number is another version: who says so is forced out of ours, or we out of that.
+    if (version->lineage != ours->version().lineage) {
+      foreign = std::move(*version);
+      continue;
+    }
     if (found && *found != *version) {
       co_return Error{Errc::kCorrupt, "the members that node " + short_text(view_.self) + " knows do not say the same "
                                           "of ring version " + std::to_string(target.value)};
     }
     if (!found) found = std::move(*version);
-    vouch.insert(member.id);
+    vouch.insert(node);
   }
   if (view_.ring().number() != ours->number()) co_return ok_status();
+  if (!found && foreign) co_return may_skip_to(*foreign, vouch);
   if (!found) {
     co_return Error{Errc::kUnavailable, "no member that node " + short_text(view_.self) + " knows answers and has ring "
                                             "version " + std::to_string(target.value) + ", and those from " +

@@ -87,23 +87,25 @@ Status RingService::installed(RingNumber number) const {
 // Who owned before the last change and died may have what some of those who own now need yet, changes or names: they
 // would wait for it while the change that gives it up waits for them.
 Task<Status> RingService::may_do_without(std::vector<NodeId> nodes) {
-  const RingPtr ring = view_.ring_ptr();
-  for (const auto& member : ring->members()) {
+  const auto goes = [&nodes](const NodeId& node) { return std::find(nodes.begin(), nodes.end(), node) != nodes.end(); };
+  std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
+  for (const auto& member : view_.ring().members()) {
     // Those that are to go have no say in it.
-    const bool goes = std::find(nodes.begin(), nodes.end(), member.id) != nodes.end();
-    if (goes || member.gone() || !view_.alive(member.id)) continue;
-    std::vector<NodeId> needs;
-    if (member.id == view_.self) {
-      needs = who_is_needed();
-    } else {
-      auto asking = overlay::call(view_.loop, view_.rpc, member.id, Method::kMovement, Bytes(), kRingAskDeadline);
-      const auto body = co_await asking;
-      const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
-      if (reply) needs = reply->needs;
-    }
-    for (const auto& needed : needs) {
-      if (view_.alive(needed) || std::find(nodes.begin(), nodes.end(), needed) == nodes.end()) continue;
-      co_return Error{Errc::kDenied, "node " + short_text(member.id) + " needs " + short_text(needed) +
+    if (goes(member.id) || member.gone() || member.id == view_.self || !view_.alive(member.id)) continue;
+    calls.emplace(member.id, overlay::call(view_.loop, view_.rpc, member.id, Method::kMovement, Bytes(),
+                                           kRingAskDeadline));
+  }
+  std::map<NodeId, std::vector<NodeId>> needs;
+  if (!goes(view_.self)) needs[view_.self] = who_is_needed();
+  for (auto& [node, call] : calls) {
+    const auto body = co_await call;
+    const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
+    if (reply) needs[node] = reply->needs;
+  }
+  for (const auto& [node, needed_by_it] : needs) {
+    for (const auto& needed : needed_by_it) {
+      if (view_.alive(needed) || !goes(needed)) continue;
+      co_return Error{Errc::kDenied, "node " + short_text(node) + " needs " + short_text(needed) +
                                          " to know every message and every name of before the ring changed last: "
                                          "start it again, or accept the loss of what only it holds with --force"};
     }

@@ -172,6 +172,8 @@ Task<Done> RingService::walk(NodeId peer, RingNumber until) {
     } else {
       walked = version.error();
     }
+    // It came by another way meanwhile.
+    if (!walked && view_.ring().number() >= next) walked = ok_status();
   }
   if (!walked && std::exchange(stuck_, walked.error().text) != walked.error().text) {
     view_.log.warn("a newer ring version cannot be followed", {{"cause", walked.error()}});

@@ -16,7 +16,8 @@
 //     of every sealed owner that ever voted are merged, too. More states than needed do no harm, the highest ballot
 //     wins (decision 0042).
 //   - Owners that were forced out answer no more. Where too few are left without them, all that are left
-//     must be sealed, and what only those forced out had chosen is lost (decision 0020).
+//     must be sealed, and what only those forced out had chosen is lost (decision 0020). What one of them answers
+//     all the same is of another lineage, whose numbers mean other versions, and counts for nothing.
 // The merged states are stored before the row that says "may vote", and both before the first vote.
 // Invariants: (1) votes of a term are given by owners of that term under a ring version of that term;
 //             (2) whatever was chosen in an earlier term is held by each that votes; (3) a promise or an

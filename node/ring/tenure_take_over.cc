@@ -100,16 +100,26 @@ Task<std::map<NodeId, SealReply>> Tenures::seal(
 Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId partition, RingNumber term,
                                                                  Answers answers) {
   std::vector<Source> sources;
+  std::map<NodeId, bool> maybe;  // They voted, and may have seen a term begin and not end: empty?
   bool forced = false;
   silent_.erase(partition);
   for (const auto& [node, answer] : answers) {
-    if (answer.from > term) co_return Error{Errc::kStaleRing, "the owners have changed once more"};
-    // An older one that goes on: we call it by the first version of it that we know.
+    // Who was forced out counts versions of its own.
+    if (!at_->is_owner(partition, node)) continue;
+    if (answer.from > at_->number()) co_return Error{Errc::kStaleRing, "the owners have changed once more"};
+    // Whoever skipped versions calls the present term by the first of it that it knows: any of its versions.
     const bool goes_on = answer.from.value != 0 && answer.until.value == 0;
-    if (answer.from != term && !goes_on) continue;
+    if (answer.from < term && !goes_on) continue;
     sources.push_back({node, answer.empty, answer.from});
     co_return sources;
   }
+  const auto with_maybe = [&] {
+    for (const auto& [node, empty] : maybe) {
+      const auto same = [node = node](const Source& source) { return source.node == node; };
+      if (std::none_of(sources.begin(), sources.end(), same)) sources.push_back({node, empty, {}});
+    }
+    return sources;
+  };
   for (RingNumber last{term.value - 1}; last.value > 0;) {
     auto finding = ring_at(last);
     CO_TRY_ASSIGN(const RingPtr ring, co_await finding);
@@ -127,12 +137,11 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
     }
     std::size_t sealed = 0, lost = 0, late = 0;
     std::vector<NodeId> away;
-    std::vector<Source> maybe;  // They voted, and may have seen this term begin and not end.
     for (const auto& owner : ring->owners(partition)) {
       const auto answer = answers.find(owner);
-      if (answer == answers.end()) {
-        auto asking = forced_out(owner);
-        const bool out = co_await asking;
+      auto asking = forced_out(owner);
+      const bool out = co_await asking;
+      if (answer == answers.end() || out) {
         lost += out ? 1 : 0;
         late += !out && view_.alive(owner) ? 1 : 0;
         if (!out && !view_.alive(owner)) away.push_back(owner);
@@ -141,8 +150,10 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
       ++sealed;
       // It could vote then; or in a later term that chose nothing, and it holds what came before that.
       const bool could_vote = answer->second.until >= last;
-      if (could_vote || answer->second.from.value != 0) {
-        (could_vote ? sources : maybe).push_back({owner, answer->second.empty, {}});
+      if (could_vote) {
+        sources.push_back({owner, answer->second.empty, {}});
+      } else if (answer->second.from.value != 0) {
+        maybe.emplace(owner, answer->second.empty);
       }
     }
     const std::size_t owners = ring->owners(partition).size();
@@ -161,10 +172,7 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
       }
       co_return Error{Errc::kUnavailable, std::move(why)};
     }
-    if (!sources.empty()) {
-      sources.insert(sources.end(), maybe.begin(), maybe.end());
-      co_return sources;
-    }
+    if (!sources.empty()) co_return with_maybe();
     // None of them could vote then: nothing was chosen. The term before that one.
     for (;;) {
       if (--last.value == 0) break;
@@ -173,7 +181,7 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
       if (!same_owners(*before, *ring, partition)) break;
     }
   }
-  if (forced) co_return sources;
+  if (forced) co_return with_maybe();
   co_return Error{Errc::kUnavailable, "nobody could ever vote on partition " + std::to_string(partition.value)};
 }
 

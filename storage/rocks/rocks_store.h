@@ -225,6 +225,7 @@ class RocksStore final : public Store {
   // The rows that the change implies, merged with what is accepted. The same change again writes
   // its rows again.
   void stage_rows(Slot first_slot, const Dot& dot, View bytes, const ChangeView& change);
+  void put_key(const MailboxKey& id, const KeyRow& row);
   void stage_key(const Dot& dot, const ChangeView& change);
   void stage_register(const Dot& dot, const ChangeView& change);
   std::uint64_t previous(const MailboxId& mailbox);
@@ -251,6 +252,7 @@ class RocksStore final : public Store {
   void close_damage(Slot first_slot, const Dot& dot, bool lost);
   // Index rows that name one of the dots.
   Status erase_rows_naming(Slot first_slot, const std::set<Dot>& dots);
+  void stand_again(Slot first_slot, const std::set<Dot>& dots);
   // Index rows are written again from the log. False: its log record cannot be read either.
   bool heal(Slot first_slot, const Dot& dot);
   void heal_mailbox(const MailboxId& mailbox);
@@ -302,6 +304,7 @@ class RocksStore final : public Store {
   PartitionTable table_;
   Journal journal_;
   DamageTable damage_;
+  std::map<std::pair<Slot, Dot>, Bytes> past_searches_;  // Of damaged changes: the row of mailboxes to go on from.
   std::map<Slot, std::set<Superseded>> superseded_;
   std::size_t superseded_count_ = 0;
   std::set<Slot> installing_;             // Being filled by files.

@@ -1,15 +1,20 @@
 // Damage: noted when it is met, closed when the change came back, is gone, or is lost.
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
+#include <unordered_map>
 
 #include "storage/rocks/rocks_store.h"
+#include "storage/rows.h"
 
 namespace starling::storage {
 namespace {
 
 constexpr std::uint64_t kLast = std::numeric_limits<std::uint64_t>::max();
 constexpr Dot kLastDot{{kLast}, kLast};
+constexpr std::size_t kPastSeeksMax = 256;       // In one call.
+constexpr std::size_t kPastSearchesMax = 1'000;  // Above, all begin anew.
 
 }  // namespace
 
@@ -35,12 +40,18 @@ std::vector<Dot> RocksStore::lost(PartitionId partition) const {
 }
 
 // Its row of a mailbox was written with it and carries the same expiry. Once that has passed,
-// compaction may have erased the row, and nothing else erases it while the change is damaged.
+// compaction may have erased the row, and nothing else erases it while the change is damaged. Which mailbox
+// it was only the change knew: each is asked with a seek, a bounded number in a call, the next goes on from there.
 bool RocksStore::is_past(PartitionId partition, const Dot& damaged) {
-  const auto [first, last] = bounds_of(slot_of(partition));
+  const Slot slot = slot_of(partition);
+  const auto [first, last] = bounds_of(slot);
+  if (past_searches_.size() >= kPastSearchesMax) past_searches_.clear();
+  Bytes& at = past_searches_[{slot, damaged}];
   Engine::Scan rows(*engine_, ColumnFamily::kMailboxDots, first, last, {});
-  rows->SeekToFirst();
-  while (rows.valid()) {
+  at.empty() ? rows->SeekToFirst() : rows->Seek(slice(at));
+  for (std::size_t seeks = 0; rows.valid(); ++seeks) {
+    at = Bytes(rows.key());
+    if (seeks == kPastSeeksMax) return false;
     MailboxId mailbox;
     if (!MailboxId::from(rows.key().substr(0, MailboxId::kSize), mailbox)) return false;
     const auto wanted = mailbox_dot_key(mailbox, damaged);
@@ -53,6 +64,7 @@ bool RocksStore::is_past(PartitionId partition, const Dot& damaged) {
                               : Bytes(mailbox_dot_key(mailbox, kLastDot).view()) + '\0';
     rows->Seek(slice(next));
   }
+  past_searches_.erase({slot, damaged});
   return rows.status().ok();
 }
 
@@ -103,6 +115,7 @@ bool RocksStore::note_damage(Slot first_slot, const Dot& dot, const std::string&
 }
 
 void RocksStore::close_damage(Slot first_slot, const Dot& dot, bool lost) {
+  past_searches_.erase({first_slot, dot});
   rocksdb::WriteBatch& writes = *gathering_->writes;
   const auto key = log_key(first_slot, dot);
   if (lost) {
@@ -198,8 +211,40 @@ Status RocksStore::erase_rows_naming(Slot first_slot, const std::set<Dot>& dots)
     }
     TRY(rows.status());
   }
+  stand_again(first_slot, dots);
   gathering_->has_writes = true;
   return ok_status();
+}
+
+// A copy of a message that lost to one of these is the message now: the best of them. They were noted when they met,
+// or by the scrub that found the damage.
+void RocksStore::stand_again(Slot first_slot, const std::set<Dot>& dots) {
+  const auto noted = superseded_.find(first_slot);
+  if (noted == superseded_.end()) return;
+  std::unordered_map<MailboxKey, KeyRow, KeyHash> best;
+  std::vector<Superseded> met;
+  std::copy_if(noted->second.begin(), noted->second.end(), std::back_inserter(met),
+               [&](const Superseded& pair) { return dots.contains(pair.by); });
+  for (const auto& pair : met) {
+    superseded_count_ -= noted->second.erase(pair);
+    const auto loaded = load_change(first_slot, pair.dot);
+    if (!loaded || !*loaded || (*loaded)->view.kind == ChangeKind::kRegister) continue;
+    const ChangeView& change = (*loaded)->view;
+    const KeyRow row = key_row(pair.dot, change);
+    const auto [at, first] = best.try_emplace({change.mailbox, change.entry.key}, row);
+    if (first) continue;
+    const bool better = takes_key(row, at->second);
+    note_superseded(change.mailbox, better ? at->second.dot : pair.dot, better ? pair.dot : at->second.dot);
+    if (better) at->second = row;
+  }
+  for (const auto& [id, row] : best) {
+    const auto current = find_key_row(id.mailbox, id.key);
+    if (!current || dots.contains(current->dot)) {
+      put_key(id, row);
+    } else if (current->dot != row.dot) {  // A third one beat them both.
+      note_superseded(id.mailbox, row.dot, current->dot);
+    }
+  }
 }
 
 bool RocksStore::heal(Slot first_slot, const Dot& dot) {

@@ -165,13 +165,16 @@ void RocksStore::stage_key(const Dot& dot, const ChangeView& change) {
                      entry_key(change.mailbox, current->conversation, current->id).view());
     }
   }
+  put_key(id, row);
+}
+
+void RocksStore::put_key(const MailboxKey& id, const KeyRow& row) {
+  rocksdb::WriteBatch& writes = *gathering_->writes;
   keys_.put(id, row);
-  engine_->put(writes, ColumnFamily::kKeys, message_key(change.mailbox, entry.key).view(),
-               key_value(row).view());
+  engine_->put(writes, ColumnFamily::kKeys, message_key(id.mailbox, id.key).view(), key_value(row).view());
   if (row.is_void) return;
-  engine_->put(writes, ColumnFamily::kEntries,
-               entry_key(change.mailbox, row.conversation, row.id).view(),
-               entry_value({dot, row.expiry}).view());
+  engine_->put(writes, ColumnFamily::kEntries, entry_key(id.mailbox, row.conversation, row.id).view(),
+               entry_value({row.dot, row.expiry}).view());
 }
 
 void RocksStore::stage_register(const Dot& dot, const ChangeView& change) {

@@ -232,7 +232,7 @@ class Replaced : public Parts {
 
 TEST_F(Replaced, AWinnerThatWasForgottenKeepsNothing) {
   std::unique_ptr<Eraser> eraser;
-  in_turn([&] { eraser = std::make_unique<Eraser>(*view); });
+  in_turn([&] { eraser = std::make_unique<Eraser>(*view, [](auto, const auto&) { return true; }); });
   run_for(15s);
   EXPECT_TRUE(box.store->superseded(kPartition).empty());
   EXPECT_TRUE(box.store->read_writer(kPartition, WriterId{1}, 1, 1 << 20)->live.empty());

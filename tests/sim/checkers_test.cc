@@ -130,6 +130,47 @@ TEST_F(StoreCheckers, EveryOwnerMustHoldAnAckedMessageInBothMailboxes) {
   EXPECT_TRUE(check_stored(history, stores).empty());
 }
 
+// A device that was shown a copy which then was destroyed everywhere keeps its place; the others never heard of it.
+TEST_F(Checkers, APositionOfWhichNothingIsLeftCountsNoMore) {
+  const auto m = acked(a[0], "#ops", "one", 1, "id5");
+  const auto other = acked(b[0], "#ops", "other", 1, "id3");
+  deliver_all(other, 1, "id3");
+  auto early = delivery(m, b[0], 1, "id1");
+  history.delivered(early);
+  for (const auto device : {a[0], a[1], b[1]}) deliver(m, device, 1, "id5");
+  expect_only(check_clients(history), 4);
+  history.written_off(PartitionId{0}, early.dot, 1);
+  EXPECT_TRUE(check_clients(history).empty()) << text(check_clients(history));
+}
+
+// As many copies as its ack counted are gone: then, and only then, it may be lost.
+TEST_F(StoreCheckers, AMessageMayBeLostWithAllCopiesThatItsAckCounted) {
+  const auto m = acked(a[0], "#ops", "one", 1, "id1");
+  ASSERT_EQ(history.sends()[m].copies, 2);
+  const auto hash = history.sends()[m].hash;
+  history.destroyed(hash, mailbox_of("#ops"), 0);
+  history.destroyed(hash, mailbox_of("#ops"), 0);
+  expect_only(check_stored(history, stores), 1);
+  expect_only(check_clients(history), 1);
+  history.destroyed(hash, mailbox_of("@bob"), 1);
+  expect_only(check_stored(history, stores), 1);
+  history.destroyed(hash, mailbox_of("#ops"), 1);
+  EXPECT_TRUE(check_stored(history, stores).empty()) << text(check_stored(history, stores));
+  EXPECT_TRUE(check_clients(history).empty()) << text(check_clients(history));
+}
+
+TEST_F(StoreCheckers, WhatIsWrittenOffWasDestroyedAndIsNowhere) {
+  const Dot dot{WriterId{9}, 4};
+  stores.nodes[0].partitions[PartitionId{0}].lost = {dot};
+  expect_only(check_lost(stores, {}), 1);
+  expect_only(check_lost(stores, {{0, PartitionId{1}, dot, {}, 0}, {0, PartitionId{0}, {WriterId{9}, 5}, {}, 0}}), 1);
+  const std::vector<Destroyed> hit{{1, PartitionId{0}, dot, {}, 0}};
+  EXPECT_TRUE(check_lost(stores, hit).empty());
+  store(1, "#ops", acked(a[0], "#ops", "one", 1, "id1"));
+  stores.nodes[1].partitions[PartitionId{0}].entries.back().dot = dot;
+  expect_only(check_lost(stores, hit), 1);
+}
+
 TEST_F(StoreCheckers, PositionsOfALaneOutOfOrderAreFound) {
   for (const std::uint64_t seq : {1, 2}) {
     store(0, "#ops", acked(a[0], "#ops", std::to_string(seq), seq, ""));

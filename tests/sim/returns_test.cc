@@ -205,6 +205,29 @@ TEST_P(FarBehind, ItFollowsNoMinority) {
   finish();
 }
 
+// A number of another lineage is another version: one that was forced out, say, and does not know it.
+TEST_P(FarBehind, AnAnswerOfAnotherLineageIsNoContradiction) {
+  switch_off(c);
+  ASSERT_NO_FATAL_FAILURE(change_often());
+  bend_old_versions_told_to(c, a, [](RingVersion& version) {
+    version.lineage.raw.fill(7);
+    version.previous_lineage = version.lineage;
+    return true;
+  });
+  tap.on_leave = [this](const TapMessage& m) {  // It is the first to answer.
+    const auto asked = m.method == Method::kRingGet && m.from == c && m.to != a ? unpack<node::RingGetRequest>(m.body)
+                                                                               : Result<node::RingGetRequest>(Error{});
+    return asked && asked->number.value != 0 && bent == 0 ? Fate::kHold : Fate::kPass;
+  };
+  ASSERT_TRUE(cluster.restart(c));
+  ASSERT_TRUE(until([&] { return bent > 0; }, 60s)) << says(c);
+  tap.release();
+  EXPECT_TRUE(follows(c)) << says(c);
+  tap.clear();
+  EXPECT_TRUE(until([&] { return cluster.all_serving(); }, 60s)) << says(c);
+  finish();
+}
+
 // Whether the new lineage began where ours ended, nobody can tell. It begins when a node that left is forced out.
 TEST_P(FarBehind, OverANewLineageItIsToldToJoinAnew) {
   const std::size_t d = other_than({a, b, c});
@@ -305,6 +328,26 @@ TEST_P(NamesNeed, WhoVotedOnThemIsRemovedByForceOnly) {
   EXPECT_TRUE(until([&] { return cluster.all_serving(); }, 60s)) << waits_for(c);
   world.run_for(10s);
   EXPECT_EQ(names(c, "late"), 16u);
+  finish();
+}
+
+// Who is there and does not answer holds the operator up once, not one after the other.
+TEST_P(Needed, AllAreAskedAtOnce) {
+  std::set<std::size_t> silent;
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    if (i != a && i != c) silent.insert(i);
+  }
+  int held = 0;
+  tap.on_leave = [&](const TapMessage& m) {
+    const bool asks = m.method == Method::kMovement && m.from == c && silent.contains(m.to);
+    held += asks ? 1 : 0;
+    return asks ? Fate::kHold : Fate::kPass;
+  };
+  const Instant begin = world.now();
+  (void)cluster.admin(c, "remove", {{"nodes", Json::array({cluster.id(a)})}, {"dry_run", true}});
+  EXPECT_EQ(held, 4);
+  EXPECT_LT(world.now() - begin, 4s);
+  tap.clear();
   finish();
 }
 

@@ -80,6 +80,7 @@ void judge(const ClusterExport& stores, Parts& p, Violations& out) {
   add(check_names(p.races.races()));
   add(check_rows(stores, mailbox_names(p.workload.addresses())));
   add(check_stored_dots(stores));
+  add(check_lost(stores, p.cluster.destroyed()));
   add(check_all(p.workload.history(), &stores));
   add(check_refusals(p.workload.history()));
 }
@@ -97,15 +98,19 @@ Violations check_refused_nodes(Parts& p) {
   return out;
 }
 
-// What nobody happened to read is found by reading everything, and mended.
+// What nobody happened to read is found by reading everything, and mended. What no copy is left of is written off
+// after a while, as an operator would: whether it may be lost, the judge knows.
 Status read_all(SimCluster& cluster) {
-  constexpr int kTurns = 600;
+  constexpr int kTurns = 600, kPatience = 200, kGiveUpEvery = 50;
   if (!cluster.run_until([&] { return cluster.all_serving(); }, 120s)) return ok_status();  // Told below.
   TRY(cluster.admin(0, "repair", {{"start", true}}));
   for (int turn = 0; turn < kTurns; ++turn) {
     cluster.run_for(100ms);
     TRY_ASSIGN(const Json state, cluster.admin(0, "repair", Json::object()));
-    if (state.at("busy") == false && state.at("damaged") == 0) return ok_status();
+    if (state.at("busy") == true) continue;
+    if (state.at("damaged") == 0) return ok_status();
+    if (turn < kPatience || turn % kGiveUpEvery != 0 || state.at("hopeless").empty()) continue;
+    TRY(cluster.admin(0, "repair", {{"give_up", true}}));
   }
   return Error{Errc::kCorrupt, "damage that was not mended from the other owners"};
 }
@@ -129,6 +134,9 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   p.intruder.stop();
   p.workload.stop();
   TRY(p.cluster.end_faults());
+  for (const auto& change : p.cluster.destroyed()) {
+    if (change.hash != 0) p.workload.history().destroyed(change.hash, change.mailbox, change.node);
+  }
   if (options.faults.rot) TRY(read_all(p.cluster));
   p.workload.wake_all();
   const auto settled = [&] {
@@ -145,6 +153,11 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   report.violations.insert(report.violations.end(), refused.begin(), refused.end());
   // Whatever is wrong by now is more telling than that it took too long.
   TRY_ASSIGN(const ClusterExport stores, p.cluster.stop_and_export());
+  for (const auto& node : stores.nodes) {
+    for (const auto& [partition, held] : node.partitions) {
+      for (const auto& dot : held.lost) p.workload.history().written_off(partition, dot, stores.partition_count);
+    }
+  }
   judge(stores, p, report.violations);
   for (const auto& [invariant, why] : unrest) {
     report.violations.push_back({invariant, std::to_string(to_ms(options.quiet)) +

@@ -219,6 +219,30 @@ TEST_F(StoreDamage, MendingDoesNotUndoWhatCameLater) {
   EXPECT_EQ(store().find_register(kAlice, "k")->value, "new");
 }
 
+// Of three copies of a message the first stood, and nobody can give it any more: the next best is the message.
+TEST_F(StoreDamage, WhatLostToAChangeThatIsWrittenOffStandsAgain) {
+  const MessageKey key{testing::device(1), 5, 1};
+  apply(1, entry(kAlice, 1, 20));
+  apply(2, entry(kAlice, 1, 10));
+  apply(3, entry(kAlice, 1, 30));
+  tamper(ColumnFamily::kLog, 1, [](Bytes& value) { value[60] ^= 1; });
+  box.scrub();
+  ASSERT_THAT(store().damaged(part()), ElementsAre(dot(2)));
+  ASSERT_EQ(store().find_key(kAlice, key)->dot, dot(2));
+  ASSERT_TRUE(store().mark_lost(part(), dot(2)).ok());
+  box.sync();
+  ASSERT_TRUE(store().find_key(kAlice, key));
+  EXPECT_EQ(store().find_key(kAlice, key)->dot, dot(1));
+  const auto shown = store().history(kAlice, kBob, {}, 9);
+  ASSERT_EQ(shown->size(), 1u);
+  EXPECT_EQ(shown->front().dot, dot(1));
+  EXPECT_THAT(store().superseded(part()), ElementsAre(Superseded{dot(3), dot(1)}));
+  EXPECT_EQ(box.scrub().mended, 0u);
+  ASSERT_TRUE(store().mend(part(), dot(2), made[2]).ok());
+  box.sync();
+  EXPECT_EQ(store().find_key(kAlice, key)->dot, dot(2));
+}
+
 TEST_F(StoreDamage, LostIsForGoodAndCountsAsGone) {
   damage_the_second();
   EXPECT_EQ(store().mark_lost(part(), dot(2)).code(), Errc::kInvalid);  // Nobody found it damaged.

@@ -134,6 +134,32 @@ TEST_F(StoreRetention, OfADamagedChangeItsOtherRowsTellWhetherItExpired) {
   EXPECT_THAT(past(), ElementsAre(1, 2, 3));
 }
 
+// Which of the partition's mailboxes the change was in nobody knows; a call looks at a bounded number of them.
+TEST_F(StoreRetention, TheMailboxOfADamagedChangeIsSearchedAPartAtATime) {
+  constexpr std::uint64_t kMailboxes = 1'000;
+  for (std::uint64_t n = 1; n <= kMailboxes; ++n) {
+    MailboxId mailbox = kAlice;
+    mailbox.raw[MailboxId::kSize - 2] = static_cast<std::uint8_t>(n >> 8);
+    mailbox.raw[MailboxId::kSize - 1] = static_cast<std::uint8_t>(n);
+    auto change = testing::entry(mailbox, n, hlc_at(kDay), "x", kPeer);
+    change.entry.expires_ms = 2 * kDay;
+    ASSERT_TRUE(store().apply(part(), {kPeer, n}, storage::encode(change, {kPeer, n})).ok());
+  }
+  box.sync();
+  box.close_cleanly();
+  box.tamper(ColumnFamily::kLog, kMailboxes - 1, [](Bytes& value) { value[value.size() / 2] ^= 1; });
+  box.open();
+  box.scrub();
+  const auto damaged = store().damaged(part());
+  ASSERT_EQ(damaged.size(), 1u);
+  EXPECT_FALSE(store().is_past(part(), damaged[0]));
+  expire(3 * kDay);
+  std::size_t calls = 1;
+  while (!store().is_past(part(), damaged[0])) ASSERT_LT(++calls, 10u);
+  EXPECT_GT(calls, 1u) << "a thousand mailboxes in one call";
+  EXPECT_TRUE(store().is_past(part(), damaged[0])) << "found at once from then on";
+}
+
 TEST_F(StoreRetention, ARunSaysThatTheExpiredIsGoneErasedOrNot) {
   six_days();
   for (const bool erased : {false, true}) {

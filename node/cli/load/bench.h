@@ -81,7 +81,6 @@ class Bench {
   // writes to.
   void drive(const std::vector<User*>& senders, std::vector<std::string> targets);
   void tick();
-  void pace();
   void follow_burst(Duration measured);
   void look_at_memory();
   void send_from(std::size_t sender, const std::string& to, Instant due);

@@ -155,7 +155,10 @@ void Bench::drive(const std::vector<User*>& senders, std::vector<std::string> ta
   start_ = loop_.clock_now();
   if (rate_ > 0 && !senders_.empty()) {
     paced_ = rate_;
-    pace();
+    pacer_.start(rate_, [this](std::uint64_t number, Instant due) {
+      const std::size_t sender = number % senders_.size();
+      send_from(sender, targets_[sender], due);
+    });
   } else {
     pacer_.start(kLagProbes, [](std::uint64_t, Instant) {});
     for (std::size_t i = 0; i < senders_.size(); ++i) refill(i);
@@ -170,18 +173,11 @@ void Bench::drive(const std::vector<User*>& senders, std::vector<std::string> ta
   });
 }
 
-void Bench::pace() {
-  pacer_.start(paced_, [this](std::uint64_t number, Instant due) {
-    const std::size_t sender = number % senders_.size();
-    send_from(sender, targets_[sender], due);
-  });
-}
-
 void Bench::follow_burst(Duration measured) {
   if (burst_.factor <= 0) return;
   const bool in = measured >= burst_.from && measured < burst_.until;
   const double rate = in ? rate_ * burst_.factor : rate_;
-  if (std::exchange(paced_, rate) != rate) pace();
+  if (std::exchange(paced_, rate) != rate) pacer_.set_rate(rate);
 }
 
 void Bench::look_at_memory() {

@@ -45,40 +45,40 @@ Pacer::~Pacer() {
 
 Instant Pacer::clock() { return Instant{Duration(static_cast<std::int64_t>(uv_hrtime()))}; }
 
-Instant Pacer::due_at(std::uint64_t number) const {
-  return start_ + std::chrono::duration_cast<Duration>(
-                      std::chrono::duration<double>(static_cast<double>(number) / per_second_));
-}
-
 void Pacer::start(double per_second, Due due) {
   assert(per_second > 0);
   due_ = std::move(due);
-  per_second_ = per_second;
-  next_ = 0;
-  start_ = clock();
+  schedule_.emplace(per_second, clock());
   fired();
 }
 
+void Pacer::set_rate(double per_second) {
+  schedule_->set_rate(per_second, clock());
+  arm();
+}
+
 void Pacer::stop() {
-  per_second_ = 0;
+  schedule_.reset();
   arm();
 }
 
 void Pacer::fired() {
-  for (std::size_t burst = 0; per_second_ > 0 && burst < kBurstMax; ++burst) {
-    const Instant due = due_at(next_);
+  for (std::size_t burst = 0; schedule_ && burst < kBurstMax; ++burst) {
+    const std::uint64_t number = schedule_->number();
+    const Instant due = schedule_->due();
     const Instant now = clock();
     if (due > now) break;
     lateness_.record(static_cast<std::uint64_t>((now - due).count()) / 1000);
-    due_(next_++, due);
+    schedule_->said();
+    due_(number, due);
   }
   arm();
 }
 
 void Pacer::arm() {
   itimerspec when{};  // Zero: never.
-  if (per_second_ > 0) {
-    const auto ns = due_at(next_).time_since_epoch().count();
+  if (schedule_) {
+    const auto ns = schedule_->due().time_since_epoch().count();
     when.it_value = {static_cast<time_t>(ns / 1'000'000'000),
                      static_cast<long>(ns % 1'000'000'000)};
   }

@@ -7,10 +7,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
 #include <uv.h>
 
 #include "node/cli/load/histogram.h"
+#include "node/cli/load/schedule.h"
 #include "overlay/loop/clock.h"
 
 namespace starling::node::cli {
@@ -26,6 +28,8 @@ class Pacer {
 
   // The first is due at once; `due` may stop the pacer.
   void start(double per_second, Due due);
+  // What was due until now is still said. REQUIRES: started.
+  void set_rate(double per_second);
   void stop();
   // Microseconds; forget() begins anew, for instance after a warm-up.
   [[nodiscard]] const Histogram& lateness() const { return lateness_; }
@@ -38,13 +42,10 @@ class Pacer {
 
   void fired();
   void arm();
-  [[nodiscard]] Instant due_at(std::uint64_t number) const;
 
   Handle* handle_;
   Due due_;
-  Instant start_{};
-  double per_second_ = 0;  // 0: stopped.
-  std::uint64_t next_ = 0;
+  std::optional<Schedule> schedule_;  // Nothing: stopped.
   Histogram lateness_;
 };
 

@@ -51,7 +51,7 @@ Violations check_stored(const History& history, const ClusterExport& stores) {
   }
   Violations out;
   for (const auto& send : history.sends()) {
-    if (send.outcome != Outcome::kAcked) continue;
+    if (send.outcome != Outcome::kAcked || history.may_be_lost(send)) continue;
     std::set<std::string> mailboxes = {send.to};
     if (!send.to.starts_with("#")) mailboxes.insert(history.devices()[send.device].user);
     for (const auto& address : mailboxes) {
@@ -64,6 +64,32 @@ Violations check_stored(const History& history, const ClusterExport& stores) {
         out.push_back({1, "acked but not stored at owner " + stores.nodes[n].name + " in " +
                               address + ": " + history.text(send),
                        hash_text(send.hash)});
+      }
+    }
+  }
+  return out;
+}
+
+Violations check_lost(const ClusterExport& stores, const std::vector<Destroyed>& destroyed) {
+  using At = std::pair<PartitionId, Dot>;
+  std::set<At> hit;
+  for (const auto& change : destroyed) hit.emplace(change.partition, change.dot);
+  std::map<At, std::string> held;  // By whom.
+  for (const auto& node : stores.nodes) {
+    for (const auto& [id, partition] : node.partitions) {
+      for (const auto& entry : partition.entries) held.try_emplace({id, entry.dot}, node.name);
+    }
+  }
+  Violations out;
+  for (const auto& node : stores.nodes) {
+    for (const auto& [id, partition] : node.partitions) {
+      for (const auto& dot : partition.lost) {
+        const std::string what = "written off at " + node.name + ": change " + to_text(dot) + " of partition " +
+                                 std::to_string(id.value);
+        if (!hit.contains({id, dot})) out.push_back({1, what + ", which no fault destroyed", to_text(dot)});
+        if (const auto it = held.find({id, dot}); it != held.end()) {
+          out.push_back({1, what + ", which " + it->second + " has", to_text(dot)});
+        }
       }
     }
   }

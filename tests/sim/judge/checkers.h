@@ -29,6 +29,8 @@ Violations check_delivered(const History& history);
 
 // 1: ... and in the store of every owner of its mailboxes.
 Violations check_stored(const History& history, const ClusterExport& stores);
+// 1: what was written off was destroyed by a fault, and nobody has it.
+Violations check_lost(const ClusterExport& stores, const std::vector<Destroyed>& destroyed);
 // 3: positions keep the order of numbers in every store, where the smallest id of a key is its
 // position.
 Violations check_stored_order(const ClusterExport& stores);

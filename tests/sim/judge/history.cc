@@ -25,7 +25,7 @@ EntryId id_of(const std::string& text) {
   return id ? *id : EntryId{};
 }
 
-void add_send(const SendRecord& send, std::vector<Event>& out) {
+void add_send(const SendRecord& send, bool may_be_lost, std::vector<Event>& out) {
   Event offered = event_of(EventKind::kSend, send.device, send.invoked);
   offered.to = send.to;
   offered.number = send.number;
@@ -41,7 +41,7 @@ void add_send(const SendRecord& send, std::vector<Event>& out) {
   answer.number = send.number;
   if (kind == EventKind::kAck) {
     answer.id = id_of(send.id);
-    answer.grade = "quorum";
+    answer.grade = may_be_lost ? "local" : "quorum";
     answer.copies = send.copies;
     answer.acked_as = send.seq == send.number ? 0 : send.seq;
   } else {
@@ -87,9 +87,19 @@ std::vector<Event> events(const History& history, const std::string& cluster) {
   }
   const auto first = static_cast<std::ptrdiff_t>(out.size());
   for (const auto& send : history.sends()) {
-    if (send.number != 0) add_send(send, out);
+    if (send.number != 0) add_send(send, history.may_be_lost(send), out);
   }
-  for (const auto& delivery : history.deliveries()) out.push_back(event_of(delivery));
+  std::unordered_map<std::uint64_t, EntryId> stands;  // By body: the smallest id of what is left.
+  for (const auto& delivery : history.deliveries()) {
+    if (history.is_written_off(delivery)) continue;
+    const auto [at, first] = stands.try_emplace(delivery.hash, id_of(delivery.id));
+    if (!first) at->second = std::min(at->second, id_of(delivery.id));
+  }
+  for (const auto& delivery : history.deliveries()) {
+    out.push_back(event_of(delivery));
+    const auto left = stands.find(delivery.hash);
+    if (left != stands.end() && history.is_written_off(delivery)) out.back().id = left->second;
+  }
   std::stable_sort(out.begin() + first, out.end(),
                    [](const Event& a, const Event& b) { return a.t < b.t; });
   Event end;
@@ -157,6 +167,19 @@ const SendRecord* History::send_of(std::uint64_t hash) const {
 MessageKey History::key_of(const SendRecord& send) const {
   assert(send.outcome == Outcome::kAcked);
   return {devices_[send.device].id, lane_to(mailbox_of(send.to)), send.seq};
+}
+
+bool History::may_be_lost(const SendRecord& send) const {
+  const auto found = destroyed_.find(send.hash);
+  if (found == destroyed_.end() || send.outcome != Outcome::kAcked) return false;
+  return std::any_of(found->second.begin(), found->second.end(),
+                     [&](const auto& mailbox) { return mailbox.second.size() >= send.copies; });
+}
+
+bool History::is_written_off(const Delivery& delivery) const {
+  if (written_off_.empty()) return false;
+  const auto partition = partition_of(slot_of(mailbox_of(delivery.mailbox)), partitions_);
+  return written_off_.contains({partition, delivery.dot});
 }
 
 std::size_t History::count(Outcome outcome) const {

@@ -4,6 +4,8 @@
 // Every body in a simulation is unique, so its hash names the send that it belongs to, whatever
 // key, id or dot the cluster gave it. What clients did and saw is judged by node/check, as the
 // histories of real processes are; events() says it in that form.
+// What faults destroyed is told, too: a send of which every copy that it was acknowledged with is gone is
+// judged like one of a grade that may lose, and positions that are gone count no more.
 // Thread: value types.
 #pragma once
 
@@ -83,12 +85,26 @@ class History {
   // The client library did not take it. REQUIRES: the newest send.
   void not_taken(SendIndex send, Errc error, Instant now);
   void delivered(Delivery delivery) { deliveries_.push_back(std::move(delivery)); }
+  // A fault destroyed the synced copy that `node` had, in this mailbox, of the message with this body.
+  void destroyed(std::uint64_t hash, const MailboxId& mailbox, std::size_t node) {
+    destroyed_[hash][mailbox].insert(node);
+  }
+
+  // Nobody has this change any more. A device that was shown it is judged as if it stood where the copies that are
+  // left stand.
+  void written_off(PartitionId partition, const Dot& dot, std::uint32_t partitions) {
+    written_off_.emplace(partition, dot);
+    partitions_ = partitions;
+  }
 
   [[nodiscard]] const std::vector<DeviceInfo>& devices() const { return devices_; }
   [[nodiscard]] const std::vector<SendRecord>& sends() const { return sends_; }
   [[nodiscard]] const std::vector<Delivery>& deliveries() const { return deliveries_; }
   [[nodiscard]] const SendRecord* send_of(std::uint64_t hash) const;
   [[nodiscard]] MessageKey key_of(const SendRecord& send) const;  // REQUIRES: acked.
+  // Acknowledged, and in one of its mailboxes the faults destroyed as many copies as the ack had counted.
+  [[nodiscard]] bool may_be_lost(const SendRecord& send) const;
+  [[nodiscard]] bool is_written_off(const Delivery& delivery) const;
   [[nodiscard]] const std::map<std::string, std::set<std::string>>& groups() const {
     return groups_;
   }
@@ -103,10 +119,22 @@ class History {
   std::vector<SendRecord> sends_;
   std::unordered_map<std::uint64_t, SendIndex> by_hash_;
   std::vector<Delivery> deliveries_;
+  std::map<std::uint64_t, std::map<MailboxId, std::set<std::size_t>>> destroyed_;  // By body: nodes.
+  std::set<std::pair<PartitionId, Dot>> written_off_;
+  std::uint32_t partitions_ = 1;
 };
 
 // The whole history in the order of time, with header and end.
 std::vector<node::check::Event> events(const History& history, const std::string& cluster);
+
+// A stored change that a fault destroyed at a node.
+struct Destroyed {
+  std::size_t node = 0;
+  PartitionId partition;
+  Dot dot;
+  MailboxId mailbox;       // Of a message.
+  std::uint64_t hash = 0;  // Of its body; 0: no message, or it was unreadable before.
+};
 
 std::uint64_t body_hash(View body);
 std::string hash_text(std::uint64_t hash);  // As traces and checkers say it.
@@ -124,6 +152,7 @@ struct PartitionExport {
   storage::VersionVector vector;
   Bytes canonical;  // Equal states have equal bytes.
   std::vector<StoredEntry> entries;
+  std::vector<Dot> lost;  // Written off.
 };
 struct NodeExport {
   std::string name;

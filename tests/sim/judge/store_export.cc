@@ -44,6 +44,7 @@ Result<NodeExport> export_store(storage::Store& store) {
       canonical.sized(*row);
     }
     TRY(add_entries(store, partition, into));
+    into.lost = store.lost(partition);
   }
   return out;
 }

@@ -270,8 +270,16 @@ Status SimCluster::rot(std::size_t i, Random& random) {
   }
   if (log.empty()) return Error{Errc::kNotFound, "no change is stored"};
   auto& [key, value] = log[random.below(log.size())];
+  const Dot dot = *storage::parse_dot_key(key, sizeof(Slot));
+  Destroyed destroyed{i, partition_of(Slot{BytesReader(key).u16be()}, options_.partitions), dot, {}, 0};
+  const auto change = storage::decode(value, dot);
+  if (change && change->kind != storage::ChangeKind::kRegister) {
+    destroyed.mailbox = change->mailbox;
+    destroyed.hash = body_hash(change->entry.body);
+  }
+  destroyed_.push_back(destroyed);
   value[random.below(value.size())] ^= static_cast<char>(1u << random.below(8));
-  world_.note(hosts_[i]->name, "a bit flips in change " + to_text(*storage::parse_dot_key(key, sizeof(Slot))));
+  world_.note(hosts_[i]->name, "a bit flips in change " + to_text(dot));
   rocksdb::WriteBatch batch;
   engine->put(batch, storage::ColumnFamily::kLog, key, value);
   return engine->write_synced(batch);

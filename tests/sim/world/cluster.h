@@ -62,6 +62,8 @@ class SimCluster {
   void crash(std::size_t i, Crash kind);
   // Flips a bit of a stored change, chosen by chance. REQUIRES: node i is down.
   Status rot(std::size_t i, Random& random);
+  // All that did.
+  [[nodiscard]] const std::vector<Destroyed>& destroyed() const { return destroyed_; }
   Status restart(std::size_t i);
   // The next run of node i draws this writer, as if by chance. REQUIRES: it was not stopped in order.
   void draw(std::size_t i, WriterId writer) { hosts_[i]->draw = writer; }
@@ -189,6 +191,7 @@ class SimCluster {
   std::uint64_t retention_ms_ = node::kRetentionDefaultMs;
   std::size_t fatal_errors_ = 0;
   std::vector<Refusal> refusals_;
+  std::vector<Destroyed> destroyed_;
   overlay::LogLevel log_level_ = overlay::LogLevel::kInfo;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -91,6 +91,7 @@ class Nemesis {
   std::function<Fate(const TapMessage&, const Result<Bytes>&)> hook_before_;
   Loss loss_ = Loss::kNone;
   bool written_off_ = false;
+  int served_turns_ = 0;  // Since the faults ended.
   bool running_ = false;
   std::map<std::string, std::size_t> done_;
   std::map<std::size_t, std::int64_t> jumps_;  // Of clocks, in ms: to be taken back.
