@@ -93,8 +93,7 @@ class Sites(unittest.TestCase):
         self.send(lab, lab.nodes[1], group, "late")
         for number in WEST:
             lab.nodes[number - 1].kill()
-        lab.fault("the west is gone")
-        lab.net.heal()
+        lab.fault("the west is gone, and so is the way there: kernels would go on sending for the dead")
 
         def refused():
             return run(STARLING, "remove", "--zone", "west", "--data", lab.nodes[0].data, check=False).stderr
@@ -109,6 +108,7 @@ class Sites(unittest.TestCase):
         return group
 
     def return_the_lost(self, lab, group):
+        self.assertGreater(lab.net.heal(), 0)
         for number in WEST:
             lab.nodes[number - 1].spawn()
         for number in WEST:
