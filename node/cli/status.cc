@@ -196,6 +196,9 @@ int ring(const Arguments& arguments) {
   return kExitOk;
 }
 
+// Under a policy of sites.
+bool is_away(const Json& owner) { return owner.contains("home") && !flag_of(owner, "home"); }
+
 // "synced", or, of several copies of one message, each with its dot.
 Cell copies_cell(const Json& node) {
   std::string text;
@@ -221,7 +224,7 @@ void print_message(const Json& answer, bool colour) {
     const bool answered = flag_of(owner, "answered");
     Cell copy = answered ? copies_cell(owner) : Cell("no answer", Tone::kBad);
     if (answered && !flag_of(owner, "whole")) copy.text += " (the partition has damage here)";
-    const std::string role = flag_of(owner, "home") ? "owner" : "owner, away";
+    const std::string role = is_away(owner) ? "owner, away" : "owner";
     table.row({text_of(owner, "short"), flag_of(owner, "coordinator") ? "owner, coordinates" : role,
                state_cell(owner), copy});
   }
@@ -263,7 +266,7 @@ int where(const Arguments& arguments) {
             << number_of(answer, "partition") << " (slot " << number_of(answer, "slot") << ")\n\n";
   Table table({"Owner", "State", "Copy", "Coordinates"});
   for (const Json& owner : list_of(answer, "owners")) {
-    table.row({text_of(owner, "short"), state_cell(owner), flag_of(owner, "home") ? "counts" : "away",
+    table.row({text_of(owner, "short"), state_cell(owner), is_away(owner) ? "away" : "counts",
                flag_of(owner, "coordinator") ? "yes" : ""});
   }
   table.print(std::cout, colour);
