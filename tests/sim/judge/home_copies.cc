@@ -58,7 +58,8 @@ void HomeCopies::acknowledged(const TapMessage& request) {
       copies += owner == request.to || has(owner, partition, dot) ? 1 : 0;
     }
     if (copies >= 2) return;
-    violations_.push_back({1, "n" + std::to_string(request.to) + " acknowledged #" + std::to_string(send->seq) + " to " +
+    // The latest first: the trace does not go back for ever.
+    violations_.insert(violations_.begin(), {1, "n" + std::to_string(request.to) + " acknowledged #" + std::to_string(send->seq) + " to " +
                                   send->to + " with " + std::to_string(copies) + " copy on disk at home",
                            hash_text(dots->first.first)});
     return;
