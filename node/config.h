@@ -12,6 +12,7 @@
 
 #include "crypto/access/password.h"
 #include "overlay/loop/transport.h"
+#include "overlay/ring/sites.h"
 #include "storage/ids.h"
 
 namespace starling::node {
@@ -33,6 +34,7 @@ struct Config {
   std::uint8_t copies = 3;                  // N, for a new cluster.
   std::uint8_t synced = 0;                  // W, for a new cluster; 0: majority of the owners.
   std::uint32_t partitions = 4096;          // P, for a new cluster.
+  overlay::SitePolicy sites;                // For a new cluster; off: none.
   PasswordCost password_cost;
   std::uint64_t free_space_min = 256ull << 20;  // Below: read-only until there is room again.
   // How long an entry is kept, by this node's stamp; never under kRetentionMinMs.

@@ -58,6 +58,7 @@ Status NodeImpl::found() {
   settings.copies = config_.copies;
   settings.synced = config_.synced;
   settings.partitions = config_.partitions;
+  settings.sites = config_.sites;
   return ring_->found(lineage_, settings, config_.zone, config_.weight);
 }
 
@@ -141,7 +142,7 @@ Task<Status> NodeImpl::ask_seed(Endpoint seed) {
   membership_->start(std::move(seeds));
   // The members' addresses come by gossip; until then nobody can be asked for data.
   overlay::Timer timer;
-  for (int i = 0; i < 100 && view_->reachable_owners(PartitionId{0}) == 0; ++i) {
+  for (int i = 0; i < 100 && view_->reachable_home(PartitionId{0}) == 0; ++i) {
     co_await overlay::sleep(leaves_.loop, 100ms, timer);
   }
   co_return ok_status();

@@ -40,17 +40,17 @@ void NodeImpl::on_member(const MemberEvent& event) {
   }
 }
 
-// A new owner serves only after it has compared with the others. So does one whose fellows became fewer:
-// now fewer of them must answer for it to know every acknowledged change.
+// A new owner, or one that was away and is home now, serves only after it has compared with the others. So does one
+// whose fellows became fewer: now fewer of them must answer for it to know every acknowledged change.
 bool NodeImpl::gained_partitions() const {
   const auto& ring = view_->ring();
   const auto previous = view_->previous_ring();
   if (previous == nullptr || view_->is_holder()) return false;
-  if (ring.copies() < previous->copies()) return true;
+  if (ring.home_copies() < previous->home_copies()) return true;
   for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
     const PartitionId partition{static_cast<std::uint16_t>(i)};
-    if (!ring.is_owner(partition, view_->self)) continue;
-    if (i >= previous->partitions() || !previous->is_owner(partition, view_->self)) return true;
+    if (!ring.is_home(partition, view_->self)) continue;
+    if (i >= previous->partitions() || !previous->is_home(partition, view_->self)) return true;
   }
   return false;
 }

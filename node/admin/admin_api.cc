@@ -40,6 +40,7 @@ AdminApi::AdminApi(NodeImpl& node)
                {"remove", &AdminApi::remove},
                {"weight", &AdminApi::weight},
                {"rebalance", &AdminApi::rebalance},
+               {"sites", &AdminApi::sites},
                {"abort", &AdminApi::abort},
                {"movement", &AdminApi::movement},
                {"pause", &AdminApi::pause},
@@ -182,6 +183,7 @@ Task<Result<Json>> AdminApi::status(Json) {
     cluster.update({{"ring", version.number.value},
                     {"copies", version.copies},
                     {"synced", view.ring().w()},
+                    {"sites", sites_json()},
                     {"partitions", version.partitions},
                     {"nodes", nodes},
                     {"serving", serving},
@@ -195,15 +197,20 @@ Task<Result<Json>> AdminApi::status(Json) {
 Task<Result<Json>> AdminApi::ring(Json arguments) {
   const auto& ring = node_.view_->ring();
   const auto& version = ring.version();
-  std::map<NodeId, std::pair<std::uint32_t, std::uint32_t>> counts;  // Owned, first.
+  struct Counts {
+    std::uint32_t owned = 0, home = 0, first = 0;
+  };
+  std::map<NodeId, Counts> counts;
   Json table = Json::array();
   const bool with_table = arguments.value("partitions", false);
   for (std::uint32_t p = 0; p < ring.partitions(); ++p) {
     Json row = Json::array();
-    bool first = true;
+    std::size_t place = 0;
     for (const auto& owner : ring.owners(PartitionId{static_cast<std::uint16_t>(p)})) {
-      ++counts[owner].first;
-      if (std::exchange(first, false)) ++counts[owner].second;
+      auto& count = counts[owner];
+      ++count.owned;
+      count.first += place == 0 ? 1 : 0;
+      count.home += place++ < ring.home_copies() ? 1 : 0;
       if (with_table) row.push_back(short_text(owner));
     }
     if (with_table) table.push_back(std::move(row));
@@ -215,8 +222,9 @@ Task<Result<Json>> AdminApi::ring(Json arguments) {
                        {"zone", member.zone},
                        {"weight", member.weight},
                        {"state", state_name(member.state)},
-                       {"partitions", counts[member.id].first},
-                       {"first", counts[member.id].second},
+                       {"partitions", counts[member.id].owned},
+                       {"home", counts[member.id].home},
+                       {"first", counts[member.id].first},
                        {"share", ring.share(member.id)}});
   }
   Json out{{"number", version.number.value}, {"lineage", hex(version.lineage.view())},
@@ -224,6 +232,7 @@ Task<Result<Json>> AdminApi::ring(Json arguments) {
            {"partitions", version.partitions}, {"change", change_name(version.change)},
            {"placement", static_cast<int>(version.rule)},
            {"zones_shared", ring.zones_shared().size()},
+           {"sites", sites_json()},
            {"members", std::move(members)}};
   if (with_table) out["table"] = std::move(table);
   if (arguments.value("vectors", false)) {

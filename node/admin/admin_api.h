@@ -45,6 +45,11 @@ class AdminApi {
   overlay::Task<Result<Json>> movement(Json arguments);
   overlay::Task<Result<Json>> drain(Json arguments);
   overlay::Task<Result<Json>> undrain(Json arguments);
+  // admin_sites.cc
+  overlay::Task<Result<Json>> sites(Json arguments);
+  [[nodiscard]] Json sites_json() const;
+  overlay::Task<Status> all_read(std::uint32_t format);
+  overlay::Task<Json> site_loss(std::vector<NodeId> nodes);
   using Build = RingService::Build;
   overlay::Task<Result<Json>> change(Build build, bool dry_run);
   overlay::Task<Json> movement_of(NodeId node);

@@ -29,14 +29,16 @@ Json error_json(const Error& error) {
 
 using Places = std::map<NodeId, std::size_t>;
 
-// Of a partition's owners the one that is asked first lists it. Who coordinates is an opinion: while owners are in
-// doubt of each other a mailbox would be listed by two of them, or by none.
+// Of a partition's owners, those at home if any, the one that is asked first lists it. Who coordinates is an opinion:
+// while owners are in doubt of each other a mailbox would be listed by two of them, or by none.
 bool lists(const ClusterView& view, PartitionId partition, const Places& asked) {
   if (asked.empty()) return view.coordinates(partition);
   const auto mine = asked.find(view.self);
-  if (mine == asked.end() || !view.is_owner(partition)) return false;
-  const auto owners = view.ring().owners(partition);
-  return std::all_of(owners.begin(), owners.end(), [&](const NodeId& owner) {
+  if (mine == asked.end()) return false;
+  const auto home = view.ring().home(partition);
+  const bool at_home = std::any_of(home.begin(), home.end(), [&](const NodeId& node) { return asked.contains(node); });
+  const auto owners = at_home ? home : view.ring().owners(partition);
+  return owners.contains(view.self) && std::all_of(owners.begin(), owners.end(), [&](const NodeId& owner) {
     const auto place = asked.find(owner);
     return place == asked.end() || place->second >= mine->second;
   });

@@ -64,6 +64,11 @@ MovementReply AdminApi::own_movement() const {
     if (!node_.ring_->stuck().empty()) out.waits_for = node_.ring_->stuck();
     out.needs = node_.ring_->who_is_needed();
   }
+  out.ring_format = overlay::kRingFormat;
+  for (const auto& member : node_.view_->ring().members()) {
+    const auto ms = node_.view_->alive(member.id) ? 0 : node_.replicator_->newest_from(member.id);
+    if (ms > 0) out.newest.push_back({member.id, ms});
+  }
   return out;
 }
 
@@ -86,12 +91,18 @@ Result<NodeId> AdminApi::find_node(const std::string& text) const {
   return *found;
 }
 
-// `nodes`, or this node.
+// `nodes`, or all of a `zone`, or this node.
 Result<std::vector<NodeId>> AdminApi::nodes_of(const Json& arguments) const {
   std::vector<NodeId> nodes;
   for (const Json& text : arguments.value("nodes", Json::array())) {
     TRY_ASSIGN(const NodeId node, find_node(text.get<std::string>()));
     if (std::find(nodes.begin(), nodes.end(), node) == nodes.end()) nodes.push_back(node);
+  }
+  if (const std::string zone = arguments.value("zone", ""); !zone.empty()) {
+    for (const auto& member : node_.view_->ring().members()) {
+      if (member.zone == zone && !member.gone()) nodes.push_back(member.id);
+    }
+    if (nodes.empty()) return Error{Errc::kNotFound, "no member is in zone " + zone + "; `starling ring` lists them"};
   }
   if (nodes.empty()) nodes.push_back(node_.view_->self);
   return nodes;
@@ -153,12 +164,15 @@ Task<Result<Json>> AdminApi::remove(Json arguments) {
     for (const Status& kept : {spared, may_remove(ring, nodes)}) {
       if (!kept) lost += (lost.empty() ? "" : "; ") + kept.error().text;
     }
+    auto looking = site_loss(nodes);
+    const Json site = co_await looking;
     CO_TRY(node_.ring_->force_out(nodes, /*revoke=*/false));
     co_await node_.view_->durable();
     co_return Json{{"ring", node_.view_->ring().number().value},
                    {"lineage", hex(node_.view_->ring().lineage().view())},
                    {"forced", true},
-                   {"lost", lost}};
+                   {"lost", lost},
+                   {"site", site}};
   }
   CO_TRY(spared);
   auto build = [nodes](const RingVersion& before) -> Result<RingVersion> {

@@ -69,6 +69,7 @@ Task<Result<Json>> AdminApi::where(Json arguments) {
                       {"short", short_text(owner)},
                       {"state", liveness_of(owner)},
                       {"catching_up", view.behind(owner)},
+                      {"home", view.ring().is_home(partition, owner)},
                       {"coordinator", owner == candidates.front()}});
   }
   Json out{{"address", address},

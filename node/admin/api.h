@@ -5,7 +5,7 @@
 //
 // method          arguments                                  answer
 // status          {}                                         {cluster:{lineage, ring, copies, synced, partitions, nodes,
-//                                                              serving, change, movement:{paused, rate_limit}},
+//                                                              sites (as below), serving, change, movement:{paused, rate_limit}},
 //                                                             node:{id, short, version, writer, left_out, movement,
 //                                                              uptime_s, state, waits_for (why it catches up for long),
 //                                                              missing, clock_offset_ms, sessions, connections,
@@ -19,11 +19,13 @@
 // ring            {partitions?: bool, vectors?: bool}        {number, lineage, copies, synced, partitions, change,
 //                                                             placement, zones_shared (partitions whose copies share a
 //                                                             zone because the others are too small),
+//                                                             sites (as below),
 //                                                             members:[{id, short, zone, weight, state, partitions,
-//                                                              first, share}], table?: [[short,...], ...],
+//                                                              home, first, share}], table?: [[short,...], ...],
 //                                                             vectors?: {partition: {writer: n}} of what is synced here}
 // where           {address, message?}                        {address, kind, exists, mailbox, slot, partition,
-//                                                             owners:[{id, short, state, catching_up, coordinator}]}
+//                                                             owners:[{id, short, state, catching_up, home,
+//                                                              coordinator}]}
 //                 message: an entry id, or DEVICE/SEQ         and message:{id, device, seq, from, to, void},
 //                                                             of each owner {answered, whole,
 //                                                             copies:[{writer, n, state}]},
@@ -36,9 +38,15 @@
 // leave           {nodes?: [id], force?, dry_run?}           {ring, change, dry_run, moved, copies,
 //                 an id, or enough of its beginning;           nodes:[{node, short, now, next, gains, loses}]}:
 //                 none: this node                              agreed on; `movement` tells how far it is
-// remove          {nodes: [id], force?, dry_run?}            the same; with force {ring, lineage, forced, lost}
+// remove          {nodes: [id] or zone, force?, dry_run?}    the same; with force {ring, lineage, forced, lost,
+//                                                              site:{taken_over (partitions whose away owners are the
+//                                                              home now), newest_ms (of what reached them)}}
 // weight          {nodes: [id], weight, dry_run?}            as leave
 // rebalance       {dry_run?}                                 as leave: to the newest placement rule
+// sites           {}                                         {policy:{home, away, only}, in_force, home_copies,
+//                                                              away_copies, zones:[{zone, nodes, home_of}]}
+//                 {home, away, only?, dry_run?}              as leave: to this policy of sites
+//                 {off: true, dry_run?}                      as leave: to none
 // abort           {}                                         {ring}
 // movement        {}                                         {ring, change, waits_for, moves:{moved, copies, nodes},
 //                                                              nodes:[{node, short, state, gains, answered, ring,

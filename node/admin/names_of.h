@@ -43,6 +43,7 @@ inline std::string change_name(overlay::RingChange change) {
     case overlay::RingChange::kWeight: return "weight";
     case overlay::RingChange::kReplace: return "replace";
     case overlay::RingChange::kRule: return "rebalance";
+    case overlay::RingChange::kSites: return "sites";
   }
   return "";
 }

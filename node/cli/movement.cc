@@ -1,5 +1,7 @@
 // starling leave, remove, weight, rebalance, abort, drain and undrain: the operator changes who is in the ring,
 // and waits until what that moves has arrived.
+#include "node/cli/movement_change.h"
+
 #include <iostream>
 #include <thread>
 
@@ -55,41 +57,24 @@ Json nodes_of(const Arguments& arguments) {
   return nodes;
 }
 
-// Begins the change and follows it; `done` says what it came to.
-int change(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done) {
-  Json begun;
-  if (const int code = admin_call(arguments, method, question, begun); code != kExitOk) return code;
-  const bool json = arguments.flag("json");
-  const bool dry = flag_of(begun, "dry_run");
-  if (!json) print_moves(begun, stdout_has_colour());
-  if (dry || arguments.flag("no-wait")) {
-    if (json) std::cout << begun.dump(2) << "\n";
-    if (!json) std::cout << (dry ? "Nothing was changed.\n" : "It goes on by itself; see: starling ring --diff\n");
-    return kExitOk;
-  }
-  Json movement;
-  const auto ring = number_of(begun, "ring");
-  if (const int code = wait_for(arguments, ring, begun, movement); code != kExitOk) return code;
-  begun["finished"] = movement;
-  if (json) {
-    std::cout << begun.dump(2) << "\n";
-  } else {
-    std::cout << done << "\n";
-  }
-  return kExitOk;
-}
-
 int leave(const Arguments& arguments) {
   const Json question = {{"nodes", nodes_of(arguments)},
                          {"force", arguments.flag("force")},
                          {"dry_run", arguments.flag("dry-run")}};
-  return change(arguments, "leave", question, "safe to power off");
+  return change_ring(arguments, "leave", question, "safe to power off");
+}
+
+// Nodes by their ids, or all of a zone.
+Json whom(const Arguments& arguments) {
+  if (arguments.given("zone")) return {{"zone", arguments.text("zone")}};
+  return {{"nodes", nodes_of(arguments)}};
 }
 
 // No agreement, nothing to follow: the loss is said, and what goes on.
 int force_out(const Arguments& arguments) {
   Json answer;
-  const Json question = {{"nodes", nodes_of(arguments)}, {"force", true}};
+  Json question = whom(arguments);
+  question["force"] = true;
   if (const int code = admin_call(arguments, "remove", question, answer); code != kExitOk) return code;
   if (arguments.flag("json")) {
     std::cout << answer.dump(2) << "\n";
@@ -100,13 +85,28 @@ int force_out(const Arguments& arguments) {
             << number_of(answer, "ring") << ".\n"
             << (lost.empty() ? "Every partition kept enough of its owners: nothing acknowledged at W copies is lost.\n"
                              : "What only these nodes held is lost: " + lost + "\n");
+  const Json site = answer.value("site", Json::object());
+  if (const auto taken = number_of(site, "taken_over"); taken > 0) {
+    const auto newest = number_of(site, "newest_ms");
+    std::cout << "Of " << thousands(taken) << " partitions the home was lost: the copies that were away are at home "
+              << "now. "
+              << (newest == 0 ? "Nothing came from there since the nodes that are left were started.\n"
+                              : "The newest change that came from there is of " +
+                                    wall_text(static_cast<std::int64_t>(newest)) + ".\n")
+              << "What was acknowledged there and did not come yet is late, not lost, while one of these nodes can "
+                 "return.\n";
+  }
   return kExitOk;
 }
 
 int remove(const Arguments& arguments) {
+  if (arguments.list("node").empty() != arguments.given("zone")) {
+    return complain(kExitUsage, "name the nodes to remove, or their --zone; `starling ring` lists both");
+  }
   if (arguments.flag("force") && !arguments.flag("dry-run")) return force_out(arguments);
-  const Json question = {{"nodes", nodes_of(arguments)}, {"dry_run", arguments.flag("dry-run")}};
-  return change(arguments, "remove", question,
+  Json question = whom(arguments);
+  question["dry_run"] = arguments.flag("dry-run");
+  return change_ring(arguments, "remove", question,
                 "removed: what it owned has all its copies again. If it ever comes back it only hands home what "
                 "it alone holds");
 }
@@ -115,11 +115,11 @@ int weight(const Arguments& arguments) {
   const Json question = {{"nodes", Json::array({arguments.text("node")})},
                          {"weight", arguments.number("weight")},
                          {"dry_run", arguments.flag("dry-run")}};
-  return change(arguments, "weight", question, "done");
+  return change_ring(arguments, "weight", question, "done");
 }
 
 int rebalance(const Arguments& arguments) {
-  return change(arguments, "rebalance", {{"dry_run", arguments.flag("dry-run")}}, "done");
+  return change_ring(arguments, "rebalance", {{"dry_run", arguments.flag("dry-run")}}, "done");
 }
 
 int abort(const Arguments& arguments) {
@@ -170,14 +170,37 @@ int undrain(const Arguments& arguments) {
   return kExitOk;
 }
 
+}  // namespace
+
+int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done) {
+  Json begun;
+  if (const int code = admin_call(arguments, method, question, begun); code != kExitOk) return code;
+  const bool json = arguments.flag("json");
+  const bool dry = flag_of(begun, "dry_run");
+  if (!json) print_moves(begun, stdout_has_colour());
+  if (dry || arguments.flag("no-wait")) {
+    if (json) std::cout << begun.dump(2) << "\n";
+    if (!json) std::cout << (dry ? "Nothing was changed.\n" : "It goes on by itself; see: starling ring --diff\n");
+    return kExitOk;
+  }
+  Json movement;
+  const auto ring = number_of(begun, "ring");
+  if (const int code = wait_for(arguments, ring, begun, movement); code != kExitOk) return code;
+  begun["finished"] = movement;
+  if (json) {
+    std::cout << begun.dump(2) << "\n";
+  } else {
+    std::cout << done << "\n";
+  }
+  return kExitOk;
+}
+
 void add_change_options(po::options_description& options) {
   add_admin_options(options);
   add_json_option(options);
   options.add_options()("dry-run", po::bool_switch(), "only tell what would move")(
       "no-wait", po::bool_switch(), "return once the change is agreed on; it goes on by itself");
 }
-
-}  // namespace
 
 Command leave_command() {
   return {
@@ -207,25 +230,28 @@ Command remove_command() {
   return {
       .name = "remove",
       .summary = "take dead nodes out of the cluster, and make their copies anew",
-      .usage = "remove NODE... [--dry-run] [--force] [--no-wait] [--data FOLDER] [--json]",
+      .usage = "remove NODE...|--zone ZONE [--dry-run] [--force] [--no-wait] [--data FOLDER] [--json]",
       .about = "For nodes that will not come back: the others make new copies from those that are left. Nodes that\n"
                "died together are removed together. Refused while one of them is alive (use `starling leave`, or stop\n"
                "it), and when what only they hold would be lost.\n\n"
                "--force needs no majority and no consent: at once, at this node, under a new lineage. It is for when\n"
                "the nodes are gone for good and too few are left to agree; WHAT ONLY THEY HOLD IS LOST. Run it\n"
                "at one node only: the others that are left follow by themselves. It takes nodes that left and died\n"
-               "before they had handed over, too: then nobody waits for them any more.\n\n"
+               "before they had handed over, too: then nobody waits for them any more. After the loss of a site\n"
+               "(starling sites) it makes the copies that were away the home of what they hold.\n\n"
                "Examples:\n"
                "  starling remove 7xk2 --dry-run\n"
-               "  starling remove 7xk2\n",
+               "  starling remove 7xk2\n"
+               "  starling remove --force --zone east\n",
       .options =
           [](po::options_description& options) {
             add_change_options(options);
             options.add_options()("node", po::value<std::vector<std::string>>())(
-                "force", po::bool_switch(), "without agreement and whatever is lost");
+                "force", po::bool_switch(), "without agreement and whatever is lost")(
+                "zone", po::value<std::string>()->value_name("ZONE"), "all nodes of this zone");
           },
       .run = remove,
-      .words = {"node..."},
+      .words = {"[node...]"},
   };
 }
 

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "node/cli/sites.h"
 #include "overlay/loop/log.h"
 #include "overlay/ring/ring_version.h"
 
@@ -79,6 +80,12 @@ Status cluster_choices(const Arguments& arguments, Config& config) {
   config.copies = static_cast<std::uint8_t>(copies);
   config.synced = static_cast<std::uint8_t>(synced);
   config.partitions = static_cast<std::uint32_t>(partitions);
+  const auto sites = parse_sites(arguments.text("sites"), arguments.text("home-site"));
+  if (!sites) return Error{Errc::kInvalid, "--sites: " + sites.error().text};
+  config.sites = *sites;
+  if (config.sites.on() && synced > config.sites.home) {
+    return wrong("synced", "at most the copies at home, " + std::to_string(config.sites.home) + ", with --sites");
+  }
   return ok_status();
 }
 
@@ -111,6 +118,9 @@ void add_node_options(po::options_description& options) {
       ("synced", number(config.synced),
        "copies that must be on disk before a message is acknowledged; 0: a majority; for a new cluster")
       ("partitions", number(config.partitions), "a power of two; for a new cluster")
+      ("sites", text("", "HOME+AWAY"), "copies in the home zone of a mailbox, which are waited for, and in others; for a "
+                                       "new cluster, instead of --copies (starling sites)")
+      ("home-site", text("", "ZONE"), "with --sites: the home of everything; none: the homes are spread")
       ("retention", po::value<std::uint64_t>()->value_name("DAYS")->default_value(config.retention_ms / kDayMs),
        "how long history is kept; the same on every node, at least 3")
       ("free-space-min", po::value<std::uint64_t>()->value_name("MIB")->default_value(
@@ -166,6 +176,10 @@ std::string config_text(const Config& config) {
   out << "# These count only while the node starts a cluster of its own.\n"
       << "copies = " << unsigned{config.copies} << "\nsynced = " << unsigned{config.synced}
       << "\npartitions = " << config.partitions << "\n";
+  if (config.sites.on()) {
+    out << "sites = " << unsigned{config.sites.home} << "+" << unsigned{config.sites.away} << "\n";
+    if (!config.sites.only.empty()) out << "home-site = " << config.sites.only << "\n";
+  }
   return out.str();
 }
 

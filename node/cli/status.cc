@@ -34,11 +34,31 @@ std::string percent(double share) {
   return text;
 }
 
+// One line, where there is a policy.
+void print_sites(const Json& sites, bool colour) {
+  const Json policy = sites.value("policy", Json::object());
+  if (number_of(policy, "home") == 0) return;
+  std::cout << "Sites: ";
+  if (!flag_of(sites, "in_force")) {
+    std::cout << paint("the policy rests", Tone::kBad, colour) << ", no zone has " << number_of(policy, "home")
+              << " nodes: all copies count\n";
+    return;
+  }
+  std::cout << number_of(sites, "home_copies") << " copies at home count, " << number_of(sites, "away_copies")
+            << " away follow; home of partitions:";
+  for (const Json& zone : list_of(sites, "zones")) {
+    const auto homes = number_of(zone, "home_of");
+    if (homes > 0) std::cout << " " << text_of(zone, "zone") << " " << thousands(homes);
+  }
+  std::cout << "\n";
+}
+
 void print_heading(const Json& cluster, const Json& node, bool colour) {
   std::cout << "Cluster " << text_of(cluster, "lineage") << ": ring " << number_of(cluster, "ring") << ", "
             << number_of(cluster, "serving") << " of " << number_of(cluster, "nodes") << " nodes serving, "
             << number_of(cluster, "copies") << " copies, " << number_of(cluster, "synced")
             << " on disk per ack, " << thousands(number_of(cluster, "partitions")) << " partitions\n";
+  print_sites(cluster.value("sites", Json::object()), colour);
   const std::string change = text_of(cluster, "change");
   if (!change.empty() && change != "none") std::cout << "A change of the ring is under way: " << change << "\n";
   if (flag_of(cluster.value("movement", Json::object()), "paused")) {
@@ -158,12 +178,14 @@ int ring(const Arguments& arguments) {
   const bool colour = stdout_has_colour();
   std::cout << "Ring " << number_of(answer, "number") << " of cluster " << text_of(answer, "lineage") << ": "
             << number_of(answer, "copies") << " copies, " << number_of(answer, "synced")
-            << " on disk per ack, " << thousands(number_of(answer, "partitions")) << " partitions\n\n";
-  Table table({"Node", "State", "Zone", ">Weight", ">Partitions", ">First owner of", ">Share"});
+            << " on disk per ack, " << thousands(number_of(answer, "partitions")) << " partitions\n";
+  print_sites(answer.value("sites", Json::object()), colour);
+  std::cout << "\n";
+  Table table({"Node", "State", "Zone", ">Weight", ">Partitions", ">At home in", ">First owner of", ">Share"});
   for (const Json& member : list_of(answer, "members")) {
     table.row({text_of(member, "short"), state_cell(member), text_of(member, "zone"),
                std::to_string(number_of(member, "weight")), thousands(number_of(member, "partitions")),
-               thousands(number_of(member, "first")), percent(real_of(member, "share"))});
+               thousands(number_of(member, "home")), thousands(number_of(member, "first")), percent(real_of(member, "share"))});
   }
   table.print(std::cout, colour);
   if (const auto shared = number_of(answer, "zones_shared"); shared > 0) {
@@ -173,6 +195,9 @@ int ring(const Arguments& arguments) {
   if (arguments.flag("partitions")) print_partitions(answer, colour);
   return kExitOk;
 }
+
+// Under a policy of sites.
+bool is_away(const Json& owner) { return owner.contains("home") && !flag_of(owner, "home"); }
 
 // "synced", or, of several copies of one message, each with its dot.
 Cell copies_cell(const Json& node) {
@@ -199,7 +224,8 @@ void print_message(const Json& answer, bool colour) {
     const bool answered = flag_of(owner, "answered");
     Cell copy = answered ? copies_cell(owner) : Cell("no answer", Tone::kBad);
     if (answered && !flag_of(owner, "whole")) copy.text += " (the partition has damage here)";
-    table.row({text_of(owner, "short"), flag_of(owner, "coordinator") ? "owner, coordinates" : "owner",
+    const std::string role = is_away(owner) ? "owner, away" : "owner";
+    table.row({text_of(owner, "short"), flag_of(owner, "coordinator") ? "owner, coordinates" : role,
                state_cell(owner), copy});
   }
   for (const Json& node : list_of(answer, "stand_ins")) {
@@ -238,9 +264,10 @@ int where(const Arguments& arguments) {
   std::cout << text_of(answer, "address") << " is a " << text_of(answer, "kind")
             << (flag_of(answer, "exists") ? "" : " that nobody has created") << "; its mailbox is in partition "
             << number_of(answer, "partition") << " (slot " << number_of(answer, "slot") << ")\n\n";
-  Table table({"Owner", "State", "Coordinates"});
+  Table table({"Owner", "State", "Copy", "Coordinates"});
   for (const Json& owner : list_of(answer, "owners")) {
-    table.row({text_of(owner, "short"), state_cell(owner), flag_of(owner, "coordinator") ? "yes" : ""});
+    table.row({text_of(owner, "short"), state_cell(owner), is_away(owner) ? "away" : "counts",
+               flag_of(owner, "coordinator") ? "yes" : ""});
   }
   table.print(std::cout, colour);
   return kExitOk;

@@ -86,7 +86,7 @@ Task<Result<CreationRecord>> Names::decide(CreationRecord record) {
       co_return Error{Errc::kUnavailable, "this node's clock is off, so it decides no names; set it right (NTP)"};
     }
     record.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
-    auto voters = view_.ring().owners(partition).to_vector();
+    auto voters = view_.ring().home(partition).to_vector();
     std::sort(voters.begin(), voters.end());
     auto proposing = paxos_.propose(instance_of(record.address), view_.ring().number(), std::move(voters),
                                     {pack(record)}, until - view_.loop.now());
@@ -99,7 +99,7 @@ Task<Result<CreationRecord>> Names::decide(CreationRecord record) {
   // To the caller it is one thing: no majority voted.
   if (last.code == Errc::kStaleRing || last.code == Errc::kUnavailable) {
     last = {Errc::kUnavailable,
-            "a name needs most of the " + std::to_string(view_.in_ring() ? view_.ring().copies() : 0) +
+            "a name needs most of the " + std::to_string(view_.in_ring() ? view_.ring().home_copies() : 0) +
                 " nodes that decide on it, and they did not answer in time; whether it was created is not "
                 "known. See who is missing with `starling status`, then try again"};
   }

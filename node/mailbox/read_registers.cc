@@ -21,12 +21,12 @@ class Reading : public std::enable_shared_from_this<Reading> {
   Reading(ClusterView& view, ReadRegistersRequest request)
       : view_(view), limit_(request.limit), body_(pack(request)), until_(view.loop.now() + kReadDeadline) {
     const PartitionId partition = view.store.partition_of(request.mailbox);
-    owners_ = view.candidates(partition);
+    owners_ = view.readers(partition);
     // Unreachable owners only when there is nobody else: liveness is an opinion.
     const auto reachable = static_cast<std::size_t>(std::count_if(
         owners_.begin(), owners_.end(), [&](const NodeId& node) { return view.alive(node); }));
     if (reachable > 0) owners_.resize(reachable);
-    needed_ = view.ring().copies() - view.ring().w() + 1;
+    needed_ = view.ring().enough_to_know();
   }
 
   overlay::Future<Result<ReadRegistersReply>> begin() {

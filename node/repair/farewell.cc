@@ -68,7 +68,7 @@ Task<Done> Farewell::ask_owners() {
   const RingPtr ring = view_.ring_ptr();
   for (const auto partition : tenures_.voted()) {
     if (home_.contains(partition)) continue;
-    for (const auto& owner : ring->owners(partition)) {
+    for (const auto& owner : ring->home(partition)) {
       auto& items = asked[owner];
       if (items.size() < kSealPartitionsMax) items.push_back({partition, ring->number()});
     }
@@ -88,7 +88,7 @@ Task<Done> Farewell::ask_owners() {
     }
   }
   for (const auto& [partition, owners] : voting) {
-    if (partition.value < ring->partitions() && owners > ring->owners(partition).size() / 2) {
+    if (partition.value < ring->partitions() && owners > ring->home(partition).size() / 2) {
       home_.insert(partition);
     }
   }

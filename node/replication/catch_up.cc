@@ -65,7 +65,7 @@ Status CatchUp::covered() const {
                                   "the last change" + (waits_for_.empty() ? "" : ": " + waits_for_)};
 }
 
-std::vector<NodeId> CatchUp::cover_needs() const { return vouchers_.needs(ours()); }
+std::vector<NodeId> CatchUp::cover_needs() const { return vouchers_.needs(counted()); }
 
 std::vector<NodeId> CatchUp::peers() const {
   std::vector<NodeId> nodes;
@@ -91,20 +91,34 @@ std::vector<PartitionId> CatchUp::ours() const {
   return ours;
 }
 
+// Away copies are not counted and may lag: a return does not wait for the site that is their home.
+bool CatchUp::counts(PartitionId partition) const {
+  return view_.is_home(partition) || !view_.is_owner(partition) ||
+         view_.ring().is_owner_to_be(partition, view_.self);
+}
+
+std::vector<PartitionId> CatchUp::counted() const {
+  std::vector<PartitionId> counted = ours();
+  std::erase_if(counted, [this](PartitionId partition) { return !counts(partition); });
+  return counted;
+}
+
 // What one peer could not give may have come from another.
 bool CatchUp::all_fetched(const Runs& failed) const {
   return std::all_of(failed.begin(), failed.end(), [this](const auto& run) {
-    return !is_ours(run.first) || view_.store.held(run.first, run.second.writer) >= run.second.n;
+    return !is_ours(run.first) || !counts(run.first) ||
+           view_.store.held(run.first, run.second.writer) >= run.second.n;
   });
 }
 
 std::string CatchUp::why_not_enough(const std::set<NodeId>& answered, bool patient) const {
   const auto& ring = view_.ring();
-  const std::size_t least = ring.version().owner_count() - ring.w() + 1;
-  for (const auto partition : ours()) {
+  const std::size_t least = ring.enough_to_know();
+  const auto partitions = counted();
+  for (const auto partition : partitions) {
     std::size_t owners = 0;
     std::string silent;
-    for (const auto& owner : ring.owners(partition)) {
+    for (const auto& owner : ring.home(partition)) {
       const bool there = owner == view_.self || answered.contains(owner);
       owners += there ? 1 : 0;
       if (!there) silent += " " + short_text(owner);
@@ -113,7 +127,7 @@ std::string CatchUp::why_not_enough(const std::set<NodeId>& answered, bool patie
     return "too few owners of partition " + std::to_string(partition.value) + " answer, no answer from" + silent +
            ": start them again, or take the change back with `starling abort`";
   }
-  return vouchers_.lacking(ours(), answered, patient);
+  return vouchers_.lacking(partitions, answered, patient);
 }
 
 // Anti-entropy for as long as we live; while catching up without a rest.

@@ -201,8 +201,10 @@ class CatchUp {
   [[nodiscard]] bool holds(const HoldRequest& request) const;
   [[nodiscard]] bool is_ours(PartitionId partition) const;  // Owned, or to be.
   [[nodiscard]] std::vector<PartitionId> ours() const;
+  [[nodiscard]] bool counts(PartitionId partition) const;  // Of ours: not only an away copy.
+  [[nodiscard]] std::vector<PartitionId> counted() const;
   [[nodiscard]] std::vector<NodeId> peers() const;
-  // Of each partition, did N-W+1 owners answer, so that every acknowledged change was met (hazards F32)?
+  // Of each partition that counts, did N-W+1 home owners answer, so that every acknowledged change was met (hazards F32)?
   [[nodiscard]] std::string why_not_enough(const std::set<NodeId>& answered, bool patient) const;
 
   ClusterView& view_;

@@ -111,6 +111,10 @@ void Coordinator::serve() {
 Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool quorum) const {
   const auto answers = view_.answers_for(partition);
   if (!answers && answers.code() == Errc::kNotOwner) return answers.error();
+  if (!view_.is_home(partition)) {
+    return Error{Errc::kNotOwner, "this node keeps a copy away from the home site of partition " +
+                                      std::to_string(partition.value) + " and accepts nothing for it"};
+  }
   const bool behind = view_.catching_up || !answers;
   if (behind && (flags & kAppendForce) == 0) {
     return Error{Errc::kCatchingUp, "this owner is behind the others; ask the next one"};

@@ -117,7 +117,7 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
 Task<Result<std::uint8_t>> Coordinator::hold(PartitionId partition, Dot dot, Grade grade) {
   std::uint8_t copies = 1;
   const RingNumber ring = view_.ring().number();
-  const auto owners = view_.candidates(partition);
+  const auto owners = grade == Grade::kAll ? view_.readers(partition) : view_.candidates(partition);
   const std::size_t needed = grade == Grade::kAll ? owners.size() : view_.ring().w();
   for (const auto& owner : owners) {
     if (owner == view_.self || !view_.alive(owner)) continue;
@@ -130,7 +130,7 @@ Task<Result<std::uint8_t>> Coordinator::hold(PartitionId partition, Dot dot, Gra
     const auto reply = unpack<HoldReply>(*answer);
     if (reply && reply->synced >= dot.n) ++copies;
   }
-  if (!view_.is_owner(partition) || view_.ring().number() != ring) copies = 0;  // Count again.
+  if (!view_.is_home(partition) || view_.ring().number() != ring) copies = 0;  // Count again.
   if (copies < needed) co_return Error{Errc::kTimeout, "too few owners hold it yet; retry with the same key"};
   co_return copies;
 }

@@ -62,6 +62,7 @@ AppendRequest copy_request(const storage::ChangeView& message) {
 void Forwarder::append(AppendRequest request, Bytes body, Duration deadline,
                        std::function<void(Result<AppendReply>)> done) {
   const bool copy = (request.flags & (kAppendCopy | kAppendPosition)) == kAppendCopy;
+  if (auto may = takes_part(); !may) return done(may.error());
   const PartitionId partition =
       view_.store.partition_of(mailbox_of(copy ? request.from : request.to));
   auto make = [this, request = std::move(request), body = std::move(body)](std::uint8_t flags) mutable {
@@ -71,7 +72,7 @@ void Forwarder::append(AppendRequest request, Bytes body, Duration deadline,
     attempt.body.data = body;
     return pack(attempt);
   };
-  route(partition, Method::kAppend, std::move(make), deadline,
+  route(view_.candidates(partition), Method::kAppend, std::move(make), deadline,
         [done = std::move(done)](Result<Bytes> answer) {
           if (!answer) return done(answer.error());
           done(unpack<AppendReply>(*answer));
@@ -80,13 +81,14 @@ void Forwarder::append(AppendRequest request, Bytes body, Duration deadline,
 
 void Forwarder::write_register(WriteRegisterRequest request, Duration deadline,
                                std::function<void(Status)> done) {
+  if (auto may = takes_part(); !may) return done(may);
   const PartitionId partition = view_.store.partition_of(request.mailbox);
   auto make = [this, request = std::move(request)](std::uint8_t flags) mutable {
     request.ring = view_.ring().number();
     request.flags = flags;
     return pack(request);
   };
-  route(partition, Method::kWriteRegister, std::move(make), deadline,
+  route(view_.candidates(partition), Method::kWriteRegister, std::move(make), deadline,
         [done = std::move(done)](Result<Bytes> answer) {
           if (!answer) return done(answer.error());
           done(ok_status());
@@ -95,22 +97,25 @@ void Forwarder::write_register(WriteRegisterRequest request, Duration deadline,
 
 void Forwarder::read(PartitionId partition, Method method, Bytes body, Duration deadline,
                      std::function<void(Result<Bytes>)> done) {
-  route(partition, method, [body = std::move(body)](std::uint8_t) { return body; }, deadline,
+  if (auto may = takes_part(); !may) return done(may.error());
+  route(view_.readers(partition), method, [body = std::move(body)](std::uint8_t) { return body; }, deadline,
         std::move(done));
 }
 
-void Forwarder::route(PartitionId partition, Method method, MakeBody make, Duration deadline,
+Status Forwarder::takes_part() const {
+  if (!view_.in_ring()) return Error{Errc::kUnavailable, "this node is still joining the cluster"};
+  if (view_.is_holder()) return Error{Errc::kUnavailable, "this node has left the cluster; use another"};
+  return ok_status();
+}
+
+void Forwarder::route(std::vector<NodeId> candidates, Method method, MakeBody make, Duration deadline,
                       std::function<void(Result<Bytes>)> done) {
-  if (!view_.in_ring()) {
-    return done(Error{Errc::kUnavailable, "this node is still joining the cluster"});
-  }
-  if (view_.is_holder()) return done(Error{Errc::kUnavailable, "this node has left the cluster; use another"});
   auto request = std::make_shared<Request>();
   request->method = method;
   request->make = std::move(make);
   request->until = view_.loop.now() + deadline;
   request->done = std::move(done);
-  request->candidates = view_.candidates(partition);
+  request->candidates = std::move(candidates);
   // Dead owners only when there is nobody else: liveness is an opinion. One behind an open breaker comes last
   // and costs nothing, and an owner that is catching up is not forced while such a one may answer.
   const auto reachable = static_cast<std::size_t>(

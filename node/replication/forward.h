@@ -27,7 +27,7 @@ class Forwarder {
               std::function<void(Result<AppendReply>)> done);
   void write_register(WriteRegisterRequest request, Duration deadline,
                       std::function<void(Status)> done);
-  // Reads go the same way; the answer comes from one owner.
+  // Reads go the same way; the answer comes from one owner, of those away when no other can be reached.
   void read(PartitionId partition, overlay::Method method, Bytes body, Duration deadline,
             std::function<void(Result<Bytes>)> done);
 
@@ -35,8 +35,9 @@ class Forwarder {
   // Makes the body of one try: `flags` are kAppendRetry and kAppendForce as they apply.
   using MakeBody = std::function<Bytes(std::uint8_t flags)>;
   struct Request;
-  void route(PartitionId partition, overlay::Method method, MakeBody make, Duration deadline,
+  void route(std::vector<NodeId> candidates, overlay::Method method, MakeBody make, Duration deadline,
              std::function<void(Result<Bytes>)> done);
+  [[nodiscard]] Status takes_part() const;
   void attempt(std::shared_ptr<Request> request);
 
   ClusterView& view_;

@@ -32,6 +32,7 @@ void Replicator::send(const storage::Appended& appended) {
     }
   }
   for (const auto& node : view_.stand_ins(appended.partition)) {
+    if (view_.ring().is_owner(appended.partition, node)) continue;  // It got it as one.
     queue({node, true}, appended.partition, appended.dot.n, appended.bytes);
   }
 }
@@ -135,11 +136,18 @@ void Replicator::receive_run(const NodeId& from, const Replicate& message,
     if (!applied) return;
     if (*applied == storage::Applied::kGap) return on_gap_(from, run.partition, message.writer);
     ++view_.counters.replicated_in;
+    auto& newest = newest_[from];
+    newest = std::max(newest, time);
     if (*applied == storage::Applied::kAlready) {
       const auto synced = view_.store.synced(run.partition, message.writer);
       if (synced >= dot.n) acknowledge(from, run.partition, message.writer, synced);
     }
   }
+}
+
+std::uint64_t Replicator::newest_from(const NodeId& node) const {
+  const auto it = newest_.find(node);
+  return it == newest_.end() ? 0 : hlc_ms(it->second);
 }
 
 void Replicator::received_ack(const NodeId& from, const Replicated& message) {
@@ -188,7 +196,7 @@ void Replicator::received_hint(const NodeId& from, const Hinted& message) {
     auto& progress = progress_[item.partition];
     auto& segment = progress.hinted[from];
     // It may hold several that are apart: what counts is the one at the end of what W owners have.
-    const std::uint64_t next = covered_by(item.partition, progress, view_.ring().w()) + 1;
+    const std::uint64_t next = covered_by(view_.ring().home(item.partition), progress, view_.ring().w()) + 1;
     const bool useful = item.from <= next;
     if (useful || segment.from > next) segment = {item.from, item.to};
     progress.acked[view_.self] = view_.store.synced(item.partition, own);
@@ -196,19 +204,28 @@ void Replicator::received_hint(const NodeId& from, const Hinted& message) {
   }
 }
 
-// The largest n of which 1..n is on W nodes (hazards F38): up to `base` on owners alone, behind it on the
-// owners that reach n and on the stand-ins whose segment begins no later than at base + 1.
+// The largest n of which 1..n is on W nodes (hazards F38): up to `base` on home owners alone, behind it on the
+// home owners that reach n and on the stand-ins whose segment begins no later than at base + 1.
 std::uint64_t Replicator::covered_with_stand_ins(PartitionId partition,
                                                  const Progress& progress) const {
   const std::size_t copies = view_.ring().w();
-  const std::uint64_t base = covered_by(partition, progress, copies);
-  if (progress.hinted.empty()) return base;
-  std::vector<std::uint64_t> ends;
-  for (const auto& owner : view_.ring().owners(partition)) {
+  const auto home = view_.ring().home(partition);
+  const std::uint64_t base = covered_by(home, progress, copies);
+  const bool away_owners = view_.ring().copies() > home.size();
+  if (progress.hinted.empty() && !away_owners) return base;
+  const auto end_of = [&progress](const NodeId& owner) {
     const auto it = progress.acked.find(owner);
-    ends.push_back(it == progress.acked.end() ? 0 : it->second);
-  }
+    return it == progress.acked.end() ? 0 : it->second;
+  };
+  std::vector<std::uint64_t> ends;
+  for (const auto& owner : home) ends.push_back(end_of(owner));
   const std::uint64_t at_an_owner = *std::max_element(ends.begin(), ends.end());
+  // Away owners only while they stand in: else what is counted would hang on the other site.
+  if (away_owners && at_an_owner > base) {
+    for (const auto& node : view_.stand_ins(partition)) {
+      if (view_.ring().is_owner(partition, node)) ends.push_back(end_of(node));
+    }
+  }
   for (const auto& [node, segment] : progress.hinted) {
     const auto* member = view_.ring().member(node);
     if (member == nullptr || member->gone() || view_.ring().is_owner(partition, node)) continue;
@@ -218,17 +235,17 @@ std::uint64_t Replicator::covered_with_stand_ins(PartitionId partition,
   return ends.size() < copies ? base : std::max(base, std::min(ends[copies - 1], at_an_owner));
 }
 
-// The largest n that at least `copies` owners have synced.
-std::uint64_t Replicator::covered_by(PartitionId partition, const Progress& progress,
-                                     std::size_t copies) const {
+// The largest n that at least `copies` of these owners have synced.
+std::uint64_t Replicator::covered_by(const overlay::NodeList& owners, const Progress& progress,
+                                     std::size_t copies) {
   std::array<std::uint64_t, overlay::kCopiesMax> synced{};
-  std::size_t owners = 0;
-  for (const auto& owner : view_.ring().owners(partition)) {
+  std::size_t count = 0;
+  for (const auto& owner : owners) {
     auto it = progress.acked.find(owner);
-    synced[owners++] = it == progress.acked.end() ? 0 : it->second;
+    synced[count++] = it == progress.acked.end() ? 0 : it->second;
   }
-  if (copies == 0 || owners < copies) return 0;
-  std::sort(synced.begin(), synced.begin() + owners, std::greater<>());
+  if (copies == 0 || count < copies) return 0;
+  std::sort(synced.begin(), synced.begin() + count, std::greater<>());
   return synced[copies - 1];
 }
 
@@ -258,7 +275,8 @@ void Replicator::complete(PartitionId partition, Progress& progress) {
     }
   };
   drain(progress.quorum, covered_with_stand_ins(partition, progress));
-  drain(progress.all, covered_by(partition, progress, view_.ring().owners(partition).size()));
+  const auto owners = view_.ring().owners(partition);
+  drain(progress.all, covered_by(owners, progress, owners.size()));
   if (progress.quorum.empty() && progress.all.empty()) waiting_.erase(partition);
   for (auto& [done, copies] : ready) done(copies);
 }
@@ -308,8 +326,9 @@ void Replicator::resend(PartitionId partition, Progress& progress) {
     probe(owner);
     resend_to({owner}, partition, progress.acked[owner] + 1);
   }
-  const std::uint64_t next = covered_by(partition, progress, view_.ring().w()) + 1;
+  const std::uint64_t next = covered_by(view_.ring().home(partition), progress, view_.ring().w()) + 1;
   for (const auto& node : view_.stand_ins(partition)) {
+    if (view_.ring().is_owner(partition, node)) continue;
     const auto& segment = progress.hinted[node];
     const bool joins = segment.from != 0 && segment.from <= next && segment.to >= next;
     resend_to({node, true}, partition, joins ? segment.to + 1 : next);

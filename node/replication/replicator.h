@@ -2,14 +2,16 @@
 //
 // A change leaves for the other owners in the turn it is made, while our own disk syncs (hazards F20:
 // safe because a writer ends with its run). Each owner answers with the highest n it has synced; a
-// change counts as replicated when W owners of the current ring version cover it, so 1..n are too (F38).
+// change counts as replicated when W home owners of the current ring version cover it, so 1..n are too (F38).
 // What gets lost on the way is sent again from the last acknowledged n, or fetched by the receiver
 // when it sees a gap: backlog and live traffic are one stream.
-// While fewer than W owners are reachable, stand-ins get the changes too, from the first that is not on W
-// nodes; a stand-in's segment counts for what it covers from there on without a hole.
+// Away owners (overlay/ring/sites.h) get the same and are waited for by nobody but `all`.
+// While fewer than W home owners are reachable, stand-ins get the changes too, from the first that is not on W
+// nodes; a stand-in's segment counts for what it covers from there on without a hole. An away owner may be one:
+// what it has synced of our log is a segment from 1.
 // Invariants: (1) a copy counts only when synced, ours included; (2) waiters of a partition complete in
-// order of n; (3) only owners in the ring version of the moment count, and, for a quorum that they cannot make, members
-// of it as stand-ins.
+// order of n; (3) only home owners in the ring version of the moment count, and, for a quorum that they cannot make,
+// members of it as stand-ins.
 // Thread: one loop.
 #pragma once
 
@@ -38,7 +40,7 @@ class Replicator {
 
   // REQUIRES: the change was just appended to our store.
   void send(const storage::Appended& appended);
-  // `all`: every owner, not W.
+  // `all`: every owner, home and away, not W.
   void when_replicated(PartitionId partition, std::uint64_t n, bool all, Done done);
   [[nodiscard]] std::size_t waiting() const { return waiters_; }
   [[nodiscard]] bool overloaded() const { return waiters_ >= kWaitersMax; }
@@ -46,6 +48,9 @@ class Replicator {
   void set_settled(PartitionId partition, std::uint64_t n);
   // A peer told us how far its writer's obligations are met.
   std::function<void(PartitionId, WriterId, std::uint64_t)> on_settled;
+
+  // When the newest change was made that came from that node in this run; zero: none did.
+  [[nodiscard]] std::uint64_t newest_from(const NodeId& node) const;
 
   // From the store's watcher.
   void on_synced(std::span<const storage::SyncedChange> changes);
@@ -88,7 +93,7 @@ class Replicator {
   void receive_run(const NodeId& from, const Replicate& message, const Replicate::Run& run);
   void received_ack(const NodeId& from, const Replicated& message);
   void complete(PartitionId partition, Progress& progress);
-  std::uint64_t covered_by(PartitionId partition, const Progress& progress, std::size_t copies) const;
+  static std::uint64_t covered_by(const overlay::NodeList& owners, const Progress& progress, std::size_t copies);
   std::uint64_t covered_with_stand_ins(PartitionId partition, const Progress& progress) const;
   std::uint8_t copies_of(PartitionId partition, const Progress& progress, std::uint64_t n) const;
   void tick();
@@ -104,6 +109,7 @@ class Replicator {
   std::map<Peer, std::vector<Outgoing>> outgoing_;      // Gathered in this turn.
   std::map<std::pair<NodeId, WriterId>, std::map<PartitionId, std::uint64_t>> acks_;
   std::map<WriterId, NodeId> homes_;                    // Writer -> the node that runs it.
+  std::map<NodeId, Hlc> newest_;                        // By who sent it.
   std::set<NodeId> probed_;                             // Owners asked for a sign of life.
   bool flush_queued_ = false;
   overlay::Timer tick_;

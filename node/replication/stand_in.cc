@@ -121,7 +121,8 @@ storage::RangeStatement StandIn::read(PartitionId partition, WriterId writer,
 bool StandIn::all_home(const Run& run, const Held& held) const {
   const std::uint64_t end = held.segments.rbegin()->second;
   if (held.home_to < end) return false;
-  const auto owners = view_.ring().owners(run.first);
+  // Away owners get it from those at home.
+  const auto owners = view_.ring().home(run.first);
   return std::all_of(owners.begin(), owners.end(),
                      [&](const NodeId& owner) {
                        // We may have become one: then our own log counts, as theirs does.
@@ -159,7 +160,7 @@ void StandIn::offer(const Run& run, Held& held) {
     held.rests_until = {};
   }
   if (view_.loop.now() < held.rests_until) return;
-  for (const auto& owner : view_.ring().owners(run.first)) {
+  for (const auto& owner : view_.ring().home(run.first)) {
     if (handing_.size() >= kHandHomeAtOnceMax) return;
     if (owner == view_.self || held.home.contains(owner) || !view_.alive(owner)) continue;
     if (!handing_.insert(owner).second) continue;

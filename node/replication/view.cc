@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <tuple>
 
 namespace starling::node {
 
@@ -54,8 +55,7 @@ bool ClusterView::awaits_refill(PartitionId partition) const {
   return std::find(refill.begin(), refill.end(), partition) != refill.end();
 }
 
-std::vector<NodeId> ClusterView::candidates(PartitionId partition) const {
-  const auto owners = ring().owners(partition);
+std::vector<NodeId> ClusterView::by_state(const overlay::NodeList& owners) const {
   std::array<int, overlay::kCopiesMax> ranks{};
   for (std::size_t i = 0; i < owners.size(); ++i) {
     const NodeId& node = owners[i];
@@ -71,31 +71,53 @@ std::vector<NodeId> ClusterView::candidates(PartitionId partition) const {
   return nodes;
 }
 
-std::size_t ClusterView::reachable_owners(PartitionId partition) const {
+std::vector<NodeId> ClusterView::candidates(PartitionId partition) const {
+  return by_state(ring().home(partition));
+}
+
+std::vector<NodeId> ClusterView::readers(PartitionId partition) const {
+  auto nodes = candidates(partition);
+  if (ring().copies() == ring().home_copies()) return nodes;
+  const auto dead = std::find_if(nodes.begin(), nodes.end(), [this](const auto& node) { return !alive(node); });
+  auto all = by_state(ring().owners(partition));
+  std::erase_if(all, [&](const auto& node) { return ring().is_home(partition, node); });
+  nodes.insert(dead, all.begin(), all.end());
+  return nodes;
+}
+
+std::size_t ClusterView::reachable_home(PartitionId partition) const {
   std::size_t count = 0;
-  for (const auto& node : ring().owners(partition)) count += reachable(node) ? 1 : 0;
+  for (const auto& node : ring().home(partition)) count += reachable(node) ? 1 : 0;
   return count;
 }
 
+int ClusterView::stand_in_rank(PartitionId partition, const overlay::RingMember& member) const {
+  if (!ring().by_site()) return 0;
+  const auto* home = ring().member(ring().home(partition).front());
+  if (home->zone == member.zone) return 2;
+  return ring().is_owner(partition, member.id) ? 1 : 0;
+}
+
 std::vector<NodeId> ClusterView::stand_ins(PartitionId partition) const {
-  const std::size_t owners = reachable_owners(partition);
+  const std::size_t owners = reachable_home(partition);
   if (owners >= ring().w()) return {};
-  std::vector<std::pair<std::size_t, NodeId>> ranked;
+  std::vector<std::tuple<int, std::size_t, NodeId>> ranked;
   for (const auto& member : ring().members()) {
-    if (!member.votes() || ring().is_owner(partition, member.id) || !reachable(member.id)) continue;
+    if (!member.votes() || ring().is_home(partition, member.id) || !reachable(member.id)) continue;
     if (behind(member.id)) continue;  // No disk space, or not sure of what it has.
-    ranked.emplace_back(std::hash<std::string>{}(Bytes(member.id.view()) + std::to_string(partition.value)),
+    ranked.emplace_back(stand_in_rank(partition, member),
+                        std::hash<std::string>{}(Bytes(member.id.view()) + std::to_string(partition.value)),
                         member.id);
   }
   std::sort(ranked.rbegin(), ranked.rend());
   ranked.resize(std::min(ranked.size(), ring().w() - owners));
   std::vector<NodeId> nodes;
-  for (const auto& [rank, node] : ranked) nodes.push_back(node);
+  for (const auto& [rank, hash, node] : ranked) nodes.push_back(node);
   return nodes;
 }
 
 bool ClusterView::coordinates(PartitionId partition) const {
-  return is_owner(partition) && candidates(partition).front() == self;
+  return is_home(partition) && candidates(partition).front() == self;
 }
 
 }  // namespace starling::node

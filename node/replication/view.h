@@ -2,8 +2,8 @@
 // replication shares.
 //
 // The ring says who owns what and is agreed; liveness is an opinion and only moves traffic. The
-// coordinator of a partition is its first reachable owner that is not catching up or, when all reachable
-// ones are, the first of those; any owner can be it.
+// coordinator of a partition is its first reachable home owner that is not catching up or, when all reachable
+// ones are, the first of those; any home owner can be it. Without a policy of sites all owners are at home.
 // Thread: one loop. Everything referred to outlives the ClusterView's users.
 #pragma once
 
@@ -145,6 +145,10 @@ class ClusterView {
   [[nodiscard]] bool is_owner(PartitionId partition) const {
     return in_ring() && partition.value < ring_->partitions() && ring_->is_owner(partition, self);
   }
+  // Do we count among its owners? Away owners store, and answer where no other can.
+  [[nodiscard]] bool is_home(PartitionId partition) const {
+    return in_ring() && partition.value < ring_->partitions() && ring_->is_home(partition, self);
+  }
   // When everything that the store has accepted so far is synced.
   [[nodiscard]] overlay::Future<bool> durable();
   // "Our own writer has come as far as n": false, and this run is over, when it has not. A folder that
@@ -152,21 +156,28 @@ class ClusterView {
   // A writer drawn in this run was never anywhere else, so for that one n is a peer's error.
   [[nodiscard]] bool own_dots_hold(PartitionId partition, std::uint64_t n);
 
-  // Owners in the order a request should try them: reachable and caught up, reachable, the rest.
+  // Home owners in the order a request should try them: reachable and caught up, reachable, the rest.
   [[nodiscard]] std::vector<NodeId> candidates(PartitionId partition) const;
-  [[nodiscard]] std::size_t reachable_owners(PartitionId partition) const;
-  // Who holds copies while fewer than W owners are reachable: that many other members as are missing, in
-  // the same order everywhere. Empty otherwise.
+  // The same and, behind those that are alive, the away owners: whom to read from.
+  [[nodiscard]] std::vector<NodeId> readers(PartitionId partition) const;
+  [[nodiscard]] std::size_t reachable_home(PartitionId partition) const;
+  // Who holds copies while fewer than W home owners are reachable: that many other members as are missing, in
+  // the same order everywhere: of the home site, then away owners, which keep them anyway, then others. Empty
+  // otherwise.
   [[nodiscard]] std::vector<NodeId> stand_ins(PartitionId partition) const;
   // How many can be reached that may store a change for a quorum, and are enough of them?
   [[nodiscard]] std::size_t storing_nodes(PartitionId partition) const {
-    return reachable_owners(partition) + stand_ins(partition).size();
+    return reachable_home(partition) + stand_ins(partition).size();
   }
   // Whether we are the first candidate. By reachability, not by liveness: an owner that gossips and
   // whose links are dead gets nothing done, and would hold the chores for as long as that lasts.
   [[nodiscard]] bool coordinates(PartitionId partition) const;
 
  private:
+  [[nodiscard]] std::vector<NodeId> by_state(const overlay::NodeList& owners) const;
+  // Of a stand-in; the highest are asked.
+  [[nodiscard]] int stand_in_rank(PartitionId partition, const overlay::RingMember& member) const;
+
   RingPtr ring_;
   RingPtr previous_;
   std::vector<std::function<void()>> ring_watchers_;

@@ -61,16 +61,21 @@ Vouchers::Asked Vouchers::ask(const overlay::Ring& then, PartitionId partition,
                               const std::function<bool(const NodeId&)>& answers, bool patient) const {
   Asked out;
   std::size_t asked = 0;
-  for (const auto& owner : then.owners(partition)) {
-    const bool there = owner == view_.self || answers(owner);
+  const auto is_removed = [this](const NodeId& owner) {
     const auto* member = view_.ring().member(owner);
-    const bool removed = member == nullptr || member->state == overlay::RingMemberState::kRemoved;
-    const bool left = !removed && member->gone() && !view_.alive(owner);
+    return member == nullptr || member->state == overlay::RingMemberState::kRemoved;
+  };
+  const auto home = then.home(partition);
+  const bool site_lost = std::all_of(home.begin(), home.end(), is_removed);
+  for (const auto& owner : site_lost ? then.owners(partition) : home) {
+    const bool there = owner == view_.self || answers(owner);
+    const bool removed = is_removed(owner);
+    const bool left = !removed && view_.ring().member(owner)->gone() && !view_.alive(owner);
     out.there += there ? 1 : 0;
     asked += there || !(removed || (left && !patient)) ? 1 : 0;
     if (!there && !removed) out.silent.push_back(owner);
   }
-  out.least = std::min(asked, then.version().owner_count() - then.w() + 1);
+  out.least = site_lost ? asked : std::min(asked, then.enough_to_know());
   return out;
 }
 

@@ -4,7 +4,8 @@
 // a change newcomers could else vouch for each other, while what the old owners acknowledged last is with
 // those alone (decision 0031). So, until this node has compared with enough owners of every ring version since
 // it last did, it goes on catching up. Who was removed is not asked for: a removal leaves enough others, or
-// the operator accepted the loss.
+// the operator accepted the loss. Of partitions that had a home site (overlay/ring/sites.h) its owners there are
+// asked; where a lost site took all of those away, every away owner that is left: what they hold is all there is.
 // The version of the last cover is on disk, so a restart in between forgets nothing.
 // Thread: one loop.
 #pragma once

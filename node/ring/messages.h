@@ -80,8 +80,15 @@ struct MovementReply {
   std::uint64_t bytes_left = 0;       // are still to come, by estimate, and
   std::uint64_t rate = 0;             // come in a second.
   std::vector<NodeId> needs;          // Who is away, and has what it needs to know all that was acknowledged.
+  struct Newest {
+    NodeId node;
+    std::uint64_t ms = 0;
+    FIELDS(node, ms)
+  };
+  std::vector<Newest> newest;         // Of members that are away: when the last change was made that came from them.
+  std::uint32_t ring_format = 3;      // The newest that it can read; older nodes leave it out.
   FIELDS(ring, installed, missing, leaving, names, safe, waits_for, partitions, partitions_done, changes,
-         changes_done, bytes, bytes_left, rate, needs)
+         changes_done, bytes, bytes_left, rate, needs, newest, ring_format)
 };
 
 // kSeal: "the owners of these partitions are others since these ring versions; vote no more under older

@@ -48,18 +48,18 @@ Moves moves_of(const Ring& ring) {
 Status may_remove(const Ring& ring, const std::vector<NodeId>& removed) {
   std::uint32_t poor = 0, first = 0;
   for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
-    const auto owners = ring.owners(partition(i)).to_vector();
+    const auto owners = ring.home(partition(i)).to_vector();
     const auto left = static_cast<std::size_t>(std::count_if(owners.begin(), owners.end(), [&](const auto& owner) {
       return std::find(removed.begin(), removed.end(), owner) == removed.end();
     }));
-    const std::size_t needed = std::max(owners.size() / 2 + 1, owners.size() - ring.w() + 1);
+    const std::size_t needed = std::max(owners.size() / 2 + 1, ring.enough_to_know());
     if (left < needed && poor++ == 0) first = i;
   }
   if (poor == 0) return ok_status();
   return Error{Errc::kDenied,
                std::to_string(poor) + " partitions (" + std::to_string(first) +
-                   " is the first) would keep too few of their " + std::to_string(ring.copies()) +
-                   " owners to know every acknowledged message and every name: bring one of these nodes "
+                   " is the first) would keep too few of their " + std::to_string(ring.home_copies()) +
+                   (ring.by_site() ? " home" : "") + " owners to know every acknowledged message and every name: bring one of these nodes "
                    "back, or accept the loss of what only they hold with --force"};
 }
 
@@ -103,16 +103,17 @@ Status may_complete(const Ring& ring, const std::set<NodeId>& alive, const std::
       return Error{Errc::kUnavailable, keeps.error().text + "; or take the change back with `starling abort`"};
     }
   }
+  const std::size_t needed = next.needed();
   for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
     const PartitionId p = partition(i);
     std::size_t now = 0, then = 0;
-    for (const auto& owner : ring.owners(p)) now += alive.contains(owner) ? 1 : 0;
+    for (const auto& owner : ring.home(p)) now += alive.contains(owner) ? 1 : 0;
     const NodeId* away = nullptr;
-    for (const auto& owner : ring.owners_next(p)) {
+    for (const auto& owner : ring.home_next(p)) {
       then += alive.contains(owner) ? 1 : 0;
       if (!alive.contains(owner)) away = &owner;
     }
-    const std::size_t wanted = now >= ring.w() ? next.needed() : std::min(now, next.needed());
+    const std::size_t wanted = now >= ring.w() ? needed : std::min(now, needed);
     if (then < wanted && away != nullptr) return waits_for(*away, "shall own partition " + std::to_string(i));
   }
   return ok_status();

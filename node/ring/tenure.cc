@@ -40,7 +40,7 @@ Tenures::Tenures(ClusterView& view, Recall recall, KeptAfter kept_after)
 
 Status Tenures::may_vote(PartitionId partition) const {
   const auto row = rows_.find(partition);
-  if (!view_.is_owner(partition)) return Error{Errc::kNotOwner, "only owners vote on a name"};
+  if (!view_.is_home(partition)) return Error{Errc::kNotOwner, "only owners at home vote on a name"};
   const bool ready = at_ && at_->number() == view_.ring().number() && row != rows_.end() &&
                      row->second.from == row->second.term;
   if (!ready) return Error{Errc::kCatchingUp, "earlier claims on this name are being handed over"};
@@ -260,14 +260,14 @@ Task<Result<RingPtr>> Tenures::ring_at(RingNumber number) {
 
 bool Tenures::same_owners(const Ring& a, const Ring& b, PartitionId partition) {
   if (partition.value >= a.partitions() || partition.value >= b.partitions()) return false;
-  return sorted(a.owners(partition)) == sorted(b.owners(partition));
+  return sorted(a.home(partition)) == sorted(b.home(partition));
 }
 
 // Terms begin and end. All rows of a version are written at once, with the number of the version.
 void Tenures::step(RingNumber last, const Ring* before, const Ring& after) {
   for (std::uint32_t i = 0; i < after.partitions(); ++i) {
     const PartitionId partition{static_cast<std::uint16_t>(i)};
-    const bool ours = after.is_owner(partition, view_.self);
+    const bool ours = after.is_home(partition, view_.self);
     const auto found = rows_.find(partition);
     if (!ours && (found == rows_.end() || found->second.term.value == 0)) continue;
     if (before != nullptr && same_owners(*before, after, partition)) continue;

@@ -1,6 +1,7 @@
 // Tenures: since which ring version this node votes on the names of a partition, and how claims move from
 // one set of owners to the next.
 //
+// Owners are here those at home (overlay/ring/sites.h): all, without a policy of sites.
 // A term of a partition is a run of ring versions with the same owners, named by its first. Only its owners
 // vote in it, and only those that hold all that earlier terms may have chosen. To get there an owner seals:
 // it asks the owners of the term before to vote no more, and to hand over their acceptor states.

@@ -51,9 +51,9 @@ Task<Status> Tenures::take_over_some() {
     if (!is_forgotten(last)) {
       auto finding = ring_at(last);
       CO_TRY_ASSIGN(const RingPtr before, co_await finding);
-      for (const auto& node : before->owners(partition)) nodes.insert(node);
+      for (const auto& node : before->home(partition)) nodes.insert(node);
     }
-    for (const auto& node : at_->owners(partition)) nodes.insert(node);
+    for (const auto& node : at_->home(partition)) nodes.insert(node);
     for (const auto& node : nodes) asked[node].push_back({partition, term});
   }
   auto sealing = seal(std::move(asked));
@@ -124,7 +124,7 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
     auto finding = ring_at(last);
     CO_TRY_ASSIGN(const RingPtr ring, co_await finding);
     std::map<NodeId, std::vector<SealRequest::Item>> missing;
-    for (const auto& owner : ring->owners(partition)) {
+    for (const auto& owner : ring->home(partition)) {
       const bool asked = last.value + 1 == term.value;  // With the batch.
       if (!asked && !answers.contains(owner)) missing[owner].push_back({partition, term});
     }
@@ -137,7 +137,7 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
     }
     std::size_t sealed = 0, lost = 0, late = 0;
     std::vector<NodeId> away;
-    for (const auto& owner : ring->owners(partition)) {
+    for (const auto& owner : ring->home(partition)) {
       const auto answer = answers.find(owner);
       auto asking = forced_out(owner);
       const bool out = co_await asking;
@@ -156,7 +156,7 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
         maybe.emplace(owner, answer->second.empty);
       }
     }
-    const std::size_t owners = ring->owners(partition).size();
+    const std::size_t owners = ring->home(partition).size();
     forced = forced || lost > 0;
     const auto enough = [owners, lost](std::size_t of) {
       return meets_every_majority(of, owners) || (lost > 0 && of + lost >= owners);

@@ -57,7 +57,8 @@ bool Feeds::useful(const Stream& stream) const {
   if (stream.mailboxes.empty()) return true;
   const PartitionId partition = view_.store.partition_of(*stream.mailboxes.begin());
   if (!view_.ring().is_owner(partition, stream.owner)) return false;
-  return !view_.behind(stream.owner) || choose_owner(partition) == stream.owner;
+  const bool good = view_.ring().is_home(partition, stream.owner) && !view_.behind(stream.owner);
+  return good || choose_owner(partition) == stream.owner;
 }
 
 Feeds::Feed* Feeds::find(const MailboxId& mailbox) {
@@ -146,8 +147,15 @@ void Feeds::part(const MailboxId& mailbox, FeedSubscriber& subscriber) {
                                  [](const Listener& l) { return l.joined; });
 }
 
+int Feeds::rank_of(PartitionId partition, const NodeId& owner) const {
+  if (avoided(partition, owner)) return 0;
+  if (!view_.ring().is_home(partition, owner)) return 1;
+  return view_.behind(owner) ? 2 : 3;
+}
+
 // Ourselves where we are an owner: no hop. Otherwise by rendezvous hash among those caught up, so that
-// the gateways of a partition spread over its owners (hazards F25).
+// the gateways of a partition spread over its owners (hazards F25). Away owners only when none at home can be
+// reached: they lag.
 std::optional<NodeId> Feeds::choose_owner(PartitionId partition) const {
   if (!view_.in_ring()) return std::nullopt;
   std::optional<NodeId> best;
@@ -157,7 +165,7 @@ std::optional<NodeId> Feeds::choose_owner(PartitionId partition) const {
     const auto weight = std::hash<std::string>{}(Bytes(owner.view()) + Bytes(view_.self.view()) +
                                                  std::to_string(partition.value));
     const std::tuple<int, bool, std::size_t> rank{
-        avoided(partition, owner) ? 0 : view_.behind(owner) ? 1 : 2, owner == view_.self, weight};
+        rank_of(partition, owner), owner == view_.self, weight};
     if (!best || rank > best_rank) {
       best = owner;
       best_rank = rank;

@@ -117,6 +117,7 @@ class Feeds {
   void follow_some();
   void watch();
   [[nodiscard]] bool useful(const Stream& stream) const;
+  [[nodiscard]] int rank_of(PartitionId partition, const NodeId& owner) const;
   [[nodiscard]] std::optional<NodeId> choose_owner(PartitionId partition) const;
   void receive(const NodeId& from, const Push& push);
   // `again`: it was passed while it was lost.

@@ -10,13 +10,15 @@ void HeadCheck::ask(ClusterView& view, const std::vector<Item>& items, Done done
 }
 
 void HeadCheck::begin(const std::vector<Item>& items) {
-  const std::size_t needed = view_.ring().copies() - view_.ring().w() + 1;
   for (const auto& item : items) {
+    const PartitionId partition = view_.store.partition_of(item.mailbox);
+    // One away is asked beside those that know.
+    const std::size_t needed = view_.ring().enough_to_know() + (view_.ring().is_home(partition, item.followed) ? 0 : 1);
     Check& check = checks_[item.mailbox];
     check.item = item;
     to_ask_[item.followed].push_back(item.mailbox);
     check.in_flight = 1;
-    for (const auto& owner : view_.candidates(view_.store.partition_of(item.mailbox))) {
+    for (const auto& owner : view_.candidates(partition)) {
       if (owner == item.followed || !view_.alive(owner)) continue;
       if (check.in_flight < needed) {
         to_ask_[owner].push_back(item.mailbox);

@@ -2,205 +2,19 @@
 
 #include <algorithm>
 #include <cassert>
-#include <deque>
 #include <map>
 #include <set>
 #include <utility>
 
+#include <xxhash.h>
+
 #include "overlay/ring/claims.h"
+#include "overlay/ring/matching.h"
 
 namespace starling::overlay {
 namespace {
 
 constexpr std::uint64_t kBoundTenths = 11;  // 1.1; changing it moves partitions of every cluster.
-// A partition asks its 64 strongest nodes in turn; that all of them are full does not happen at a
-// bound of 1.1, and if it did, make_room() looks at every node.
-constexpr std::size_t kCandidatesMax = 64;
-
-constexpr MemberIndex kNobody = UINT16_MAX;
-
-// The strongest nodes of each partition, `width` of them, strongest first.
-struct Candidates {
-  std::size_t width = 0;
-  std::vector<MemberIndex> list;
-  [[nodiscard]] std::span<const MemberIndex> of(std::uint32_t partition) const {
-    return {list.data() + partition * width, width};
-  }
-};
-
-Candidates strongest(const Claims& claims, std::uint32_t partitions) {
-  Candidates out{std::min(claims.nodes(), kCandidatesMax), {}};
-  out.list.reserve(out.width * partitions);
-  std::vector<std::pair<std::uint64_t, MemberIndex>> keys(claims.nodes());
-  for (std::uint32_t p = 0; p < partitions; ++p) {
-    for (std::size_t i = 0; i < keys.size(); ++i) {
-      const auto node = static_cast<MemberIndex>(i);
-      keys[i] = {claims.key(p, node), node};
-    }
-    const auto end = keys.begin() + static_cast<std::ptrdiff_t>(out.width);
-    if (end != keys.end()) std::nth_element(keys.begin(), end, keys.end());
-    std::sort(keys.begin(), end);
-    for (auto at = keys.begin(); at != end; ++at) out.list.push_back(at->second);
-  }
-  return out;
-}
-
-// Gives every partition `want` of its candidates so that no node passes its bound.
-class Matching {
- public:
-  // Without zones, pass none. `any_node`: when its candidates are full a partition may go
-  // elsewhere.
-  Matching(const Claims& claims, const Candidates& candidates, std::uint32_t partitions,
-           std::size_t want, const std::vector<std::uint32_t>& bound,
-           std::span<const MemberIndex> zones, const std::vector<bool>& scarce, bool any_node)
-      : claims_(claims),
-        candidates_(candidates),
-        want_(want),
-        bound_(bound),
-        zones_(zones),
-        scarce_(scarce),
-        any_node_(any_node),
-        holders_(partitions * want, kNobody),
-        asked_(partitions, 0),
-        held_(claims.nodes()) {}
-
-  // `want` holders for each partition, in no order.
-  std::vector<MemberIndex> run() && {
-    std::vector<std::uint32_t> stuck;
-    const auto partitions = static_cast<std::uint32_t>(asked_.size());
-    for (std::uint32_t p = 0; p < partitions; ++p) open_.push_back(p);
-    while (!open_.empty()) {
-      const std::uint32_t p = open_.front();
-      open_.pop_front();
-      if (!fill(p)) stuck.push_back(p);
-    }
-    for (const auto p : stuck) {
-      while (free_place(p) != nullptr) make_room(p);
-    }
-    return std::move(holders_);
-  }
-
- private:
-  // Asks candidates until the partition has all it wants; false when no one is left to ask.
-  bool fill(std::uint32_t p) {
-    while (free_place(p) != nullptr) {
-      const std::size_t choice = next_choice(p);
-      if (choice == candidates_.width) return false;
-      asked_[p] |= std::uint64_t{1} << choice;
-      const MemberIndex node = candidates_.of(p)[choice];
-      auto& held = held_[node];
-      if (held.size() >= bound_[node]) {
-        const auto [weakest_key, weakest] = *held.rbegin();
-        if (std::pair(claims_.key(p, node), p) > std::pair(weakest_key, weakest)) continue;
-        drop(weakest, node);
-        open_.push_back(weakest);
-      }
-      give(p, node);
-    }
-    return true;
-  }
-
-  // The strongest candidate not asked yet, of a zone that holds no copy if there is one. A second
-  // copy goes to a scarce zone last: there it would take the place of another partition's only one.
-  [[nodiscard]] std::size_t next_choice(std::uint32_t p) const {
-    const auto list = candidates_.of(p);
-    std::size_t fallback = list.size();
-    bool fallback_scarce = true;
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      if (asked_[p] >> i & 1) continue;
-      if (zones_.empty() || !zone_taken(p, zones_[list[i]])) return i;
-      const bool scarce = !scarce_.empty() && scarce_[zones_[list[i]]];
-      if (fallback != list.size() && (scarce || !fallback_scarce)) continue;
-      fallback = i;
-      fallback_scarce = scarce;
-    }
-    return fallback;
-  }
-
-  [[nodiscard]] bool zone_taken(std::uint32_t p, MemberIndex zone) const {
-    for (const auto holder : places(p)) {
-      if (holder != kNobody && zones_[holder] == zone) return true;
-    }
-    return false;
-  }
-
-  // Every node that may take p is full: finds the shortest chain of partitions that each move on by
-  // one node and end at one with room. By the choice of the bounds there is a chain always.
-  void make_room(std::uint32_t p) {
-    struct Step {
-      bool seen = false;
-      MemberIndex from = kNobody;   // The node that gives ...
-      std::uint32_t partition = 0;  // ... this partition to the node that has the step.
-    };
-    std::vector<Step> steps(held_.size());
-    std::deque<MemberIndex> queue;
-    const auto reach = [&](MemberIndex from, std::uint32_t partition) {
-      for (std::size_t i = 0; i < held_.size(); ++i) {
-        const auto node = static_cast<MemberIndex>(i);
-        if (steps[i].seen || !may_take(partition, node)) continue;
-        steps[i] = {true, from, partition};
-        queue.push_back(node);
-      }
-    };
-    reach(kNobody, p);
-    for (; !queue.empty(); queue.pop_front()) {
-      const MemberIndex node = queue.front();
-      if (held_[node].size() < bound_[node]) {
-        for (MemberIndex to = node; to != kNobody; to = steps[to].from) {
-          const Step& step = steps[to];
-          if (step.from != kNobody) drop(step.partition, step.from);
-          give(step.partition, to);
-        }
-        return;
-      }
-      for (auto at = held_[node].rbegin(); at != held_[node].rend(); ++at) reach(node, at->second);
-    }
-    assert(false && "the bounds leave room for every copy");
-  }
-
-  [[nodiscard]] bool may_take(std::uint32_t p, MemberIndex node) const {
-    const auto now = places(p);
-    if (std::find(now.begin(), now.end(), node) != now.end()) return false;
-    const auto list = candidates_.of(p);
-    return any_node_ || std::find(list.begin(), list.end(), node) != list.end();
-  }
-
-  void give(std::uint32_t p, MemberIndex node) {
-    *free_place(p) = node;
-    held_[node].emplace(claims_.key(p, node), p);
-  }
-  void drop(std::uint32_t p, MemberIndex node) {
-    for (auto& holder : places(p)) {
-      if (holder == node) holder = kNobody;
-    }
-    held_[node].erase({claims_.key(p, node), p});
-  }
-  MemberIndex* free_place(std::uint32_t p) {
-    for (auto& holder : places(p)) {
-      if (holder == kNobody) return &holder;
-    }
-    return nullptr;
-  }
-  std::span<MemberIndex> places(std::uint32_t p) { return {holders_.data() + p * want_, want_}; }
-  [[nodiscard]] std::span<const MemberIndex> places(std::uint32_t p) const {
-    return {holders_.data() + p * want_, want_};
-  }
-
-  // Set at construction.
-  const Claims& claims_;
-  const Candidates& candidates_;
-  const std::size_t want_;
-  const std::vector<std::uint32_t>& bound_;
-  const std::span<const MemberIndex> zones_;
-  const std::vector<bool>& scarce_;  // Of each zone. Empty: none is.
-  const bool any_node_;
-
-  // The matching so far.
-  std::vector<MemberIndex> holders_;
-  std::vector<std::uint64_t> asked_;  // One bit per candidate; none is asked twice.
-  std::vector<std::set<std::pair<std::uint64_t, std::uint32_t>>> held_;  // Of each node, by key.
-  std::deque<std::uint32_t> open_;
-};
 
 Claims claims_of(const std::vector<PlacementNode>& nodes, std::uint32_t partitions,
                  PlacementRule rule) {
@@ -213,36 +27,43 @@ std::uint32_t ceil_divide(std::uint64_t a, std::uint64_t b) {
   return static_cast<std::uint32_t>((a + b - 1) / b);
 }
 
+struct Bounds {
+  std::vector<std::uint32_t> copies;
+  std::vector<std::uint32_t> firsts;
+};
+
 // A fair share is in proportion to the weight, but no node can own a partition twice: what a heavy
 // node cannot take falls to the others. The bound for being first also never lies below the share
 // of copies over N: with it an assignment exists, whatever the owners are (max flow over the
 // owners).
-void set_bounds(Placement& out) {
-  const std::uint64_t partitions = out.partitions;
+Bounds bounds_of(std::span<const std::uint32_t> weights, std::uint64_t partitions,
+                 std::uint64_t copies) {
+  Bounds out;
   std::uint64_t all_weight = 0;
-  for (const auto& node : out.nodes) all_weight += node.weight;
-  std::uint64_t rest = partitions * out.copies;
+  for (const auto w : weights) all_weight += w;
+  std::uint64_t rest = partitions * copies;
   std::uint64_t weight = all_weight;
-  std::vector<bool> owns_all(out.nodes.size(), false);
+  std::vector<bool> owns_all(weights.size(), false);
   for (bool again = true; again;) {
     again = false;
-    for (std::size_t i = 0; i < out.nodes.size(); ++i) {
-      if (owns_all[i] || rest * out.nodes[i].weight < partitions * weight) continue;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      if (owns_all[i] || rest * weights[i] < partitions * weight) continue;
       owns_all[i] = again = true;
       rest -= partitions;
-      weight -= out.nodes[i].weight;
+      weight -= weights[i];
     }
   }
-  for (std::size_t i = 0; i < out.nodes.size(); ++i) {
-    const std::uint64_t w = out.nodes[i].weight;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const std::uint64_t w = weights[i];
     const std::uint64_t share = owns_all[i] ? partitions : rest * w;
     const std::uint64_t over = owns_all[i] ? 1 : weight;
     const auto limit = static_cast<std::uint32_t>(partitions);
-    out.bound.push_back(std::min(limit, ceil_divide(share * kBoundTenths, over * 10)));
-    const auto by_copies = ceil_divide(share * kBoundTenths, over * 10 * out.copies);
+    out.copies.push_back(std::min(limit, ceil_divide(share * kBoundTenths, over * 10)));
+    const auto by_copies = ceil_divide(share * kBoundTenths, over * 10 * copies);
     const auto by_weight = ceil_divide(partitions * w * kBoundTenths, all_weight * 10);
-    out.first_bound.push_back(std::min(limit, std::max(by_copies, by_weight)));
+    out.firsts.push_back(std::min(limit, std::max(by_copies, by_weight)));
   }
+  return out;
 }
 
 // Zones as numbers; a node without a zone is one of its own.
@@ -279,6 +100,143 @@ void list_shared_zones(Placement& out, std::span<const MemberIndex> zones, std::
   }
 }
 
+// `want` owners of each partition, strongest first.
+void sort_by_claim(std::vector<MemberIndex>& owners, std::size_t want, const Claims& claims) {
+  for (std::uint32_t p = 0; p * want < owners.size(); ++p) {
+    const auto first = owners.begin() + static_cast<std::ptrdiff_t>(p * want);
+    std::sort(first, first + static_cast<std::ptrdiff_t>(want), [&](MemberIndex a, MemberIndex b) {
+      return std::pair(claims.key(p, a), a) < std::pair(claims.key(p, b), b);
+    });
+  }
+}
+
+// The one to coordinate comes first, by the bound for that.
+void put_firsts_first(Placement& out, Candidates& owners, const Claims& claims) {
+  const auto firsts = Matching(claims, owners, out.partitions, 1, out.first_bound, {}, {},
+                               /*any_node=*/false)
+                          .run();
+  for (std::uint32_t p = 0; p < out.partitions; ++p) {
+    const auto begin = owners.list.begin() + static_cast<std::ptrdiff_t>(p * owners.width);
+    const auto at = std::find(begin, begin + static_cast<std::ptrdiff_t>(owners.width), firsts[p]);
+    std::rotate(begin, at, at + 1);
+  }
+}
+
+void place_anywhere(Placement& out, const Claims& claims, PlacementRule rule) {
+  std::vector<std::uint32_t> weights;
+  for (const auto& node : out.nodes) weights.push_back(node.weight);
+  auto bounds = bounds_of(weights, out.partitions, out.copies);
+  out.bound = std::move(bounds.copies);
+  out.first_bound = std::move(bounds.firsts);
+  std::size_t zone_count = 0;
+  const auto zones = zone_numbers(out.nodes, zone_count);
+  const bool zones_matter = zone_count > 1 && zone_count < out.nodes.size();
+  const auto considered = zones_matter ? std::span(zones) : std::span<const MemberIndex>();
+  const Matching::Zones avoiding{considered, scarce_zones(out, considered, zone_count, rule)};
+  const Candidates everyone = strongest(claims, out.partitions, {});
+  Candidates owners{out.copies, Matching(claims, everyone, out.partitions, out.copies, out.bound,
+                                         avoiding, {}, /*any_node=*/true)
+                                    .run()};
+  sort_by_claim(owners.list, owners.width, claims);
+  put_firsts_first(out, owners, claims);
+  out.owners = std::move(owners.list);
+  list_shared_zones(out, zones, zone_count);
+}
+
+// --- By site. ---
+
+constexpr MemberIndex kNoSite = UINT16_MAX;
+
+// Each partition's home, in proportion to the sites' weights, by claims as those of nodes.
+std::vector<MemberIndex> home_sites(const Sites& sites, std::uint32_t partitions,
+                                    PlacementRule rule) {
+  std::uint64_t heaviest = 1;
+  for (const auto& site : sites.homes) heaviest = std::max<std::uint64_t>(heaviest, site.weight);
+  Claims claims(partitions, rule);
+  std::vector<std::uint32_t> weights;
+  for (const auto& site : sites.homes) {
+    const std::uint64_t scaled = site.weight * std::uint64_t{kWeightMax} / heaviest;
+    weights.push_back(static_cast<std::uint32_t>(std::max<std::uint64_t>(1, scaled)));
+    NodeId id;
+    const std::uint64_t name = XXH64(site.zone.data(), site.zone.size(), 0);
+    for (std::size_t i = 0; i < 8; ++i) id.raw[i] = static_cast<std::uint8_t>(name >> (8 * i));
+    claims.add(id, weights.back());
+  }
+  const auto bounds = bounds_of(weights, partitions, 1);
+  const Candidates all = strongest(claims, partitions, {});
+  return Matching(claims, all, partitions, 1, bounds.copies, {}, {}, /*any_node=*/true).run();
+}
+
+// A node's share of the home copies is by its weight within its site, its share of the away copies
+// by its weight among all that are elsewhere. With bounds over these an assignment exists: the
+// shares are one, in fractions.
+struct SiteBounds {
+  std::vector<std::uint32_t> home, away, first;
+};
+SiteBounds site_bounds(const Placement& out, const Area& area, const Sites& sites) {
+  const std::size_t count = out.nodes.size();
+  SiteBounds bounds{std::vector<std::uint32_t>(count, 0), std::vector<std::uint32_t>(count, 0),
+                    std::vector<std::uint32_t>(count, 0)};
+  std::vector<std::uint32_t> partitions(sites.homes.size(), 0);
+  for (const auto site : area.of_partition) ++partitions[site];
+  for (std::size_t site = 0; site < sites.homes.size(); ++site) {
+    for (const bool within : {true, false}) {
+      const std::size_t copies = within ? sites.home : sites.away;
+      std::vector<std::size_t> which;
+      std::vector<std::uint32_t> weights;
+      for (std::size_t i = 0; i < count; ++i) {
+        if ((area.of_node[i] == site) != within) continue;
+        which.push_back(i);
+        weights.push_back(out.nodes[i].weight);
+      }
+      if (copies == 0 || partitions[site] == 0) continue;
+      const auto shares = bounds_of(weights, partitions[site], copies);
+      for (std::size_t k = 0; k < which.size(); ++k) {
+        (within ? bounds.home : bounds.away)[which[k]] += shares.copies[k];
+        if (within) bounds.first[which[k]] += shares.firsts[k];
+      }
+    }
+  }
+  return bounds;
+}
+
+void place_by_site(Placement& out, const Claims& claims, PlacementRule rule, const Sites& sites) {
+  Area area{home_sites(sites, out.partitions, rule), {}, true};
+  for (const auto& node : out.nodes) {
+    const auto site = std::find_if(sites.homes.begin(), sites.homes.end(),
+                                   [&](const auto& home) { return home.zone == node.zone; });
+    area.of_node.push_back(site == sites.homes.end()
+                               ? kNoSite
+                               : static_cast<MemberIndex>(site - sites.homes.begin()));
+  }
+  const auto bounds = site_bounds(out, area, sites);
+  out.first_bound = bounds.first;
+  for (std::size_t i = 0; i < out.nodes.size(); ++i) {
+    out.bound.push_back(bounds.home[i] + bounds.away[i]);
+  }
+  const Candidates near = strongest(claims, out.partitions, area);
+  Candidates home{sites.home, Matching(claims, near, out.partitions, sites.home, bounds.home, {},
+                                       area, /*any_node=*/true)
+                                  .run()};
+  sort_by_claim(home.list, home.width, claims);
+  put_firsts_first(out, home, claims);
+
+  area.within = false;
+  std::size_t zone_count = 0;
+  const auto zones = zone_numbers(out.nodes, zone_count);
+  const Candidates far = strongest(claims, out.partitions, area);
+  auto away = Matching(claims, far, out.partitions, sites.away, bounds.away, {zones, {}}, area,
+                       /*any_node=*/true)
+                  .run();
+  sort_by_claim(away, std::max<std::size_t>(1, sites.away), claims);
+  for (std::uint32_t p = 0; p < out.partitions; ++p) {
+    const auto at_home = home.of(p);
+    out.owners.insert(out.owners.end(), at_home.begin(), at_home.end());
+    const auto first = away.begin() + static_cast<std::ptrdiff_t>(p * sites.away);
+    out.owners.insert(out.owners.end(), first, first + static_cast<std::ptrdiff_t>(sites.away));
+  }
+}
+
 std::vector<PlacementNode> nodes_of(const RingVersion& version, bool next) {
   std::vector<PlacementNode> out;
   for (const auto& member : version.members) {
@@ -292,53 +250,35 @@ std::vector<PlacementNode> nodes_of(const RingVersion& version, bool next) {
 }  // namespace
 
 Placement compute_placement(std::vector<PlacementNode> nodes, std::uint32_t partitions,
-                            std::size_t copies, PlacementRule rule) {
+                            std::size_t copies, PlacementRule rule, const SitePolicy& policy) {
   assert(!nodes.empty() && nodes.size() <= kRingMembersMax);
   assert(partitions >= 1 && partitions <= kPartitionsMax && copies >= 1);
   Placement out;
   out.nodes = std::move(nodes);
   out.partitions = partitions;
-  out.copies = std::min(copies, out.nodes.size());
-  set_bounds(out);
-
+  std::vector<SiteNode> in_zones;
+  for (const auto& node : out.nodes) in_zones.push_back({node.zone, node.weight});
+  const Sites sites = sites_of(policy, copies, in_zones);
+  out.home = sites.home;
+  out.copies = sites.home + sites.away;
+  out.by_site = !sites.homes.empty();
   const Claims claims = claims_of(out.nodes, partitions, rule);
-  std::size_t zone_count = 0;
-  const auto zones = zone_numbers(out.nodes, zone_count);
-  const bool zones_matter = zone_count > 1 && zone_count < out.nodes.size();
-  const auto considered = zones_matter ? std::span(zones) : std::span<const MemberIndex>();
-  const auto scarce = scarce_zones(out, considered, zone_count, rule);
-  const Candidates everyone = strongest(claims, partitions);
-  Candidates owners{out.copies, Matching(claims, everyone, partitions, out.copies, out.bound,
-                                         considered, scarce, /*any_node=*/true)
-                                    .run()};
-  for (std::uint32_t p = 0; p < partitions; ++p) {
-    const auto first = owners.list.begin() + static_cast<std::ptrdiff_t>(p * out.copies);
-    std::sort(first, first + static_cast<std::ptrdiff_t>(out.copies),
-              [&](MemberIndex a, MemberIndex b) {
-                return std::pair(claims.key(p, a), a) < std::pair(claims.key(p, b), b);
-              });
+  if (out.by_site) {
+    place_by_site(out, claims, rule, sites);
+  } else {
+    place_anywhere(out, claims, rule);
   }
-
-  const auto firsts =
-      Matching(claims, owners, partitions, 1, out.first_bound, {}, {}, /*any_node=*/false).run();
-  out.owners = owners.list;
-  for (std::uint32_t p = 0; p < partitions; ++p) {
-    const auto begin = out.owners.begin() + static_cast<std::ptrdiff_t>(p * out.copies);
-    const auto at = std::find(begin, begin + static_cast<std::ptrdiff_t>(out.copies), firsts[p]);
-    std::rotate(begin, at, at + 1);
-  }
-  list_shared_zones(out, zones, zone_count);
   return out;
 }
 
 Placement current_placement(const RingVersion& version) {
   return compute_placement(nodes_of(version, /*next=*/false), version.partitions, version.copies,
-                           version.rule);
+                           version.rule, version.sites);
 }
 
 Placement next_placement(const RingVersion& version) {
-  return compute_placement(nodes_of(version, /*next=*/true), version.partitions, version.copies,
-                           version.next_rule());
+  return compute_placement(nodes_of(version, /*next=*/true), version.partitions,
+                           version.next_copies(), version.next_rule(), version.next_policy());
 }
 
 }  // namespace starling::overlay

@@ -18,6 +18,10 @@ Ring::Ring(RingVersion version) : version_(std::move(version)), voters_(overlay:
 
   const Placement current = current_placement(version_);
   copies_ = current.copies;
+  home_ = home_next_ = current.home;
+  const Sites sites = version_.site_counts();
+  homes_ = sites.homes;
+  w_ = std::min<std::size_t>(version_.synced, sites.home);
   zones_shared_ = current.zones_shared;
   const auto current_index = member_indexes(current);
   for (std::uint32_t p = 0; p < version_.partitions; ++p) {
@@ -29,12 +33,14 @@ Ring::Ring(RingVersion version) : version_(std::move(version)), voters_(overlay:
 
   const Placement next = next_placement(version_);
   const auto next_index = member_indexes(next);
+  home_next_ = next.home;
   for (std::uint32_t p = 0; p < version_.partitions; ++p) {
     const auto now = owners_.of(p);
-    for (const auto owner : next.of(p)) {
-      const MemberIndex member = next_index[owner];
+    for (std::size_t i = 0; i < next.copies; ++i) {
+      const MemberIndex member = next_index[next.of(p)[i]];
       owners_next_.items.push_back(member);
-      if (std::find(now.begin(), now.end(), member) == now.end()) {
+      const auto same = i < next.home ? now.first(home_) : now;
+      if (std::find(same.begin(), same.end(), member) == same.end()) {
         owners_to_be_.items.push_back(member);
       }
     }
@@ -49,6 +55,11 @@ NodeList Ring::owners(PartitionId partition) const {
   return {ids_.data(), owners_.of(partition.value)};
 }
 
+NodeList Ring::home(PartitionId partition) const {
+  assert(partition.value < version_.partitions);
+  return {ids_.data(), owners_.of(partition.value).first(home_)};
+}
+
 NodeList Ring::owners_to_be(PartitionId partition) const {
   assert(partition.value < version_.partitions);
   if (!changing()) return {};
@@ -59,6 +70,16 @@ NodeList Ring::owners_next(PartitionId partition) const {
   if (!changing()) return owners(partition);
   assert(partition.value < version_.partitions);
   return {ids_.data(), owners_next_.of(partition.value)};
+}
+
+NodeList Ring::home_next(PartitionId partition) const {
+  if (!changing()) return home(partition);
+  assert(partition.value < version_.partitions);
+  return {ids_.data(), owners_next_.of(partition.value).first(home_next_)};
+}
+
+bool Ring::is_home(PartitionId partition, const NodeId& node) const {
+  return home(partition).contains(node);
 }
 
 bool Ring::is_owner(PartitionId partition, const NodeId& node) const {

@@ -75,16 +75,30 @@ class Ring {
   [[nodiscard]] RingNumber number() const { return version_.number; }
   [[nodiscard]] const LineageId& lineage() const { return version_.lineage; }
   [[nodiscard]] std::uint32_t partitions() const { return version_.partitions; }
-  [[nodiscard]] std::size_t copies() const { return copies_; }       // Owners of each partition.
-  [[nodiscard]] std::size_t w() const { return version_.needed(); }  // Synced copies per ack.
+  [[nodiscard]] std::size_t copies() const { return copies_; }     // Owners of each partition,
+  [[nodiscard]] std::size_t home_copies() const { return home_; }  // and those that count.
+  [[nodiscard]] std::size_t w() const { return w_; }               // Synced copies per ack.
+  // Of N home owners, so many know together what any W of them acknowledged.
+  [[nodiscard]] std::size_t enough_to_know() const { return home_ - w_ + 1; }
+  // A policy of sites is in force, and these are the home sites (sites.h).
+  [[nodiscard]] bool by_site() const { return !homes_.empty(); }
+  [[nodiscard]] std::span<const Sites::Site> home_sites() const { return homes_; }
   [[nodiscard]] bool changing() const { return version_.change != RingChange::kNone; }
 
   [[nodiscard]] PartitionId partition_of(const MailboxId& mailbox) const {
     return starling::partition_of(slot_of(mailbox), version_.partitions);
   }
   // REQUIRES of all that take a partition: it is below partitions().
+  // All who keep a copy. Ask for them where it is about what is stored: sending, comparing, mending,
+  // expiring, dropping.
   [[nodiscard]] NodeList owners(PartitionId partition) const;
-  [[nodiscard]] NodeList owners_to_be(PartitionId partition) const;  // Without present owners.
+  // Those of them that count, all of them without a policy of sites. Ask for these where it is about
+  // who acknowledges, coordinates, votes on names, or vouches for what was acknowledged.
+  [[nodiscard]] NodeList home(PartitionId partition) const;
+  [[nodiscard]] NodeList home_next(PartitionId partition) const;  // After the change.
+  [[nodiscard]] bool is_home(PartitionId partition, const NodeId& node) const;
+  // Without those that are that already: owners, and home owners where they shall be.
+  [[nodiscard]] NodeList owners_to_be(PartitionId partition) const;
   [[nodiscard]] NodeList owners_next(PartitionId partition) const;   // All, after the change.
   [[nodiscard]] bool is_owner(PartitionId partition, const NodeId& node) const;
   [[nodiscard]] bool is_owner_to_be(PartitionId partition, const NodeId& node) const;
@@ -125,6 +139,10 @@ class Ring {
   std::vector<NodeId> ids_;
   std::vector<NodeId> voters_;
   std::size_t copies_ = 0;
+  std::size_t home_ = 0;
+  std::size_t home_next_ = 0;
+  std::size_t w_ = 0;
+  std::vector<Sites::Site> homes_;
   Lists<MemberIndex> owners_;
   Lists<MemberIndex> owners_next_;   // Empty without a change.
   Lists<MemberIndex> owners_to_be_;  // Empty without a change.

@@ -47,6 +47,7 @@ void take_back(RingVersion& version) {
     }
     member.next_weight = 0;
   }
+  version.next_sites = {};
   version.change = RingChange::kNone;
 }
 
@@ -72,6 +73,50 @@ Result<RingVersion> begin_change(const RingVersion& before, RingChange change, s
   RingVersion after = successor(before);
   after.change = change;
   return after;
+}
+
+// Can the members of `version` keep the policy, and does each site hold the copies that it asks of it?
+Status keeps(const SitePolicy& policy, const RingVersion& version) {
+  RingVersion then = version;
+  then.sites = policy;
+  const Sites sites = then.site_counts();
+  if (sites.homes.empty()) {
+    return invalid("no zone has the " + std::to_string(policy.home) +
+                   " nodes that a home takes: nodes get their zone when they join (--zone), "
+                   "`starling ring` shows it");
+  }
+  if (!policy.only.empty() && sites.homes.front().zone != policy.only) {
+    return invalid("zone " + policy.only + " has not the " + std::to_string(policy.home) +
+                   " nodes that a home takes: let nodes join there first (--zone " + policy.only +
+                   "), or name fewer home copies");
+  }
+  if (sites.away < policy.away) {
+    return invalid("only " + std::to_string(sites.away) + " of the " + std::to_string(policy.away) +
+                   " away copies would have a node outside of each home site: let nodes join in "
+                   "another zone first, or name fewer");
+  }
+  return ok_status();
+}
+
+// A leave that leaves a site too small moves the home of all that is there.
+Status keeps_homes(const RingVersion& before, const RingVersion& intent) {
+  TRY_ASSIGN(const auto then, next_complete(intent));
+  const Sites now = before.site_counts();
+  const Sites next = then.site_counts();
+  for (const auto& site : now.homes) {
+    const bool stays = std::any_of(next.homes.begin(), next.homes.end(),
+                                   [&](const auto& other) { return other.zone == site.zone; });
+    if (stays) continue;
+    return invalid("zone " + site.zone + " would have fewer than the " +
+                   std::to_string(before.sites.home) +
+                   " nodes that a home takes, so all it is home of would move to another site: add a "
+                   "node there first, or use --force");
+  }
+  if (next.away < now.away) {
+    return invalid("only " + std::to_string(next.away) + " of " + std::to_string(now.away) +
+                   " away copies would have a node: add one first, or use --force to keep fewer");
+  }
+  return ok_status();
 }
 
 RingMember* find(RingVersion& version, const NodeId& id) {
@@ -141,6 +186,7 @@ Result<RingVersion> rebuild(const RingVersion& before, const RingVersion& after)
       if (joining.size() != 1 || going.size() != 1) return invalid("one node replaces one");
       return next_intent_replace(before, joining.front(), going.front());
     case RingChange::kRule: return next_intent_rule(before);
+    case RingChange::kSites: return next_intent_sites(before, after.next_sites);
     case RingChange::kNone: break;
   }
   const auto revoked = newly_revoked(before, after);
@@ -159,6 +205,11 @@ Result<RingVersion> first_version(const LineageId& lineage, const NewMember& sel
   version.synced_set = settings.synced != 0;
   version.synced = settings.synced;
   version.partitions = settings.partitions;
+  if (settings.sites.on()) {
+    version.format = kRingFormat;
+    version.sites = settings.sites;
+    version.copies = settings.sites.copies();
+  }
   version.members.push_back({fingerprint(self.key), self.key, self.zone, self.weight, 0,
                              RingMemberState::kServing, version.number, self.invite});
   settle(version);
@@ -199,6 +250,7 @@ Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const
                    std::to_string(before.copies) +
                    " copies: add a node first, or use --force to keep fewer copies");
   }
+  if (!force) TRY(keeps_homes(before, after));
   return checked(std::move(after));
 }
 
@@ -259,7 +311,19 @@ Result<RingVersion> next_intent_rule(const RingVersion& before) {
     return Error{Errc::kExists, "ring: the newest placement rule is in force already"};
   }
   TRY_ASSIGN(auto after, begin_change(before, RingChange::kRule, 1));
-  after.format = kRingFormat;
+  after.format = std::max(after.format, kRingFormatRule);
+  return checked(std::move(after));
+}
+
+Result<RingVersion> next_intent_sites(const RingVersion& before, const SitePolicy& policy) {
+  if (policy == before.sites) {
+    return Error{Errc::kExists, policy.on() ? "ring: this policy of sites is in force already"
+                                            : "ring: no policy of sites is in force"};
+  }
+  TRY_ASSIGN(auto after, begin_change(before, RingChange::kSites, 1));
+  after.format = std::max(after.format, kRingFormat);
+  after.next_sites = policy;
+  if (policy.on()) TRY(keeps(policy, after));
   return checked(std::move(after));
 }
 
@@ -267,6 +331,9 @@ Result<RingVersion> next_complete(const RingVersion& before) {
   if (before.change == RingChange::kNone) return invalid("no change is under way");
   RingVersion after = successor(before);
   after.rule = before.next_rule();
+  after.copies = before.next_copies();
+  after.sites = before.next_policy();
+  after.next_sites = {};
   after.change = RingChange::kNone;
   for (auto& member : after.members) {
     if (member.next_weight != 0) member.weight = std::exchange(member.next_weight, 0);

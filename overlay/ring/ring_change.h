@@ -24,6 +24,7 @@ struct RingSettings {
   std::uint8_t copies = 3;
   std::uint8_t synced = 0;  // 0: majority of the owners.
   std::uint32_t partitions = 4096;
+  SitePolicy sites;  // Off: none. It rests until there are nodes enough.
 };
 struct NewMember {
   PublicKey key;
@@ -41,7 +42,7 @@ struct NewWeight {
 Result<RingVersion> first_version(const LineageId& lineage, const NewMember& self,
                                   const RingSettings& settings);
 Result<RingVersion> next_intent_join(const RingVersion& before, std::span<const NewMember> nodes);
-// `force` lets the cluster shrink below N copies.
+// `force` lets the cluster shrink below N copies, and a site below what makes it a home.
 Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const NodeId> nodes,
                                       bool force);
 Result<RingVersion> next_intent_remove(const RingVersion& before, std::span<const NodeId> nodes);
@@ -54,6 +55,9 @@ Result<RingVersion> next_intent_replace(const RingVersion& before, const NewMemb
 Result<RingVersion> next_intent_weight(const RingVersion& before, std::span<const NewWeight> nodes);
 // From placement rule kHashed to kEven. kExists when that is in force.
 Result<RingVersion> next_intent_rule(const RingVersion& before);
+// Another policy of sites; off ends the present one. kExists when that is in force; kInvalid when the
+// nodes at hand cannot keep it.
+Result<RingVersion> next_intent_sites(const RingVersion& before, const SitePolicy& policy);
 Result<RingVersion> next_complete(const RingVersion& before);
 // Not of a revocation: its nodes would be believed again.
 Result<RingVersion> next_abort(const RingVersion& before);

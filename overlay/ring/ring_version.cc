@@ -82,7 +82,8 @@ Status check_members(const RingVersion& version) {
   if (changing > kRingBatchMax) return invalid("over 256 nodes in one change");
   if (staying == 0) return invalid("no member would be left to serve");
   const bool of_members =
-      version.change != RingChange::kNone && version.change != RingChange::kRule;
+      version.change != RingChange::kNone && version.change != RingChange::kRule &&
+      version.change != RingChange::kSites;
   if ((changing > 0) != of_members) {
     return invalid("the change and its members disagree");
   }
@@ -102,6 +103,42 @@ Status check_rule(const RingVersion& version) {
   if (version.change == RingChange::kRule &&
       (version.format < 3 || version.rule != PlacementRule::kHashed)) {
     return invalid("only format 3 changes the placement rule, from 1 to 2");
+  }
+  return ok_status();
+}
+
+// The counts, the name, and that W lies at home.
+Status check_policy(const RingVersion& version, const SitePolicy& policy) {
+  if (!policy.on()) {
+    return policy == SitePolicy{} ? ok_status() : invalid("a policy of sites without home copies");
+  }
+  if (policy.away < 1 || policy.copies() > kCopiesMax) {
+    return invalid("a policy of sites has 1 copy at home and 1 away at least, and 7 in all at most");
+  }
+  if (policy.only.size() > kZoneSizeMax ||
+      !std::all_of(policy.only.begin(), policy.only.end(), zone_character)) {
+    return invalid("a site is a zone: at most 32 letters, digits and . _ -");
+  }
+  if (version.synced_set && version.synced > policy.home) {
+    return invalid("an acknowledgement takes " + std::to_string(version.synced) +
+                   " copies on disk, as was set when the cluster was founded: name at least as many "
+                   "home copies");
+  }
+  return ok_status();
+}
+
+Status check_sites(const RingVersion& version) {
+  const bool says = version.sites.on() || version.next_sites.on() ||
+                    version.change == RingChange::kSites;
+  if (says && version.format < 4) return invalid("only format 4 can say a policy of sites");
+  TRY(check_policy(version, version.sites));
+  TRY(check_policy(version, version.next_sites));
+  if (version.sites.on() && version.copies != version.sites.copies()) {
+    return invalid("the copies are not those of the policy of sites");
+  }
+  const bool changes = version.change == RingChange::kSites;
+  if (changes ? version.next_sites == version.sites : version.next_sites != SitePolicy{}) {
+    return invalid("the change and the next policy of sites disagree");
   }
   return ok_status();
 }
@@ -137,9 +174,17 @@ std::size_t RingVersion::serving() const {
       std::count_if(members.begin(), members.end(), [](const RingMember& m) { return m.owns(); }));
 }
 
-std::size_t RingVersion::owner_count() const { return std::min<std::size_t>(copies, serving()); }
+Sites RingVersion::site_counts() const {
+  std::vector<SiteNode> nodes;
+  for (const auto& member : members) {
+    if (member.owns()) nodes.push_back({member.zone, member.weight});
+  }
+  return sites_of(sites, copies, nodes);
+}
 
-std::size_t RingVersion::needed() const { return std::min<std::size_t>(synced, owner_count()); }
+std::size_t RingVersion::needed() const {
+  return std::min<std::size_t>(synced, site_counts().home);
+}
 
 Status validate(const RingVersion& version) {
   if (version.format < 1 || version.format > kRingFormat) return invalid("unknown format");
@@ -157,10 +202,11 @@ Status validate(const RingVersion& version) {
   if (version.partitions > kPartitionsMax || !std::has_single_bit(version.partitions)) {
     return invalid("partitions are not a power of two in 1..65536");
   }
-  if (version.change > RingChange::kRule) return invalid("unknown change");
+  if (version.change > RingChange::kSites) return invalid("unknown change");
   TRY(check_members(version));
   TRY(check_rule(version));
   TRY(check_revoked(version));
+  TRY(check_sites(version));
   if (!version.synced_set && version.synced != version.majority()) {
     return invalid("synced copies are neither set nor the majority of the owners");
   }

@@ -20,11 +20,13 @@
 #include "crypto/msgpack.h"
 #include "crypto/result.h"
 #include "overlay/ring/paxos_wire.h"
+#include "overlay/ring/sites.h"
 #include "storage/ids.h"
 
 namespace starling::overlay {
 
-inline constexpr std::uint32_t kRingFormat = 3;       // The newest. It can change the rule;
+inline constexpr std::uint32_t kRingFormat = 4;       // The newest. It can say a policy of sites;
+inline constexpr std::uint32_t kRingFormatRule = 3;   // this one can change the rule;
 inline constexpr std::uint32_t kRingFormatFirst = 2;  // of a new cluster; 1 had no rule or revoked.
 inline constexpr std::size_t kRingMembersMax = 4096;  // Those that left or were removed included.
 inline constexpr std::size_t kRingGoneMembersMax = 256;  // The oldest are forgotten.
@@ -54,6 +56,7 @@ enum class RingChange : std::uint8_t {
   kWeight = 4,
   kReplace = 5,  // A dead node by a new one.
   kRule = 6,     // From kHashed to kEven.
+  kSites = 7,    // Another policy of sites, or none.
 };
 
 // How partitions are placed (placement.h). A number means the same owners for ever.
@@ -108,14 +111,16 @@ struct RingVersion {
   RingNumber number;
   LineageId lineage;
   LineageId previous_lineage;  // Of version number-1: differs after a fork; zero in version 1.
-  std::uint8_t copies = 3;     // N
-  std::uint8_t synced = 1;     // W: the majority of the owners, or what was set.
+  std::uint8_t copies = 3;     // N; under a policy of sites, what that says.
+  std::uint8_t synced = 1;     // W: the majority of the owners at home, or what was set.
   bool synced_set = false;
   std::uint32_t partitions = 4096;  // P
   RingChange change = RingChange::kNone;
   std::vector<RingMember> members;  // Sorted by id.
   PlacementRule rule = PlacementRule::kEven;
   std::vector<NodeId> revoked;  // Sorted: those being removed or removed whose word counts no more.
+  SitePolicy sites;             // Since format 4.
+  SitePolicy next_sites;        // After the open change, where that is kSites.
 
   // The rule after the open change.
   [[nodiscard]] PlacementRule next_rule() const {
@@ -124,13 +129,25 @@ struct RingVersion {
   [[nodiscard]] const RingMember* find(const NodeId& id) const;
   [[nodiscard]] bool is_revoked(const NodeId& id) const;
   [[nodiscard]] std::size_t serving() const;  // Members that own.
-  // Copies that each partition has: min(N, serving).
-  [[nodiscard]] std::size_t owner_count() const;
-  // W, unless it was set: the majority of the owners.
-  [[nodiscard]] std::uint8_t majority() const {
-    return static_cast<std::uint8_t>(owner_count() / 2 + 1);
+  // The policy and the copies after the open change.
+  [[nodiscard]] const SitePolicy& next_policy() const {
+    return change == RingChange::kSites ? next_sites : sites;
   }
-  // Synced copies that an acknowledgement takes: W, or all owners when there are fewer.
+  [[nodiscard]] std::uint8_t next_copies() const {
+    return next_policy().on() ? next_policy().copies() : copies;
+  }
+  // What the policy comes to with the members that own.
+  [[nodiscard]] Sites site_counts() const;
+  // Copies that each partition has: min(N, serving); under a policy of sites what that comes to.
+  [[nodiscard]] std::size_t owner_count() const {
+    const Sites counts = site_counts();
+    return counts.home + counts.away;
+  }
+  // W, unless it was set: the majority of the owners at home.
+  [[nodiscard]] std::uint8_t majority() const {
+    return static_cast<std::uint8_t>(site_counts().home / 2 + 1);
+  }
+  // Synced copies that an acknowledgement takes: W, or all owners at home when there are fewer.
   [[nodiscard]] std::size_t needed() const;
   friend bool operator==(const RingVersion&, const RingVersion&) = default;
 
@@ -140,14 +157,22 @@ struct RingVersion {
       return msgpack_detail::pack_fields(packer, format, number, lineage, previous_lineage, copies,
                                          synced, synced_set, partitions, change, members);
     }
+    if (format < 4) {
+      return msgpack_detail::pack_fields(packer, format, number, lineage, previous_lineage, copies,
+                                         synced, synced_set, partitions, change, members, rule,
+                                         revoked);
+    }
     msgpack_detail::pack_fields(packer, format, number, lineage, previous_lineage, copies, synced,
-                                synced_set, partitions, change, members, rule, revoked);
+                                synced_set, partitions, change, members, rule, revoked, sites,
+                                next_sites);
   }
   void msgpack_unpack(const msgpack::object& object) {
     rule = PlacementRule::kHashed;  // Of format 1.
     revoked.clear();
+    sites = next_sites = {};
     msgpack_detail::unpack_fields(object, format, number, lineage, previous_lineage, copies, synced,
-                                  synced_set, partitions, change, members, rule, revoked);
+                                  synced_set, partitions, change, members, rule, revoked, sites,
+                                  next_sites);
   }
 };
 

@@ -135,7 +135,7 @@ class Namespaces:
     def link(self, one, other, delay, jitter, loss=0.0, double=0.0):
         """What these two say to each other takes a detour with delay, jitter (which reorders), loss and
         doubles. The process; kill it and call unlink."""
-        name = f"st{self.tag}"
+        name = f"st{self.tag}{one}x{other}"
         link = subprocess.Popen(
             [sys.executable, str(pathlib.Path(__file__).parent / "fault_link.py"), name,
              self.spaces[one], self.ip(one), self.spaces[other], self.ip(other), str(delay), str(jitter),

@@ -330,6 +330,35 @@ TEST_F(AdminCliTest, AForcedRemovalSaysWhatIsLost) {
   EXPECT_THAT(output.out, HasSubstr("is lost: 4 partitions"));
 }
 
+TEST_F(AdminCliTest, TheLossOfASiteSaysWhatIsAtHomeNowAndHowFarItCame) {
+  answers_["remove"] = {Json{{"ring", 9}, {"lineage", "00ff"}, {"forced", true}, {"lost", "4 partitions"},
+                             {"site", {{"taken_over", 2048}, {"newest_ms", 1'700'000'000'000}}}}};
+  const Output output = run({"remove", "--zone", "east", "--force"});
+  EXPECT_EQ(calls_[0], R"(remove {"force":true,"zone":"east"})");
+  EXPECT_THAT(output.out, HasSubstr("Of 2,048 partitions the home was lost"));
+  EXPECT_THAT(output.out, HasSubstr("2023-11-14"));
+  EXPECT_THAT(output.out, HasSubstr("is late, not lost"));
+  EXPECT_EQ(run({"remove", "aaaa", "--zone", "east"}).code, kExitUsage);
+}
+
+TEST_F(AdminCliTest, APolicyOfSitesIsShownSetAndEnded) {
+  answers_["sites"] = {Json{{"policy", {{"home", 2}, {"away", 1}, {"only", ""}}},
+                            {"in_force", true},
+                            {"home_copies", 2},
+                            {"away_copies", 1},
+                            {"zones", {{{"zone", "east"}, {"nodes", 3}, {"home_of", 2048}}}}},
+                       Json{{"ring", 7}, {"dry_run", true}}, Json{{"ring", 7}, {"dry_run", true}}};
+  EXPECT_THAT(run({"sites"}).out, HasSubstr("2 copies at home, 1 away"));
+  EXPECT_THAT(run({"sites", "3+2", "--home-site", "east", "--dry-run"}).out, HasSubstr("Nothing was changed"));
+  EXPECT_EQ(calls_[1], R"(sites {"away":2,"dry_run":true,"home":3,"only":"east"})");
+  EXPECT_EQ(run({"sites", "off", "--dry-run"}).code, kExitOk);
+  EXPECT_EQ(calls_[2], R"(sites {"dry_run":true,"off":true})");
+  for (const char* wrong : {"2", "2+", "0+1", "1+0", "4+4", "2+1+1", "a+b"}) {
+    EXPECT_EQ(run({"sites", wrong}).code, kExitUsage) << wrong;
+  }
+  EXPECT_EQ(calls_.size(), 3U);
+}
+
 TEST_F(AdminCliTest, DrainEndsWithTheLastSession) {
   const auto with = [](int sessions) { return Json{{"node", {{"sessions", sessions}}}}; };
   answers_["drain"] = {Json{{"sessions", 40}}};

@@ -87,8 +87,8 @@ void for_each_message(With with) {
   with("ring_answer", RingAnswer{{"ring"}});
   with("ring_progress", RingProgress{kRing});
   with("standing_reply", StandingReply{kRing, true});
-  with("movement_reply.v3", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
-                                       9'000'000, 3'000'000, 1'000'000, {id<NodeId>(7)}});
+  with("movement_reply.v4", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
+                                       9'000'000, 3'000'000, 1'000'000, {id<NodeId>(7)}, {{id<NodeId>(7), 77'000}}, 4});
   with("move_settings", MoveSettings{true, kEntry, 20'000'000, {kEntry.time + 1, WriterId{9}}});
   with("ring_get_request", RingGetRequest{kRing});
   with("keys_exchange", KeysExchange{{"keyring"}});
@@ -114,6 +114,10 @@ TEST(NodeMessages, OlderBytesAreReadAndWhatTheyLackHasItsDefault) {
   ASSERT_TRUE(movement.ok()) << movement.error().text;
   EXPECT_EQ(movement->rate, 1'000'000u);
   EXPECT_TRUE(movement->needs.empty());
+  const auto of_before_sites = unpack<MovementReply>(golden("node_movement_reply.v3"));
+  ASSERT_TRUE(of_before_sites.ok()) << of_before_sites.error().text;
+  EXPECT_EQ(of_before_sites->needs.size(), 1u);
+  EXPECT_EQ(of_before_sites->ring_format, 3u) << "it cannot read a policy of sites";
   const auto push = unpack<Push>(golden("node_push.v1"));
   ASSERT_TRUE(push.ok()) << push.error().text;
   ASSERT_EQ(push->streams.size(), 1u);

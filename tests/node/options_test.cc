@@ -105,6 +105,9 @@ TEST_F(OptionsTest, NodeChoicesAreValidated) {
   EXPECT_THAT(config_complaint({"--partitions", "1000"}), HasSubstr("power of two"));
   EXPECT_THAT(config_complaint({"--copies", "9"}), HasSubstr("from 1 to 7"));
   EXPECT_THAT(config_complaint({"--copies", "2", "--synced", "3"}), HasSubstr("--synced takes"));
+  EXPECT_THAT(config_complaint({"--sites", "2"}), HasSubstr("HOME+AWAY"));
+  EXPECT_THAT(config_complaint({"--home-site", "east"}), HasSubstr("HOME+AWAY"));
+  EXPECT_THAT(config_complaint({"--sites", "2+1", "--synced", "3"}), HasSubstr("copies at home"));
   EXPECT_THAT(config_complaint({"--zone", std::string(40, 'z')}), HasSubstr("32 bytes"));
   EXPECT_THAT(config_complaint({"--client", "7400"}), HasSubstr("port is missing"));
   EXPECT_THAT(config_complaint({"--link", "0.0.0.0:7401"}), HasSubstr("--advertise"));
@@ -117,7 +120,7 @@ TEST_F(OptionsTest, NodeChoicesAreValidated) {
 TEST_F(OptionsTest, AWrittenConfigReadsBackAsItself) {
   auto config = make_config(*parse({"x", "--data", folder_, "--client", "127.0.0.1:0", "--zone", "cellar",
                                     "--weight", "50", "--copies", "2", "--synced", "1", "--partitions", "64",
-                                    "--log-json", "--free-space-min", "10", "--advertise", "192.0.2.1",
+                                    "--sites", "2+1", "--home-site", "cellar", "--log-json", "--free-space-min", "10", "--advertise", "192.0.2.1",
                                     "--client-advertise", "192.0.2.9:80"}));
   ASSERT_TRUE(config.ok()) << config.error().text;
   file(config_text(*config));
@@ -126,6 +129,7 @@ TEST_F(OptionsTest, AWrittenConfigReadsBackAsItself) {
   EXPECT_EQ(config_text(*again), config_text(*config));
   EXPECT_EQ(again->free_space_min, 10ULL << 20);
   EXPECT_TRUE(again->log_json);
+  EXPECT_EQ(again->sites, (overlay::SitePolicy{2, 1, "cellar"}));
   EXPECT_EQ(again->advertise, "192.0.2.1");
   EXPECT_EQ(again->client_advertise, "192.0.2.9:80");
 }

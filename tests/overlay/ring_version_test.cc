@@ -76,6 +76,17 @@ RingVersion golden_version_3() {
   return must(next_intent_rule(version));
 }
 
+// Of the format that can say a policy of sites: one is in force, another is to be.
+RingVersion golden_version_4() {
+  RingSettings settings;
+  settings.sites = {2, 1, ""};
+  auto version = must(first_version(test_lineage(), test_member(0, "east"), settings));
+  for (std::uint32_t i = 1; i < 6; ++i) {
+    version = must(next_complete(joined(version, {test_member(i, i % 2 == 0 ? "east" : "west")})));
+  }
+  return must(next_intent_sites(version, {3, 2, "west"}));
+}
+
 TEST(RingVersion, FrozenBytesStayTheSame) {
   EXPECT_EQ(hex(encode(golden_version_1())), hex(golden("ring_version.v1")));
   EXPECT_EQ(must(decode_ring_version(golden("ring_version.v1"))), golden_version_1());
@@ -83,7 +94,9 @@ TEST(RingVersion, FrozenBytesStayTheSame) {
   EXPECT_EQ(must(decode_ring_version(golden("ring_version.v2"))), golden_version());
   EXPECT_EQ(hex(encode(golden_version_3())), hex(golden("ring_version.v3")));
   EXPECT_EQ(must(decode_ring_version(golden("ring_version.v3"))), golden_version_3());
-  EXPECT_EQ(golden_version_3().format, kRingFormat) << "a newer format has bytes to freeze, too";
+  EXPECT_EQ(hex(encode(golden_version_4())), hex(golden("ring_version.v4")));
+  EXPECT_EQ(must(decode_ring_version(golden("ring_version.v4"))), golden_version_4());
+  EXPECT_EQ(golden_version_4().format, kRingFormat) << "a newer format has bytes to freeze, too";
 }
 
 TEST(RingVersion, KeepsItsFormatAndItsPlacementRuleOverChanges) {
@@ -124,7 +137,8 @@ TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
       [](auto& v) { v.change = RingChange::kNone; },
       [](auto& v) { v.change = RingChange::kLeave; },
       [](auto& v) { v.change = RingChange::kRule; },
-      [](auto& v) { v.change = static_cast<RingChange>(7); },
+      [](auto& v) { v.change = RingChange::kSites; },
+      [](auto& v) { v.change = static_cast<RingChange>(8); },
       [](auto& v) { v.members.clear(); },
       [](auto& v) { std::swap(v.members[0], v.members[1]); },
       [](auto& v) { v.members.push_back(v.members.back()); },
@@ -151,18 +165,43 @@ TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
     EXPECT_EQ(decoded.code(), Errc::kCorrupt) << i;
   }
   auto future = golden_version();
-  future.format = 4;
+  future.format = kRingFormat + 1;
   EXPECT_EQ(decode_ring_version(encode(future)).code(), Errc::kUnsupported);
   future = golden_version();
   future.rule = static_cast<PlacementRule>(3);
   EXPECT_EQ(decode_ring_version(encode(future)).code(), Errc::kUnsupported);
-  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{4})).code(), Errc::kUnsupported);
+  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{5})).code(), Errc::kUnsupported);
   EXPECT_EQ(decode_ring_version(pack(std::vector<int>{2})).code(), Errc::kCorrupt);
   EXPECT_EQ(decode_ring_version(pack(std::string("2"))).code(), Errc::kCorrupt);
 }
 
-TEST(RingVersion, RefusesEveryCutAndSurvivesEveryFlippedByte) {
-  const auto bytes = encode(golden_version());
+TEST(RingVersion, RefusesAPolicyOfSitesThatIsNone) {
+  const std::vector<std::function<void(RingVersion&)>> breaks = {
+      [](auto& v) { v.next_sites = v.sites; },
+      [](auto& v) { v.next_sites = {0, 1, ""}; },
+      [](auto& v) { v.next_sites = {2, 0, ""}; },
+      [](auto& v) { v.next_sites = {4, 4, ""}; },
+      [](auto& v) { v.next_sites = {200, 100, ""}; },
+      [](auto& v) { v.next_sites.only = "a\n"; },
+      [](auto& v) { v.next_sites.only = std::string(33, 'a'); },
+      [](auto& v) { v.sites = {3, 1, ""}; },
+      [](auto& v) { v.copies = 4; },
+      [](auto& v) { v.change = RingChange::kNone; },
+      [](auto& v) { v.synced = 3, v.synced_set = true; },
+  };
+  for (std::size_t i = 0; i < breaks.size(); ++i) {
+    auto version = golden_version_4();
+    breaks[i](version);
+    const auto decoded = decode_ring_version(encode(version));
+    ASSERT_FALSE(decoded.ok()) << i;
+    EXPECT_EQ(decoded.code(), Errc::kCorrupt) << i;
+  }
+}
+
+class RingVersionBytes : public ::testing::TestWithParam<RingVersion (*)()> {};
+
+TEST_P(RingVersionBytes, RefusesEveryCutAndSurvivesEveryFlippedByte) {
+  const auto bytes = encode(GetParam()());
   for (std::size_t n = 0; n < bytes.size(); ++n) {
     EXPECT_FALSE(decode_ring_version(View(bytes).substr(0, n)).ok());
     for (int bit = 0; bit < 8; ++bit) {
@@ -174,6 +213,9 @@ TEST(RingVersion, RefusesEveryCutAndSurvivesEveryFlippedByte) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Formats, RingVersionBytes,
+                         ::testing::Values(golden_version, golden_version_4));
 
 TEST(RingVersion, TheLargestVersionFitsAPaxosValue) {
   RingMember member{test_id(0),      test_member(0).key, std::string(kZoneSizeMax, 'z'),

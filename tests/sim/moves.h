@@ -17,6 +17,7 @@ namespace starling::sim {
 class Moves : public Hazards {
  protected:
   explicit Moves(std::size_t nodes = 4) : Hazards(nodes) {}
+  explicit Moves(ClusterOptions with) : Hazards(std::move(with)) {}
 
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(Hazards::SetUp());

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/sim/judge/home_copies.h"
 #include "tests/sim/judge/owners_equal.h"
 #include "tests/sim/judge/sabotage.h"
 #include "tests/sim/judge/watch.h"
@@ -29,6 +30,7 @@ struct Parts {
   NameRaces& races;
   Watch& watch;
   Intruder& intruder;
+  HomeCopies* homes;  // Null: not to be judged.
 };
 
 // Several at one moment, through different nodes where there are some.
@@ -77,6 +79,7 @@ void judge(const ClusterExport& stores, Parts& p, Violations& out) {
   };
   add(p.watch.violations());
   add(p.intruder.violations());
+  if (p.homes != nullptr) add(p.homes->violations());
   add(check_names(p.races.races()));
   add(check_rows(stores, mailbox_names(p.workload.addresses())));
   add(check_stored_dots(stores));
@@ -119,6 +122,7 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   TRY(p.cluster.form());
   TRY(p.workload.set_up());
   sabotage(options.sabotage, p.world, p.cluster, p.tap);
+  if (p.homes != nullptr) p.homes->start();
   p.workload.start();
   p.nemesis.start();
   p.movements.start(options.length);
@@ -227,6 +231,14 @@ Status write_history(const History& history, const RunOptions& options) {
   return writer.close();
 }
 
+void by_site(RunOptions& run) {
+  run.cluster.nodes = std::max<std::size_t>(run.cluster.nodes, 6);
+  run.cluster.zones = {"east", "west"};
+  run.cluster.sites = {2, 1, ""};
+  run.cluster.network.between_sites = 40ms;
+  run.faults.sites = run.faults.partitions;
+}
+
 RunReport run_once(const RunOptions& options) {
   const std::clock_t begin = std::clock();
   RunReport report;
@@ -237,17 +249,22 @@ RunReport run_once(const RunOptions& options) {
   Tap tap;
   if (options.explain) explain(tap, world);
   {
-    RunOptions run = sabotaged(options);
-    if (options.explain || options.sabotage != 0 || run.faults.rot) run.cluster.tap = &tap;
+    RunOptions run = options;
+    if (run.sites) by_site(run);
+    run = sabotaged(run);
+    const bool judges_homes = run.sites && run.joins == 0 && run.moves.count == 0 && HomeCopies::can_judge(run.faults);
+    if (options.explain || options.sabotage != 0 || run.faults.rot || judges_homes) run.cluster.tap = &tap;
     SimCluster cluster(world, run.cluster);
     Workload workload(world, cluster, run.workload);
     Nemesis nemesis(world, cluster, run.faults, tap);
     NameRaces races(world, cluster);
     Watch watch(world, cluster);
     Intruder intruder(world, cluster);
+    HomeCopies homes(cluster, tap, run.cluster.partitions);
     Movements movements(world, cluster, run.moves);
     report.status =
-        go(run, {world, cluster, tap, workload, nemesis, movements, races, watch, intruder}, report);
+        go(run, {world, cluster, tap, workload, nemesis, movements, races, watch, intruder,
+                 judges_homes ? &homes : nullptr}, report);
     report.queues = watch.highest();
     const auto& history = workload.history();
     if (!options.record.empty()) {

@@ -26,6 +26,7 @@ struct RunOptions {
   Duration quiet = 30s;      // After the last answer: then owners are equal, or a promise is broken.
   Duration race = 5s;        // Between two names that two people want at once; 0: never.
   bool intruder = true;      // Somebody tries to log in without a password.
+  bool sites = false;        // Two sites, 40 ms apart, under the policy 2+1; 6 nodes unless more are asked for.
   std::size_t joins = 0;     // Nodes that join while things break, all at one time.
   MovementOptions moves;     // Changes of the ring while things break.
   ClusterOptions cluster;

@@ -48,6 +48,7 @@ void each_option(RunOptions& run, Number number, Flag flag) {
   flag("more", "hung disks, drifting clocks, broken links, lag, bridges", run.faults.more, true);
   flag("hard", "two or all nodes at once, full disks, failed syncs, halves, one port, clock jumps", run.faults.hard, true);
   flag("rot", "bits of stored messages flip, on one node", run.faults.rot, true);
+  flag("sites", "two sites, 40 ms apart: two copies at home, one away; 6 nodes at least", run.sites, true);
   flag("no-crashes", "no node ends", run.faults.crashes, false);
   flag("no-partitions", "no cuts", run.faults.partitions, false);
   flag("no-pauses", "no process stands still", run.faults.pauses, false);

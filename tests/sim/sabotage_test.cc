@@ -109,6 +109,14 @@ TEST_F(Sabotage, OfInvariant12ADoorOpenToAWrongPasswordIsFound) {
   expect_found(12, default_run());
 }
 
+// The promise of a policy of sites, by a judge of its own (judge/home_copies.h).
+TEST_F(Sabotage, OfSitesCopiesThatAreCountedFromAwayAreFound) {
+  auto options = default_run();
+  options.sites = true;
+  options.faults.crashes = options.faults.partitions = options.faults.pauses = false;
+  expect_found(13, 1, options);
+}
+
 TEST_F(Sabotage, NamesWhatItBreaks) {
   for (int invariant = 1; invariant <= kSabotageMax; ++invariant) {
     EXPECT_FALSE(sabotage_text(invariant).empty()) << invariant;

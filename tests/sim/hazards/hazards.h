@@ -26,6 +26,8 @@ class Hazards : public ::testing::TestWithParam<std::uint64_t> {
  public:
   explicit Hazards(std::size_t nodes = 3, std::uint32_t partitions = 16, std::uint8_t synced = 0)
       : options{.nodes = nodes, .synced = synced, .partitions = partitions, .tap = &tap} {}
+  // The tap is ours.
+  explicit Hazards(ClusterOptions with) : options((with.tap = &tap, std::move(with))) {}
 
  protected:
   static void SetUpTestSuite() { ASSERT_TRUE(crypto_init()); }

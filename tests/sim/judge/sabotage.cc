@@ -157,6 +157,7 @@ std::string sabotage_text(int invariant) {
     case 10: return "acceptors forget what they promised about names";
     case 11: return "acceptors forget what they promised about ring versions";
     case 12: return "whoever asks for an account is told the password hash of an intruder";
+    case 13: return "copies in another site are counted like those at home";
     default: return "";
   }
 }
@@ -165,6 +166,7 @@ RunOptions sabotaged(const RunOptions& options) {
   RunOptions run = options;
   run.workload.forgetful = options.sabotage == 2;
   run.cluster.keep_writers = options.sabotage == 8;
+  if (options.sabotage == 13) run.cluster.sites = {};
   return run;
 }
 

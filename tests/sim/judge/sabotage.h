@@ -1,5 +1,6 @@
 // Sabotage: one deliberately broken cluster for each invariant, to prove that a run would see it.
 //
+// Beyond the invariants, 13 breaks the promise of a policy of sites (decision 0051): there is none.
 // The nodes are the real ones; what is broken is a leaf (the disk, chance), a device, or what one
 // node lets another hear (tap.h). `--sabotage N` breaks invariant N; sabotage_test.cc expects that
 // the explorer finds each.
@@ -12,7 +13,7 @@
 
 namespace starling::sim {
 
-inline constexpr int kSabotageMax = 12;
+inline constexpr int kSabotageMax = 13;
 
 // What is broken; empty: nothing can be, by this number.
 std::string sabotage_text(int invariant);

@@ -73,6 +73,11 @@ void SimCluster::add_host() {
   host->config.copies = options_.copies;
   host->config.synced = options_.synced;
   host->config.partitions = options_.partitions;
+  host->config.sites = options_.sites;
+  if (!options_.zones.empty()) {
+    host->config.zone = next_zone_.empty() ? options_.zones[i % options_.zones.size()] : next_zone_;
+    network_.set_site(host->ip, host->config.zone);
+  }
   host->config.retention_ms = retention_ms_;
   host->config.password_cost = kCheapest;
   host->disk = std::make_unique<SimDisk>(world_, host->name, options_.disk);
@@ -372,6 +377,12 @@ void SimCluster::partition(const std::vector<std::vector<std::size_t>>& sides) {
   }
   world_.note("network", what);
   network_.partition(sets);
+}
+
+void SimCluster::cut_zone(const std::string& zone) {
+  std::vector<std::vector<std::size_t>> sides(2);
+  for (std::size_t i = 0; i < hosts_.size(); ++i) sides[hosts_[i]->config.zone == zone ? 0 : 1].push_back(i);
+  partition(sides);
 }
 
 void SimCluster::heal() {

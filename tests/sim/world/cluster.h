@@ -31,6 +31,8 @@ struct ClusterOptions {
   std::uint8_t copies = 3;
   std::uint8_t synced = 0;         // 0: majority.
   std::uint32_t partitions = 16;
+  std::vector<std::string> zones;  // Node i is in zones[i % size], and a site of the network; empty: none.
+  overlay::SitePolicy sites;       // Of the cluster, from its founding.
   NetworkOptions network;
   DiskOptions disk;
   Duration supervisor_delay = 1s;  // From a fatal error to the next start.
@@ -76,6 +78,9 @@ class SimCluster {
   // Between nodes, by index; the hosts of clients are cut from none.
   void partition(const std::vector<std::vector<std::size_t>>& sides);
   void heal();
+  // Nodes of one zone from all others.
+  void cut_zone(const std::string& zone);
+  [[nodiscard]] const std::string& zone(std::size_t i) const { return hosts_[i]->config.zone; }
   // A node that may go for good: stopped, and no part of the cluster any more.
   void retire(std::size_t i);
   [[nodiscard]] bool retired(std::size_t i) const { return hosts_[i]->retired; }
@@ -127,6 +132,8 @@ class SimCluster {
   std::vector<std::size_t> owners_of(const std::string& address);
   // Of every partition, as node `asked` knows it. Empty when it does not answer.
   std::map<PartitionId, std::vector<std::size_t>> owner_table(std::size_t asked);
+  // Of nodes that are added from now on, in place of the options'.
+  void set_zone(const std::string& zone) { next_zone_ = zone; }
   // What node i has synced: partition -> writer -> n. Empty while it is down.
   using Vectors = std::map<PartitionId, std::map<WriterId, std::uint64_t>>;
   Vectors vectors(std::size_t i);
@@ -192,6 +199,7 @@ class SimCluster {
   std::size_t fatal_errors_ = 0;
   std::vector<Refusal> refusals_;
   std::vector<Destroyed> destroyed_;
+  std::string next_zone_;
   overlay::LogLevel log_level_ = overlay::LogLevel::kInfo;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -70,6 +70,7 @@ std::vector<Nemesis::Fault> Nemesis::choices() const {
     out.insert(out.end(), {Fault::kPair, Fault::kBlackout, Fault::kFull, Fault::kFailedSync,
                            Fault::kHalves, Fault::kPort, Fault::kJump});
   }
+  if (options_.sites) out.insert(out.end(), {Fault::kSite, Fault::kSite});
   return out;
 }
 
@@ -101,6 +102,10 @@ void Nemesis::strike(Fault fault, std::size_t i, Duration length) {
       const auto by = static_cast<std::int64_t>(random_.below(4001)) - 2000;
       return cluster_.clock_step(i, std::chrono::milliseconds(by));
     }
+    case Fault::kSite:
+      ++done_["site cut off"];
+      cluster_.cut_zone(cluster_.zone(i));
+      return later(length, [this] { cluster_.heal(); });
     case Fault::kRot: return rot(length);
     case Fault::kHang:
       ++done_["hung disk"];

@@ -25,6 +25,7 @@ struct FaultOptions {
                              // only, clocks that jump by up to an hour.
   bool rot = false;          // Bits of stored messages flip, on the first node. Now and then what they hit is
                              // written off there, because nobody can give it, and turns up again.
+  bool sites = false;        // One site is cut off from the other.
   Duration gap_min = 1s;     // Between two faults.
   Duration gap_max = 6s;
   Duration length_min = 500ms;
@@ -57,6 +58,7 @@ class Nemesis {
     kHang, kDrift, kBreak, kLag, kBridge,           // `more`
     kRot,                                           // `rot`
     kPair, kBlackout, kFull, kFailedSync, kHalves, kPort, kJump,  // `hard`
+    kSite,                                          // `sites`
   };
 
   Duration draw(Duration low, Duration high);

@@ -279,6 +279,10 @@ Duration SimNetwork::latency(const std::string& from, const std::string& to) {
   for (const auto& ip : {from, to}) {
     if (auto it = extra_latency_.find(ip); it != extra_latency_.end()) delay += it->second;
   }
+  if (sites_.empty()) return delay;
+  const auto one = sites_.find(from), other = sites_.find(to);
+  const bool far = one != sites_.end() && other != sites_.end() && one->second != other->second;
+  if (far) delay += options_.between_sites;
   return delay;
 }
 

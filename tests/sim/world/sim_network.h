@@ -29,6 +29,7 @@ namespace starling::sim {
 struct NetworkOptions {
   Duration latency_min = 100us;   // One way.
   Duration latency_max = 600us;
+  Duration between_sites{};       // More, one way, between hosts of different sites.
   double loss = 0;                // Of datagrams.
   double duplicate = 0;           // Of datagrams.
   double straggle = 0;            // Of datagrams: arrives up to straggle_max later.
@@ -82,6 +83,8 @@ class SimNetwork {
 
   // Extra one-way delay of everything that leaves or reaches `ip`.
   void set_extra_latency(const std::string& ip, Duration extra);
+  // Hosts of different sites are NetworkOptions::between_sites apart; one without a site is near all.
+  void set_site(const std::string& ip, const std::string& site) { sites_[ip] = site; }
   NetworkOptions& options() { return options_; }
   [[nodiscard]] const NetworkStats& stats() const { return stats_; }
 
@@ -106,6 +109,7 @@ class SimNetwork {
   std::array<std::set<std::string>, 2> silent_;  // By Kind.
   std::set<std::string> without_power_;
   std::map<std::string, Duration> extra_latency_;
+  std::map<std::string, std::string> sites_;
   std::map<Key, std::shared_ptr<network_detail::Socket>> packet_sockets_;
   std::map<Key, std::shared_ptr<network_detail::Socket>> listeners_;
   std::map<std::uint64_t, std::weak_ptr<network_detail::Connection>> connections_;

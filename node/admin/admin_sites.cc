@@ -1,0 +1,119 @@
+// The policy of sites: what it is, how it is changed, and what the loss of a site comes to.
+#include <algorithm>
+#include <map>
+
+#include "node/admin/admin_api.h"
+#include "node/node_impl.h"
+#include "overlay/ring/ring_change.h"
+
+namespace starling::node {
+
+using overlay::RingVersion;
+using overlay::Task;
+
+namespace {
+
+constexpr Duration kAskDeadline = 2s;
+
+Json policy_json(const overlay::SitePolicy& policy) {
+  return {{"home", policy.home}, {"away", policy.away}, {"only", policy.only}};
+}
+
+Result<std::uint8_t> copies_of(const Json& arguments, const char* name) {
+  const auto number = arguments.at(name).get<std::int64_t>();
+  if (number >= 1 && number < overlay::kCopiesMax) return static_cast<std::uint8_t>(number);
+  return Error{Errc::kInvalid, std::string(name) + " copies are 1 to 6, and 7 with the others at most"};
+}
+
+}  // namespace
+
+// Also in `status`: what is to be, and what it comes to with the members at hand.
+Json AdminApi::sites_json() const {
+  const auto& ring = node_.view_->ring();
+  const auto& version = ring.version();
+  std::map<std::string, Json> zones;
+  for (const auto& member : version.members) {
+    if (!member.owns() || member.zone.empty()) continue;
+    Json& zone = zones.try_emplace(member.zone, Json{{"zone", member.zone}, {"nodes", 0}, {"home_of", 0}}).first->second;
+    zone["nodes"] = zone["nodes"].get<int>() + 1;
+  }
+  for (std::uint32_t p = 0; ring.by_site() && p < ring.partitions(); ++p) {
+    const auto* home = ring.member(ring.home(PartitionId{static_cast<std::uint16_t>(p)}).front());
+    Json& zone = zones[home->zone];
+    zone["home_of"] = zone["home_of"].get<int>() + 1;
+  }
+  Json list = Json::array();
+  for (auto& [name, zone] : zones) list.push_back(std::move(zone));
+  return {{"policy", policy_json(version.sites)},
+          {"in_force", ring.by_site()},
+          {"home_copies", ring.home_copies()},
+          {"away_copies", ring.copies() - ring.home_copies()},
+          {"zones", std::move(list)}};
+}
+
+// A node that cannot read the new format would be left behind.
+Task<Status> AdminApi::all_read(std::uint32_t format) {
+  const RingPtr ring = node_.view_->ring_ptr();
+  for (const auto& member : ring->members()) {
+    if (member.gone() || member.id == node_.view_->self || !node_.view_->alive(member.id)) continue;
+    auto asking = overlay::call(node_.view_->loop, node_.view_->rpc, member.id, overlay::Method::kMovement, Bytes(),
+                                kAskDeadline);
+    const auto body = co_await asking;
+    const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
+    if (!reply) co_return reply.error();
+    if (reply->ring_format >= format) continue;
+    co_return Error{Errc::kUnsupported, "node " + short_text(member.id) + " is older than policies of sites and would "
+                                            "not follow: upgrade it first"};
+  }
+  co_return ok_status();
+}
+
+// Without `home`, `away` or `off` it only tells.
+Task<Result<Json>> AdminApi::sites(Json arguments) {
+  const bool off = arguments.value("off", false);
+  if (!off && !arguments.contains("home")) co_return sites_json();
+  overlay::SitePolicy policy;
+  if (!off) {
+    CO_TRY_ASSIGN(policy.home, copies_of(arguments, "home"));
+    CO_TRY_ASSIGN(policy.away, copies_of(arguments, "away"));
+    policy.only = arguments.value("only", "");
+  }
+  const bool dry_run = arguments.value("dry_run", false);
+  if (!dry_run) {
+    auto asking = all_read(overlay::kRingFormat);
+    CO_TRY(co_await asking);
+  }
+  auto build = [policy](const RingVersion& before) { return overlay::next_intent_sites(before, policy); };
+  auto changing = change(build, dry_run);
+  co_return co_await changing;
+}
+
+// Before these nodes are forced out: of how many partitions the home is lost, who takes over, and how far they are.
+Task<Json> AdminApi::site_loss(std::vector<NodeId> nodes) {
+  const RingPtr ring = node_.view_->ring_ptr();
+  const auto goes = [&](const NodeId& node) { return std::find(nodes.begin(), nodes.end(), node) != nodes.end(); };
+  std::uint64_t taken_over = 0;
+  for (std::uint32_t i = 0; ring->by_site() && i < ring->partitions(); ++i) {
+    const PartitionId partition{static_cast<std::uint16_t>(i)};
+    const auto home = ring->home(partition);
+    const auto owners = ring->owners(partition);
+    if (std::all_of(home.begin(), home.end(), goes) && !std::all_of(owners.begin(), owners.end(), goes)) ++taken_over;
+  }
+  std::uint64_t newest = 0;
+  const auto note = [&](const MovementReply& reply) {
+    for (const auto& item : reply.newest) newest = std::max(newest, goes(item.node) ? item.ms : 0);
+  };
+  note(own_movement());
+  for (const auto& member : ring->members()) {
+    if (taken_over == 0) break;
+    if (member.gone() || goes(member.id) || !node_.view_->alive(member.id)) continue;
+    auto asking = overlay::call(node_.view_->loop, node_.view_->rpc, member.id, overlay::Method::kMovement, Bytes(),
+                                kAskDeadline);
+    const auto body = co_await asking;
+    const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
+    if (reply) note(*reply);
+  }
+  co_return Json{{"taken_over", taken_over}, {"newest_ms", newest}};
+}
+
+}  // namespace starling::node

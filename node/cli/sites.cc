@@ -1,0 +1,113 @@
+// starling sites: copies counted within a site, and copies in another.
+#include "node/cli/sites.h"
+
+#include <iostream>
+
+#include "node/cli/admin_client.h"
+#include "node/cli/commands.h"
+#include "node/cli/movement_change.h"
+#include "node/cli/terminal/table.h"
+#include "overlay/ring/ring_version.h"
+
+namespace starling::node::cli {
+
+Result<overlay::SitePolicy> parse_sites(const std::string& text, const std::string& only) {
+  overlay::SitePolicy policy;
+  if (text.empty() && only.empty()) return policy;
+  const bool shaped = text.size() == 3 && text[1] == '+' && text[0] >= '1' && text[0] <= '6' && text[2] >= '1' &&
+                      text[2] <= '6' && (text[0] - '0') + (text[2] - '0') <= overlay::kCopiesMax;
+  if (!shaped) {
+    return Error{Errc::kInvalid, "a policy of sites is HOME+AWAY, as 2+1: at least one copy each, seven in all at most"};
+  }
+  policy.home = static_cast<std::uint8_t>(text[0] - '0');
+  policy.away = static_cast<std::uint8_t>(text[2] - '0');
+  policy.only = only;
+  return policy;
+}
+
+std::string sites_text(const overlay::SitePolicy& policy) {
+  if (!policy.on()) return "";
+  return std::to_string(policy.home) + "+" + std::to_string(policy.away) +
+         (policy.only.empty() ? "" : ", home " + policy.only);
+}
+
+namespace {
+
+int show(const Arguments& arguments) {
+  Json answer;
+  if (const int code = admin_call(arguments, "sites", Json::object(), answer); code != kExitOk) return code;
+  if (arguments.flag("json")) {
+    std::cout << answer.dump(2) << "\n";
+    return kExitOk;
+  }
+  const Json policy = answer.value("policy", Json::object());
+  const auto home = number_of(policy, "home"), away = number_of(policy, "away");
+  if (home == 0) {
+    std::cout << "No policy of sites: every owner counts, wherever it is.\n";
+  } else {
+    const std::string only = text_of(policy, "only");
+    std::cout << home << " copies at home, " << away << " away" << (only.empty() ? "" : "; home is " + only) << "\n";
+    if (!flag_of(answer, "in_force")) {
+      std::cout << "It rests: no zone has " << home << " nodes, so every owner counts, wherever it is.\n";
+    } else if (const auto now = number_of(answer, "away_copies"); now < away) {
+      std::cout << "Only " << now << " away: there are too few nodes in other zones.\n";
+    }
+  }
+  Table table({"Zone", ">Nodes", ">Home of partitions"});
+  for (const Json& zone : list_of(answer, "zones")) {
+    table.row({text_of(zone, "zone"), thousands(number_of(zone, "nodes")),
+               home == 0 ? "" : thousands(number_of(zone, "home_of"))});
+  }
+  std::cout << "\n";
+  table.print(std::cout, stdout_has_colour());
+  return kExitOk;
+}
+
+int sites(const Arguments& arguments) {
+  const std::string text = arguments.text("policy");
+  const std::string only = arguments.text("home-site");
+  if (text.empty() && only.empty()) return show(arguments);
+  Json question = {{"dry_run", arguments.flag("dry-run")}};
+  if (text == "off") {
+    question["off"] = true;
+  } else {
+    const auto policy = parse_sites(text, only);
+    if (!policy) return complain(kExitUsage, policy.error().text);
+    question["home"] = policy->home;
+    question["away"] = policy->away;
+    question["only"] = policy->only;
+  }
+  return change_ring(arguments, "sites", question, "done");
+}
+
+}  // namespace
+
+Command sites_command() {
+  return {
+      .name = "sites",
+      .summary = "count copies within a site, and keep others in another",
+      .usage = "sites [HOME+AWAY | off] [--home-site ZONE] [--dry-run] [--no-wait] [--data FOLDER] [--json]",
+      .about = "For zones that lie far apart. Every mailbox gets one zone as its home: HOME copies are there, and only\n"
+               "they are waited for before a message is acknowledged; AWAY copies are in other zones and come soon\n"
+               "after. The homes are spread over all zones that have HOME nodes, or are all in --home-site.\n"
+               "What is acknowledged survives what HOME copies survive; when a whole site is lost, the last moments\n"
+               "before are missing until one of its nodes returns: see `starling remove --force --zone` and\n"
+               "docs/operations.md.\n"
+               "Without a policy it shows the one in force.\n\n"
+               "Examples:\n"
+               "  starling sites\n"
+               "  starling sites 2+1 --dry-run\n"
+               "  starling sites 3+2 --home-site east\n"
+               "  starling sites off\n",
+      .options =
+          [](po::options_description& options) {
+            add_change_options(options);
+            options.add_options()("policy", po::value<std::string>())(
+                "home-site", po::value<std::string>()->value_name("ZONE"), "the home of everything");
+          },
+      .run = sites,
+      .words = {"[policy]"},
+  };
+}
+
+}  // namespace starling::node::cli

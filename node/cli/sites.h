@@ -1,0 +1,19 @@
+// The policy of sites in the words of the operator: "2+1", two copies at home and one away.
+//
+// Thread: any; pure.
+#pragma once
+
+#include <string>
+
+#include "crypto/result.h"
+#include "overlay/ring/sites.h"
+
+namespace starling::node::cli {
+
+// Empty: no policy. `only`: the one home site, or empty. kInvalid, with the text to show.
+Result<overlay::SitePolicy> parse_sites(const std::string& text, const std::string& only);
+
+// "2+1", or "2+1, home east".
+std::string sites_text(const overlay::SitePolicy& policy);
+
+}  // namespace starling::node::cli
