@@ -41,6 +41,11 @@ Names::Names(ClusterView& view, PaxosService& paxos, const Tenures& tenures, For
       return Error{Errc::kStaleRing, "the ring is at version " +
                                          std::to_string(view_.ring().number().value)};
     }
+    // After a site was lost nobody who voted before can be asked: names are known by the registers that had come,
+    // and those are here once this node has caught up.
+    if (view_.ring().version().sites.on() && view_.catching_up) {
+      return Error{Errc::kCatchingUp, "this node fetches what it missed, names among it"};
+    }
     return tenures_.may_vote(view_.store.partition_of(mailbox_of(address)));
   };
   kind.known = [this](View instance) -> std::optional<Blob> {

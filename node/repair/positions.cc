@@ -9,7 +9,8 @@ using storage::ChangeKind;
 namespace {
 
 constexpr Duration kTickEvery = 1s;
-constexpr std::size_t kLooksMax = 500;  // In one turn of the loop.
+constexpr std::size_t kLooksMax = 500;      // In one turn of the loop,
+constexpr std::size_t kPassedMax = 20'000;  // and so many pairs, or one partition's.
 
 // No retry will change these answers.
 bool pointless(Errc code) {
@@ -41,19 +42,26 @@ void Positions::tick() {
   std::erase_if(settled_, [&](const auto& settled) {
     return !std::binary_search(partitions.begin(), partitions.end(), settled.first);
   });
-  std::size_t left = kLooksMax;
-  for (const auto partition : partitions) {
-    if (!view_.answers_for(partition)) continue;
-    const auto pairs = view_.store.superseded(partition);
-    auto& settled = settled_[partition];
-    std::erase_if(settled, [&](const auto& pair) { return !std::binary_search(pairs.begin(), pairs.end(), pair); });
-    for (const auto& pair : pairs) {
-      if (left == 0 || asking_.size() >= kPositionsAtOnceMax) return;
-      if (settled.contains(pair) || asking_.contains({partition, pair})) continue;
-      --left;
-      if (!look({partition, pair})) break;
-    }
+  std::size_t looks = kLooksMax, passed = 0;
+  auto next = std::upper_bound(partitions.begin(), partitions.end(), last_);
+  for (std::size_t left = partitions.size(); left > 0 && looks > 0 && passed < kPassedMax; --left) {
+    if (next == partitions.end()) next = partitions.begin();
+    last_ = *next++;
+    if (view_.answers_for(last_)) passed += pass(last_, looks);
   }
+}
+
+std::size_t Positions::pass(PartitionId partition, std::size_t& looks) {
+  const auto pairs = view_.store.superseded(partition);
+  auto& settled = settled_[partition];
+  std::erase_if(settled, [&](const auto& pair) { return !std::binary_search(pairs.begin(), pairs.end(), pair); });
+  for (const auto& pair : pairs) {
+    if (looks == 0) break;
+    if (settled.contains(pair) || asking_.contains({partition, pair})) continue;
+    --looks;
+    if (!look({partition, pair})) break;
+  }
+  return pairs.size();
 }
 
 bool Positions::look(const At& at) {
@@ -66,7 +74,7 @@ bool Positions::look(const At& at) {
   const auto change = stored ? storage::decode(*stored->bytes, pair.by)
                              : Result<storage::ChangeView>(stored.error());
   if (change && is_own_copy(*change)) {
-    ask(at, *change);
+    if (asking_.size() < kPositionsAtOnceMax) ask(at, *change);
   } else {
     settled_[partition].insert(pair);
   }

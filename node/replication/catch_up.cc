@@ -149,7 +149,10 @@ Task<Done> CatchUp::run() {
         silence_.clear();
       }
       Runs failed;
-      bool covered = filing_.empty();
+      // What is only gained so far holds up no return.
+      bool covered = std::none_of(filing_.begin(), filing_.end(), [this](const auto& filing) {
+        return is_ours(filing.first) && !gains(filing.first);
+      });
       std::set<NodeId> answered;
       const auto there = peers();
       silence_.keep_only(there);
@@ -428,7 +431,8 @@ Task<Result<storage::RangeStatement>> CatchUp::ask_run(NodeId peer, PartitionId 
 }
 
 Task<Status> CatchUp::merge_lanes(NodeId peer, PartitionId partition) {
-  auto take = [this, partition](const std::vector<storage::LaneRow>& lanes) {
+  auto take = [this, partition](const std::vector<storage::LaneRow>& lanes) -> Status {
+    if (!is_ours(partition)) return Error{Errc::kNotOwner, "the partition is another's by now"};
     return view_.store.merge_lanes(partition, lanes);
   };
   auto reading = read_lanes(peer, partition, std::move(take));

@@ -52,7 +52,8 @@ Status may_remove(const Ring& ring, const std::vector<NodeId>& removed) {
     const auto left = static_cast<std::size_t>(std::count_if(owners.begin(), owners.end(), [&](const auto& owner) {
       return std::find(removed.begin(), removed.end(), owner) == removed.end();
     }));
-    const std::size_t needed = std::max(owners.size() / 2 + 1, ring.enough_to_know());
+    // One of every majority that chose a name, and one of every W that acknowledged a message.
+    const std::size_t needed = std::max(owners.size() - owners.size() / 2, ring.enough_to_know());
     if (left < needed && poor++ == 0) first = i;
   }
   if (poor == 0) return ok_status();
@@ -107,7 +108,15 @@ Status may_complete(const Ring& ring, const std::set<NodeId>& alive, const std::
   for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
     const PartitionId p = partition(i);
     std::size_t now = 0, then = 0;
+    bool moves = false;
     for (const auto& owner : ring.home(p)) now += alive.contains(owner) ? 1 : 0;
+    for (const auto& owner : ring.home_next(p)) moves = moves || !ring.is_home(p, owner);
+    // A site that is only cut off has no say in it, so its homes stay.
+    if (ring.by_site() && moves && now < ring.enough_to_know()) {
+      return Error{Errc::kUnavailable, "too few of the home owners of partition " + std::to_string(i) +
+                                           " can be reached, and its home would move: bring them back, take the "
+                                           "change back with `starling abort`, or remove them"};
+    }
     const NodeId* away = nullptr;
     for (const auto& owner : ring.home_next(p)) {
       then += alive.contains(owner) ? 1 : 0;

@@ -24,7 +24,12 @@ Result<std::shared_ptr<Install>> RocksStore::install(std::span<const PartitionId
     }
   }
   for (const auto partition : partitions) {
-    installing_.insert(slot_of(partition));
+    // Lanes may be known of a partition of which nothing else is here: the files say them anew.
+    const Slot slot = slot_of(partition);
+    journal_.drop(slot, slot + kSlotCount / partitions_);
+    forget_cached({slot});
+    gathering_->dropped.insert(slot);
+    installing_.insert(slot);
     engine_->put(*gathering_->writes, ColumnFamily::kNode, installing_key(slot_of(partition)), number_value(1).view());
   }
   gathering_->has_writes = true;

@@ -159,9 +159,52 @@ TEST_P(Files, APauseHoldsAndAResumeGoesOn) {
   EXPECT_FALSE(cluster.node(d).serving());
   tap.clear();
   ASSERT_TRUE(cluster.admin(b, "throttle", {{"rate", 0}}));
-  ASSERT_TRUE(cluster.admin(b, "resume", Json::object()));
+  ASSERT_TRUE(cluster.admin(b, "throttle", {{"rate", 0}}));
   ASSERT_TRUE(all_serve());
   EXPECT_GT(cluster.disk(d).works(), 0u);
+  finish();
+}
+
+// Four nodes, three copies: what a dead one had is gained by those who are there.
+class FilesOfOwners : public Moves {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Moves::SetUp());
+    for (int g = 0; g < 8; ++g) {
+      const std::string group = "#f" + std::to_string(g);
+      ASSERT_TRUE(work.add_group(group, {"@alice", "@bob"}));
+      SendIndex last = kUnsent;
+      for (int i = 0; i < 60; ++i) last = alice->send(group, work.body(*alice, 30'000));
+      ASSERT_TRUE(acked(last));
+    }
+    ASSERT_TRUE(cluster.run_until_quiet(60s));
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, FilesOfOwners, ::testing::Range<std::uint64_t>(1, 4));
+
+// What it only gains so far may take hours. It returns with what it owns.
+TEST_P(FilesOfOwners, AGainingOwnerThatWasAwayServesBeforeItsFilesAreThere) {
+  const std::size_t dead = other_than({a, b, c});
+  cluster.crash(dead, Crash::kPower);
+  believes_dead(b, dead);
+  ASSERT_TRUE(cluster.admin(b, "throttle", {{"rate", 64 << 10}}));  // Minutes for all of it.
+  ASSERT_TRUE(change(b, "remove", {dead}));
+  bool fetches = false;
+  tap.on_leave = [&](const TapMessage& m) {
+    fetches = fetches || (m.method == Method::kFetch && m.from == a && m.to != a);
+    return Fate::kPass;
+  };
+  ASSERT_TRUE(until([&] { return fetches; }, 60s));
+  cluster.pause(a);
+  believes_dead(b, a);
+  cluster.resume(a);
+  ASSERT_TRUE(until([&] { return !cluster.node(a).serving(); }, 10s)) << "it did not notice";
+  EXPECT_TRUE(until([&] { return cluster.node(a).serving(); }, 8s));
+  EXPECT_NE(open_change(b), "") << "nothing was left to gain";
+  ASSERT_TRUE(cluster.admin(b, "throttle", {{"rate", 0}}));
+  EXPECT_TRUE(comes_to(dead, "removed", b));
+  cluster.retire(dead);
+  say();
   finish();
 }
 

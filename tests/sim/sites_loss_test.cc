@@ -121,6 +121,62 @@ TEST_P(SiteLoss, ANameThatHadComeIsNotGivenAway) {
   finish();
 }
 
+// Three sites: the new home need not be the site where the away copies are.
+class NamesOfALostSite : public Moves {
+ protected:
+  NamesOfALostSite() : Moves(three_sites()) {}
+  static ClusterOptions three_sites() {
+    auto options = two_sites(9, {2, 1, ""}, 64);
+    options.zones = {"east", "north", "west"};
+    return options;
+  }
+  std::vector<std::size_t> nodes_of(const std::string& zone, bool in) {
+    std::vector<std::size_t> out;
+    for (std::size_t i = 0; i < cluster.size(); ++i) {
+      if ((cluster.zone(i) == zone) == in) out.push_back(i);
+    }
+    return out;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, NamesOfALostSite, ::testing::Values(1, 2, 3));
+
+TEST_P(NamesOfALostSite, AreNotGivenAwayWhileTheAwayCopiesAreNotThere) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 24; ++i) names.push_back("@early-" + std::to_string(i));
+  const auto create = [&](std::size_t at, const std::string& name, std::uint64_t nonce) {
+    const auto answer = cluster.admin(at, "user.add", {{"users", {{{"name", name}, {"nonce", nonce}}}}});
+    return answer ? answer->at("results").at(0) : Json::object();
+  };
+  for (const auto& name : names) ASSERT_TRUE(create(a, name, 1).at("created").get<bool>());
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  const std::string zone = cluster.zone(a);
+  const auto lost = nodes_of(zone, true), left = nodes_of(zone, false);
+  for (const auto i : lost) cluster.crash(i, Crash::kPower);
+  for (const auto i : lost) believes_dead(c, i);
+  cluster.crash(c, Crash::kPower);
+  const std::size_t d = left.front() == c ? left.back() : left.front();
+  believes_dead(d, c);
+  ASSERT_TRUE(cluster.admin(d, "remove", {{"zone", zone}, {"force", true}}));
+  world.run_for(5s);
+  for (const auto& name : names) EXPECT_FALSE(create(d, name, 2).value("created", false)) << name;
+  ASSERT_TRUE(cluster.restart(c));
+  ASSERT_TRUE(until([&] { return cluster.node(d).serving() && cluster.node(c).serving(); }, 60s));
+  for (const auto& name : names) {
+    Json again = Json::object();
+    std::string why;
+    for (int turn = 0; turn < 50 && why != "exists"; ++turn, world.run_for(200ms)) {
+      again = create(d, name, 2);
+      why = again.contains("error") ? again.at("error").at("name").get<std::string>() : "";
+    }
+    EXPECT_EQ(why, "exists") << name << again.dump();
+  }
+  EXPECT_TRUE(create(d, "@late", 3).value("created", false)) << "a new name is given";
+  for (const auto i : lost) ASSERT_TRUE(cluster.restart(i));
+  for (const auto i : lost) ASSERT_TRUE(departs(i));
+  for (const auto i : lost) cluster.retire(i);
+  finish();
+}
+
 // Nothing of the home is lost with the other site: it goes on as if nothing were.
 TEST_P(SiteLoss, TheOtherSiteMayBeLostWithoutALook) {
   cluster.heal();

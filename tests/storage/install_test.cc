@@ -84,6 +84,21 @@ class StoreInstall : public ::testing::Test {
   StoreBox box;
 };
 
+// Lanes come without a run, too: what was known of them is not more than what the files say.
+TEST_F(StoreInstall, LanesThatWereKnownBeforeGiveWayToItsOwn) {
+  const LaneRow old{kAlice, testing::device(1), 5, 7};
+  ASSERT_TRUE(store().merge_lanes(part(), std::span(&old, 1)).ok());
+  box.sync();
+  const auto install = begin();
+  ASSERT_TRUE(install->apply(part(), run_of(kAlice, 20)).ok());
+  ASSERT_TRUE(finish(install).ok());
+  EXPECT_EQ(store().lane_high(kAlice, testing::device(1), 5), 19u);
+  EXPECT_EQ(store().read_lanes(part(), std::nullopt, 10)->at(0).high, 19u);
+  box.lose_power();
+  box.open();
+  EXPECT_EQ(store().lane_high(kAlice, testing::device(1), 5), 19u);
+}
+
 TEST_F(StoreInstall, NothingOfItShowsBeforeItsVectorIsOnDisk) {
   const auto install = begin();
   EXPECT_FALSE(store().is_whole(part()));

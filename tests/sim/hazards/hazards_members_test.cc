@@ -7,6 +7,7 @@ namespace {
 class Members : public Hazards {
  protected:
   explicit Members(std::size_t nodes = 3) : Hazards(nodes) {}
+  explicit Members(ClusterOptions with) : Hazards(std::move(with)) {}
   using Run = std::pair<PartitionId, WriterId>;
 
   void SetUp() override {
@@ -84,7 +85,14 @@ TEST_P(Members, F39_LiveChangesMeetAJoinerThatInstalls) {
 }
 
 // Its power goes in the middle: what it had synced counts, the rest it asks for, and nothing of it twice.
-TEST_P(Members, F39_AnInterruptedInstallGoesOnWhereItStopped) {
+// Without files, of which a whole group is begun anew (files_test.cc).
+class RunByRun : public Members {
+ protected:
+  RunByRun() : Members(ClusterOptions{.nodes = 3, .files_from = ~std::uint64_t{0}}) {}
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, RunByRun, ::testing::Range<std::uint64_t>(1, 6));
+
+TEST_P(RunByRun, F39_AnInterruptedInstallGoesOnWhereItStopped) {
   const std::size_t joiner = cluster.size();
   std::size_t asked = 0;
   bool stop = false;
