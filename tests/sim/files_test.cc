@@ -159,7 +159,7 @@ TEST_P(Files, APauseHoldsAndAResumeGoesOn) {
   EXPECT_FALSE(cluster.node(d).serving());
   tap.clear();
   ASSERT_TRUE(cluster.admin(b, "throttle", {{"rate", 0}}));
-  ASSERT_TRUE(cluster.admin(b, "throttle", {{"rate", 0}}));
+  ASSERT_TRUE(cluster.admin(b, "resume", Json::object()));
   ASSERT_TRUE(all_serve());
   EXPECT_GT(cluster.disk(d).works(), 0u);
   finish();
