@@ -5,20 +5,29 @@
 namespace starling::sim {
 namespace {
 
-// Of three nodes each owns everything; who joins gains three quarters of it, and there is something in half of that.
-class Files : public Moves {
+// Something in half of the partitions.
+class WithGroups : public Moves {
  protected:
-  Files() : Moves(3) {}
-  void SetUp() override {
-    ASSERT_NO_FATAL_FAILURE(Moves::SetUp());
+  using Moves::Moves;
+  void fill(int messages, std::size_t bytes) {
     for (int g = 0; g < 8; ++g) {
       const std::string group = "#f" + std::to_string(g);
       ASSERT_TRUE(work.add_group(group, {"@alice", "@bob"}));
       SendIndex last = kUnsent;
-      for (int i = 0; i < 20; ++i) last = send(*alice, group);
+      for (int i = 0; i < messages; ++i) last = alice->send(group, work.body(*alice, bytes));
       ASSERT_TRUE(acked(last));
     }
     ASSERT_TRUE(cluster.run_until_quiet(60s));
+  }
+};
+
+// Of three nodes each owns everything; who joins gains three quarters of it.
+class Files : public WithGroups {
+ protected:
+  Files() : WithGroups(3) {}
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Moves::SetUp());
+    fill(20, 50);
   }
   // Asked by b; its disk is there from now on.
   std::size_t begin_join() {
@@ -166,18 +175,12 @@ TEST_P(Files, APauseHoldsAndAResumeGoesOn) {
 }
 
 // Four nodes, three copies: what a dead one had is gained by those who are there.
-class FilesOfOwners : public Moves {
+class FilesOfOwners : public WithGroups {
  protected:
+  FilesOfOwners() : WithGroups(4) {}
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(Moves::SetUp());
-    for (int g = 0; g < 8; ++g) {
-      const std::string group = "#f" + std::to_string(g);
-      ASSERT_TRUE(work.add_group(group, {"@alice", "@bob"}));
-      SendIndex last = kUnsent;
-      for (int i = 0; i < 60; ++i) last = alice->send(group, work.body(*alice, 30'000));
-      ASSERT_TRUE(acked(last));
-    }
-    ASSERT_TRUE(cluster.run_until_quiet(60s));
+    fill(60, 30'000);
   }
 };
 INSTANTIATE_TEST_SUITE_P(Seeds, FilesOfOwners, ::testing::Range<std::uint64_t>(1, 4));

@@ -25,6 +25,24 @@ TEST_P(Sites, AnAckDoesNotWaitForTheOtherSite) {
   finish();
 }
 
+// Of two home owners the one that is left knows every acknowledged message and every name.
+TEST_P(Sites, ADeadHomeOwnerIsRemovedWithoutForce) {
+  ASSERT_EQ(cluster.zone(b), home());
+  const auto early = send(*alice);
+  ASSERT_TRUE(acked(early));
+  cluster.crash(b, Crash::kPower);
+  believes_dead(a, b);
+  ASSERT_TRUE(change(a, "remove", {b}));
+  ASSERT_TRUE(comes_to(b, "removed", a)) << waits_for(a);
+  cluster.retire(b);
+  EXPECT_TRUE(acked(send(*alice)));
+  EXPECT_TRUE(until([&] { return shown(*bob, early) == 1; }, 10s));
+  const auto named = cluster.admin(a, "user.add", {{"users", {{{"name", "@later"}, {"nonce", 1}}}}});
+  ASSERT_TRUE(named.ok()) << named.error().text;
+  EXPECT_TRUE(named->at("results").at(0).at("created").get<bool>());
+  finish();
+}
+
 TEST_P(Sites, TheAwayCopyFollowsByItself) {
   for (int i = 0; i < 10; ++i) say();
   EXPECT_TRUE(until([&] { return has_all(c); }, 1s));
