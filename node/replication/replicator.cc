@@ -26,14 +26,17 @@ Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std
 }
 
 void Replicator::send(const storage::Appended& appended) {
+  const Instant now = view_.loop.now();
+  const auto send_to = [&](const Peer& peer) {
+    queue(peer, appended.partition, appended.dot.n, appended.bytes);
+    retransmissions_[peer.node].sent(appended.partition, appended.dot.n, now);
+  };
   for (const auto& owner : view_.ring().owners(appended.partition)) {
-    if (owner != view_.self && view_.alive(owner)) {
-      queue({owner}, appended.partition, appended.dot.n, appended.bytes);
-    }
+    if (owner != view_.self && view_.alive(owner)) send_to({owner});
   }
   for (const auto& node : view_.stand_ins(appended.partition)) {
     if (view_.ring().is_owner(appended.partition, node)) continue;  // It got it as one.
-    queue({node, true}, appended.partition, appended.dot.n, appended.bytes);
+    send_to({node, true});
   }
 }
 
@@ -161,6 +164,7 @@ void Replicator::received_ack(const NodeId& from, const Replicated& message) {
     auto& acked = progress.acked[from];
     if (item.n <= acked) continue;
     acked = item.n;
+    retransmissions_[from].acknowledged(item.partition, item.n, view_.loop.now());
     complete(item.partition, progress);
   }
 }
@@ -199,6 +203,7 @@ void Replicator::received_hint(const NodeId& from, const Hinted& message) {
     const std::uint64_t next = covered_by(view_.ring().home(item.partition), progress, view_.ring().w()) + 1;
     const bool useful = item.from <= next;
     if (useful || segment.from > next) segment = {item.from, item.to};
+    retransmissions_[from].acknowledged(item.partition, item.to, view_.loop.now());
     progress.acked[view_.self] = view_.store.synced(item.partition, own);
     complete(item.partition, progress);
   }
@@ -304,10 +309,7 @@ void Replicator::tick() {
       continue;
     }
     const auto& oldest = progress.quorum.empty() ? progress.all.front() : progress.quorum.front();
-    if (now - std::max(oldest.since, progress.resent) >= kRetransmitAfter) {
-      progress.resent = now;
-      resend(partition, progress);
-    }
+    if (now - oldest.since >= kRetransmitMin) resend(partition, progress, now);
   }
   for (auto& [done, hopeless] : expired) {
     if (hopeless) {
@@ -320,18 +322,18 @@ void Replicator::tick() {
 }
 
 // From the last acknowledged n of each owner that lags, out of the log (so: what we have synced).
-void Replicator::resend(PartitionId partition, Progress& progress) {
+void Replicator::resend(PartitionId partition, Progress& progress, Instant now) {
   for (const auto& owner : view_.ring().owners(partition)) {
     if (owner == view_.self || !view_.alive(owner)) continue;
     probe(owner);
-    resend_to({owner}, partition, progress.acked[owner] + 1);
+    resend_to({owner}, partition, progress, progress.acked[owner] + 1, now);
   }
   const std::uint64_t next = covered_by(view_.ring().home(partition), progress, view_.ring().w()) + 1;
   for (const auto& node : view_.stand_ins(partition)) {
     if (view_.ring().is_owner(partition, node)) continue;
     const auto& segment = progress.hinted[node];
     const bool joins = segment.from != 0 && segment.from <= next && segment.to >= next;
-    resend_to({node, true}, partition, joins ? segment.to + 1 : next);
+    resend_to({node, true}, partition, progress, joins ? segment.to + 1 : next, now);
   }
 }
 
@@ -343,13 +345,29 @@ void Replicator::probe(const NodeId& owner) {
                  [this, owner](const Result<Bytes>&) { probed_.erase(owner); });
 }
 
-void Replicator::resend_to(const Peer& peer, PartitionId partition, std::uint64_t from) {
+// What is waited for longer than this peer takes, and what was sent before it.
+void Replicator::resend_to(const Peer& peer, PartitionId partition, Progress& progress, std::uint64_t from,
+                           Instant now) {
+  auto& retransmission = retransmissions_[peer.node];
+  auto& resent = progress.resent[peer.node];
+  const Duration timeout = retransmission.timeout();
+  if (now - resent < timeout) return;
+  std::uint64_t until = 0;
+  for (const auto* waiters : {&progress.quorum, &progress.all}) {
+    for (const auto& waiter : *waiters) {
+      if (now - waiter.since >= timeout) until = std::max(until, waiter.n);
+    }
+  }
   const WriterId own = view_.store.writer();
-  if (from > view_.store.synced(partition, own)) return;
+  until = std::min(until, view_.store.synced(partition, own));
+  if (from > until) return;
   const auto range = view_.store.read_writer(partition, own, from, kReplicateBytesMax / 4);
   if (!range) return;
+  resent = now;
+  retransmission.expired(partition, now);
   ++view_.counters.retransmits;
   for (const auto& item : range->live) {
+    if (item.n > until) break;
     queue(peer, partition, item.n, std::make_shared<const Bytes>(item.change.data));
   }
 }

@@ -3,8 +3,8 @@
 // A change leaves for the other owners in the turn it is made, while our own disk syncs (hazards F20:
 // safe because a writer ends with its run). Each owner answers with the highest n it has synced; a
 // change counts as replicated when W home owners of the current ring version cover it, so 1..n are too (F38).
-// What gets lost on the way is sent again from the last acknowledged n, or fetched by the receiver
-// when it sees a gap: backlog and live traffic are one stream.
+// What gets lost on the way is sent again from the last acknowledged n when the peer's own round trips say so
+// (retransmission.h), or fetched by the receiver when it sees a gap: backlog and live traffic are one stream.
 // Away owners (overlay/ring/sites.h) get the same and are waited for by nobody but `all`.
 // While fewer than W home owners are reachable, stand-ins get the changes too, from the first that is not on W
 // nodes; a stand-in's segment counts for what it covers from there on without a hole. An away owner may be one:
@@ -22,6 +22,7 @@
 #include <unordered_map>
 
 #include "node/replication/messages.h"
+#include "node/replication/retransmission.h"
 #include "node/replication/view.h"
 
 namespace starling::node {
@@ -71,7 +72,7 @@ class Replicator {
     std::deque<Waiter> quorum;              // Ascending n.
     std::deque<Waiter> all;
     std::uint64_t settled = 0;
-    Instant resent{};
+    std::map<NodeId, Instant> resent;
   };
   struct Outgoing {
     PartitionId partition;
@@ -97,8 +98,8 @@ class Replicator {
   std::uint64_t covered_with_stand_ins(PartitionId partition, const Progress& progress) const;
   std::uint8_t copies_of(PartitionId partition, const Progress& progress, std::uint64_t n) const;
   void tick();
-  void resend(PartitionId partition, Progress& progress);
-  void resend_to(const Peer& peer, PartitionId partition, std::uint64_t from);
+  void resend(PartitionId partition, Progress& progress, Instant now);
+  void resend_to(const Peer& peer, PartitionId partition, Progress& progress, std::uint64_t from, Instant now);
   void probe(const NodeId& owner);
 
   ClusterView& view_;
@@ -110,6 +111,7 @@ class Replicator {
   std::map<std::pair<NodeId, WriterId>, std::map<PartitionId, std::uint64_t>> acks_;
   std::map<WriterId, NodeId> homes_;                    // Writer -> the node that runs it.
   std::map<NodeId, Hlc> newest_;                        // By who sent it.
+  std::map<NodeId, Retransmission> retransmissions_;
   std::set<NodeId> probed_;                             // Owners asked for a sign of life.
   bool flush_queued_ = false;
   overlay::Timer tick_;

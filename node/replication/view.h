@@ -26,10 +26,9 @@ using RingPtr = std::shared_ptr<const overlay::Ring>;
 // Named times of replication; one place, so that their relations can be seen.
 inline constexpr Duration kAppendDeadline = 4s;      // Of a coordinator for its quorum.
 inline constexpr Duration kForwardDeadline = 4500ms; // Of a gateway for one coordinator.
-inline constexpr Duration kRetransmitAfter = 250ms;
 inline constexpr Duration kReadDeadline = 3s;
 inline constexpr Duration kCompareEvery = 2s;        // Anti-entropy, one peer after the other.
-static_assert(kRetransmitAfter * 8 < kAppendDeadline && kAppendDeadline < kForwardDeadline);
+static_assert(kAppendDeadline < kForwardDeadline);
 
 inline constexpr std::int64_t kClockStepMaxMs = 2000;  // Under overlay::kHlcAheadMax.
 

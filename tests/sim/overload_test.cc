@@ -50,6 +50,44 @@ TEST_P(Overload, ANodeWhoseTurnsAreLateRefusesHistoryAndThenSendsUntilItIsCalm) 
   finish();
 }
 
+// To send again what only waits for a disk makes an overload outlive its cause.
+TEST_P(Overload, OwnersWithSlowDisksAreNotGivenTheSameAgainAndAgain) {
+  start(*alice, a);
+  start(*bob, b);
+  for (const auto i : {b, c}) cluster.disk(i).set_speed(550ms, 650ms);
+  std::map<std::pair<std::size_t, Dot>, int> times;  // Each change left for each owner.
+  const auto say_something_for = [this](int turns) {
+    for (int turn = 0; turn < turns; ++turn) {
+      send(*alice);
+      world.run_for(50ms);
+    }
+  };
+  say_something_for(200);  // The round trips are known.
+  tap.on_leave = [&](const TapMessage& message) {
+    if (message.method != Method::kReplicate) return Fate::kPass;
+    for (const auto& change : carried(message)) ++times[{message.to, change.dot}];
+    return Fate::kPass;
+  };
+  say_something_for(200);
+  std::size_t again = 0;
+  for (const auto& [change, count] : times) again += static_cast<std::size_t>(count - 1);
+  EXPECT_GE(times.size(), 400u);
+  EXPECT_LE(again, times.size() / 20);
+  tap.on_leave = nullptr;
+  // What is lost is sent again all the same.
+  for (const auto i : {b, c}) cluster.disk(i).set_speed(200us, 2ms);
+  ASSERT_TRUE(until([&] { return caught_up(*alice); }));
+  int lost = 0;
+  tap.on_leave = [&](const TapMessage& message) {
+    const bool lose = message.method == Method::kReplicate && message.from == a && lost < 2;
+    if (lose) ++lost;
+    return lose ? Fate::kLose : Fate::kPass;
+  };
+  EXPECT_TRUE(acked(send(*alice), 5s));
+  EXPECT_EQ(lost, 2);
+  finish();
+}
+
 // A node hashes a few passwords at a time, and many users may come in one call.
 TEST_P(Overload, ManyUsersWithPasswordsInOneCallAreAllCreated) {
   Json users = Json::array();

@@ -113,10 +113,10 @@ class SimCommitter final : public storage::Committer {
     Status status = work.work();
     disk_.works_ += status ? 1 : 0;
     disk_.world_.note(disk_.host_, "files written: " + (status ? "taken in" : status.error().text));
+    if (!works_.empty()) begin_work();  // Before the news of it, which may bring more.
     loop_.enter([alive = std::weak_ptr<bool>(alive_), done = std::move(work.done), status = std::move(status)] {
       if (!alive.expired()) done(status);
     });
-    if (!works_.empty()) begin_work();
   }
 
   void finish() {
@@ -136,11 +136,11 @@ class SimCommitter final : public storage::Committer {
     disk_.world_.note(disk_.host_, "commit " + std::to_string(number) + " of " +
                                        std::to_string(item.batch->Count()) + " puts, " +
                                        std::to_string(item.batch->GetDataSize()) + " bytes");
+    if (!queue_.empty()) begin();
     loop_.enter([alive = std::weak_ptr<bool>(alive_), done = std::move(item.done),
                  status = std::move(status)] {
       if (!alive.expired()) done(status);
     });
-    if (!queue_.empty()) begin();
   }
 
   SimDisk& disk_;

@@ -1,0 +1,77 @@
+// Retransmission: how long to wait for a peer's acknowledgement before a change is sent to it again.
+//
+// The timeout follows the peer's round trips (RFC 6298: smoothed round trip and four deviations), doubles with
+// each expiry, and times nothing that was sent twice (Karn's rule). An owner whose disk is slow, or that has too
+// much to do, is not given the same work again and again: that would keep an overload alive after its cause has
+// gone (Bronson et al., Metastable Failures in Distributed Systems, HotOS 2021).
+// Thread: value type; pure.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+
+#include "overlay/loop/clock.h"
+#include "storage/ids.h"
+
+namespace starling::node {
+
+inline constexpr Duration kRetransmitMin = 250ms;
+inline constexpr Duration kRetransmitMax = 2s;  // So that a coordinator's deadline sees more than one.
+
+class Retransmission {
+ public:
+  // After this long without an acknowledgement a change is sent again. In kRetransmitMin..kRetransmitMax.
+  [[nodiscard]] Duration timeout() const {
+    const Duration of_trips = timed_one_ ? smoothed_ + std::max(kGranularity, 4 * deviation_) : kRetransmitMin;
+    return std::clamp(of_trips * (1 << doublings_), kRetransmitMin, kRetransmitMax);
+  }
+
+  // A change left for the peer, for the first time. One is timed at a time.
+  void sent(PartitionId partition, std::uint64_t n, Instant now) {
+    if (timed_ && now - timed_->at <= kRetransmitMax) return;
+    timed_ = Timed{partition, n, now};
+  }
+  // The peer has 1..n of the partition.
+  void acknowledged(PartitionId partition, std::uint64_t n, Instant now) {
+    if (!timed_ || timed_->partition != partition || n < timed_->n) return;
+    trip(now - timed_->at);
+    timed_.reset();
+  }
+  // It was too long for what was sent of the partition: it goes again.
+  void expired(PartitionId partition, Instant now) {
+    if (timed_ && timed_->partition == partition) timed_.reset();
+    // All that was on the way in one timeout is one loss.
+    if (now - expired_at_ < timeout()) return;
+    expired_at_ = now;
+    if (timeout() < kRetransmitMax) ++doublings_;
+  }
+
+ private:
+  static constexpr Duration kGranularity = 100ms;  // How often the timeouts are looked at.
+  struct Timed {
+    PartitionId partition;
+    std::uint64_t n = 0;
+    Instant at{};
+  };
+
+  void trip(Duration took) {
+    doublings_ = 0;
+    if (!timed_one_) {
+      smoothed_ = took;
+      deviation_ = took / 2;
+      timed_one_ = true;
+      return;
+    }
+    deviation_ = (3 * deviation_ + std::chrono::abs(smoothed_ - took)) / 4;
+    smoothed_ = (7 * smoothed_ + took) / 8;
+  }
+
+  bool timed_one_ = false;
+  Duration smoothed_{};
+  Duration deviation_{};
+  int doublings_ = 0;
+  std::optional<Timed> timed_;
+  Instant expired_at_{};
+};
+
+}  // namespace starling::node
