@@ -52,6 +52,10 @@ rocksdb::DBOptions database_options(const EngineOptions& from) {
   return options;
 }
 
+// Changes have bodies, and runs of them are read from end to end: in blocks of 4 KiB each has a row of the index and a
+// read of its own.
+constexpr std::size_t kLogBlockBytes = 16 << 10;
+
 bool has_bloom(std::string_view family) {
   return family == "keys" || family == "lanes" || family == "registers";
 }
@@ -83,6 +87,7 @@ std::size_t ascending_prefix(ColumnFamily family) {
 rocksdb::ColumnFamilyOptions family_options(const EngineOptions& from, const std::string& name,
                                             const std::shared_ptr<rocksdb::Cache>& cache) {
   rocksdb::BlockBasedTableOptions table;
+  if (name == "log") table.block_size = kLogBlockBytes;
   table.block_cache = cache;
   table.cache_index_and_filter_blocks = true;
   table.pin_l0_filter_and_index_blocks_in_cache = true;
@@ -217,6 +222,7 @@ Engine::Scan::Scan(Engine& engine, ColumnFamily family, Bytes first, Bytes last,
   rocksdb::ReadOptions options;
   options.snapshot = mode.snapshot;
   options.fill_cache = mode.fill_cache;
+  options.readahead_size = mode.ahead_bytes;
   options.iterate_lower_bound = &lower_slice_;
   if (!upper_.empty()) options.iterate_upper_bound = &upper_slice_;
   it_.reset(engine.db_->NewIterator(options, engine.handle(family)));

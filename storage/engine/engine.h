@@ -46,10 +46,12 @@ struct EngineOptions {
   std::uint64_t compaction_period_s = 0;  // How old a file may grow uncompacted; 0: any age.
 };
 
-// How to read: as of a snapshot (null: as it is now), and whether the blocks stay in the cache.
+// How to read: as of a snapshot (null: as it is now), whether the blocks stay in the cache, and how much a scan
+// fetches from a file at once (0: a block, later more).
 struct ReadMode {
   const rocksdb::Snapshot* snapshot = nullptr;
   bool fill_cache = true;
+  std::size_t ahead_bytes = 0;
 };
 
 inline constexpr std::size_t kBlockCacheBytes = 64 << 20;

@@ -10,6 +10,11 @@
 #include "storage/rocks/rocks_store.h"
 
 namespace starling::storage {
+namespace {
+
+constexpr std::uint64_t kLongRun = 16;  // Changes.
+
+}  // namespace
 
 Result<std::optional<RocksStore::Loaded>> RocksStore::load_change(Slot first_slot,
                                                                   const Dot& dot, ReadMode mode) {
@@ -56,7 +61,10 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
   const auto hole = damage_.first_damaged(slot, {writer, out.from});
   if (hole == out.from) return check_whole(slot).error();
   const FixedBytes<10> run = FixedBytes<10>().u16be(slot).u64be(writer.value);
-  Engine::Scan log(*engine_, ColumnFamily::kLog, run.view());
+  // A long run is read once, by an owner that lacks it: not at the expense of what is read often.
+  ReadMode mode;
+  if (synced - out.from >= kLongRun) mode = {.fill_cache = false, .ahead_bytes = bytes};
+  Engine::Scan log(*engine_, ColumnFamily::kLog, run.view(), mode);
   std::size_t used = 0, seen = 0;
   out.to = hole ? *hole - 1 : synced;
   log->Seek(slice(log_key(slot, {writer, out.from}).view()));

@@ -1,7 +1,7 @@
 // Measures the store alone, on the disk of the folder that is given (default /tmp): what a message
 // costs in puts and bytes, and how fast a run is read (read_writer) and stored (apply of a range).
 //
-//   store_bench [messages] [folder]
+//   store_bench [messages] [folder] [bytes of a body]
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -25,7 +25,6 @@ constexpr std::uint64_t kBatch = 1000;            // Messages per commit.
 constexpr std::size_t kRangeBytes = 512 << 10;    // As one fetch of the catch-up.
 constexpr std::size_t kPartBytes = 32 << 20;      // Of files.
 constexpr std::uint64_t kMailboxes = 100;
-constexpr std::size_t kBodyBytes = 100;
 
 // The committer posts, the bench runs: a loop of one thread.
 class Posts {
@@ -152,10 +151,11 @@ void fill_by_files(Store& from, Bench& to, PartitionId partition, std::uint64_t 
               1e6 * static_cast<double>(std::clock() - cpu_before) / CLOCKS_PER_SEC / static_cast<double>(messages));
 }
 
-void run(std::uint64_t messages, const std::string& folder) {
+void run(std::uint64_t messages, const std::string& folder, std::size_t body_bytes) {
   Bench from(folder + "/from", 1);
   SeededRandom random(3);
-  const Bytes body(kBodyBytes, 'x');
+  Bytes body(body_bytes, '\0');
+  random.fill({reinterpret_cast<std::uint8_t*>(body.data()), body.size()});
   const Stopwatch append;
   PartitionId partition;
   for (std::uint64_t i = 0; i < messages; ++i) {
@@ -230,7 +230,7 @@ int main(int argc, char** argv) {
   const std::uint64_t messages = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 200'000;
   std::string folder = std::string(argc > 2 ? argv[2] : "/tmp") + "/starling-bench-XXXXXX";
   if (mkdtemp(folder.data()) == nullptr) return 1;
-  starling::storage::run(messages, folder);
+  starling::storage::run(messages, folder, argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 100);
   std::filesystem::remove_all(folder);
   return 0;
 }
