@@ -20,6 +20,7 @@
 
 #include "crypto/random.h"
 #include "storage/change.h"
+#include "storage/disk_use.h"
 #include "storage/engine/commit.h"
 #include "storage/rocks/scrub.h"
 #include "storage/version_vector.h"
@@ -344,6 +345,7 @@ class Store {
                                                     std::size_t limit) = 0;
 
   [[nodiscard]] virtual StoreStats stats() const = 0;
+  [[nodiscard]] virtual DiskUse disk_use() const = 0;  // Some 0.1 ms.
   // Highest entry time ever accepted, so that a lone node's clock never mints below it.
   [[nodiscard]] virtual Hlc highest_time() const = 0;
 };

@@ -328,6 +328,12 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_installed_changes_total", "Changes stored by files", store.installed);
   count("starling_installed_files_total", "Those files", store.installed_files);
   count("starling_written_bytes_total", "Bytes of write batches", store.bytes);
+  const auto disk = node_.store_->disk_use();
+  count("starling_table_bytes_total", "Bytes of table files written by flushes and compactions", disk.table_bytes);
+  count("starling_write_stalls_total", "Times that RocksDB slowed writes down or stopped them", disk.stalls);
+  gauge("starling_compaction_debt_bytes", "Bytes that compactions still have to rewrite, an estimate",
+        static_cast<double>(disk.debt_bytes));
+  gauge("starling_store_bytes", "Bytes of table files", static_cast<double>(disk.file_bytes));
   count("starling_shadows_total", "Second copies of a message key that met", store.shadows);
   count("starling_corrupt_records_total", "Records refused by their checksum", store.corrupt);
   gauge("starling_damaged_changes", "Changes that cannot be read here and wait for another owner's",

@@ -27,6 +27,7 @@
 
 #include "crypto/bytes.h"
 #include "crypto/result.h"
+#include "storage/disk_use.h"
 #include "storage/expiry.h"
 #include "storage/layout.h"
 
@@ -151,6 +152,7 @@ class Engine {
   Status ingest(const Files& files);
   void remove(const Files& files);
 
+  [[nodiscard]] DiskUse disk_use() const;
   // Writes out what only the log has and looks for files that are due for compaction, which RocksDB
   // by itself does only when something changes. Does not wait. Once in a compaction period.
   void tend();

@@ -1,6 +1,7 @@
 // What the engine does with whole files: names them, erases ranges without reading them.
 
 #include <algorithm>
+#include <cstdlib>
 
 #include <rocksdb/convenience.h>
 #include <rocksdb/metadata.h>
@@ -75,6 +76,33 @@ Status Engine::recreate(ColumnFamily family) {
     return to_error(status, doing);
   }
   return ok_status();
+}
+
+DiskUse Engine::disk_use() const {
+  using Properties = rocksdb::DB::Properties;
+  const auto sum = [this](const std::string& property) {
+    std::uint64_t out = 0;
+    for (auto* family : handles_) {
+      std::uint64_t value = 0;
+      if (db_->GetIntProperty(family, property, &value)) out += value;
+    }
+    return out;
+  };
+  DiskUse out;
+  out.file_bytes = sum(Properties::kTotalSstFilesSize);
+  out.debt_bytes = sum(Properties::kEstimatePendingCompactionBytes);
+  double written = 0, stalls = 0;
+  for (auto* family : handles_) {
+    std::map<std::string, std::string> stats;
+    if (!db_->GetMapProperty(family, Properties::kCFStats, &stats)) continue;
+    written += std::strtod(stats["compaction.Sum.WriteGB"].c_str(), nullptr);
+    for (const char* kind : {"total_slowdown", "total_stop"}) {
+      stalls += std::strtod(stats[std::string("io_stalls.") + kind].c_str(), nullptr);
+    }
+  }
+  out.table_bytes = static_cast<std::uint64_t>(written * (1 << 30));
+  out.stalls = static_cast<std::uint64_t>(stalls);
+  return out;
 }
 
 void Engine::tend() {

@@ -110,6 +110,7 @@ class RocksStore final : public Store {
   void set_expiry_time(std::uint64_t ms) override;
   [[nodiscard]] std::uint64_t expiry_time() const override { return expiry_->ms(); }
   void tend() override { engine_->tend(); }
+  [[nodiscard]] DiskUse disk_use() const override { return engine_->disk_use(); }
   [[nodiscard]] std::vector<PartitionId> with_superseded() const override;
   [[nodiscard]] std::vector<Superseded> superseded(PartitionId partition) const override;
   Status erase_superseded(PartitionId partition, std::span<const Superseded> changes) override;

@@ -21,14 +21,15 @@ TEST(Series, CountsAMessageWhereItWasDueAndNothingOfTheWarmUp) {
   series.answered(kStart - 1ms, kStart + 1s, true);
   series.answered(kStart + 200ms, kStart + 5s, true);
   series.answered(kStart + 1s, kStart + 1010ms, false);
-  series.memory(kStart + 1s, 7);
-  series.memory(kStart + 1500ms, 5);
+  series.nodes(kStart + 1s, 7, 100);
+  series.nodes(kStart + 1500ms, 5, 130);
   ASSERT_EQ(series.rows().size(), 2u);
   EXPECT_EQ(series.rows()[0].ack.count(), 1u);
   EXPECT_EQ(series.rows()[0].ack.max(), 4'800'000u);
   EXPECT_EQ(series.rows()[1].ack.count(), 0u);
   EXPECT_EQ(series.rows()[1].refused, 1u);
   EXPECT_EQ(series.rows()[1].rss, 7u) << "the largest";
+  EXPECT_EQ(series.rows()[1].written, 30u) << "what was written meanwhile";
 }
 
 TEST(Series, ABurstIsOverWhenASecondIsAsTheOnesBefore) {

@@ -1,8 +1,10 @@
 // Restarts: writers, markers, formats, power loss, the real disk.
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
 #include <mutex>
+#include <thread>
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -300,6 +302,27 @@ TEST_F(StoreOnDisk, TheCommitThreadMakesBatchesDurableInOrder) {
   store = *Store::open(options());
   EXPECT_EQ(store->writer(), writer);
   EXPECT_EQ(store->synced(store->partition_of(kAlice), writer), 500u);
+}
+
+TEST_F(StoreOnDisk, SaysWhatItWritesBehindTheWrites) {
+  auto store = *Store::open(options());
+  EXPECT_EQ(store->disk_use().file_bytes, 0u);
+  for (std::uint64_t seq = 1; seq <= 500; ++seq) store->append(entry(kAlice, seq, seq));
+  bool durable = false;
+  store->when_durable([&] { durable = true; });
+  store->flush();
+  loop.run_until([&] { return durable; });
+  store->tend();  // Writes out what only the log has; in the background.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (store->disk_use().table_bytes < 500 * 100 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  const DiskUse use = store->disk_use();
+  EXPECT_GE(use.table_bytes, 500u * 100);
+  EXPECT_GE(use.file_bytes, 500u * 100);
+  EXPECT_LT(use.table_bytes, 2 * use.file_bytes + 100'000);
+  EXPECT_EQ(use.stalls, 0u);
+  EXPECT_EQ(use.debt_bytes, 0u);
 }
 
 TEST_F(StoreOnDisk, DestructionFinishesTheBatchInFlightAndCallsNobody) {

@@ -190,6 +190,11 @@ void Bench::print(const Json& json) const {
   for (const auto& [code, count] : errors_) {
     std::cout << "refused with " << code << ": " << thousands(count) << "\n";
   }
+  if (acked_all_ > 0 && number_of(json, "disk_bytes") > 0) {
+    const double each = real_of(json, "disk_bytes") / real_of(json, "seconds") / real_of(json, "sends_per_s");
+    std::cout << "to disks: " << thousands(static_cast<std::uint64_t>(each)) << " bytes a message, "
+              << one_digit(each / static_cast<double>(payload_)) << " times its payload\n";
+  }
   for (const auto& node : json["nodes"]) {
     std::cout << "node " << text_of(node, "node") << ": cpu "
               << one_digit(real_of(node, "cpu_percent")) << " %, rss "
@@ -247,7 +252,7 @@ Command bench_command() {
             "messages", number(50), "for each user who is away (offline)")(
             "payload", number(100), "bytes of a message, at least 16")(
             "warm-up", real(2), "before measuring")("duration", real(10), "of measuring")(
-            "every", real(0), "a row of latencies and memory for each so many seconds; 0: none")(
+            "every", real(0), "a row of latencies, memory and bytes to disk for each so many seconds; 0: none")(
             "burst", po::value<double>()->value_name("FACTOR")->default_value(0),
             "in the middle of the run, so many times the rate (pairs, group; rows of 1 s unless --every says)")(
             "burst-for", real(5), "how long")(

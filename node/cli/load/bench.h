@@ -82,7 +82,7 @@ class Bench {
   void drive(const std::vector<User*>& senders, std::vector<std::string> targets);
   void tick();
   void follow_burst(Duration measured);
-  void look_at_memory();
+  void look_at_nodes();
   void send_from(std::size_t sender, const std::string& to, Instant due);
   void answered(User& sender, std::uint32_t number, bool counted, bool good);
   void settle(User& sender, const Post& post);
@@ -148,7 +148,7 @@ class Bench {
   std::map<std::string, std::uint64_t> errors_;
   Histogram ack_;                    // Microseconds.
   std::optional<Series> series_;     // --every
-  Instant memory_at_{};              // Of the last look.
+  Instant looked_at_{};              // Of the last look.
   Histogram end_to_end_;
   Histogram login_;
   UseMeter meter_{loop_.uv()};

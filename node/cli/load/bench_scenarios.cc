@@ -9,7 +9,7 @@ namespace {
 
 constexpr Duration kTick = 5ms;
 constexpr Duration kDrainTick = 5ms;
-constexpr Duration kMemoryEvery = 250ms;
+constexpr Duration kLookEvery = 250ms;
 constexpr auto kGrade = protocol::Grade::kQuorum;
 constexpr double kLagProbes = 200;  // A second, where no schedule of sends shows our own lag.
 
@@ -180,13 +180,17 @@ void Bench::follow_burst(Duration measured) {
   if (std::exchange(paced_, rate) != rate) pacer_.set_rate(rate);
 }
 
-void Bench::look_at_memory() {
+void Bench::look_at_nodes() {
   const Instant now = loop_.clock_now();
-  if (!series_ || now - memory_at_ < kMemoryEvery) return;
-  memory_at_ = now;
-  std::uint64_t rss = 0;
-  for (const auto& door : swarm_.doors()) rss += use_of(door.pid).value_or(ProcessUse{}).rss;
-  series_->memory(now, rss);
+  if (!series_ || now - looked_at_ < kLookEvery) return;
+  looked_at_ = now;
+  std::uint64_t rss = 0, written = 0;
+  for (const auto& door : swarm_.doors()) {
+    const auto use = use_of(door.pid).value_or(ProcessUse{});
+    rss += use.rss;
+    written += use.written;
+  }
+  series_->nodes(now, rss, written);
 }
 
 void Bench::tick() {
@@ -195,7 +199,7 @@ void Bench::tick() {
   if (!measuring_ && at >= warm_up) begin_measuring();
   if (at >= warm_up + seconds("duration")) return loop_.stop();
   if (measuring_) follow_burst(loop_.clock_now() - measure_from_);
-  look_at_memory();
+  look_at_nodes();
   show();
   timer_ = loop_.after(kTick, [this] { tick(); });
 }
@@ -213,7 +217,7 @@ void Bench::drain(const std::function<bool()>& done) {
   std::uint64_t seen = 0;
   const std::function<void()> look = [this, &look, &seen] {
     show();
-    look_at_memory();
+    look_at_nodes();
     const std::uint64_t progress = acked_all_ + refused_all_ + delivered_all_ + 1;
     if (std::exchange(seen, progress) != progress) {
       drain_until_ = loop_.clock_now() + to_duration(seconds("patience"));

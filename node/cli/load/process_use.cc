@@ -12,6 +12,18 @@
 namespace starling::node::cli {
 namespace {
 
+// A file that was deleted before it was written out is not counted; another user's process says nothing.
+std::uint64_t written_by(const std::string& folder) {
+  std::ifstream io(folder + "/io");
+  std::string name;
+  std::uint64_t value = 0, written = 0, cancelled = 0;
+  while (io >> name >> value) {
+    if (name == "write_bytes:") written = value;
+    if (name == "cancelled_write_bytes:") cancelled = value;
+  }
+  return written - std::min(written, cancelled);
+}
+
 double per_tick() { return 1.0 / static_cast<double>(::sysconf(_SC_CLK_TCK)); }
 
 }  // namespace
@@ -30,9 +42,10 @@ std::optional<ProcessUse> use_of(int pid) {
   std::ifstream statm(folder + "/statm");
   std::uint64_t pages = 0, resident = 0;
   statm >> pages >> resident;
-  ProcessUse use{(user + kernel) * per_tick(),
-                 resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)),
-                 {}};
+  ProcessUse use;
+  use.cpu_s = (user + kernel) * per_tick();
+  use.rss = resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  use.written = written_by(folder);
   std::error_code ignored;
   for (const auto& task : std::filesystem::directory_iterator(folder + "/task", ignored)) {
     const std::string name = task.path().filename().string();

@@ -14,6 +14,7 @@ namespace starling::node::cli {
 struct ProcessUse {
   double cpu_s = 0;
   std::uint64_t rss = 0;           // Bytes.
+  std::uint64_t written = 0;       // Bytes that went or will go to a disk, since its start.
   std::map<int, double> wanted_s;  // By thread.
 };
 // Nothing for a process that is gone, or for 0.

@@ -1,6 +1,7 @@
 #include "node/cli/load/series.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "node/cli/load/latency.h"
 #include "node/cli/terminal/table.h"
@@ -32,8 +33,12 @@ void Series::answered(Instant due, Instant now, bool good) {
   }
 }
 
-void Series::memory(Instant now, std::uint64_t bytes) {
-  if (Row* row = row_at(now)) row->rss = std::max(row->rss, bytes);
+void Series::nodes(Instant now, std::uint64_t rss, std::uint64_t written) {
+  const std::uint64_t before = std::exchange(written_, written);
+  Row* row = row_at(now);
+  if (row == nullptr) return;
+  row->rss = std::max(row->rss, rss);
+  if (before > 0 && written > before) row->written += written - before;
 }
 
 double Series::recovered_after(const Burst& burst) const {
@@ -60,19 +65,21 @@ nlohmann::json Series::to_json() const {
                    {"ack_p50_us", row.ack.percentile(50)},
                    {"ack_p99_us", row.ack.percentile(99)},
                    {"ack_max_us", row.ack.max()},
-                   {"rss", row.rss}});
+                   {"rss", row.rss},
+                   {"disk_bytes", row.written}});
   }
   return out;
 }
 
 void Series::print(std::ostream& out, bool colour) const {
-  Table table({">second", ">acked", ">refused", ">p50, ms", ">p99, ms", ">max, ms", ">nodes, MiB"});
+  Table table({">second", ">acked", ">refused", ">p50, ms", ">p99, ms", ">max, ms", ">nodes, MiB", ">to disk, MiB"});
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     const Row& row = rows_[i];
     char from[32];
     std::snprintf(from, sizeof from, "%.0f", seconds_of(every_) * static_cast<double>(i));
     table.row({from, thousands(row.ack.count()), thousands(row.refused), ms(row.ack.percentile(50)),
-               ms(row.ack.percentile(99)), ms(row.ack.max()), row.rss > 0 ? thousands(row.rss >> 20) : "-"});
+               ms(row.ack.percentile(99)), ms(row.ack.max()), row.rss > 0 ? thousands(row.rss >> 20) : "-",
+               row.written > 0 ? thousands(row.written >> 20) : "-"});
   }
   table.print(out, colour);
 }

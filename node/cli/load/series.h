@@ -1,7 +1,7 @@
 // Series: how a long run went, interval by interval: did latency and memory stay flat, and how did a burst pass?
 //
 // A message counts in the interval in which it was due, whenever it was answered, so a queue that builds up shows
-// where it began. Memory is the largest seen of all nodes together.
+// where it began. Memory is the largest seen of all nodes together, what they wrote to disks the sum.
 // Thread: value type.
 #pragma once
 
@@ -31,12 +31,14 @@ class Series {
   Series(Instant start, Duration every) : start_(start), every_(every) {}
 
   void answered(Instant due, Instant now, bool good);
-  void memory(Instant now, std::uint64_t bytes);
+  // Of all nodes together: resident memory, and what they have written since their start.
+  void nodes(Instant now, std::uint64_t rss, std::uint64_t written);
 
   struct Row {
     Histogram ack;  // Microseconds.
     std::uint64_t refused = 0;
     std::uint64_t rss = 0;
+    std::uint64_t written = 0;
   };
   [[nodiscard]] const std::vector<Row>& rows() const { return rows_; }
   // Seconds from the end of the burst to that of the first interval that is as before; negative: none was.
@@ -51,6 +53,7 @@ class Series {
   Instant start_;
   Duration every_;
   std::vector<Row> rows_;
+  std::uint64_t written_ = 0;  // At the last look.
 };
 
 }  // namespace starling::node::cli
