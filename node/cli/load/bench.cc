@@ -2,8 +2,10 @@
 // bench_scenarios.cc.
 #include "node/cli/load/bench.h"
 
+#include <algorithm>
 #include <csignal>
 #include <iostream>
+#include <limits>
 
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
@@ -13,6 +15,7 @@
 namespace starling::node::cli {
 namespace {
 
+constexpr std::uint64_t kLifetimeMax = std::numeric_limits<std::uint32_t>::max();
 constexpr double kEveryMin = 0.1;   // Seconds.
 constexpr double kOwnCpuPercentMax = 90;  // Of one core: above, we measure ourselves.
 
@@ -32,7 +35,8 @@ Bench::Bench(const Arguments& arguments, Swarm swarm)
       rate_(arguments.real("rate")),
       in_flight_(std::max<std::size_t>(1, arguments.number("in-flight"))),
       payload_(std::clamp<std::size_t>(arguments.number("payload"), kBenchPayloadMin,
-                                       storage::kBodySizeMax)) {
+                                       storage::kBodySizeMax)),
+      lifetime_s_(static_cast<std::uint32_t>(std::min(arguments.number("lifetime"), kLifetimeMax))) {
   if (const double factor = arguments_.real("burst"); factor > 0) {
     const auto length = std::chrono::duration<double>(seconds("burst-for"));
     const auto middle = std::chrono::duration<double>((seconds("duration") - length.count()) / 2);
@@ -251,6 +255,8 @@ Command bench_command() {
             "session", real(20), "that one stays, on average (crowd)")(
             "messages", number(50), "for each user who is away (offline)")(
             "payload", number(100), "bytes of a message, at least 16")(
+            "lifetime", po::value<std::uint64_t>()->value_name("SECONDS")->default_value(0),
+            "that messages are kept, to see retention at work; 0: as long as the cluster keeps any")(
             "warm-up", real(2), "before measuring")("duration", real(10), "of measuring")(
             "every", real(0), "a row of latencies, memory and bytes to disk for each so many seconds; 0: none")(
             "burst", po::value<double>()->value_name("FACTOR")->default_value(0),

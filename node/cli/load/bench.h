@@ -119,6 +119,7 @@ class Bench {
   double rate_ = 0;                  // 0: as fast as `in_flight` allows.
   std::size_t in_flight_ = 0;
   std::size_t payload_ = 0;
+  std::uint32_t lifetime_s_ = 0;
   Burst burst_;
   double paced_ = 0;                 // The rate now.
   std::uint64_t fan_out_ = 1;        // Deliveries due per acknowledged send.

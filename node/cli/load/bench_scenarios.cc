@@ -100,7 +100,7 @@ void Bench::send_from(std::size_t sender, const std::string& to, Instant due) {
   user.posts.push_back({due, by_ack_ ? 0 : fan_out_, false});
   const auto number = std::make_shared<std::uint64_t>(0);
   const auto accepted = user.client->send(
-      to, std::move(body), {kGrade, storage::EntryType::kBinary},
+      to, std::move(body), {kGrade, storage::EntryType::kBinary, lifetime_s_},
       [this, &user, post, counted, number, to = record_ ? to : std::string()](const Result<Sent>& result) {
         if (record_) recording_.recorder().answered(user.number, to, *number, result, kGrade, loop_.clock_now());
         answered(user, post, counted, result.ok());
