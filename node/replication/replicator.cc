@@ -8,9 +8,8 @@ namespace starling::node {
 using overlay::Loop;
 using overlay::Method;
 
-namespace {
-constexpr Duration kTickEvery = 100ms;
-}
+// One that is lost, and the next one, too, are made up for while the coordinator waits.
+static_assert(3 * (kRetransmitMax + kRetransmitLook) < kAppendDeadline);
 
 Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std::move(on_gap)) {
   view_.rpc.on_notice(Method::kReplicate, [this](const NodeId& from, View body) {
@@ -27,9 +26,11 @@ Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std
 
 void Replicator::send(const storage::Appended& appended) {
   const Instant now = view_.loop.now();
+  auto& progress = progress_[appended.partition];
   const auto send_to = [&](const Peer& peer) {
     queue(peer, appended.partition, appended.dot.n, appended.bytes);
     retransmissions_[peer.node].sent(appended.partition, appended.dot.n, now);
+    progress.sent[peer.node] = appended.dot.n;
   };
   for (const auto& owner : view_.ring().owners(appended.partition)) {
     if (owner != view_.self && view_.alive(owner)) send_to({owner});
@@ -287,7 +288,7 @@ void Replicator::complete(PartitionId partition, Progress& progress) {
 }
 
 void Replicator::tick() {
-  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  tick_ = view_.loop.after(kRetransmitLook, [this] { tick(); });
   if (!view_.in_ring()) return;
   const Instant now = view_.loop.now();
   std::vector<std::pair<Done, bool>> expired;  // True: nobody is left to wait for.
@@ -350,7 +351,9 @@ void Replicator::resend_to(const Peer& peer, PartitionId partition, Progress& pr
                            Instant now) {
   auto& retransmission = retransmissions_[peer.node];
   auto& resent = progress.resent[peer.node];
-  const Duration timeout = retransmission.timeout();
+  // What it was not sent yet waits for no answer: it could not be reached then, or was not asked to stand in.
+  auto& sent = progress.sent[peer.node];
+  const Duration timeout = from > sent ? kRetransmitMin : retransmission.timeout();
   if (now - resent < timeout) return;
   std::uint64_t until = 0;
   for (const auto* waiters : {&progress.quorum, &progress.all}) {
@@ -364,11 +367,12 @@ void Replicator::resend_to(const Peer& peer, PartitionId partition, Progress& pr
   const auto range = view_.store.read_writer(partition, own, from, kReplicateBytesMax / 4);
   if (!range) return;
   resent = now;
-  retransmission.expired(partition, now);
+  if (from <= sent) retransmission.expired(partition, now);
   ++view_.counters.retransmits;
   for (const auto& item : range->live) {
     if (item.n > until) break;
     queue(peer, partition, item.n, std::make_shared<const Bytes>(item.change.data));
+    sent = std::max(sent, item.n);
   }
 }
 

@@ -72,6 +72,7 @@ class Replicator {
     std::deque<Waiter> quorum;              // Ascending n.
     std::deque<Waiter> all;
     std::uint64_t settled = 0;
+    std::map<NodeId, std::uint64_t> sent;  // Highest n that left for it.
     std::map<NodeId, Instant> resent;
   };
   struct Outgoing {

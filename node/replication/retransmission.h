@@ -16,13 +16,14 @@
 namespace starling::node {
 
 inline constexpr Duration kRetransmitMin = 250ms;
-inline constexpr Duration kRetransmitMax = 2s;  // So that a coordinator's deadline sees more than one.
+inline constexpr Duration kRetransmitMax = 1s;
+inline constexpr Duration kRetransmitLook = 100ms;  // How often the timeouts are looked at.
 
 class Retransmission {
  public:
   // After this long without an acknowledgement a change is sent again. In kRetransmitMin..kRetransmitMax.
   [[nodiscard]] Duration timeout() const {
-    const Duration of_trips = timed_one_ ? smoothed_ + std::max(kGranularity, 4 * deviation_) : kRetransmitMin;
+    const Duration of_trips = timed_one_ ? smoothed_ + std::max(kRetransmitLook, 4 * deviation_) : kRetransmitMin;
     return std::clamp(of_trips * (1 << doublings_), kRetransmitMin, kRetransmitMax);
   }
 
@@ -34,7 +35,8 @@ class Retransmission {
   // The peer has 1..n of the partition.
   void acknowledged(PartitionId partition, std::uint64_t n, Instant now) {
     if (!timed_ || timed_->partition != partition || n < timed_->n) return;
-    trip(now - timed_->at);
+    // Longer ones were no round trip: the peer was away, and caught up.
+    if (now - timed_->at <= kTripMax) trip(now - timed_->at);
     timed_.reset();
   }
   // It was too long for what was sent of the partition: it goes again.
@@ -47,7 +49,7 @@ class Retransmission {
   }
 
  private:
-  static constexpr Duration kGranularity = 100ms;  // How often the timeouts are looked at.
+  static constexpr Duration kTripMax = 4 * kRetransmitMax;
   struct Timed {
     PartitionId partition;
     std::uint64_t n = 0;

@@ -30,13 +30,24 @@ TEST(Retransmission, FollowsTheRoundTripsOfThePeer) {
   now = trips(peer, 600ms, 60, now);
   EXPECT_GE(peer.timeout(), 690ms);
   EXPECT_LE(peer.timeout(), 900ms);
-  trips(peer, 5s, 30, now);
+  now = trips(peer, 3s, 30, now);
   EXPECT_EQ(peer.timeout(), kRetransmitMax);
+  trips(peer, 2ms, 60, now);
+  EXPECT_EQ(peer.timeout(), kRetransmitMin);
+}
+
+TEST(Retransmission, WhoWasAwayIsNotTakenForSlow) {
+  Retransmission peer;
+  Instant now = trips(peer, 2ms, 20, kStart);
+  peer.sent(kHere, 21, now);
+  now += 1h;
+  peer.acknowledged(kHere, 21, now);
+  EXPECT_EQ(peer.timeout(), kRetransmitMin);
 }
 
 TEST(Retransmission, DoublesWithEachExpiryUntilTheNextRoundTrip) {
   Retransmission peer;
-  Instant now = trips(peer, 300ms, 30, kStart);
+  Instant now = trips(peer, 150ms, 30, kStart);
   const Duration calm = peer.timeout();
   now += calm;
   peer.expired(kHere, now);
@@ -48,13 +59,13 @@ TEST(Retransmission, DoublesWithEachExpiryUntilTheNextRoundTrip) {
   EXPECT_EQ(peer.timeout(), std::min(kRetransmitMax, 4 * calm));
   for (int i = 0; i < 100; ++i) peer.expired(kHere, now += kRetransmitMax);
   EXPECT_EQ(peer.timeout(), kRetransmitMax);
-  trips(peer, 300ms, 1, now);
+  trips(peer, 150ms, 1, now);
   EXPECT_LT(peer.timeout(), 2 * calm);
 }
 
 TEST(Retransmission, TimesNothingThatWasSentTwice) {
   Retransmission peer;
-  Instant now = trips(peer, 300ms, 30, kStart);
+  Instant now = trips(peer, 150ms, 30, kStart);
   const Duration calm = peer.timeout();
   peer.sent(kHere, 31, now);
   peer.expired(kHere, now + calm);
