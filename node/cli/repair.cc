@@ -24,20 +24,15 @@ std::string joined(const Json& list) {
   return out;
 }
 
-std::string of_changes(std::size_t count, const char* one, const char* many) {
-  return std::to_string(count) + (count == 1 ? one : many);
-}
-
 std::string meaning(const Json& finding) {
   const std::string outcome = text_of(finding, "outcome");
   if (outcome == "behind") return "owners on their way to each other; verify again later";
   if (outcome == "differs") return "same changes, another state: this must not be; please report it";
   if (outcome == "damaged") {
-    return of_changes(list_of(finding, "damaged").size(), " change", " changes") +
-           " cannot be read; `starling repair` on that node";
+    return counted(list_of(finding, "damaged").size(), "change") + " cannot be read; `starling repair` on that node";
   }
   if (outcome == "unreachable") return "no answer from these owners";
-  return of_changes(list_of(finding, "lost").size(), " change has", " changes have") + " no copy left";
+  return "no copy left of " + counted(list_of(finding, "lost").size(), "change");
 }
 
 // Partitions behind each other of which the same is to say, such as all of a node that is away.

@@ -24,7 +24,7 @@ TEST_F(RepairCliTest, VerifyAsksPageByPageAndAddsUp) {
   EXPECT_EQ(output.code, kExitOk) << "what is lost is lost everywhere: the copies are the same";
   EXPECT_THAT(output.out, HasSubstr("128 of 128 partitions are the same at all their owners (2,000 rows compared)\n"));
   EXPECT_THAT(output.out, HasSubstr("70  lost"));
-  EXPECT_THAT(output.out, HasSubstr("1 change has no copy left"));
+  EXPECT_THAT(output.out, HasSubstr("no copy left of 1 change"));
   ASSERT_EQ(calls_.size(), 2u);
   EXPECT_THAT(calls_[1], HasSubstr("\"from\":64"));
 }
@@ -84,6 +84,24 @@ TEST_F(RepairCliTest, NothingIsGivenUpUnlessTheOperatorSaysSo) {
   ASSERT_EQ(calls_.size(), 2u);
   EXPECT_EQ(calls_[0], R"(repair {"start":true})") << "it reads everything first";
   EXPECT_EQ(calls_[1], R"(repair {"give_up":true})");
+}
+
+TEST_F(RepairCliTest, StatusSaysWhatTheNodeLacks) {
+  Json node{{"short", "aaaa"}, {"state", "serving"}, {"damaged", 0}, {"damaged_partitions", 0}, {"lost", 0}, {"missing", 0}};
+  const auto said = [&] {
+    answers_["status"] = {Json{{"cluster", Json::object()}, {"node", node}, {"members", Json::array()}}};
+    return run({"status"}).out;
+  };
+  const std::string whole = said();
+  for (const char* word : {"Damaged", "Lost", "fetches"}) EXPECT_THAT(whole, Not(HasSubstr(word)));
+  node["damaged"] = 3;
+  node["damaged_partitions"] = 2;
+  node["lost"] = 1;
+  node["missing"] = 12'345;
+  const std::string lacks = said();
+  EXPECT_THAT(lacks, HasSubstr("Damaged: 3 changes in 2 partitions cannot be read here"));
+  EXPECT_THAT(lacks, HasSubstr("Lost: 1 change had no copy left"));
+  EXPECT_THAT(lacks, HasSubstr("It fetches: 12,345 changes"));
 }
 
 }  // namespace
