@@ -118,24 +118,32 @@ bool NodeImpl::serving() const {
 void NodeImpl::stop(std::function<void()> done) {
   if (std::exchange(stopping_, true)) return;
   tell_draining();
-  auto finish = std::make_shared<std::function<void()>>(std::move(done));
-  auto once = [this, finish] {
-    if (!*finish) return;
-    view_->read_only = true;  // Nothing may follow the marker.
-    if (auto closed = store_->close_cleanly(); !closed) {
-      leaves_.log.warn("not closed cleanly", {{"cause", closed.error()}});
-    }
-    std::exchange(*finish, nullptr)();
-  };
-  gateway_->drain("this node is stopping", [this] { return other_gateways(); }, [this, once] {
+  stopped_ = std::move(done);
+  gateway_->drain("this node is stopping", [this] { return other_gateways(); }, [this] {
     membership_->leave();
     // A moment for the goodbye and for what is under way.
     constexpr Duration kLinger = 300ms;
-    stop_timer_ = leaves_.loop.after(kLinger, [this, once] {
-      store_->flush();
-      store_->when_durable(once);
-      stop_timer_ = leaves_.loop.after(kStopDeadline, once);
+    stop_timer_ = leaves_.loop.after(kLinger, [this] {
+      view_->read_only = true;  // Nothing may follow the marker.
+      stop_timer_ = leaves_.loop.after(kStopDeadline, [this] {
+        if (!stopped_) return;
+        leaves_.log.warn("not closed cleanly: the disk does not answer");
+        std::exchange(stopped_, nullptr)();
+      });
+      close_store();
     });
+  });
+}
+
+// Once nothing is on its way to the disk. What was under way, a move say, may write once more.
+void NodeImpl::close_store() {
+  store_->flush();
+  store_->when_durable([this] {
+    if (!stopped_) return;
+    const auto closed = store_->close_cleanly();
+    if (!closed && closed.code() == Errc::kInvalid) return close_store();
+    if (!closed) leaves_.log.warn("not closed cleanly", {{"cause", closed.error()}});
+    std::exchange(stopped_, nullptr)();
   });
 }
 

@@ -92,6 +92,7 @@ class NodeImpl final : public Node {
   void mind_sessions();
   [[nodiscard]] std::vector<Suggestions::Node> other_gateways() const;
   void tell_draining();
+  void close_store();
   void look_at_load();
   [[nodiscard]] bool gained_partitions() const;
   void tick();
@@ -129,6 +130,7 @@ class NodeImpl final : public Node {
   std::set<WriterId> running_writers_;
   Instant writer_shared_since_{};
   std::function<void(const Error&)> on_fatal_;
+  std::function<void()> stopped_;  // Of a stop under way.
 
   // Services.
   std::unique_ptr<overlay::Links> links_;

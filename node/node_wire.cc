@@ -52,7 +52,7 @@ void NodeImpl::wire() {
       },
       config_.retention_ms);
   publisher_ = std::make_unique<Publisher>(*view_);
-  mender_ = std::make_unique<Mender>(*view_, *catch_up_);
+  mender_ = std::make_unique<Mender>(*view_, *catch_up_, *coordinator_);
   hand_over_ = std::make_unique<HandOver>(*view_, *obligations_);
   hand_over_->on_missed = [this] { catch_up_->fall_behind(); };
   positions_ = std::make_unique<Positions>(*view_, *forwarder_);

@@ -209,8 +209,8 @@ class Store {
   // A run of a writer: what is absent from it counts as seen. Applies what extends the prefix.
   virtual Result<Applied> apply(PartitionId partition, const RangeStatement& range) = 0;
 
-  // Begins to fill partitions by files (install.h). kInvalid: something of one of them is here. kOverloaded: one of
-  // them is being erased, or filled by another one.
+  // Begins to fill partitions by files (install.h). Those of which something is here are left out, and those that are
+  // being erased or filled; with none left it is kInvalid or kOverloaded.
   virtual Result<std::shared_ptr<Install>> install(std::span<const PartitionId> partitions) = 0;
   [[nodiscard]] virtual bool is_installing(PartitionId partition) const = 0;
 
@@ -289,10 +289,10 @@ class Store {
   // Nothing to do for any other change. kCorrupt: not the bytes of this dot.
   virtual Status mend(PartitionId partition, const Dot& dot, View change) = 0;
   // The same from another owner's answer for a run that has damaged or lost changes: what is absent and not
-  // lost there is gone.
+  // lost there is gone. kOverloaded: not all of it is done yet; again (a call looks at a part of the rows).
   virtual Status mend(PartitionId partition, const RangeStatement& range) = 0;
-  // No copy is left anywhere: the damaged change, or the next of a run that has no more copies,
-  // counts as gone from now on. kInvalid: it is here, or it is not the next.
+  // No copy is left anywhere: the damaged change, or the next of a run that has no more copies, counts as gone from
+  // now on. kInvalid: it is here, or it is not the next. kOverloaded: nothing is done yet; again.
   virtual Status mark_lost(PartitionId partition, const Dot& dot) = 0;
   // One step of the scrub; an empty cursor begins the walk. kOverloaded: later again.
   virtual Result<ScrubStep> scrub(View cursor, std::size_t bytes) = 0;

@@ -145,12 +145,16 @@ Json AdminApi::rates() const {
 Task<Result<Json>> AdminApi::status(Json) {
   const auto& view = *node_.view_;
   const double uptime = std::chrono::duration<double>(view.loop.now() - node_.born_).count();
+  const auto stored = node_.store_->stats();
   Json self{{"id", to_text(view.self)},
             {"short", short_text(view.self)},
             {"version", kVersion},
             {"writer", writer_text(node_.store_->writer())},
             {"uptime_s", uptime},
             {"missing", node_.catch_up_->missing()},
+            {"damaged", stored.damaged},
+            {"damaged_partitions", node_.store_->damaged_partitions().size()},
+            {"lost", stored.lost},
             {"state", state()},
             {"movement", own_movement_json()},
             {"left_out", node_.ladder_.left_out()},

@@ -1,6 +1,8 @@
 // starling verify and repair: do the copies agree, and can all of them be read?
+#include <algorithm>
 #include <iostream>
 #include <thread>
+#include <vector>
 
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
@@ -27,26 +29,47 @@ std::string meaning(const Json& finding) {
   if (outcome == "behind") return "owners on their way to each other; verify again later";
   if (outcome == "differs") return "same changes, another state: this must not be; please report it";
   if (outcome == "damaged") {
-    return std::to_string(list_of(finding, "damaged").size()) +
-           " changes cannot be read; `starling repair` on that node";
+    return counted(list_of(finding, "damaged").size(), "change") + " cannot be read; `starling repair` on that node";
   }
   if (outcome == "unreachable") return "no answer from these owners";
-  return std::to_string(list_of(finding, "lost").size()) + " changes have no copy left";
+  return "no copy left of " + counted(list_of(finding, "lost").size(), "change");
+}
+
+// Partitions behind each other of which the same is to say, such as all of a node that is away.
+struct Stretch {
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  Json finding;
+};
+
+std::vector<Stretch> stretches(const Json& findings) {
+  std::vector<Stretch> out;
+  for (const Json& finding : findings) {
+    const std::uint64_t partition = number_of(finding, "partition");
+    const auto same = [&](const Json& before) {
+      return text_of(before, "outcome") == text_of(finding, "outcome") && meaning(before) == meaning(finding) &&
+             list_of(before, "nodes") == list_of(finding, "nodes");
+    };
+    const bool goes_on = !out.empty() && out.back().last + 1 == partition && same(out.back().finding);
+    if (!goes_on) out.push_back({partition, partition, finding});
+    out.back().last = partition;
+  }
+  return out;
 }
 
 void print_findings(const Json& findings, bool colour) {
   Table table({">Partition", "Finding", "Nodes", "Meaning"});
-  std::size_t shown = 0;
-  for (const Json& finding : findings) {
-    if (shown++ >= kFindingsShown) break;
+  const auto all = stretches(findings);
+  for (std::size_t i = 0; i < std::min(all.size(), kFindingsShown); ++i) {
+    const auto& [first, last, finding] = all[i];
     const std::string outcome = text_of(finding, "outcome");
-    table.row({std::to_string(number_of(finding, "partition")),
+    table.row({std::to_string(first) + (first == last ? "" : "-" + std::to_string(last)),
                Cell{outcome == "same" ? "lost" : outcome, Tone::kBad}, joined(list_of(finding, "nodes")),
                meaning(finding)});
   }
   table.print(std::cout, colour);
-  if (findings.size() > kFindingsShown) {
-    std::cout << "... and " << findings.size() - kFindingsShown << " more; --json has all.\n";
+  if (all.size() > kFindingsShown) {
+    std::cout << "... and " << all.size() - kFindingsShown << " more; --json has all.\n";
   }
 }
 

@@ -53,6 +53,22 @@ void print_sites(const Json& sites, bool colour) {
   std::cout << "\n";
 }
 
+// What the node lacks of what it should have.
+void print_wants(const Json& node, bool colour) {
+  if (const auto partitions = number_of(node, "damaged_partitions"); partitions > 0) {
+    std::cout << paint("Damaged:", Tone::kBad, colour) << " " << counted(number_of(node, "damaged"), "change") << " in "
+              << counted(partitions, "partition")
+              << " cannot be read here; the other owners answer, and give them back (`starling repair` says more)\n";
+  }
+  if (const auto lost = number_of(node, "lost"); lost > 0) {
+    std::cout << paint("Lost:", Tone::kBad, colour) << " " << counted(lost, "change")
+              << " had no copy left and were written off (`starling verify` lists them)\n";
+  }
+  if (const auto missing = number_of(node, "missing"); missing > 0) {
+    std::cout << "It fetches: " << counted(missing, "change") << " that other owners have\n";
+  }
+}
+
 void print_heading(const Json& cluster, const Json& node, bool colour) {
   std::cout << "Cluster " << text_of(cluster, "lineage") << ": ring " << number_of(cluster, "ring") << ", "
             << number_of(cluster, "serving") << " of " << number_of(cluster, "nodes") << " nodes serving, "
@@ -73,6 +89,7 @@ void print_heading(const Json& cluster, const Json& node, bool colour) {
   if (const std::string left_out = text_of(node, "left_out"); !left_out.empty()) {
     std::cout << paint("Overloaded:", Tone::kBad, colour) << " it leaves out " << left_out << "\n";
   }
+  print_wants(node, colour);
   if (const auto waits = text_of(node, "waits_for"); !waits.empty()) std::cout << "It waits: " << waits << "\n";
 }
 

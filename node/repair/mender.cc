@@ -10,11 +10,13 @@ namespace {
 
 constexpr Duration kLookEvery = 500ms;   // For news of damage.
 constexpr Duration kRetryEvery = 10s;    // What could not be mended.
+constexpr Duration kTurn = 1ms;          // Between two parts of long work in the store,
+constexpr int kTurnsMax = 10'000;        // of so many at most.
 
 }  // namespace
 
-Mender::Mender(ClusterView& view, CatchUp& catch_up)
-    : view_(view), catch_up_(catch_up), scope_(view.loop) {
+Mender::Mender(ClusterView& view, CatchUp& catch_up, Coordinator& coordinator)
+    : view_(view), catch_up_(catch_up), coordinator_(coordinator), scope_(view.loop) {
   scope_.spawn(run());
 }
 
@@ -107,7 +109,8 @@ Task<Mender::Answer> Mender::mend_run(PartitionId partition, WriterId writer, st
         silent = silent || (range.code() != Errc::kCorrupt && range.code() != Errc::kNotFound);
         break;
       }
-      if (auto mended = view_.store.mend(partition, *range); !mended) {
+      auto mending = mend(partition, *range);
+      if (const auto mended = co_await mending; !mended) {
         view_.log.warn("a change from another owner does not mend ours",
                        {{"peer", node}, {"cause", mended.error()}});
         silent = true;
@@ -123,11 +126,61 @@ Task<Mender::Answer> Mender::mend_run(PartitionId partition, WriterId writer, st
     co_return Answer::kMended;
   }
   if (at > from || silent) co_return Answer::kOpen;
-  if (lost && view_.store.mark_lost(partition, {writer, from})) {
-    co_await view_.durable();
-    co_return Answer::kOpen;
+  if (lost) {
+    auto writing_off = write_off(partition, {writer, from});
+    if (co_await writing_off) {
+      co_await view_.durable();
+      co_return Answer::kOpen;
+    }
   }
   co_return Answer::kNobodyHasIt;
+}
+
+Task<Status> Mender::mend(PartitionId partition, const storage::RangeStatement& range) {
+  overlay::Timer timer;
+  for (int turn = 0;; ++turn) {
+    auto mended = view_.store.mend(partition, range);
+    if (mended || mended.code() != Errc::kOverloaded || turn == kTurnsMax) co_return mended;
+    co_await overlay::sleep(view_.loop, kTurn, timer);
+  }
+}
+
+// Lost, and made anew in one batch.
+Task<Status> Mender::write_off(PartitionId partition, Dot dot) {
+  overlay::Timer timer;
+  for (int turn = 0;; ++turn) {
+    const auto copy = view_.is_owner(partition) ? next_best(partition, dot) : std::nullopt;
+    if (copy) CO_TRY(coordinator_.may_make_anew(partition));
+    auto marked = view_.store.mark_lost(partition, dot);
+    if (marked && copy) coordinator_.make_anew(copy->change);
+    if (marked || marked.code() != Errc::kOverloaded || turn == kTurnsMax) co_return marked;
+    co_await overlay::sleep(view_.loop, kTurn, timer);
+  }
+}
+
+std::optional<Mender::Copy> Mender::next_best(PartitionId partition, const Dot& lost) const {
+  std::optional<Copy> best;
+  for (const auto& pair : view_.store.superseded(partition)) {
+    const auto stored = pair.by == lost ? view_.store.read_change(partition, pair.dot)
+                                        : Result<storage::StoredChange>(Error{Errc::kNotFound, ""});
+    const auto change = stored ? storage::decode(*stored->bytes, pair.dot)
+                               : Result<storage::ChangeView>(stored.error());
+    if (!change || change->kind == storage::ChangeKind::kRegister) continue;  // The value stays.
+    if (!best || change->entry.id < best->change.entry.id) best = {stored->bytes, *change};
+  }
+  if (!best) return std::nullopt;
+  auto& change = best->change;
+  auto& entry = change.entry;
+  const auto stands = view_.store.find_key(change.mailbox, entry.key);
+  if (!stands || stands->dot != lost || entry.id == stands->id) return std::nullopt;
+  if (stands->is_void && change.kind != storage::ChangeKind::kVoid) {
+    // What was closed stays closed, for longer than any copy of it lives.
+    change.kind = storage::ChangeKind::kVoid;
+    entry.body = {};
+    entry.expires_ms += entry.expires_ms - std::min(entry.expires_ms, hlc_ms(entry.id.time));
+  }
+  entry.id = stands->id;
+  return best;
 }
 
 Task<Result<std::size_t>> Mender::give_up() {
@@ -139,7 +192,8 @@ Task<Result<std::size_t>> Mender::give_up() {
   const auto hopeless = hopeless_;
   std::size_t count = 0;
   for (const auto& [partition, dot] : hopeless) {
-    CO_TRY(view_.store.mark_lost(partition, dot));
+    auto writing_off = write_off(partition, dot);
+    CO_TRY(co_await writing_off);
     view_.log.error("a change is written off as lost", {{"partition", partition.value}, {"dot", to_text(dot)}});
     ++count;
   }

@@ -4,15 +4,19 @@
 // owner after the other, then from the other members, who may stand in; the first good answer mends it, also the
 // answer that a change is gone. A change which every other member answered not to have stays listed and is
 // told as hopeless: an operator may write it off, `give_up()`, and then it counts as gone (hazards F30).
+// A copy of the message that had lost to it is the message again. Who had all of them erased that copy, so it is made
+// anew, where the lost one stood, and every owner gets it (docs/decisions/0058-what-is-written-off-leaves-one-message.md).
 // Invariants: (1) what is mended was checked by the store; (2) nothing is written off while a member
 // of the ring has not answered.
 // Thread: one loop.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <vector>
 
 #include "node/replication/catch_up.h"
+#include "node/replication/coordinator.h"
 #include "node/replication/view.h"
 #include "overlay/loop/task.h"
 
@@ -22,7 +26,7 @@ class Mender {
  public:
   using Change = std::pair<PartitionId, Dot>;
 
-  Mender(ClusterView& view, CatchUp& catch_up);
+  Mender(ClusterView& view, CatchUp& catch_up, Coordinator& coordinator);
 
   // Something was found damaged: look soon. Cheap; from the store's damage hook.
   void look() { due_ = true; }
@@ -39,11 +43,21 @@ class Mender {
 
   overlay::Task<Done> run();
   overlay::Task<Done> mend_partition(PartitionId partition);
+  // As Store::mend, to the end.
+  overlay::Task<Status> mend(PartitionId partition, const storage::RangeStatement& range);
+  overlay::Task<Status> write_off(PartitionId partition, Dot dot);
+  struct Copy {
+    Shared bytes;
+    storage::ChangeView change;  // Borrows from bytes.
+  };
+  // What takes the place of a lost change, if anything does and it is not there already.
+  [[nodiscard]] std::optional<Copy> next_best(PartitionId partition, const Dot& lost) const;
   overlay::Task<Answer> mend_run(PartitionId partition, WriterId writer, std::uint64_t from,
                                  std::uint64_t to);
 
   ClusterView& view_;
   CatchUp& catch_up_;
+  Coordinator& coordinator_;
   bool due_ = true;   // Damage of an earlier run may be listed.
   bool busy_ = false;
   std::set<Change> hopeless_;

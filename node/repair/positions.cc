@@ -42,26 +42,32 @@ void Positions::tick() {
   std::erase_if(settled_, [&](const auto& settled) {
     return !std::binary_search(partitions.begin(), partitions.end(), settled.first);
   });
-  std::size_t looks = kLooksMax, passed = 0;
-  auto next = std::upper_bound(partitions.begin(), partitions.end(), last_);
-  for (std::size_t left = partitions.size(); left > 0 && looks > 0 && passed < kPassedMax; --left) {
-    if (next == partitions.end()) next = partitions.begin();
-    last_ = *next++;
-    if (view_.answers_for(last_)) passed += pass(last_, looks);
+  Budget budget{kLooksMax, kPassedMax};
+  auto at = std::lower_bound(partitions.begin(), partitions.end(), next_.first);
+  // One more than there are: of the first only what lies behind next_ was passed.
+  for (std::size_t left = partitions.empty() ? 0 : partitions.size() + 1; left > 0 && budget.passed > 0; --left) {
+    if (at == partitions.end()) at = partitions.begin();
+    if (*at != next_.first) next_ = {*at, {}};
+    if (view_.answers_for(*at) && !pass(*at, budget)) return;
+    ++at;
+    next_ = {at == partitions.end() ? partitions.front() : *at, {}};
   }
 }
 
-std::size_t Positions::pass(PartitionId partition, std::size_t& looks) {
+bool Positions::pass(PartitionId partition, Budget& budget) {
   const auto pairs = view_.store.superseded(partition);
   auto& settled = settled_[partition];
   std::erase_if(settled, [&](const auto& pair) { return !std::binary_search(pairs.begin(), pairs.end(), pair); });
-  for (const auto& pair : pairs) {
-    if (looks == 0) break;
-    if (settled.contains(pair) || asking_.contains({partition, pair})) continue;
-    --looks;
-    if (!look({partition, pair})) break;
+  budget.passed -= std::min(budget.passed, pairs.size());
+  auto pair = std::lower_bound(pairs.begin(), pairs.end(), next_.second);
+  for (; pair != pairs.end(); ++pair) {
+    if (settled.contains(*pair) || asking_.contains({partition, *pair})) continue;
+    next_.second = *pair;
+    if (budget.looks == 0 || asking_.size() >= kPositionsAtOnceMax) return false;
+    --budget.looks;
+    if (!look({partition, *pair})) break;
   }
-  return pairs.size();
+  return true;
 }
 
 bool Positions::look(const At& at) {
@@ -74,7 +80,7 @@ bool Positions::look(const At& at) {
   const auto change = stored ? storage::decode(*stored->bytes, pair.by)
                              : Result<storage::ChangeView>(stored.error());
   if (change && is_own_copy(*change)) {
-    if (asking_.size() < kPositionsAtOnceMax) ask(at, *change);
+    ask(at, *change);
   } else {
     settled_[partition].insert(pair);
   }

@@ -6,8 +6,8 @@
 // recipient's would never hear of it. So every owner that sees two copies meet asks for the smaller id there
 // (kAppendPosition), until that is acknowledged; until then the second copy stays, which is the record of the duty.
 // Mostly the recipient's mailbox has that id already, and the request only confirms it.
-// Bounded: so many looked at in a turn, partition after partition, and so many asked for at once; those that
-// nobody acknowledges hold up no others. Thread: one loop.
+// Bounded: so many looked at in a turn, and so many asked for at once, round and round; so those that nobody
+// acknowledges hold up no others. Thread: one loop.
 // docs/decisions/0052-two-copies-settle-the-position.md
 #pragma once
 
@@ -34,9 +34,14 @@ class Positions {
  private:
   using At = std::pair<PartitionId, storage::Superseded>;
 
+  struct Budget {  // Of one turn.
+    std::size_t looks;
+    std::size_t passed;
+  };
+
   void tick();
-  // The pairs of one partition, with at most so many looks; how many there are.
-  std::size_t pass(PartitionId partition, std::size_t& looks);
+  // The pairs of the partition from next_ on. False: it did not come to their end.
+  bool pass(PartitionId partition, Budget& budget);
   // False: it could not be looked at now.
   bool look(const At& at);
   void ask(const At& at, const storage::ChangeView& copy);
@@ -45,7 +50,7 @@ class Positions {
   Forwarder& forwarder_;
   std::map<PartitionId, std::set<storage::Superseded>> settled_;  // Of those that are not erased yet.
   std::set<At> asking_;
-  PartitionId last_;  // That was passed.
+  At next_;  // Where the next turn begins.
   overlay::Timer tick_;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -67,7 +67,7 @@ std::vector<PartitionId> CatchUp::worth_files() const {
   return out;
 }
 
-// The next ones. Null: the store has something of one of them after all; they come run by run.
+// The next ones; those of which the store has something after all come run by run. Null: that is all of them.
 std::shared_ptr<CatchUp::Filing> CatchUp::begin_filing(std::vector<PartitionId>& left) {
   const std::uint64_t came = moved_bytes_ - bytes_before_;
   const std::uint64_t each = kChangeRowsBytes + (changes_came_ == 0 ? kChangeBytesGuess : came / changes_came_);
@@ -88,6 +88,9 @@ std::shared_ptr<CatchUp::Filing> CatchUp::begin_filing(std::vector<PartitionId>&
   auto install = view_.store.install(filing->partitions);
   if (!install) return nullptr;
   filing->install = std::move(*install);
+  std::erase_if(filing->partitions, [this](PartitionId partition) {
+    return filing_.contains(partition) || !view_.store.is_installing(partition);
+  });
   for (const auto partition : filing->partitions) filing_[partition] = filing->install;
   return filing;
 }

@@ -119,13 +119,7 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
   if (behind && (flags & kAppendForce) == 0) {
     return Error{Errc::kCatchingUp, "this owner is behind the others; ask the next one"};
   }
-  // It gave the partition up and got it back: its own run must come home before it goes on.
-  if (view_.store.held(partition, view_.store.writer()) < view_.store.issued(partition)) {
-    return Error{Errc::kCatchingUp, "this owner has yet to fetch its own changes; ask the next one"};
-  }
-  if (view_.store.is_installing(partition)) {
-    return Error{Errc::kCatchingUp, "this owner is still filling the partition; ask the next one"};
-  }
+  TRY(may_use_own_run(partition));
   if (!view_.clock_trusted()) {
     return Error{Errc::kUnavailable,
                  "this node's clock is off, or not compared with the others' yet, so it does not coordinate"};
@@ -143,6 +137,28 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
   }
   if (replicator_.overloaded()) return Error{Errc::kOverloaded, "too many sends wait for their copies"};
   return ok_status();
+}
+
+Status Coordinator::may_use_own_run(PartitionId partition) const {
+  // It gave the partition up and got it back: its own run must come home before it goes on.
+  if (view_.store.held(partition, view_.store.writer()) < view_.store.issued(partition)) {
+    return Error{Errc::kCatchingUp, "this owner has yet to fetch its own changes; ask the next one"};
+  }
+  if (view_.store.is_installing(partition)) {
+    return Error{Errc::kCatchingUp, "this owner is still filling the partition; ask the next one"};
+  }
+  return ok_status();
+}
+
+Status Coordinator::may_make_anew(PartitionId partition) const {
+  if (view_.read_only) return Error{Errc::kFull, "no disk space left on this node; it is read-only"};
+  return may_use_own_run(partition);
+}
+
+void Coordinator::make_anew(const storage::ChangeView& copy) {
+  const auto appended = view_.store.append(copy);
+  replicator_.send(appended);
+  if (implies_(copy)) drive_copy_(appended.partition, appended.dot, appended.bytes, [](const Status&) {});
 }
 
 void Coordinator::append(AppendRequest request, Bytes body, Done done) {

@@ -45,6 +45,10 @@ class Coordinator {
 
   void append(AppendRequest request, Bytes body, Done done);
   void write_register(const WriteRegisterRequest& request, std::function<void(Status)> done);
+  // Of a message that was stored: a copy under a dot of ours, in the batch that gathers. Nobody waits for it, and
+  // nothing is checked: the copy says what was allowed.
+  [[nodiscard]] Status may_make_anew(PartitionId partition) const;
+  void make_anew(const storage::ChangeView& copy);
   [[nodiscard]] std::size_t in_flight() const { return in_flight_.size(); }
   [[nodiscard]] std::size_t longest_lane() const;  // Of those held back by a look-up.
 
@@ -83,6 +87,7 @@ class Coordinator {
 
   void serve();
   [[nodiscard]] Status may_store(PartitionId partition, std::uint8_t flags, bool quorum) const;
+  [[nodiscard]] Status may_use_own_run(PartitionId partition) const;
   void admit(Pending send);
   void known(Pending send, const storage::KeyState& state);
   void mint(Pending send);

@@ -148,6 +148,7 @@ class Session final : public FeedSubscriber {
   overlay::Task<Done> read_after(MailboxId mailbox, Duration delay);
   void have_read(const MailboxId& mailbox, Result<ReadReply> reply);
   void deliver(Tail& tail, const Delivery& delivery);
+  [[nodiscard]] bool is_expired(const storage::ChangeView& change) const;
   void apply_register(const storage::RegisterView& reg);
   overlay::Task<Done> refresh_groups();
   void follow_groups(const std::set<std::string>& now);

@@ -1,4 +1,5 @@
 #include "node/session/session.h"
+#include "storage/expiry.h"
 
 namespace starling::node {
 
@@ -296,7 +297,7 @@ void Session::on_regained(const MailboxId& mailbox, const Delivery& delivery) {
   const auto it = tails_.find(mailbox);
   if (it == tails_.end() || it->second.state != TailState::kLive || closed_ || door_full()) return;
   const bool is_register = delivery.change.kind == ChangeKind::kRegister;
-  if (is_register || !it->second.vector.covers(delivery.dot)) return;
+  if (is_register || is_expired(delivery.change) || !it->second.vector.covers(delivery.dot)) return;
   ++services_.view.counters.deliveries;
   door_.write(delivery.frame());
 }
@@ -308,9 +309,15 @@ void Session::deliver(Tail& tail, const Delivery& delivery) {
   if (is_register && delivery.change.mailbox == mailbox_) apply_register(delivery.change.reg);
   if (closed_ || tail.vector.covers(delivery.dot)) return;
   tail.vector.raise(delivery.dot.writer, delivery.dot.n);
-  if (is_register) return;
+  if (is_register || is_expired(delivery.change)) return;
   ++services_.view.counters.deliveries;
   door_.write(delivery.frame());
+}
+
+// Who was away for long brings home what nobody may see any more (hazards F13).
+bool Session::is_expired(const storage::ChangeView& change) const {
+  const auto expiry = storage::expiry_seconds(change.entry.expires_ms);
+  return storage::is_expired(expiry, services_.view.store.expiry_time());
 }
 
 void Session::apply_register(const storage::RegisterView& reg) {

@@ -14,16 +14,17 @@ constexpr std::size_t kRowsBytes = 320;  // Of the index rows of a change, about
 
 Result<std::shared_ptr<Install>> RocksStore::install(std::span<const PartitionId> partitions) {
   TRY(check_room());
+  std::vector<PartitionId> taken;
+  Status refused = Error{Errc::kInvalid, "storage: there is nothing to fill"};
   for (const auto partition : partitions) {
-    const Slot slot = slot_of(partition);
-    if (installing_.contains(slot) || is_dropping(slot)) {
-      return Error{Errc::kOverloaded, "storage: the partition is being erased or filled; a little later again"};
-    }
-    if (!table_.untouched(slot) || !damage_.is_whole(slot)) {
-      return Error{Errc::kInvalid, "storage: something of the partition is here; fetch the rest run by run"};
+    if (Status may = may_install(slot_of(partition)); may) {
+      taken.push_back(partition);
+    } else {
+      refused = std::move(may);
     }
   }
-  for (const auto partition : partitions) {
+  if (taken.empty()) return refused.error();
+  for (const auto partition : taken) {
     // Lanes may be known of a partition of which nothing else is here: the files say them anew.
     const Slot slot = slot_of(partition);
     journal_.drop(slot, slot + kSlotCount / partitions_);
@@ -34,7 +35,17 @@ Result<std::shared_ptr<Install>> RocksStore::install(std::span<const PartitionId
   }
   gathering_->has_writes = true;
   mark_dirty();
-  return std::shared_ptr<Install>(std::make_shared<RocksInstall>(*this, partitions));
+  return std::shared_ptr<Install>(std::make_shared<RocksInstall>(*this, taken));
+}
+
+Status RocksStore::may_install(Slot first_slot) const {
+  if (installing_.contains(first_slot) || is_dropping(first_slot)) {
+    return Error{Errc::kOverloaded, "storage: the partition is being erased or filled; a little later again"};
+  }
+  if (!table_.untouched(first_slot) || !damage_.is_whole(first_slot)) {
+    return Error{Errc::kInvalid, "storage: something of the partition is here; fetch the rest run by run"};
+  }
+  return ok_status();
 }
 
 // What was begun and has no vector: nobody was told that it is here.
@@ -137,7 +148,7 @@ std::vector<Slot> RocksInstall::Body::cuts() const {
 }
 
 void RocksInstall::Body::write() {
-  if (error || (gathering.changes.empty() && gathering.lanes.empty())) return;
+  if (error || store.failed_ || store.closed_ || (gathering.changes.empty() && gathering.lanes.empty())) return;
   auto part = std::make_shared<InstallPart>(std::exchange(gathering, {}));
   bytes = 0;
   part->partitions = store.partitions_;

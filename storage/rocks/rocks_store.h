@@ -232,6 +232,7 @@ class RocksStore final : public Store {
   std::uint64_t previous(const MailboxId& mailbox);
 
   // --- install.cc ---
+  [[nodiscard]] Status may_install(Slot first_slot) const;
   Status empty_unfinished();
   void erase_partition(rocksdb::WriteBatch& writes, Slot first_slot);
 
@@ -251,8 +252,18 @@ class RocksStore final : public Store {
   Error damaged_change(Slot first_slot, const Dot& dot, const std::string& what);
   bool note_damage(Slot first_slot, const Dot& dot, const std::string& what);
   void close_damage(Slot first_slot, const Dot& dot, bool lost);
-  // Index rows that name one of the dots.
+  // Index rows that name damaged changes of a partition. A call looks at a part of the partition's.
+  using NamedRow = std::pair<ColumnFamily, Bytes>;
+  struct Naming {
+    std::set<Dot> dots;
+    std::size_t family = 0;  // Looked through now,
+    Bytes at;                // from this key on.
+    std::vector<NamedRow> rows;
+  };
+  // kOverloaded: there are more; again.
+  Status find_rows_naming(Slot first_slot, const std::set<Dot>& dots);
   Status erase_rows_naming(Slot first_slot, const std::set<Dot>& dots);
+  [[nodiscard]] std::set<NamedRow> rows_of_others(Slot first_slot, const std::set<Dot>& dots) const;
   void stand_again(Slot first_slot, const std::set<Dot>& dots);
   // Index rows are written again from the log. False: its log record cannot be read either.
   bool heal(Slot first_slot, const Dot& dot);
@@ -306,6 +317,7 @@ class RocksStore final : public Store {
   Journal journal_;
   DamageTable damage_;
   std::map<std::pair<Slot, Dot>, Bytes> past_searches_;  // Of damaged changes: the row of mailboxes to go on from.
+  std::map<Slot, Naming> naming_;  // Of partitions with damage.
   std::map<Slot, std::set<Superseded>> superseded_;
   std::size_t superseded_count_ = 0;
   std::set<Slot> installing_;             // Being filled by files.

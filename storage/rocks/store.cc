@@ -292,6 +292,7 @@ Status RocksStore::drop(PartitionId partition) {
   erase_partition(writes, slot);
   table_.forget(slot);
   damage_.forget(slot);
+  naming_.erase(slot);
   superseded_count_ -= superseded_[slot].size();
   superseded_.erase(slot);
   journal_.drop(slot, slot + kSlotCount / partitions_);

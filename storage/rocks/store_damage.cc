@@ -1,6 +1,7 @@
 // Damage: noted when it is met, closed when the change came back, is gone, or is lost.
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <limits>
 #include <unordered_map>
@@ -15,6 +16,17 @@ constexpr std::uint64_t kLast = std::numeric_limits<std::uint64_t>::max();
 constexpr Dot kLastDot{{kLast}, kLast};
 constexpr std::size_t kPastSeeksMax = 256;       // In one call.
 constexpr std::size_t kPastSearchesMax = 1'000;  // Above, all begin anew.
+constexpr std::array kNamingFamilies{ColumnFamily::kMailboxDots, ColumnFamily::kEntries, ColumnFamily::kKeys};
+
+std::optional<Dot> dot_named(ColumnFamily family, View key, View value) {
+  if (family == ColumnFamily::kMailboxDots) return parse_dot_key(key, MailboxId::kSize);
+  if (family == ColumnFamily::kEntries) {
+    const auto row = parse_entry_row(value);
+    return row ? std::optional(row->dot) : std::nullopt;
+  }
+  const auto row = parse_key_row(value);
+  return row ? std::optional(row->dot) : std::nullopt;
+}
 
 }  // namespace
 
@@ -188,32 +200,60 @@ Status RocksStore::mark_lost(PartitionId partition, const Dot& dot) {
   return ok_status();
 }
 
+// What is found stays known until nothing of the partition is damaged: only mending writes such a row anew.
+Status RocksStore::find_rows_naming(Slot first_slot, const std::set<Dot>& dots) {
+  Naming& naming = naming_[first_slot];
+  if (!std::includes(naming.dots.begin(), naming.dots.end(), dots.begin(), dots.end())) {
+    const auto damaged = damage_.damaged(first_slot);
+    naming = {dots, 0, {}, {}};
+    naming.dots.insert(damaged.begin(), damaged.end());
+  }
+  const auto [first, last] = bounds_of(first_slot);
+  std::size_t left = kRowsPassedMax;
+  for (; naming.family < kNamingFamilies.size(); ++naming.family, naming.at.clear()) {
+    const auto family = kNamingFamilies[naming.family];
+    Engine::Scan rows(*engine_, family, std::max(first, naming.at), last, ReadMode{nullptr, false});
+    for (rows->SeekToFirst(); rows.valid(); rows->Next(), --left) {
+      if (left == 0) {
+        naming.at = Bytes(rows.key());
+        return Error{Errc::kOverloaded, "storage: the rows of the partition are being looked through; again"};
+      }
+      const auto dot = dot_named(family, rows.key(), rows.value());
+      if (dot && naming.dots.contains(*dot)) naming.rows.emplace_back(family, Bytes(rows.key()));
+    }
+    TRY(rows.status());
+  }
+  return ok_status();
+}
+
 // A register keeps its value: it is whole, whatever became of the change that wrote it.
 Status RocksStore::erase_rows_naming(Slot first_slot, const std::set<Dot>& dots) {
-  const auto [first, last] = bounds_of(first_slot);
+  TRY(find_rows_naming(first_slot, dots));
   rocksdb::WriteBatch& writes = *gathering_->writes;
   for (const Dot& dot : dots) {
     engine_->erase(writes, ColumnFamily::kLog, log_key(first_slot, dot).view());
   }
-  for (const auto family :
-       {ColumnFamily::kMailboxDots, ColumnFamily::kEntries, ColumnFamily::kKeys}) {
-    Engine::Scan rows(*engine_, family, first, last, ReadMode{nullptr, false});
-    for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
-      std::optional<Dot> dot;
-      if (family == ColumnFamily::kMailboxDots) {
-        dot = parse_dot_key(rows.key(), MailboxId::kSize);
-      } else if (family == ColumnFamily::kEntries) {
-        if (const auto row = parse_entry_row(rows.value())) dot = row->dot;
-      } else if (const auto row = parse_key_row(rows.value())) {
-        dot = row->dot;
-      }
-      if (dot && dots.contains(*dot)) engine_->erase(writes, family, rows.key());
-    }
-    TRY(rows.status());
+  const auto others = rows_of_others(first_slot, dots);
+  for (const auto& row : naming_[first_slot].rows) {
+    rocksdb::PinnableSlice value;
+    TRY_ASSIGN(const bool found, engine_->get(row.first, row.second, value));
+    const auto dot = found ? dot_named(row.first, row.second, view(value)) : std::nullopt;
+    if (dot && dots.contains(*dot) && !others.contains(row)) engine_->erase(writes, row.first, row.second);
   }
   stand_again(first_slot, dots);
   gathering_->has_writes = true;
   return ok_status();
+}
+
+// On their way to the disk: a better copy of the message has taken the place.
+std::set<RocksStore::NamedRow> RocksStore::rows_of_others(Slot first_slot, const std::set<Dot>& dots) const {
+  std::set<NamedRow> rows;
+  keys_.for_each_pending([&](const MailboxKey& id, const KeyRow& row) {
+    if (slot_of(partition_of(id.mailbox)) != first_slot || dots.contains(row.dot)) return;
+    rows.emplace(ColumnFamily::kKeys, message_key(id.mailbox, id.key).view());
+    rows.emplace(ColumnFamily::kEntries, entry_key(id.mailbox, row.conversation, row.id).view());
+  });
+  return rows;
 }
 
 // A copy of a message that lost to one of these is the message now: the best of them. They were noted when they met,

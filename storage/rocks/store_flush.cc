@@ -118,6 +118,7 @@ void RocksStore::committed(const Status& status) {
     } else {
       damage_.mended(closed.first_slot, closed.dot);
     }
+    if (damage_.damaged(closed.first_slot).empty()) naming_.erase(closed.first_slot);
   }
   previous_.settle();
   lanes_.settle();

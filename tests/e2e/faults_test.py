@@ -22,7 +22,7 @@ if "--long" in sys.argv:
 import fault_clock  # noqa: E402
 import fault_disk  # noqa: E402
 import fault_net  # noqa: E402
-from fault_lab import LONG, TOTALS, Failure, Lab, eventually, run  # noqa: E402
+from fault_lab import LONG, STARLING, TOTALS, Failure, Lab, eventually, run  # noqa: E402
 from fault_proxy import Proxy  # noqa: E402
 
 ROUNDS = 10 if LONG else 1
@@ -161,6 +161,34 @@ class Processes(Case):
             self.proven(lab, load)
 
 
+class Together(Case):
+    def test_a_node_is_killed_while_another_is_cut_off(self):
+        """No two of three hear each other: nothing is accepted, and nothing is lost. They come back in either order."""
+        with Lab(LOOPBACK) as lab:
+            load = lab.load(lines=3000, seconds=16)
+            for cut_off, killed in ((1, 2), (3, 1)) * ROUNDS:
+                load.wait_sends(100)
+                victim, third = lab.nodes[killed - 1], lab.nodes[5 - cut_off - killed]
+                lab.fault(f"node {cut_off} is cut off")
+                lab.net.isolate(cut_off)
+                lab.fault(f"and {victim.name} gets a SIGKILL")
+                victim.kill()
+                eventually("the third is alone", lambda: third.metric("starling_members_alive") == 1, 30)
+                before = third.metric("starling_appends_total")
+                time.sleep(2)
+                self.assertEqual(third.metric("starling_appends_total"), before, "one of three accepted something")
+                if killed == 2:
+                    self.assertGreater(lab.net.heal(), 0, "the cut took nothing")
+                    victim.start(wait=False)
+                else:
+                    victim.start(wait=False)
+                    eventually("it is up", lambda: victim.metric("starling_members_alive") > 0)
+                    self.assertGreater(lab.net.heal(), 0, "the cut took nothing")
+                eventually("all see all", lambda: all(n.metric("starling_members_alive") == 3 and n.ready()
+                                                      for n in lab.nodes))
+            self.proven(lab, load)
+
+
 # A disk that says "synced" and is not: LD_PRELOADed, it takes the mechanism out of the node.
 NO_SYNC = """
 int fsync(int fd) { (void)fd; return 0; }
@@ -275,6 +303,9 @@ class Disks(Case):
                     fault_disk.flip_bit(path, 0.3)
                     node.start()
             lab.load(lines=1500, seconds=0).finish()
+            for what, command, at in (("all of its disk can be read", "repair", node),
+                                      ("all owners have the same", "verify", lab.nodes[0])):
+                eventually(what, lambda: run(STARLING, command, "--data", at.data, check=False).returncode == 0)
             self.proven(lab)
 
 

@@ -75,6 +75,36 @@ TEST_P(Files, AJoinerKilledMidwayBeginsAgainAndHasAll) {
   finish();
 }
 
+// Stopped in order again and again, while runs come and while files are written: no run ends like a crash.
+TEST_P(Files, AJoinerStoppedMidwayEndsCleanly) {
+  work.start();
+  ASSERT_TRUE(cluster.admin(b, "throttle", {{"rate", 64 << 10}}));  // So that there is a middle.
+  const auto d = begin_join();
+  for (const bool files : {false, false, true}) {
+    std::size_t came = 0;
+    bool writes = false;
+    tap.on_answer = [&](const TapMessage& m, const Result<Bytes>& answer) {
+      came += fetches(m, d) && answer ? 1 : 0;
+      return Fate::kPass;
+    };
+    cluster.disk(d).on_work([&] { writes = true; });
+    ASSERT_TRUE(until([&] { return files ? writes : came >= 2; }, 120s));
+    ASSERT_TRUE(cluster.up(d) && !cluster.node(d).serving());
+    cluster.disk(d).on_work(nullptr);
+    cluster.disk(d).hold(true);
+    world.after(files ? 500ms : 50ms, [&] { cluster.disk(d).hold(false); });
+    ASSERT_TRUE(cluster.stop(d));
+    ASSERT_TRUE(cluster.restart(d));
+  }
+  EXPECT_EQ(world.trace().text("not closed cleanly", 9), "");
+  tap.clear();
+  ASSERT_TRUE(cluster.admin(b, "throttle", {{"rate", 0}}));
+  ASSERT_TRUE(all_serve());
+  EXPECT_GT(cluster.disk(d).works(), 0u);
+  work.stop();
+  finish();
+}
+
 // Each of them dies when it has given something.
 TEST_P(Files, ADonorKilledMidwayIsFollowedByAnother) {
   const auto d = begin_join();

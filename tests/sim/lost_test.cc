@@ -253,6 +253,86 @@ TEST_P(Lost, AnOwnerThatLeavesBringsHomeWhatTheOthersWroteOff) {
   finish();
 }
 
+// --- Two copies, of which one had lost. ---
+
+// A message that two coordinators made (hazards F7). All have both copies; a erased the one that lost, because all have
+// the one that won, and b and c are about to.
+class TwoCopies : public GiveUp {
+ protected:
+  void make_two() {
+    say();
+    tap.on_leave = [&](const TapMessage& m) {
+      const auto x = m.method == Method::kReplicate && m.from == a ? find(m, sent) : std::nullopt;
+      if (!x) return Fate::kPass;
+      won = x;
+      return Fate::kLose;
+    };
+    sent = send(*alice);
+    ASSERT_TRUE(until([&] { return won.has_value(); }));
+    isolate(a);
+    ASSERT_TRUE(until([&] { return synced(a, won->dot) == won->dot.n; }));
+    cluster.crash(a, Crash::kProcess);
+    std::set<std::size_t> has_both;  // Of b and c: they do not learn what others have.
+    tap.on_leave = [&](const TapMessage& m) {
+      if (const auto x = m.method == Method::kReplicate ? find(m, sent) : std::nullopt) lost = x;
+      return m.method == Method::kCompare && has_both.contains(m.from) ? Fate::kHold : Fate::kPass;
+    };
+    ASSERT_TRUE(acked(sent));
+    ASSERT_TRUE(lost && won->id < lost->id);
+    cluster.heal();
+    ASSERT_TRUE(cluster.restart(a));
+    const auto all_have_both = [&] {
+      for (const auto i : {b, c}) {
+        if (synced(i, won->dot) >= won->dot.n) has_both.insert(i);
+      }
+      return has_both.size() == 2 && synced(a, lost->dot) >= lost->dot.n;
+    };
+    ASSERT_TRUE(until(all_have_both, 60s));
+    world.run_for(30s);  // a erases.
+    std::vector<bool> has_the_other;
+    alter({a, b, c}, [&](storage::Engine& engine, rocksdb::WriteBatch& batch) {
+      tap.clear();
+      const auto key_of = [&](const Dot& dot) {
+        return storage::log_key(first_slot(partition, options.partitions), dot);
+      };
+      rocksdb::PinnableSlice row;
+      has_the_other.push_back(*engine.get(storage::ColumnFamily::kLog, key_of(lost->dot).view(), row));
+      row.Reset();
+      ASSERT_TRUE(*engine.get(storage::ColumnFamily::kLog, key_of(won->dot).view(), row));
+      Bytes value(row.data(), row.size());
+      value[value.size() / 2] ^= 1;
+      engine.put(batch, storage::ColumnFamily::kLog, key_of(won->dot).view(), value);
+    });
+    ASSERT_EQ(has_the_other, (std::vector<bool>{false, true, true}));
+  }
+
+  SendIndex sent = kUnsent;
+  std::optional<Carried> won, lost;
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, TwoCopies, ::testing::Range<std::uint64_t>(1, 6));
+
+TEST_P(TwoCopies, WhenTheOneThatWonIsWrittenOffTheOtherIsTheMessageEverywhere) {
+  ASSERT_NO_FATAL_FAILURE(make_two());
+  for (const auto owner : {a, b, c}) ASSERT_EQ(repair(owner, {{"start", true}}).at("damaged"), 1);
+  for (const auto owner : {a, b, c}) EXPECT_EQ(give_up(owner).at("damaged"), 0);
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  world.run_for(30s);
+  const auto report = verify(a);
+  EXPECT_EQ(report.at("same"), options.partitions) << report;
+  ASSERT_TRUE(caught_up(*alice));
+  EXPECT_TRUE(acked(send(*alice)));
+  for (const auto owner : {a, b, c}) {
+    start(*bob2, owner);
+    leave_alone(owner);
+    EXPECT_EQ(history_of(*bob2, sent), std::vector<std::string>{to_text(won->id)}) << owner;
+    bob2->close();
+    cluster.heal();
+    for (int turn = 0; turn < 300 && !sees_all_owners(owner); ++turn) world.run_for(100ms);
+  }
+  // Nobody is shown it twice.
+  for (const auto* device : {alice, bob, bob2}) EXPECT_LE(shown(*device, sent), 1u);
+}
+
 // --- Voids. ---
 
 class Voids : public Hazards {

@@ -47,6 +47,10 @@ TEST_P(Repair, F30_AnOwnerThatIsNotWholeDoesNotCoordinate) {
   EXPECT_TRUE(acked(meanwhile)) << world.trace().text("", 40);
   EXPECT_FALSE(coordinated.contains(a));
   EXPECT_EQ(outcome_of(verify(b)), "damaged");
+  const auto status = cluster.admin(a, "status", Json::object());
+  ASSERT_TRUE(status);
+  EXPECT_EQ(status->at("node").at("damaged"), 1) << "an operator sees it";
+  EXPECT_EQ(status->at("node").at("damaged_partitions"), 1);
   tap.clear();
   EXPECT_EQ(repair(a, {{"start", true}}).at("damaged"), 0);
   EXPECT_EQ(verify(b).at("same"), options.partitions);

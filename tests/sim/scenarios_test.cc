@@ -38,6 +38,7 @@ RunOptions base(std::uint64_t seed) {
 class Scenarios : public ::testing::Test {
  protected:
   static void SetUpTestSuite() { ASSERT_TRUE(crypto_init()); }
+  static void TearDownTestSuite() { std::fputs(totals.text().c_str(), stdout); }
   // Runs `options` for each seed.
   static void for_seeds(RunOptions (*make)(std::uint64_t seed)) {
     double virtual_seconds = 0;
@@ -47,12 +48,15 @@ class Scenarios : public ::testing::Test {
       const auto report = run(make(seed));
       EXPECT_TRUE(report.passed()) << report.text();
       EXPECT_GT(report.acked, 0u) << report.text();
+      totals.add(report);
       virtual_seconds += report.virtual_seconds;
       cpu_seconds += report.cpu_seconds;
     }
     std::printf("%.0f virtual cluster-seconds in %.1f s: %.0f per second\n", virtual_seconds,
                 cpu_seconds, virtual_seconds / cpu_seconds);
   }
+
+  static inline Totals totals;  // Of all scenarios.
 };
 
 TEST_F(Scenarios, CalmClusterKeepsItsPromises) {

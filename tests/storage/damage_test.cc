@@ -243,6 +243,49 @@ TEST_F(StoreDamage, WhatLostToAChangeThatIsWrittenOffStandsAgain) {
   EXPECT_EQ(store().find_key(kAlice, key)->dot, dot(2));
 }
 
+// Another copy of the message takes its place in the batch that writes it off.
+TEST_F(StoreDamage, WritingOffLeavesTheRowsOfWhoCameInItsPlaceMeanwhile) {
+  const MessageKey key{testing::device(1), 5, 1};
+  apply(1, entry(kAlice, 1, 20));
+  apply(2, entry(kAlice, 2, 30));
+  tamper(ColumnFamily::kLog, 0, [](Bytes& value) { value[60] ^= 1; });
+  box.scrub();
+  ASSERT_THAT(store().damaged(part()), ElementsAre(dot(1)));
+  for (const std::uint64_t time : {20u, 10u}) {  // At the same position, of a smaller dot; and before it.
+    const Dot better{WriterId{time}, 1};
+    ASSERT_TRUE(store().apply(part(), better, encode(entry(kAlice, 1, time), better)).ok());
+    ASSERT_EQ(store().find_key(kAlice, key)->dot, better);
+  }
+  ASSERT_TRUE(store().mark_lost(part(), dot(1)).ok());
+  box.sync();
+  EXPECT_EQ(store().find_key(kAlice, key)->dot, (Dot{WriterId{10}, 1}));
+  EXPECT_EQ(store().history(kAlice, kBob, {}, 9)->size(), 2u);
+  EXPECT_EQ(box.scrub().mended, 0u) << "no row was missing";
+}
+
+// Its rows are found by looking through the partition's, of which there may be many.
+TEST_F(StoreDamage, AWriteOffLooksAtAPartOfThePartitionInACall) {
+  constexpr std::uint64_t kMessages = 9'000;  // Three rows each; 10,000 rows are a part.
+  for (std::uint64_t n = 1; n <= kMessages; ++n) apply(n, entry(kAlice, n, n));
+  tamper(ColumnFamily::kLog, kMessages - 1, [](Bytes& value) { value[60] ^= 1; });
+  (void)store().read_change(part(), dot(kMessages));
+  ASSERT_THAT(store().damaged(part()), ElementsAre(dot(kMessages)));
+  int calls = 1;
+  Status marked = store().mark_lost(part(), dot(kMessages));
+  for (; !marked && marked.code() == Errc::kOverloaded && calls < 10; ++calls) {
+    box.sync();
+    EXPECT_FALSE(store().is_whole(part()));
+    marked = store().mark_lost(part(), dot(kMessages));
+  }
+  ASSERT_TRUE(marked.ok());
+  EXPECT_EQ(calls, 3);
+  box.sync();
+  EXPECT_TRUE(store().is_whole(part()));
+  EXPECT_FALSE(store().find_key(kAlice, {testing::device(1), 5, kMessages}));
+  EXPECT_EQ(store().history(kAlice, kBob, {}, 1)->front().dot, dot(kMessages - 1));
+  EXPECT_EQ(box.scrub().damaged, 0u);
+}
+
 TEST_F(StoreDamage, LostIsForGoodAndCountsAsGone) {
   damage_the_second();
   EXPECT_EQ(store().mark_lost(part(), dot(2)).code(), Errc::kInvalid);  // Nobody found it damaged.

@@ -157,6 +157,39 @@ TEST_F(StoreInstall, NobodyElseWritesToThePartitionMeanwhile) {
   EXPECT_EQ(store().install(std::span(&same, 1)).code(), Errc::kInvalid) << "something is here";
 }
 
+// Of which something is here, or which is being filled: it comes run by run, and holds up no other.
+TEST_F(StoreInstall, WhatCannotBeFilledIsLeftOutAndTheRestIsTaken) {
+  ASSERT_TRUE(store().apply(part(kDave), run_of(kDave, 3)).ok());  // Not on disk yet.
+  const auto other = begin({kAlice});
+  const auto install = begin({kAlice, kDave, kCarol});
+  EXPECT_FALSE(store().is_installing(part(kDave)));
+  ASSERT_TRUE(install->apply(part(kCarol), run_of(kCarol, 20)).ok());
+  ASSERT_TRUE(finish(install).ok());
+  EXPECT_EQ(store().vector(part(kCarol)).get(kPeer), 20u);
+  EXPECT_EQ(store().vector(part(kDave)).get(kPeer), 3u);
+  EXPECT_TRUE(store().is_installing(part(kAlice))) << "the other one's";
+  ASSERT_TRUE(other->apply(part(kAlice), run_of(kAlice, 20)).ok());
+  ASSERT_TRUE(finish(other).ok());
+  EXPECT_EQ(store().vector(part(kAlice)).get(kPeer), 20u);
+}
+
+// The node stops, and what fetches for it has not heard of that yet.
+TEST_F(StoreInstall, NothingIsWrittenOnceTheStoreIsClosed) {
+  const auto install = begin();
+  ASSERT_TRUE(install->apply(part(), run_of(kAlice, 20)).ok());
+  box.sync();
+  ASSERT_TRUE(store().close_cleanly().ok());
+  install->write();
+  bool ended = false;
+  install->finish([&](const Status&) { ended = true; });
+  EXPECT_EQ(box.commits.works(), 0u);
+  EXPECT_FALSE(ended);
+  box.store.reset();
+  box.open();
+  EXPECT_TRUE(store().kept_writer());
+  EXPECT_TRUE(store().vector(part()).empty());
+}
+
 // A record is checked under its dot, and each run has no holes.
 TEST_F(StoreInstall, WhatIsDamagedOrOutOfOrderIsRefusedAndTheRestIsTaken) {
   const auto install = begin();

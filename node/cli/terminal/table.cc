@@ -66,6 +66,10 @@ std::string thousands(std::uint64_t n) {
   return text;
 }
 
+std::string counted(std::uint64_t n, const std::string& thing) {
+  return thousands(n) + " " + thing + (n == 1 ? "" : "s");
+}
+
 std::string bytes_text(std::uint64_t bytes) {
   if (bytes < 1024) return std::to_string(bytes) + " B";
   double amount = static_cast<double>(bytes);

@@ -40,6 +40,7 @@ std::string paint(const std::string& text, Tone tone, bool colour);
 // Columns that `text`, valid UTF-8, takes: its code points.
 std::size_t columns(const std::string& text);
 std::string thousands(std::uint64_t n);      // "12,345"
+std::string counted(std::uint64_t n, const std::string& thing);  // "1 change", "12,345 changes"
 std::string bytes_text(std::uint64_t bytes);       // "812 B", "1.4 GiB"
 std::string duration_text(std::uint64_t seconds);  // "3 d 4 h", "12 min", "45 s"
 std::string wall_text(std::int64_t wall_ms);       // "2026-11-21 11:14", local time; "-" for 0.

@@ -160,6 +160,35 @@ TEST_F(BadInput, CursorsOfUnknownWritersHarmNobody) {
   expect_untouched_and_served();
 }
 
+// Of a run that there is, beyond its end: what the gateway follows for both devices stays as it is.
+TEST_F(BadInput, ACursorFromTheFutureHidesMessagesFromItsOwnDeviceAlone) {
+  auto forged = client();
+  ASSERT_TRUE(forged->log_in("@bob", "tablet", "secret of @bob"));
+  Sync sync;
+  for (const char* address : {"@bob", "#ops"}) {
+    Sync::Mailbox mailbox{address, {}};
+    mailbox.cursor.raise(cluster.writer(0), ~0ull - 1);
+    sync.mailboxes.push_back(std::move(mailbox));
+  }
+  ASSERT_TRUE(forged->ask(sync));
+  const auto before = forged->count(Type::kEntry);
+  auto honest = client();
+  ASSERT_TRUE(honest->log_in("@bob", "phone", "secret of @bob"));
+  ASSERT_TRUE(honest->ask(Sync{}));
+  ASSERT_EQ(honest->count(Type::kEntry), 1u);
+  auto sender = client();
+  ASSERT_TRUE(sender->log_in("@alice", "tablet", "secret of @alice"));
+  for (const char* to : {"@bob", "#ops"}) ASSERT_TRUE(sender->say(to, 1, "for both"));
+  world.run_for(200ms);
+  EXPECT_EQ(honest->count(Type::kEntry), 3u);
+  EXPECT_EQ(forged->count(Type::kEntry), before);
+  auto late = client();
+  ASSERT_TRUE(late->log_in("@bob", "laptop", "secret of @bob"));
+  ASSERT_TRUE(late->ask(Sync{}));
+  EXPECT_EQ(late->count(Type::kEntry), 3u);
+  EXPECT_EQ(cluster.fatal_errors(), 0u);
+}
+
 TEST_F(BadInput, RequestsOverTheLimitAreOverloadedAndTheOthersAcknowledged) {
   constexpr std::size_t kInFlight = 1024;  // kRequestsPerSessionMax
   constexpr std::size_t kSends = kInFlight + 76;

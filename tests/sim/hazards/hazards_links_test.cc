@@ -50,6 +50,63 @@ TEST_P(BetweenNodes, F20_AnAckWaitsForTheSecondFastestDiskAndAPushForItsOwn) {
   finish();
 }
 
+// What the sender chose is what is waited for, and the answer says how far it got: nothing on disk, one disk, W, all.
+TEST_P(BetweenNodes, F20_AnAckStatesTheCopiesThatItsGradeReached) {
+  using node::protocol::Grade;
+  start(*alice, a);
+  ASSERT_TRUE(acked(send(*alice)));
+  const auto say = [&](Grade grade) { return alice->send("#g", work.body(*alice), {.grade = grade}); };
+  for (const auto i : {a, b, c}) cluster.disk(i).hold(true);
+  const auto memory = say(Grade::kMemory);
+  EXPECT_TRUE(acked(memory, 500ms));
+  EXPECT_EQ(record(memory).copies, 0);
+  const auto local = say(Grade::kLocal);
+  EXPECT_FALSE(acked(local, 500ms));
+  cluster.disk(a).hold(false);
+  EXPECT_TRUE(acked(local, 500ms));
+  EXPECT_EQ(record(local).copies, 1);
+  const auto quorum = say(Grade::kQuorum);
+  const auto all = say(Grade::kAll);
+  EXPECT_FALSE(acked(quorum, 500ms));
+  cluster.disk(b).hold(false);
+  EXPECT_TRUE(acked(quorum, 500ms));
+  EXPECT_EQ(record(quorum).copies, 2);
+  EXPECT_FALSE(acked(all, 500ms));
+  cluster.disk(c).hold(false);
+  EXPECT_TRUE(acked(all, 1s));
+  EXPECT_EQ(record(all).copies, 3);
+  finish();
+}
+
+// While one sync is under way the next batch gathers; and an owner says how far it has synced, not what.
+TEST_P(BetweenNodes, F20_WhatGathersDuringASyncIsSyncedAndAcknowledgedAtOnce) {
+  start(*alice, a);
+  ASSERT_TRUE(acked(send(*alice)));
+  world.run_for(1s);
+  cluster.disk(b).hold(true);
+  cluster.disk(c).hold(true);
+  std::vector<SendIndex> sent;
+  for (int i = 0; i < 30; ++i) {
+    sent.push_back(send(*alice));
+    world.run_for(10ms);
+  }
+  ASSERT_EQ(std::count_if(sent.begin(), sent.end(), [&](SendIndex i) { return is_acked(i); }), 0);
+  std::map<std::size_t, std::size_t> words;
+  tap.on_leave = [&](const TapMessage& m) {
+    const auto said = m.method == Method::kReplicated ? unpack<node::Replicated>(m.body)
+                                                      : Result<node::Replicated>(Error{});
+    if (!said || said->writer != cluster.writer(a)) return Fate::kPass;
+    for (const auto& item : said->items) words[m.from] += item.partition == partition ? 1 : 0;
+    return Fate::kPass;
+  };
+  cluster.disk(b).hold(false);
+  for (const auto i : sent) EXPECT_TRUE(acked(i, 1s));
+  EXPECT_GE(words[b], 1u);
+  EXPECT_LE(words[b], 3u) << "of what was under way, of what gathered meanwhile, and once more";
+  EXPECT_EQ(words[c], 0u);
+  finish();
+}
+
 // Notices of all kinds between all nodes overtake each other, as they would over several links.
 TEST_P(BetweenNodes, F43_AnyReorderBetweenTwoNodesIsTolerated) {
   start(*alice, b);

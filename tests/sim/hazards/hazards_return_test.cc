@@ -79,6 +79,40 @@ TEST_P(Returns, F15_AReturningOwnerServesNothingStale) {
   finish();
 }
 
+// c catches up, and is stopped in order: its last sync is under way when more comes. Nothing is taken in any more, and
+// the run does not end like a crash.
+TEST_P(Returns, AnOwnerThatIsStoppedWhileItCatchesUpEndsCleanly) {
+  start(*alice, b);
+  ASSERT_TRUE(acked(send(*alice)));
+  cluster.crash(c, Crash::kPower);
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(acked(alice->send("#g", work.body(*alice, 30'000))));
+  std::size_t asked = 0;
+  tap.on_leave = [&](const TapMessage& m) {
+    if (m.method != Method::kFetch || m.from != c) return Fate::kPass;
+    ++asked;
+    return Fate::kHold;
+  };
+  ASSERT_TRUE(cluster.restart(c));
+  ASSERT_TRUE(until([&] { return asked > 0; }, 60s));
+  const auto writer = cluster.writer(c);
+  std::size_t before = 0;
+  world.after(280ms, [&] {
+    cluster.disk(c).hold(true);
+    before = asked;
+    tap.release();
+  });
+  world.after(310ms, [&] { tap.release(); });
+  world.after(350ms, [&] { cluster.disk(c).hold(false); });
+  ASSERT_TRUE(cluster.stop(c));
+  ASSERT_GT(asked, before) << "there was more to come";
+  EXPECT_EQ(world.trace().text("not closed cleanly", 9), "");
+  tap.clear();
+  ASSERT_TRUE(cluster.restart(c));
+  ASSERT_TRUE(until([&] { return cluster.up(c); }));
+  EXPECT_EQ(cluster.writer(c), writer);
+  finish();
+}
+
 // The coordinator's own disk may be the last: W others have synced, and who asks it next builds on that.
 TEST_P(Returns, AReadOfRegistersShowsWhatWasAcknowledged) {
   ASSERT_TRUE(work.add_user("@carol"));
