@@ -141,5 +141,24 @@ TEST_P(HomeChanges, HowFarTheOtherSiteIsBehindIsTold) {
   finish();
 }
 
+// Its answer was lost, and nothing is written that it would answer again.
+TEST_P(HomeChanges, WhatHasComeIsKnownThoughTheWordOfItWasLost) {
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  const auto behind = [&] { return zone_of(sites(a), other()).at("behind").at("changes").get<int>(); };
+  ASSERT_TRUE(until([&] { return behind() == 0; }, 30s));
+  int lost = 0;
+  tap.on_leave = [&](const TapMessage& m) {
+    const bool word = m.method == Method::kReplicated && m.from == c && cluster.zone(m.to) == home();
+    lost += word ? 1 : 0;
+    return word ? Fate::kLose : Fate::kPass;
+  };
+  say();
+  ASSERT_TRUE(until([&] { return lost > 0 && has_all(c); }, 10s));
+  tap.clear();
+  EXPECT_GT(behind(), 0);
+  EXPECT_TRUE(until([&] { return behind() == 0; }, 20s));
+  finish();
+}
+
 }  // namespace
 }  // namespace starling::sim
