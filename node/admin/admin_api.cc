@@ -369,6 +369,7 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_calls_total", "Calls to other nodes", links.calls);
   count("starling_call_timeouts_total", "Calls that met their deadline", links.timeouts);
   collect_movement(sink);
+  collect_sites(sink);
   collect_queues(sink);
   gauge("starling_resident_bytes", "Resident memory of the process",
         static_cast<double>(resident_bytes()));

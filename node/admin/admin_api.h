@@ -48,6 +48,8 @@ class AdminApi {
   // admin_sites.cc
   overlay::Task<Result<Json>> sites(Json arguments);
   [[nodiscard]] Json sites_json() const;
+  overlay::Task<Json> site_lags();
+  void collect_sites(MetricSink& sink) const;
   overlay::Task<Status> all_read(std::uint32_t format);
   overlay::Task<Json> site_loss(std::vector<NodeId> nodes);
   using Build = RingService::Build;

@@ -25,7 +25,9 @@ Json moves_json(const Moves& moves) {
                      {"now", item.now}, {"next", item.next},
                      {"gains", item.gains}, {"loses", item.loses}});
   }
-  return {{"nodes", std::move(nodes)}, {"moved", moves.moved}, {"copies", moves.copies}};
+  return {{"nodes", std::move(nodes)}, {"moved", moves.moved}, {"copies", moves.copies},
+          {"homes", {{"moved", moves.homes_moved}, {"end", moves.ends}, {"begin", moves.begins},
+                     {"rests", moves.rests}}}};
 }
 
 Json movement_json(const MovementReply& reply) {
@@ -65,6 +67,9 @@ MovementReply AdminApi::own_movement() const {
     out.needs = node_.ring_->who_is_needed();
   }
   out.ring_format = overlay::kRingFormat;
+  for (const auto& [zone, lag] : node_.replicator_->away().by_site()) {
+    out.lags.push_back({zone, lag.changes, static_cast<std::uint64_t>(to_ms(lag.age))});
+  }
   for (const auto& member : node_.view_->ring().members()) {
     const auto ms = node_.view_->alive(member.id) ? 0 : node_.replicator_->newest_from(member.id);
     if (ms > 0) out.newest.push_back({member.id, ms});
@@ -91,7 +96,8 @@ Result<NodeId> AdminApi::find_node(const std::string& text) const {
   return *found;
 }
 
-// `nodes`, or all of a `zone`, or this node.
+// `nodes`, or all of a `zone`, or this node. With force a zone means those, too, who left it and died before they had
+// handed over their names: they would be waited for.
 Result<std::vector<NodeId>> AdminApi::nodes_of(const Json& arguments) const {
   std::vector<NodeId> nodes;
   for (const Json& text : arguments.value("nodes", Json::array())) {
@@ -100,7 +106,9 @@ Result<std::vector<NodeId>> AdminApi::nodes_of(const Json& arguments) const {
   }
   if (const std::string zone = arguments.value("zone", ""); !zone.empty()) {
     for (const auto& member : node_.view_->ring().members()) {
-      if (member.zone == zone && !member.gone()) nodes.push_back(member.id);
+      const bool left = member.state == overlay::RingMemberState::kLeft && arguments.value("force", false) &&
+                        !node_.view_->alive(member.id) && !node_.tenures_->is_safe(member.id);
+      if (member.zone == zone && (!member.gone() || left)) nodes.push_back(member.id);
     }
     if (nodes.empty()) return Error{Errc::kNotFound, "no member is in zone " + zone + "; `starling ring` lists them"};
   }
@@ -175,8 +183,12 @@ Task<Result<Json>> AdminApi::remove(Json arguments) {
                    {"site", site}};
   }
   CO_TRY(spared);
-  auto build = [nodes](const RingVersion& before) -> Result<RingVersion> {
+  const bool end_home = dry_run || arguments.value("end_home", false);
+  auto build = [nodes, end_home](const RingVersion& before) -> Result<RingVersion> {
     TRY_ASSIGN(const auto next, overlay::next_intent_remove(before, nodes));
+    if (const auto keeps = end_home ? ok_status() : overlay::keeps_homes(before, next); !keeps) {
+      return Error{Errc::kDenied, keeps.error().text + ": let a node join there first, or accept it with --end-home"};
+    }
     TRY_ASSIGN(const auto ring, Ring::make(next));
     TRY(may_remove(*ring, nodes));
     return next;

@@ -3,6 +3,8 @@
 #include <map>
 
 #include "node/admin/admin_api.h"
+#include "node/admin/metrics.h"
+#include "node/admin/names_of.h"
 #include "node/node_impl.h"
 #include "overlay/ring/ring_change.h"
 
@@ -51,6 +53,49 @@ Json AdminApi::sites_json() const {
           {"zones", std::move(list)}};
 }
 
+// What every member that answers accepted at home, and has not come to a site yet.
+Task<Json> AdminApi::site_lags() {
+  const auto& view = *node_.view_;
+  std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
+  std::vector<NodeId> silent;
+  for (const auto& member : view.ring().members()) {
+    if (!member.owns() || member.id == view.self) continue;
+    if (!view.alive(member.id)) {
+      silent.push_back(member.id);
+      continue;
+    }
+    calls.emplace(member.id, overlay::call(view.loop, view.rpc, member.id, overlay::Method::kMovement, Bytes(),
+                                           kAskDeadline));
+  }
+  std::map<std::string, MovementReply::Lag> sites;
+  const auto add = [&sites](const MovementReply& reply) {
+    for (const auto& lag : reply.lags) {
+      auto& site = sites[lag.zone];
+      site.changes += lag.changes;
+      site.ms = std::max(site.ms, lag.ms);
+    }
+  };
+  add(own_movement());
+  for (auto& [node, call] : calls) {
+    const auto body = co_await call;
+    const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
+    if (reply) add(*reply);
+    if (!reply) silent.push_back(node);
+  }
+  Json zones = Json::object();
+  for (const auto& [zone, lag] : sites) zones[zone] = {{"changes", lag.changes}, {"ms", lag.ms}};
+  co_return Json{{"zones", std::move(zones)}, {"silent", short_names(silent)}};
+}
+
+void AdminApi::collect_sites(MetricSink& sink) const {
+  for (const auto& [zone, lag] : node_.replicator_->away().by_site()) {
+    sink.gauge("starling_site_behind_changes", "Changes accepted at home here that have not come to another site yet",
+               static_cast<double>(lag.changes), {{"site", zone}});
+    sink.gauge("starling_site_behind_seconds", "For so long something of those has not come there",
+               std::chrono::duration<double>(lag.age).count(), {{"site", zone}});
+  }
+}
+
 // A node that cannot read the new format would be left behind.
 Task<Status> AdminApi::all_read(std::uint32_t format) {
   const RingPtr ring = node_.view_->ring_ptr();
@@ -71,7 +116,17 @@ Task<Status> AdminApi::all_read(std::uint32_t format) {
 // Without `home`, `away` or `off` it only tells.
 Task<Result<Json>> AdminApi::sites(Json arguments) {
   const bool off = arguments.value("off", false);
-  if (!off && !arguments.contains("home")) co_return sites_json();
+  if (!off && !arguments.contains("home")) {
+    auto asking = site_lags();
+    Json lags = co_await asking;
+    Json told = sites_json();
+    for (Json& zone : told["zones"]) {
+      const auto lag = lags["zones"].find(zone.at("zone").get<std::string>());
+      if (lag != lags["zones"].end()) zone["behind"] = *lag;
+    }
+    told["silent"] = std::move(lags["silent"]);
+    co_return told;
+  }
   overlay::SitePolicy policy;
   if (!off) {
     CO_TRY_ASSIGN(policy.home, copies_of(arguments, "home"));

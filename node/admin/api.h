@@ -37,14 +37,17 @@
 //                                                             going:[short] (left, and hand over still)}
 // leave           {nodes?: [id], force?, dry_run?}           {ring, change, dry_run, moved, copies,
 //                 an id, or enough of its beginning;           nodes:[{node, short, now, next, gains, loses}]}:
-//                 none: this node                              agreed on; `movement` tells how far it is
-// remove          {nodes: [id] or zone, force?, dry_run?}    the same; with force {ring, lineage, forced, lost,
-//                                                              site:{taken_over (partitions whose away owners are the
+//                 none: this node                              homes:{moved, end:[zone], begin:[zone], rests}}:
+//                                                              agreed on; `movement` tells how far it is
+// remove          {nodes: [id] or zone, force?, dry_run?,    the same; with force {ring, lineage, forced, lost,
+//                  end_home?}                                  site:{taken_over (partitions whose away owners are the
 //                                                              home now), newest_ms (of what reached them)}}
 // weight          {nodes: [id], weight, dry_run?}            as leave
 // rebalance       {dry_run?}                                 as leave: to the newest placement rule
 // sites           {}                                         {policy:{home, away, only}, in_force, home_copies,
-//                                                              away_copies, zones:[{zone, nodes, home_of}]}
+//                                                              away_copies, zones:[{zone, nodes, home_of,
+//                                                              behind:{changes, ms}}] (what was accepted elsewhere and
+//                                                              has not come there), silent:[short]}
 //                 {home, away, only?, dry_run?}              as leave: to this policy of sites
 //                 {off: true, dry_run?}                      as leave: to none
 // abort           {}                                         {ring}

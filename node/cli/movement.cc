@@ -27,7 +27,8 @@ void print_moves(const Json& moves, bool colour) {
   }
   table.print(std::cout, colour);
   std::cout << thousands(number_of(moves, "moved")) << " of " << thousands(number_of(moves, "copies"))
-            << " copies of partitions move.\n";
+            << " copies of partitions move.\n"
+            << homes_text(moves);
 }
 
 // Until the change of ring version `ring` is complete and nothing is left to hand home. Ctrl-C ends the
@@ -106,6 +107,7 @@ int remove(const Arguments& arguments) {
   if (arguments.flag("force") && !arguments.flag("dry-run")) return force_out(arguments);
   Json question = whom(arguments);
   question["dry_run"] = arguments.flag("dry-run");
+  question["end_home"] = arguments.flag("end-home");
   return change_ring(arguments, "remove", question,
                 "removed: what it owned has all its copies again. If it ever comes back it only hands home what "
                 "it alone holds");
@@ -172,6 +174,22 @@ int undrain(const Arguments& arguments) {
 
 }  // namespace
 
+std::string homes_text(const Json& moves) {
+  const Json homes = moves.value("homes", Json::object());
+  std::string out;
+  for (const Json& zone : list_of(homes, "end")) {
+    out += "Zone " + zone.get<std::string>() + " is no home any more: it has too few nodes for the home copies.\n";
+  }
+  for (const Json& zone : list_of(homes, "begin")) out += "Zone " + zone.get<std::string>() + " is a home then.\n";
+  if (flag_of(homes, "rests")) {
+    out += "No zone is left that can be a home: every owner counts then, wherever it is.\n";
+  }
+  if (const auto moved = number_of(homes, "moved"); moved > 0) {
+    out += thousands(moved) + " partitions get another home: an acknowledgement waits for that site then.\n";
+  }
+  return out;
+}
+
 int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done) {
   Json begun;
   if (const int code = admin_call(arguments, method, question, begun); code != kExitOk) return code;
@@ -230,10 +248,11 @@ Command remove_command() {
   return {
       .name = "remove",
       .summary = "take dead nodes out of the cluster, and make their copies anew",
-      .usage = "remove NODE...|--zone ZONE [--dry-run] [--force] [--no-wait] [--data FOLDER] [--json]",
+      .usage = "remove NODE...|--zone ZONE [--dry-run] [--end-home] [--force] [--no-wait] [--data FOLDER] [--json]",
       .about = "For nodes that will not come back: the others make new copies from those that are left. Nodes that\n"
                "died together are removed together. Refused while one of them is alive (use `starling leave`, or stop\n"
-               "it), and when what only they hold would be lost.\n\n"
+               "it), when what only they hold would be lost, and when their site would be no home any more (starling\n"
+               "sites): --end-home accepts that.\n\n"
                "--force needs no majority and no consent: at once, at this node, under a new lineage. It is for when\n"
                "the nodes are gone for good and too few are left to agree; WHAT ONLY THEY HOLD IS LOST. Run it\n"
                "at one node only: the others that are left follow by themselves. It takes nodes that left and died\n"
@@ -247,6 +266,7 @@ Command remove_command() {
           [](po::options_description& options) {
             add_change_options(options);
             options.add_options()("node", po::value<std::vector<std::string>>())(
+                "end-home", po::bool_switch(), "also when a site is no home any more without them")(
                 "force", po::bool_switch(), "without agreement and whatever is lost")(
                 "zone", po::value<std::string>()->value_name("ZONE"), "all nodes of this zone");
           },

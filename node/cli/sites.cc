@@ -3,6 +3,7 @@
 
 #include <iostream>
 
+#include "crypto/text.h"
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
 #include "node/cli/movement_change.h"
@@ -53,13 +54,22 @@ int show(const Arguments& arguments) {
       std::cout << "Only " << now << " away: there are too few nodes in other zones.\n";
     }
   }
-  Table table({"Zone", ">Nodes", ">Home of partitions"});
+  Table table({"Zone", ">Nodes", ">Home of partitions", ">Not come yet", ">Since"});
   for (const Json& zone : list_of(answer, "zones")) {
+    const Json behind = zone.value("behind", Json::object());
+    const auto changes = number_of(behind, "changes");
     table.row({text_of(zone, "zone"), thousands(number_of(zone, "nodes")),
-               home == 0 ? "" : thousands(number_of(zone, "home_of"))});
+               home == 0 ? "" : thousands(number_of(zone, "home_of")),
+               behind.empty() ? "" : thousands(changes) + (changes == 1 ? " change" : " changes"),
+               changes == 0 ? "" : span_text(number_of(behind, "ms"))});
   }
   std::cout << "\n";
   table.print(std::cout, stdout_has_colour());
+  std::string silent;
+  for (const Json& node : list_of(answer, "silent")) silent += " " + node.get<std::string>();
+  if (home != 0 && !silent.empty()) {
+    std::cout << "What these accepted last is not counted, they do not answer:" << silent << "\n";
+  }
   return kExitOk;
 }
 
@@ -93,7 +103,7 @@ Command sites_command() {
                "What is acknowledged survives what HOME copies survive; when a whole site is lost, the last moments\n"
                "before are missing until one of its nodes returns: see `starling remove --force --zone` and\n"
                "docs/operations.md.\n"
-               "Without a policy it shows the one in force.\n\n"
+               "Without a policy it shows the one in force, and what has not come to each zone yet.\n\n"
                "Examples:\n"
                "  starling sites\n"
                "  starling sites 2+1 --dry-run\n"

@@ -5,6 +5,7 @@
 
 #include "node/cli/admin_client.h"
 #include "node/cli/commands.h"
+#include "node/cli/movement_change.h"
 #include "node/cli/names.h"
 #include "node/cli/terminal/table.h"
 #include "storage/ids.h"
@@ -158,6 +159,7 @@ int ring_diff(const Arguments& arguments) {
             << (change.empty() ? "no change is under way" : "a change is under way: " + change) << "\n";
   const std::string waits = text_of(answer, "waits_for");
   if (!waits.empty()) std::cout << "It waits: " << waits << "\n";
+  if (!change.empty()) std::cout << homes_text(answer.value("moves", Json::object()));
   const Json controls = answer.value("controls", Json::object());
   if (const auto rate = number_of(controls, "rate_limit"); !change.empty() && rate > 0) {
     std::cout << "Each node copies at most " << bytes_text(rate) << "/s (starling throttle)\n";

@@ -26,6 +26,7 @@ class Reading : public std::enable_shared_from_this<Reading> {
     const auto reachable = static_cast<std::size_t>(std::count_if(
         owners_.begin(), owners_.end(), [&](const NodeId& node) { return view.alive(node); }));
     if (reachable > 0) owners_.resize(reachable);
+    for (const auto& node : owners_) is_home_.push_back(view.ring().is_home(partition, node));
     needed_ = view.ring().enough_to_know();
   }
 
@@ -39,26 +40,32 @@ class Reading : public std::enable_shared_from_this<Reading> {
  private:
   void ask() {
     while (answers_.size() + in_flight_ < needed_ + hedged_ && next_ < owners_.size()) {
+      const bool home = is_home_[next_];
       ++in_flight_;
+      home_in_flight_ += home ? 1 : 0;
       view_.rpc.call(owners_[next_++], Method::kReadRegisters, body_, until_ - view_.loop.now(),
-                     [self = shared_from_this()](Result<Bytes> body) { self->answered(std::move(body)); });
+                     [self = shared_from_this(), home](Result<Bytes> body) { self->answered(home, std::move(body)); });
     }
     if (in_flight_ == 0) finish();
   }
 
-  void answered(Result<Bytes> body) {
+  void answered(bool home, Result<Bytes> body) {
     --in_flight_;
+    home_in_flight_ -= home ? 1 : 0;
     if (!done_.valid()) return;
     auto reply = body ? unpack<ReadRegistersReply>(*body) : Result<ReadRegistersReply>(body.error());
-    if (!reply) {
+    if (reply) {
+      answers_.push_back(std::move(*reply));
+      home_answers_ += home ? 1 : 0;
+      if (home_answers_ >= needed_) return finish();
+    } else {
       last_ = reply.error();
       if (view_.loop.now() >= until_) next_ = owners_.size();
-      return ask();
     }
-    answers_.push_back(std::move(*reply));
-    if (answers_.size() >= needed_) return finish();
-    if (answers_.size() == 1) wait(kHedgeAfter, [this] { hedge(); });
     ask();
+    // What is away may lag: while one at home may answer yet, it alone will not do.
+    const bool will_do = home_answers_ > 0 || (!answers_.empty() && home_in_flight_ == 0);
+    if (will_do && done_.valid() && !std::exchange(patient_, true)) wait(kHedgeAfter, [this] { hedge(); });
   }
 
   void hedge() {
@@ -86,10 +93,14 @@ class Reading : public std::enable_shared_from_this<Reading> {
   const Bytes body_;
   const Instant until_;
   std::vector<NodeId> owners_;
+  std::vector<bool> is_home_;  // By owner: does it count?
   std::size_t needed_ = 1;
   std::size_t hedged_ = 0;
   std::size_t next_ = 0;
   std::size_t in_flight_ = 0;
+  std::size_t home_in_flight_ = 0;
+  std::size_t home_answers_ = 0;
+  bool patient_ = false;  // The clock runs.
   std::vector<ReadRegistersReply> answers_;
   Error last_{Errc::kUnavailable, "no owner of the mailbox can be reached; see `starling status`"};
   Completer<Result<ReadRegistersReply>> done_;

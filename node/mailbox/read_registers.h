@@ -3,7 +3,8 @@
 // A write is acknowledged by W owners, so of any N-W+1 one has it, unless it is a stand-in's still. Their
 // answers are merged by kind; what one has and another lacks is found. An owner that cannot answer is
 // replaced by the next, one that is slow gets help from the next (hedged requests: Dean and Barroso, The
-// Tail at Scale, CACM 2013), and when only one answers, that will do. Thread: one loop.
+// Tail at Scale, CACM 2013), and when only one answers, that will do. Away owners (overlay/ring/sites.h) are asked
+// last and merged, but counted for nothing: alone they will do when no home owner answers. Thread: one loop.
 #pragma once
 
 #include "node/replication/messages.h"

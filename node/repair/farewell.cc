@@ -12,6 +12,7 @@ namespace {
 
 constexpr Duration kLookEvery = 1s;
 constexpr Duration kAskDeadline = 3s;
+constexpr Duration kTellPatience = 30s;  // With members that are there and do not answer.
 constexpr View kSafeKey = "farewell";
 
 }  // namespace
@@ -55,11 +56,33 @@ Task<Done> Farewell::run() {
       co_await asking;
     }
     if (!view_.is_holder() || !all_home()) continue;
+    auto telling = tell_members();
+    if (!co_await telling) continue;
     view_.store.put(Store::Family::kNode, kSafeKey, "1");
     co_await view_.durable();
     safe_ = true;
     view_.log.info("everything is handed over: safe to power off");
   }
+}
+
+// True when all that can be reached have written it down. Others hear it from them when they need to know.
+Task<bool> Farewell::tell_members() {
+  if (!telling_since_) telling_since_ = view_.loop.now();
+  const RingPtr ring = view_.ring_ptr();
+  std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
+  for (const auto& member : ring->members()) {
+    if (member.gone() || told_.contains(member.id) || !view_.alive(member.id)) continue;
+    const SealRequest request{ring->number(), {}, /*safe=*/true};
+    calls.emplace(member.id, overlay::call(view_.loop, view_.rpc, member.id, Method::kSeal, pack(request),
+                                           kAskDeadline));
+  }
+  bool all = true;
+  for (auto& [node, call] : calls) {
+    const auto answer = co_await call;
+    if (answer) told_.insert(node);
+    all = all && answer.ok();
+  }
+  co_return all || view_.loop.now() - *telling_since_ > kTellPatience;
 }
 
 // Asks for partitions in batches, and counts the owners of each that vote in its present term.

@@ -6,10 +6,12 @@
 //   (2) it holds nothing for owners that were away;
 //   (3) of every partition that it could vote on, a majority of the present owners votes: whoever takes
 //       over names later meets one of those, so nobody will need to ask this node (decision 0020).
-// That it went so far is written down: the folder is of no use but to be emptied and join as a new node.
+// It tells the members, who write it down: when those that had the names from it are lost by force, nobody waits for
+// it (decision 0057). That it went so far is written down here, too: the folder is of no use but to be emptied and join as a new node.
 // Thread: one loop.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <string>
 
@@ -37,6 +39,7 @@ class Farewell {
  private:
   overlay::Task<Done> run();
   overlay::Task<Done> ask_owners();
+  overlay::Task<bool> tell_members();
   [[nodiscard]] bool all_home() const;
 
   ClusterView& view_;
@@ -44,6 +47,8 @@ class Farewell {
   const StandIn& stand_in_;
   const Tenures& tenures_;
   std::set<PartitionId> home_;  // Their names.
+  std::set<NodeId> told_;       // Members that wrote down that this node is not needed.
+  std::optional<Instant> telling_since_;
   bool safe_ = false;
   overlay::Scope scope_;        // Last.
 };

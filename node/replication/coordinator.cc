@@ -63,6 +63,7 @@ Coordinator::Coordinator(ClusterView& view, Replicator& replicator, CatchUp& cat
       implies_(implies),
       drive_copy_(std::move(drive_copy)),
       retention_ms_(retention_ms),
+      holding_(view, replicator),
       scope_(view.loop) {
   serve();
 }

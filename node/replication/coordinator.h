@@ -17,6 +17,7 @@
 #include <map>
 
 #include "node/replication/catch_up.h"
+#include "node/replication/holding.h"
 #include "node/replication/messages.h"
 #include "node/replication/replicator.h"
 #include "node/replication/view.h"
@@ -103,7 +104,6 @@ class Coordinator {
   overlay::Task<starling::Done> compare_first(Pending send, LaneId lane);
   overlay::Task<starling::Done> redrive(KeyIn key, PartitionId partition, Dot dot,
                                         protocol::Grade grade);
-  overlay::Task<Result<std::uint8_t>> hold(PartitionId partition, Dot dot, protocol::Grade grade);
   overlay::Task<starling::Done> redrive_register(PartitionId partition, Dot dot,
                                                  std::function<void(Status)> done);
   void resume_lane(const LaneId& lane);
@@ -117,6 +117,7 @@ class Coordinator {
   Implies implies_;
   DriveCopy drive_copy_;
   const std::uint64_t retention_ms_;
+  Holding holding_;
   std::map<KeyIn, InFlight> in_flight_;  // Ordered: iteration is part of a simulated history.
   std::map<LaneId, std::deque<Pending>> held_lanes_;  // A look-up is under way.
   std::size_t comparing_ = 0;  // Sends whose refusal is being checked.

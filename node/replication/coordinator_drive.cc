@@ -3,7 +3,6 @@
 
 namespace starling::node {
 
-using overlay::Method;
 using overlay::Task;
 using protocol::Grade;
 using storage::ChangeKind;
@@ -95,7 +94,7 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
     replicate(key, partition, dot, grade == Grade::kAll ? grade : Grade::kQuorum, stored->bytes);
     co_return starling::Done{};
   }
-  auto holding = hold(partition, dot, grade);
+  auto holding = holding_.hold(partition, dot, grade);
   const auto copies = co_await holding;
   if (!copies) {
     finish(key, copies.error());
@@ -111,28 +110,6 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
   }
   finish(key, copies);
   co_return starling::Done{};
-}
-
-// Of another writer's change that we hold: asks owners to hold it too, until enough do.
-Task<Result<std::uint8_t>> Coordinator::hold(PartitionId partition, Dot dot, Grade grade) {
-  std::uint8_t copies = 1;
-  const RingNumber ring = view_.ring().number();
-  const auto owners = grade == Grade::kAll ? view_.readers(partition) : view_.candidates(partition);
-  const std::size_t needed = grade == Grade::kAll ? owners.size() : view_.ring().w();
-  for (const auto& owner : owners) {
-    if (owner == view_.self || !view_.alive(owner)) continue;
-    if (copies >= needed) break;
-    Bytes body = pack(HoldRequest{partition, dot.writer, dot.n});
-    auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold, std::move(body),
-                                kAppendDeadline / 2);
-    const auto answer = co_await asking;
-    if (!answer) continue;
-    const auto reply = unpack<HoldReply>(*answer);
-    if (reply && reply->synced >= dot.n) ++copies;
-  }
-  if (!view_.is_home(partition) || view_.ring().number() != ring) copies = 0;  // Count again.
-  if (copies < needed) co_return Error{Errc::kTimeout, "too few owners hold it yet; retry with the same key"};
-  co_return copies;
 }
 
 // The register stands already, under this dot: it is driven to its copies, and to what it implies.
@@ -157,7 +134,7 @@ Task<starling::Done> Coordinator::redrive_register(PartitionId partition, Dot do
                                 [both](Result<std::uint8_t> copies) { both->part(copies); });
     co_return starling::Done{};
   }
-  auto holding = hold(partition, dot, Grade::kQuorum);
+  auto holding = holding_.hold(partition, dot, Grade::kQuorum);
   both->part(co_await holding);
   co_return starling::Done{};
 }

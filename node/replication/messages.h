@@ -28,7 +28,8 @@ struct Replicate {
     std::uint64_t first = 0;        // changes[i] has n = first + i
     std::uint64_t settled = 0;      // Obligations of this writer up to here are met.
     std::vector<BlobView> changes;
-    FIELDS(partition, first, settled, changes)
+    std::uint64_t covered = 0;      // 1..covered of this writer are on W home owners.
+    FIELDS(partition, first, settled, changes, covered)
   };
   RingNumber ring;
   WriterId writer;
@@ -49,8 +50,9 @@ struct Replicated {
   FIELDS(ring, writer, items)
 };
 
-// kHint (notice): a Replicate for a node that is no owner, which holds it until the owners have it.
-// kHinted (notice): "of the writer of yours I have synced from..to".
+// kHint (notice): a Replicate for a node that is no owner, which holds it until the owners have it. The writer may be
+// another's, whose change an owner met again (holding.h).
+// kHinted (notice): "of that writer I have synced from..to".
 struct Hinted {
   struct Item {
     PartitionId partition;

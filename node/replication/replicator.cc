@@ -8,10 +8,16 @@ namespace starling::node {
 using overlay::Loop;
 using overlay::Method;
 
+namespace {
+
 // One that is lost, and the next one, too, are made up for while the coordinator waits.
 static_assert(3 * (kRetransmitMax + kRetransmitLook) < kAppendDeadline);
+constexpr Duration kNudgeEvery = 1s;
+constexpr std::size_t kNudgedAtOnce = 16;  // Away owners of a partition, in one tick.
 
-Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std::move(on_gap)) {
+}  // namespace
+
+Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std::move(on_gap)), away_(view) {
   view_.rpc.on_notice(Method::kReplicate, [this](const NodeId& from, View body) {
     if (auto message = unpack<Replicate>(body)) receive(from, *message);
   });
@@ -20,6 +26,11 @@ Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std
   });
   view_.rpc.on_notice(Method::kHinted, [this](const NodeId& from, View body) {
     if (auto message = unpack<Hinted>(body)) received_hint(from, *message);
+  });
+  // What was on W owners then may be with those that were forced out.
+  view_.on_ring([this] {
+    const auto before = view_.previous_ring();
+    if (before && before->lineage() != view_.ring().lineage()) told_.clear();
   });
   tick();
 }
@@ -34,6 +45,14 @@ void Replicator::send(const storage::Appended& appended) {
   };
   for (const auto& owner : view_.ring().owners(appended.partition)) {
     if (owner != view_.self && view_.alive(owner)) send_to({owner});
+  }
+  if (view_.ring().by_site()) {
+    const auto& acked = progress_[appended.partition].acked;
+    for (const auto& owner : view_.ring().owners(appended.partition)) {
+      if (view_.ring().is_home(appended.partition, owner)) continue;
+      const auto has = acked.find(owner);
+      away_.note(appended.partition, owner, has == acked.end() ? 0 : has->second, appended.dot.n);
+    }
   }
   for (const auto& node : view_.stand_ins(appended.partition)) {
     if (view_.ring().is_owner(appended.partition, node)) continue;  // It got it as one.
@@ -82,7 +101,9 @@ void Replicator::flush() {
         if (run.changes.empty()) {
           run.partition = change.partition;
           run.first = change.n;
-          run.settled = progress_[change.partition].settled;
+          const auto& progress = progress_[change.partition];
+          run.settled = progress.settled;
+          run.covered = covered_by(view_.ring().home(change.partition), progress, view_.ring().w());
         }
         run.changes.push_back({*change.bytes});
         bytes += change.bytes->size();
@@ -115,6 +136,8 @@ void Replicator::receive(const NodeId& from, const Replicate& message) {
   if (!view_.in_ring()) return;
   view_.heard_of_ring(from, message.ring);
   homes_[message.writer] = from;
+  auto& told = told_[from];
+  if (told.writer != message.writer) told = {message.writer, {}};
   if (view_.read_only) return;  // Not acknowledged, so it does not count; fetched later.
   for (const auto& run : message.runs) receive_run(from, message, run);
 }
@@ -122,6 +145,10 @@ void Replicator::receive(const NodeId& from, const Replicate& message) {
 void Replicator::receive_run(const NodeId& from, const Replicate& message,
                              const Replicate::Run& run) {
   if (!view_.is_owner(run.partition) || view_.awaits_refill(run.partition)) return;
+  if (run.covered > 0) {
+    auto& covered = told_[from].covered[run.partition];
+    covered = std::max(covered, run.covered);
+  }
   if (on_settled && run.settled > 0) on_settled(run.partition, message.writer, run.settled);
   for (std::size_t i = 0; i < run.changes.size(); ++i) {
     const Dot dot{message.writer, run.first + i};
@@ -154,6 +181,25 @@ std::uint64_t Replicator::newest_from(const NodeId& node) const {
   return it == newest_.end() ? 0 : hlc_ms(it->second);
 }
 
+std::uint64_t Replicator::covered(PartitionId partition, WriterId writer) const {
+  const auto home = homes_.find(writer);
+  const auto told = home == homes_.end() ? told_.end() : told_.find(home->second);
+  if (told == told_.end() || told->second.writer != writer) return 0;
+  const auto covered = told->second.covered.find(partition);
+  return covered == told->second.covered.end() ? 0 : covered->second;
+}
+
+// What it fetched otherwise, or what got lost on the way with nobody waiting for it, shows by its answer.
+void Replicator::nudge() {
+  const WriterId own = view_.store.writer();
+  for (const auto& [partition, owner] : away_.some(kNudgedAtOnce)) {
+    if (!view_.reachable(owner)) continue;
+    const auto last = view_.store.read_writer(partition, own, view_.store.synced(partition, own), 1);
+    if (!last || last->live.empty()) continue;
+    queue({owner}, partition, last->live[0].n, std::make_shared<const Bytes>(last->live[0].change.data));
+  }
+}
+
 void Replicator::received_ack(const NodeId& from, const Replicated& message) {
   if (!view_.in_ring() || message.writer != view_.store.writer()) return;
   view_.heard_of_ring(from, message.ring);
@@ -166,6 +212,7 @@ void Replicator::received_ack(const NodeId& from, const Replicated& message) {
     if (item.n <= acked) continue;
     acked = item.n;
     retransmissions_[from].acknowledged(item.partition, item.n, view_.loop.now());
+    away_.note(item.partition, from, acked, view_.store.held(item.partition, message.writer));
     complete(item.partition, progress);
   }
 }
@@ -189,12 +236,16 @@ void Replicator::on_synced(std::span<const storage::SyncedChange> changes) {
 
 void Replicator::received_hint(const NodeId& from, const Hinted& message) {
   const WriterId own = view_.store.writer();
-  if (!view_.in_ring() || message.writer != own) return;
+  if (!view_.in_ring()) return;
   view_.heard_of_ring(from, message.ring);
   // Under the version that it is at, it may be no member any more: counted when we are there, too.
   if (message.ring > view_.ring().number()) return;
   const auto* member = view_.ring().member(from);
   if (member == nullptr || member->gone()) return;
+  if (message.writer != own) {
+    if (on_held) on_held(from, message);
+    return;
+  }
   for (const auto& item : message.items) {
     // Nobody can have synced what was never made.
     if (item.from == 0 || item.from > item.to || item.to > view_.store.held(item.partition, own)) continue;
@@ -291,6 +342,10 @@ void Replicator::tick() {
   tick_ = view_.loop.after(kRetransmitLook, [this] { tick(); });
   if (!view_.in_ring()) return;
   const Instant now = view_.loop.now();
+  if (now - nudged_at_ >= kNudgeEvery) {
+    nudged_at_ = now;
+    nudge();
+  }
   std::vector<std::pair<Done, bool>> expired;  // True: nobody is left to wait for.
   const auto waiting = waiting_;  // Completing may change it.
   for (const auto partition : waiting) {

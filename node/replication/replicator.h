@@ -5,7 +5,8 @@
 // change counts as replicated when W home owners of the current ring version cover it, so 1..n are too (F38).
 // What gets lost on the way is sent again from the last acknowledged n when the peer's own round trips say so
 // (retransmission.h), or fetched by the receiver when it sees a gap: backlog and live traffic are one stream.
-// Away owners (overlay/ring/sites.h) get the same and are waited for by nobody but `all`.
+// Away owners (overlay/ring/sites.h) get the same and are waited for by nobody but `all`. One that lacks something for
+// long is sent our last change now and then: it says what it has, or fetches the gap.
 // While fewer than W home owners are reachable, stand-ins get the changes too, from the first that is not on W
 // nodes; a stand-in's segment counts for what it covers from there on without a hole. An away owner may be one:
 // what it has synced of our log is a segment from 1.
@@ -21,6 +22,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "node/replication/away_lag.h"
 #include "node/replication/messages.h"
 #include "node/replication/retransmission.h"
 #include "node/replication/view.h"
@@ -47,11 +49,17 @@ class Replicator {
   [[nodiscard]] bool overloaded() const { return waiters_ >= kWaitersMax; }
   // Told by Obligations: travels with every run.
   void set_settled(PartitionId partition, std::uint64_t n);
+  // Of any writer: 1..covered is on W home owners, as far as it told. Zero when it told nothing lately.
+  [[nodiscard]] std::uint64_t covered(PartitionId partition, WriterId writer) const;
+  // A node says what it holds of a writer that is not ours.
+  std::function<void(const NodeId& from, const Hinted&)> on_held;
   // A peer told us how far its writer's obligations are met.
   std::function<void(PartitionId, WriterId, std::uint64_t)> on_settled;
 
   // When the newest change was made that came from that node in this run; zero: none did.
   [[nodiscard]] std::uint64_t newest_from(const NodeId& node) const;
+
+  [[nodiscard]] const AwayLag& away() const { return away_; }
 
   // From the store's watcher.
   void on_synced(std::span<const storage::SyncedChange> changes);
@@ -65,6 +73,10 @@ class Replicator {
   struct Segment {
     std::uint64_t from = 0;
     std::uint64_t to = 0;
+  };
+  struct Told {  // By a node, of the writer that it runs.
+    WriterId writer;
+    std::unordered_map<PartitionId, std::uint64_t> covered;
   };
   struct Progress {
     std::map<NodeId, std::uint64_t> acked;  // Of our current writer, by owner; ourselves included.
@@ -99,6 +111,7 @@ class Replicator {
   std::uint64_t covered_with_stand_ins(PartitionId partition, const Progress& progress) const;
   std::uint8_t copies_of(PartitionId partition, const Progress& progress, std::uint64_t n) const;
   void tick();
+  void nudge();
   void resend(PartitionId partition, Progress& progress, Instant now);
   void resend_to(const Peer& peer, PartitionId partition, Progress& progress, std::uint64_t from, Instant now);
   void probe(const NodeId& owner);
@@ -111,6 +124,9 @@ class Replicator {
   std::map<Peer, std::vector<Outgoing>> outgoing_;      // Gathered in this turn.
   std::map<std::pair<NodeId, WriterId>, std::map<PartitionId, std::uint64_t>> acks_;
   std::map<WriterId, NodeId> homes_;                    // Writer -> the node that runs it.
+  std::map<NodeId, Told> told_;                         // Of its last writer.
+  AwayLag away_;
+  Instant nudged_at_{};                                 // Away owners that lag.
   std::map<NodeId, Hlc> newest_;                        // By who sent it.
   std::map<NodeId, Retransmission> retransmissions_;
   std::set<NodeId> probed_;                             // Owners asked for a sign of life.

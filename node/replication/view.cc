@@ -94,8 +94,9 @@ std::size_t ClusterView::reachable_home(PartitionId partition) const {
 int ClusterView::stand_in_rank(PartitionId partition, const overlay::RingMember& member) const {
   if (!ring().by_site()) return 0;
   const auto* home = ring().member(ring().home(partition).front());
-  if (home->zone == member.zone) return 2;
-  return ring().is_owner(partition, member.id) ? 1 : 0;
+  if (home->zone == member.zone) return 3;
+  if (!ring().is_owner(partition, member.id)) return 1;
+  return lags && lags(partition, member.id) ? 0 : 2;
 }
 
 std::vector<NodeId> ClusterView::stand_ins(PartitionId partition) const {

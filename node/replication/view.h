@@ -93,6 +93,8 @@ class ClusterView {
   std::int64_t good_clock_ms = 0;
   // Called when a peer speaks of a newer ring version than ours.
   std::function<void(const NodeId& peer, RingNumber newer)> on_newer_ring;
+  // Has this away owner of the partition lacked something of ours for a while? Set by AwayLag.
+  std::function<bool(PartitionId, const NodeId& owner)> lags;
 
   [[nodiscard]] std::int64_t wall_minus_steady_ms() const {
     return loop.wall_ms() - to_ms(loop.now().time_since_epoch());
@@ -160,9 +162,10 @@ class ClusterView {
   // The same and, behind those that are alive, the away owners: whom to read from.
   [[nodiscard]] std::vector<NodeId> readers(PartitionId partition) const;
   [[nodiscard]] std::size_t reachable_home(PartitionId partition) const;
-  // Who holds copies while fewer than W home owners are reachable: that many other members as are missing, in
-  // the same order everywhere: of the home site, then away owners, which keep them anyway, then others. Empty
-  // otherwise.
+  // Who holds copies while fewer than W home owners are reachable: that many other members as are missing. Of the home
+  // site, where nobody waits for the way; then away owners, which keep them anyway; then others, in an order that is
+  // the same everywhere; last away owners that lag: their copy counts only when they have all that came before, so
+  // each send would wait for that. Empty otherwise.
   [[nodiscard]] std::vector<NodeId> stand_ins(PartitionId partition) const;
   // How many can be reached that may store a change for a quorum, and are enough of them?
   [[nodiscard]] std::size_t storing_nodes(PartitionId partition) const {

@@ -87,12 +87,20 @@ struct MovementReply {
   };
   std::vector<Newest> newest;         // Of members that are away: when the last change was made that came from them.
   std::uint32_t ring_format = 3;      // The newest that it can read; older nodes leave it out.
+  struct Lag {
+    std::string zone;
+    std::uint64_t changes = 0;
+    std::uint64_t ms = 0;
+    FIELDS(zone, changes, ms)
+  };
+  std::vector<Lag> lags;  // Of what this node accepted at home: what has not come to each other site, and since when.
   FIELDS(ring, installed, missing, leaving, names, safe, waits_for, partitions, partitions_done, changes,
-         changes_done, bytes, bytes_left, rate, needs, newest, ring_format)
+         changes_done, bytes, bytes_left, rate, needs, newest, ring_format, lags)
 };
 
 // kSeal: "the owners of these partitions are others since these ring versions; vote no more under older
-// ones, and say under which you voted last". Answered once that is durable (tenure.h).
+// ones, and say under which you voted last". Answered once that is durable (tenure.h). Without items: "who left, and is
+// needed no more?"; `safe`, of one that left: "I am not" (repair/farewell.h).
 struct SealRequest {
   struct Item {
     PartitionId partition;
@@ -101,7 +109,8 @@ struct SealRequest {
   };
   RingNumber ring;
   std::vector<Item> items;
-  FIELDS(ring, items)
+  bool safe = false;
+  FIELDS(ring, items, safe)
 };
 struct SealReply {
   struct Item {
@@ -111,9 +120,15 @@ struct SealReply {
     bool empty = false;  // No name of the partition was ever voted on here.
     FIELDS(partition, from, until, empty)
   };
+  struct Safe {
+    NodeId node;
+    RingNumber ring;  // Under which it said so first.
+    FIELDS(node, ring)
+  };
   RingNumber ring;
   std::vector<Item> items;
-  FIELDS(ring, items)
+  std::vector<Safe> safe;  // To a request without items.
+  FIELDS(ring, items, safe)
 };
 
 // kHandOver: the acceptor states of a partition's names, in the order of their instances, after `after`.

@@ -18,6 +18,29 @@ Error waits_for(const NodeId& node, const std::string& why) {
                                   ", is away: start it again, or take the change back with `starling abort`"};
 }
 
+bool contains(std::span<const overlay::Sites::Site> sites, const std::string& zone) {
+  return std::any_of(sites.begin(), sites.end(), [&](const auto& site) { return site.zone == zone; });
+}
+
+void add_homes(const Ring& ring, Moves& out) {
+  const auto then = overlay::next_complete(ring.version());
+  if (!ring.changing() || !then) return;
+  const auto next = then->site_counts().homes;
+  const auto now = ring.home_sites();
+  for (const auto& site : now) {
+    if (!contains(next, site.zone)) out.ends.push_back(site.zone);
+  }
+  for (const auto& site : next) {
+    if (!contains(now, site.zone)) out.begins.push_back(site.zone);
+  }
+  out.rests = !now.empty() && next.empty();
+  for (std::uint32_t i = 0; !now.empty() && !next.empty() && i < ring.partitions(); ++i) {
+    const auto* home = ring.member(ring.home(partition(i)).front());
+    const auto* home_then = ring.member(ring.home_next(partition(i)).front());
+    out.homes_moved += home->zone != home_then->zone ? 1 : 0;
+  }
+}
+
 }  // namespace
 
 Moves moves_of(const Ring& ring) {
@@ -42,6 +65,7 @@ Moves moves_of(const Ring& ring) {
     item.node = node;
     out.nodes.push_back(item);
   }
+  add_homes(ring, out);
   return out;
 }
 

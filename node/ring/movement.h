@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "crypto/result.h"
@@ -31,6 +32,10 @@ struct Moves {
   std::vector<Item> nodes;   // Those that own now or will, sorted.
   std::uint32_t copies = 0;  // Of all partitions together, after the change.
   std::uint32_t moved = 0;   // Of those, new where they are.
+  // Under a policy of sites (overlay/ring/sites.h):
+  std::uint32_t homes_moved = 0;             // Partitions of which another site is the home,
+  std::vector<std::string> ends, begins;     // sites that are one no more, or are one then.
+  bool rests = false;                        // None is left.
 };
 // Of the change that `ring` is in.
 Moves moves_of(const overlay::Ring& ring);

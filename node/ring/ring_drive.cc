@@ -16,6 +16,9 @@ constexpr Duration kDriveEvery = 300ms;
 constexpr Duration kDriveLater = 2s;  // For each live voter before us.
 // What a joiner said counts for so long without gossip of it. It says it again all the time.
 constexpr Duration kSaidHolds = 10s;
+// Members that are alive and silent are asked for so long whom they need.
+constexpr Duration kSparePatience = 6s;
+constexpr Duration kSpareRest = 200ms;
 
 }  // namespace
 
@@ -85,23 +88,32 @@ Status RingService::installed(RingNumber number) const {
 }
 
 // Who owned before the last change and died may have what some of those who own now need yet, changes or names: they
-// would wait for it while the change that gives it up waits for them.
+// would wait for it while the change that gives it up waits for them. Who is alive and does not answer may be one of
+// those: it is asked again until it answers or is taken for dead.
 Task<Status> RingService::may_do_without(std::vector<NodeId> nodes) {
   const auto goes = [&nodes](const NodeId& node) { return std::find(nodes.begin(), nodes.end(), node) != nodes.end(); };
-  std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
-  for (const auto& member : view_.ring().members()) {
-    // Those that are to go have no say in it.
-    if (goes(member.id) || member.gone() || member.id == view_.self || !view_.alive(member.id)) continue;
-    calls.emplace(member.id, overlay::call(view_.loop, view_.rpc, member.id, Method::kMovement, Bytes(),
-                                           kRingAskDeadline));
-  }
+  const Instant until = view_.loop.now() + kSparePatience;
   std::map<NodeId, std::vector<NodeId>> needs;
   if (!goes(view_.self)) needs[view_.self] = who_is_needed();
-  for (auto& [node, call] : calls) {
-    const auto body = co_await call;
-    const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
-    if (reply) needs[node] = reply->needs;
-  }
+  std::optional<NodeId> silent;
+  do {
+    std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
+    for (const auto& member : view_.ring().members()) {
+      // Those that are to go have no say in it.
+      if (goes(member.id) || member.gone() || needs.contains(member.id) || !view_.alive(member.id)) continue;
+      calls.emplace(member.id, overlay::call(view_.loop, view_.rpc, member.id, Method::kMovement, Bytes(),
+                                             kRingAskDeadline));
+    }
+    silent.reset();
+    for (auto& [node, call] : calls) {
+      const auto body = co_await call;
+      const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
+      if (reply) needs[node] = reply->needs;
+      if (!reply && view_.alive(node)) silent = node;
+    }
+    overlay::Timer timer;
+    if (silent) co_await overlay::sleep(view_.loop, kSpareRest, timer);
+  } while (silent && view_.loop.now() < until);
   for (const auto& [node, needed_by_it] : needs) {
     for (const auto& needed : needed_by_it) {
       if (view_.alive(needed) || !goes(needed)) continue;
@@ -110,7 +122,10 @@ Task<Status> RingService::may_do_without(std::vector<NodeId> nodes) {
                                          "start it again, or accept the loss of what only it holds with --force"};
     }
   }
-  co_return ok_status();
+  if (!silent) co_return ok_status();
+  co_return Error{Errc::kUnavailable, "node " + short_text(*silent) + " is alive and does not say whom it needs to know "
+                                          "every message and every name: stop it or make it answer, and try again, or "
+                                          "accept the loss of what only those hold that are to go with --force"};
 }
 
 // --- Driving. ---

@@ -91,6 +91,10 @@ Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request)
       TRY_ASSIGN(const auto next, overlay::next_intent_replace(before, member, dead));
       TRY_ASSIGN(const auto ring, overlay::Ring::make(next));
       TRY(may_remove(*ring, {dead}));
+      if (const auto keeps = overlay::keeps_homes(before, next); !keeps) {
+        return Error{Errc::kDenied, keeps.error().text + ": start the new node with the --zone of the dead one, or take "
+                                    "that out first, with `starling remove --end-home`"};
+      }
       return next;
     };
     auto changing = change(build);

@@ -14,6 +14,7 @@ namespace {
 
 constexpr View kRowPrefix = "tenure/";
 constexpr View kAtKey = "tenure";  // The version that the rows are as of.
+constexpr View kSafePrefix = "farewell/";
 constexpr Duration kRetryEvery = 200ms;
 constexpr std::size_t kRingsKeptMax = 8;
 
@@ -23,11 +24,7 @@ Bytes row_key(PartitionId partition) {
   return key;
 }
 
-std::vector<NodeId> sorted(const overlay::NodeList& nodes) {
-  auto out = nodes.to_vector();
-  std::sort(out.begin(), out.end());
-  return out;
-}
+Bytes safe_key(const NodeId& node) { return Bytes(kSafePrefix).append(node.view()); }
 
 }  // namespace
 
@@ -83,8 +80,18 @@ void Tenures::serve() {
       return reply(Error{Errc::kTooLarge, "too many partitions in one request"});
     }
     view_.heard_of_ring(from, request->ring);
+    if (request->safe) {
+      const auto* member = view_.in_ring() ? view_.ring().member(from) : nullptr;
+      if (member == nullptr || !member->gone()) {
+        return reply(Error{Errc::kStaleRing, "this node has not heard that the asker left"});
+      }
+      note_safe(from, request->ring);
+    }
     SealReply answer;
     answer.ring = at_ ? at_->number() : RingNumber{};
+    if (request->items.empty()) {
+      for (const auto& [node, ring] : safe_) answer.safe.push_back({node, ring});
+    }
     for (const auto& item : request->items) {
       // Sealed means that we know the version, so that we vote under no older one.
       if (answer.ring < item.term) {
@@ -115,6 +122,20 @@ void Tenures::serve() {
     if (!states) return reply(states.error());
     auto shared = std::make_shared<Reply>(std::move(reply));
     view_.store.when_durable([shared, body = pack(*states)] { (*shared)(body); });
+  });
+}
+
+// The first word counts: it was safe then, and a version is sooner past an earlier one.
+void Tenures::note_safe(const NodeId& node, RingNumber ring) {
+  if (!safe_.emplace(node, ring).second) return;
+  Bytes value;
+  BytesWriter(value).u64be(ring.value);
+  view_.store.put(Store::Family::kPaxos, safe_key(node), value);
+  // Of whom the ring knows no more nobody asks.
+  std::erase_if(safe_, [this](const auto& known) {
+    if (view_.ring().member(known.first) != nullptr) return false;
+    view_.store.put(Store::Family::kPaxos, safe_key(known.first), "");
+    return true;
   });
 }
 
@@ -166,6 +187,12 @@ void Tenures::load() {
     }
     rows_[partition] = *row;
     if (row->term.value != 0 && row->from != row->term) pending_[partition] = row->term;
+  }
+  constexpr std::size_t kSafeMax = 2 * overlay::kRingGoneMembersMax;
+  for (const auto& [key, value] : view_.store.scan(Store::Family::kPaxos, kSafePrefix, "", kSafeMax)) {
+    NodeId node;
+    if (value.empty() || !NodeId::from(View(key).substr(kSafePrefix.size()), node)) continue;
+    safe_[node] = RingNumber{BytesReader(value).u64be()};
   }
 }
 
@@ -256,6 +283,12 @@ Task<Result<RingPtr>> Tenures::ring_at(RingNumber number) {
   rings_[number] = ring;
   if (rings_.size() > kRingsKeptMax) rings_.erase(rings_.begin());
   co_return ring;
+}
+
+std::vector<NodeId> Tenures::sorted(const overlay::NodeList& nodes) {
+  auto out = nodes.to_vector();
+  std::sort(out.begin(), out.end());
+  return out;
 }
 
 bool Tenures::same_owners(const Ring& a, const Ring& b, PartitionId partition) {

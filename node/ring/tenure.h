@@ -19,6 +19,9 @@
 //   - Owners that were forced out answer no more. Where too few are left without them, all that are left
 //     must be sealed, and what only those forced out had chosen is lost (decision 0020). What one of them answers
 //     all the same is of another lineage, whose numbers mean other versions, and counts for nothing.
+//   - Of the terms before one that lost owners so, those who left are not waited for either, once they were told that
+//     they may be switched off: a majority of a later term had what they had, and who is left of that term was asked
+//     before. Nor is who was removed, or is so long gone that the ring forgot it (decision 0057).
 // The merged states are stored before the row that says "may vote", and both before the first vote.
 // Invariants: (1) votes of a term are given by owners of that term under a ring version of that term;
 //             (2) whatever was chosen in an earlier term is held by each that votes; (3) a promise or an
@@ -71,6 +74,8 @@ class Tenures {
   [[nodiscard]] std::vector<NodeId> needs() const;
   // Partitions that this node could vote on at some time.
   [[nodiscard]] std::vector<PartitionId> voted() const;
+  // It left, and said that nobody needs it any more.
+  [[nodiscard]] bool is_safe(const NodeId& node) const { return safe_.contains(node); }
 
  private:
   // Of a partition that this node owns, or owned. Kept for ever: 24 bytes and a key.
@@ -99,16 +104,29 @@ class Tenures {
   [[nodiscard]] bool is_forgotten(RingNumber number) const;
   void put(PartitionId partition, const Row& row);
   // tenure_take_over.cc
+  struct Batch {  // Partitions that are taken over together; the terms are the present ones.
+    std::vector<SealRequest::Item> items;
+    std::map<PartitionId, Answers> answers;
+    std::set<NodeId> asked;  // About all of them.
+    std::map<RingNumber, std::map<PartitionId, std::vector<NodeId>>> homes;  // Owners of older versions.
+  };
+  using Questions = std::map<NodeId, std::vector<SealRequest::Item>>;
   overlay::Task<Status> take_over_some();
-  overlay::Task<std::map<NodeId, SealReply>> seal(
-      std::map<NodeId, std::vector<SealRequest::Item>> asked);
-  overlay::Task<Result<std::vector<Source>>> find_sources(PartitionId partition, RingNumber term,
-                                                          Answers answers);
+  overlay::Task<std::map<NodeId, SealReply>> ask(Questions asked);
+  overlay::Task<Done> seal(Questions asked, Batch& batch);
+  overlay::Task<Done> seal_older(const std::vector<NodeId>& owners, PartitionId partition, Batch& batch);
+  overlay::Task<Result<std::vector<NodeId>>> home_at(RingNumber number, PartitionId partition, Batch& batch);
+  overlay::Task<Result<std::vector<Source>>> find_sources(SealRequest::Item item, Batch& batch);
+  Error too_few(PartitionId partition, std::vector<NodeId> away, bool forced);
   overlay::Task<Status> take_over(PartitionId partition, RingNumber term, std::vector<Source> from);
   Status merge(PartitionId partition, const HandOverReply& page);
   overlay::Task<Result<RingPtr>> ring_at(RingNumber number);
+  static std::vector<NodeId> sorted(const overlay::NodeList& nodes);
   static bool same_owners(const overlay::Ring& a, const overlay::Ring& b, PartitionId partition);
   overlay::Task<bool> forced_out(NodeId node);
+  [[nodiscard]] bool given_up(const NodeId& node, RingNumber term) const;
+  void note_safe(const NodeId& node, RingNumber ring);
+  overlay::Task<Done> ask_who_is_safe();
   [[nodiscard]] bool has_names(PartitionId partition) const;
   [[nodiscard]] Result<HandOverReply> page(PartitionId partition, View after, std::size_t limit) const;
   [[nodiscard]] bool still(PartitionId partition, RingNumber term) const;
@@ -122,6 +140,8 @@ class Tenures {
   std::map<PartitionId, RingNumber> pending_;  // Present terms that we cannot vote in yet.
   std::map<PartitionId, std::vector<NodeId>> silent_;  // Of those pending: who has to answer and does not.
   std::string waits_for_;
+  std::map<NodeId, RingNumber> safe_;  // Who left, and under which version it was needed no more.
+  bool left_silent_ = false;           // Somebody who left is waited for.
   PartitionId last_tried_;
   std::map<RingNumber, RingPtr> rings_;      // Lately needed; a few.
   bool running_ = false;

@@ -33,51 +33,105 @@ Task<bool> Tenures::forced_out(NodeId node) {
   co_return ring && (*ring)->version().lineage != (*ring)->version().previous_lineage;
 }
 
+// Of an owner of a term before one that was lost by force, while no answer comes: does it hold nothing that was not
+// taken over, or given up, before? Where it was safe under a version before our term, a majority of the owners of then
+// had what it had, and the walk met those that are left of them.
+bool Tenures::given_up(const NodeId& node, RingNumber term) const {
+  const auto* member = view_.ring().member(node);
+  if (member == nullptr || member->state == overlay::RingMemberState::kRemoved) return true;
+  const auto safe = safe_.find(node);
+  return member->gone() && safe != safe_.end() && safe->second < term;
+}
+
+// Who was away when it was said has not heard it: one that was there will do.
+Task<Done> Tenures::ask_who_is_safe() {
+  Questions asked;
+  for (const auto& member : view_.ring().members()) {
+    const bool other = !member.gone() && member.id != view_.self;
+    if (other && view_.alive(member.id)) asked[member.id];
+  }
+  auto asking = ask(std::move(asked));
+  const auto replies = co_await asking;
+  for (const auto& [node, reply] : replies) {
+    for (const auto& safe : reply.safe) {
+      const auto* member = view_.ring().member(safe.node);
+      if (member != nullptr && member->gone()) note_safe(safe.node, safe.ring);
+    }
+  }
+  co_return Done{};
+}
+
+// Sorted. A version is made into a ring once for the whole batch.
+Task<Result<std::vector<NodeId>>> Tenures::home_at(RingNumber number, PartitionId partition, Batch& batch) {
+  auto known = batch.homes.find(number);
+  if (known == batch.homes.end()) {
+    auto finding = ring_at(number);
+    CO_TRY_ASSIGN(const RingPtr ring, co_await finding);
+    known = batch.homes.try_emplace(number).first;
+    for (const auto& item : batch.items) {
+      if (item.partition.value >= ring->partitions()) continue;
+      known->second[item.partition] = sorted(ring->home(item.partition));
+    }
+  }
+  const auto home = known->second.find(partition);
+  co_return home == known->second.end() ? std::vector<NodeId>{} : home->second;
+}
+
 // Asks the owners of now and of the term before about a batch of partitions, then takes over each that
 // enough of them answered for.
 Task<Status> Tenures::take_over_some() {
-  std::vector<std::pair<PartitionId, RingNumber>> batch;
-  std::map<NodeId, std::vector<SealRequest::Item>> asked;
+  Batch batch;
   // Round and round, so that partitions that must wait hold up no others.
   auto next = pending_.upper_bound(last_tried_);
-  while (batch.size() < std::min(kSealPartitionsMax, pending_.size())) {
+  while (batch.items.size() < std::min(kSealPartitionsMax, pending_.size())) {
     if (next == pending_.end()) next = pending_.begin();
-    batch.emplace_back(*next++);
+    batch.items.push_back({next->first, next->second});
+    ++next;
   }
-  last_tried_ = batch.back().first;
-  for (const auto& [partition, term] : batch) {
-    const RingNumber last{term.value - 1};
+  last_tried_ = batch.items.back().partition;
+  Questions asked;
+  for (const auto& item : batch.items) {
+    const RingNumber last{item.term.value - 1};
     std::set<NodeId> nodes;
     if (!is_forgotten(last)) {
-      auto finding = ring_at(last);
-      CO_TRY_ASSIGN(const RingPtr before, co_await finding);
-      for (const auto& node : before->home(partition)) nodes.insert(node);
+      auto finding = home_at(last, item.partition, batch);
+      CO_TRY_ASSIGN(const auto before, co_await finding);
+      nodes.insert(before.begin(), before.end());
     }
-    for (const auto& node : at_->home(partition)) nodes.insert(node);
-    for (const auto& node : nodes) asked[node].push_back({partition, term});
+    for (const auto& node : at_->home(item.partition)) nodes.insert(node);
+    for (const auto& node : nodes) asked[node].push_back(item);
   }
-  auto sealing = seal(std::move(asked));
-  const auto replies = co_await sealing;
-  std::map<PartitionId, Answers> answers;
-  for (const auto& [node, reply] : replies) {
-    for (const auto& item : reply.items) answers[item.partition].emplace(node, item);
-  }
+  auto sealing = seal(std::move(asked), batch);
+  co_await sealing;
   Status failed = ok_status();
-  for (const auto& [partition, term] : batch) {
-    auto finding = find_sources(partition, term, std::move(answers[partition]));
+  left_silent_ = false;
+  for (const auto& item : batch.items) {
+    auto finding = find_sources(item, batch);
     auto sources = co_await finding;
     if (!sources) {
       failed = sources.error();
       continue;
     }
-    auto taking = take_over(partition, term, std::move(*sources));
+    auto taking = take_over(item.partition, item.term, std::move(*sources));
     if (const auto taken = co_await taking; !taken) failed = taken;
+  }
+  if (left_silent_) {
+    auto asking = ask_who_is_safe();
+    co_await asking;
   }
   co_return failed;
 }
 
-Task<std::map<NodeId, SealReply>> Tenures::seal(
-    std::map<NodeId, std::vector<SealRequest::Item>> asked) {
+Task<Done> Tenures::seal(Questions asked, Batch& batch) {
+  auto asking = ask(std::move(asked));
+  const auto replies = co_await asking;
+  for (const auto& [node, reply] : replies) {
+    for (const auto& item : reply.items) batch.answers[item.partition].emplace(node, item);
+  }
+  co_return Done{};
+}
+
+Task<std::map<NodeId, SealReply>> Tenures::ask(Questions asked) {
   std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
   for (auto& [node, items] : asked) {
     const SealRequest request{view_.ring().number(), std::move(items)};
@@ -96,9 +150,24 @@ Task<std::map<NodeId, SealReply>> Tenures::seal(
   co_return replies;
 }
 
+// Owners of an older term; asked about the whole batch, since they are likely to be wanted for the rest, too.
+Task<Done> Tenures::seal_older(const std::vector<NodeId>& owners, PartitionId partition, Batch& batch) {
+  Questions missing;
+  for (const auto& owner : owners) {
+    if (batch.answers[partition].contains(owner) || !view_.alive(owner)) continue;
+    if (batch.asked.insert(owner).second) missing[owner] = batch.items;
+  }
+  if (missing.empty()) co_return Done{};
+  auto sealing = seal(std::move(missing), batch);
+  co_await sealing;
+  co_return Done{};
+}
+
 // Whose states together hold all that was ever chosen. kUnavailable: too few answered.
-Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId partition, RingNumber term,
-                                                                 Answers answers) {
+Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(SealRequest::Item item, Batch& batch) {
+  const PartitionId partition = item.partition;
+  const RingNumber term = item.term;
+  const Answers& answers = batch.answers[partition];
   std::vector<Source> sources;
   std::map<NodeId, bool> maybe;  // They voted, and may have seen a term begin and not end: empty?
   bool forced = false;
@@ -121,30 +190,31 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
     return sources;
   };
   for (RingNumber last{term.value - 1}; last.value > 0;) {
-    auto finding = ring_at(last);
-    CO_TRY_ASSIGN(const RingPtr ring, co_await finding);
-    std::map<NodeId, std::vector<SealRequest::Item>> missing;
-    for (const auto& owner : ring->home(partition)) {
-      const bool asked = last.value + 1 == term.value;  // With the batch.
-      if (!asked && !answers.contains(owner)) missing[owner].push_back({partition, term});
+    // Who owned before what is kept is not known. Where force broke the chain, what is left of it will do.
+    if (forced && is_forgotten(last)) break;
+    auto finding = home_at(last, partition, batch);
+    CO_TRY_ASSIGN(const auto owners, co_await finding);
+    const bool asked = last.value + 1 == term.value;  // With the batch.
+    if (!asked) {
+      auto sealing = seal_older(owners, partition, batch);
+      co_await sealing;
     }
-    if (!missing.empty()) {
-      auto sealing = seal(std::move(missing));
-      const auto replies = co_await sealing;
-      for (const auto& [node, reply] : replies) {
-        if (reply.items.size() == 1) answers.emplace(node, reply.items.front());
-      }
+    std::set<NodeId> out;
+    for (const auto& owner : owners) {
+      auto asking = forced_out(owner);
+      if (co_await asking) out.insert(owner);
     }
+    forced = forced || !out.empty();
     std::size_t sealed = 0, lost = 0, late = 0;
     std::vector<NodeId> away;
-    for (const auto& owner : ring->home(partition)) {
+    for (const auto& owner : owners) {
       const auto answer = answers.find(owner);
-      auto asking = forced_out(owner);
-      const bool out = co_await asking;
-      if (answer == answers.end() || out) {
-        lost += out ? 1 : 0;
-        late += !out && view_.alive(owner) ? 1 : 0;
-        if (!out && !view_.alive(owner)) away.push_back(owner);
+      if (answer == answers.end() || out.contains(owner)) {
+        const bool there = view_.alive(owner);
+        const bool is_lost = out.contains(owner) || (forced && !there && given_up(owner, term));
+        lost += is_lost ? 1 : 0;
+        late += !is_lost && there ? 1 : 0;
+        if (!is_lost && !there) away.push_back(owner);
         continue;
       }
       ++sealed;
@@ -156,33 +226,39 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(PartitionId par
         maybe.emplace(owner, answer->second.empty);
       }
     }
-    const std::size_t owners = ring->home(partition).size();
-    forced = forced || lost > 0;
-    const auto enough = [owners, lost](std::size_t of) {
-      return meets_every_majority(of, owners) || (lost > 0 && of + lost >= owners);
+    const auto enough = [&owners, lost](std::size_t of) {
+      return meets_every_majority(of, owners.size()) || (lost > 0 && of + lost >= owners.size());
     };
     if (!enough(sealed)) {
-      std::string why = "too few of the previous owners of partition " + std::to_string(partition.value) +
-                        " can be reached";
-      if (!enough(sealed + late)) {
-        why += ", no answer from";
-        for (const auto& node : away) why += " " + short_text(node);
-        why += ": start them again, or, when they are gone for good with what only they held, `starling remove --force`";
-        silent_[partition] = std::move(away);
-      }
-      co_return Error{Errc::kUnavailable, std::move(why)};
+      co_return too_few(partition, enough(sealed + late) ? std::vector<NodeId>{} : std::move(away), forced);
     }
     if (!sources.empty()) co_return with_maybe();
-    // None of them could vote then: nothing was chosen. The term before that one.
+    // None of them could vote then: nothing was chosen, or it is lost. The term before that one.
     for (;;) {
-      if (--last.value == 0) break;
-      auto older = ring_at(last);
-      CO_TRY_ASSIGN(const RingPtr before, co_await older);
-      if (!same_owners(*before, *ring, partition)) break;
+      if (--last.value == 0 || (forced && is_forgotten(last))) break;
+      auto older = home_at(last, partition, batch);
+      CO_TRY_ASSIGN(const auto before, co_await older);
+      if (before != owners) break;
     }
   }
   if (forced) co_return with_maybe();
   co_return Error{Errc::kUnavailable, "nobody could ever vote on partition " + std::to_string(partition.value)};
+}
+
+// `away`: without one of these it never is enough.
+Error Tenures::too_few(PartitionId partition, std::vector<NodeId> away, bool forced) {
+  std::string why = "too few of the previous owners of partition " + std::to_string(partition.value) +
+                    " can be reached";
+  if (away.empty()) return {Errc::kUnavailable, std::move(why)};
+  why += ", no answer from";
+  for (const auto& node : away) {
+    const auto* member = view_.ring().member(node);
+    left_silent_ = left_silent_ || (forced && member != nullptr && member->gone());
+    why += " " + short_text(node);
+  }
+  why += ": start them again, or, when they are gone for good with what only they held, `starling remove --force`";
+  silent_[partition] = std::move(away);
+  return {Errc::kUnavailable, std::move(why)};
 }
 
 Task<Status> Tenures::take_over(PartitionId partition, RingNumber term, std::vector<Source> from) {

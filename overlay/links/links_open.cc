@@ -63,6 +63,7 @@ void Links::accept(std::unique_ptr<Stream> stream) {
 void Links::begin(Connection& connection, std::unique_ptr<Stream> stream) {
   LinkConfig config{connection.dialled ? NoiseRole::kInitiator : NoiseRole::kResponder, identity_,
                     hooks_.hello()};
+  connection.lineage = config.hello.lineage;
   if (connection.dialled) {
     connection.key = key_id(keyring_.primary());
     config.secret = LinkSecret{Bytes(connection.key->view()), keyring_.link_psk()};
@@ -102,6 +103,10 @@ Status Links::admit(Connection& connection, const LinkPeer& peer) {
                                      short_text(*connection.wanted)};
   }
   if (hooks_.accept) TRY(hooks_.accept(peer.id, peer.hello));
+  // For as long as the link lasts the peer would take us for one of the other lineage.
+  if (connection.lineage != hooks_.hello().lineage) {
+    return Error{Errc::kStaleRing, "the ring began another lineage in the middle of the handshake; dial again"};
+  }
   const auto it = peers_.find(peer.id);
   if (connection.dialled || it == peers_.end()) return ok_status();
   const Peer& known = *it->second;

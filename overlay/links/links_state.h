@@ -11,6 +11,7 @@ struct Links::Connection : std::enable_shared_from_this<Connection> {
   std::uint64_t number = 0;
   bool dialled = false;
   std::optional<KeyId> key;  // Of the secret under which it came, once it is named.
+  LineageId lineage;         // By which we introduced ourselves.
   Peer* peer = nullptr;
   std::optional<NodeId> wanted;  // Whom we dialled, when we know.
   std::function<void(Result<NodeId>)> dial_done;

@@ -98,27 +98,6 @@ Status keeps(const SitePolicy& policy, const RingVersion& version) {
   return ok_status();
 }
 
-// A leave that leaves a site too small moves the home of all that is there.
-Status keeps_homes(const RingVersion& before, const RingVersion& intent) {
-  TRY_ASSIGN(const auto then, next_complete(intent));
-  const Sites now = before.site_counts();
-  const Sites next = then.site_counts();
-  for (const auto& site : now.homes) {
-    const bool stays = std::any_of(next.homes.begin(), next.homes.end(),
-                                   [&](const auto& other) { return other.zone == site.zone; });
-    if (stays) continue;
-    return invalid("zone " + site.zone + " would have fewer than the " +
-                   std::to_string(before.sites.home) +
-                   " nodes that a home takes, so all it is home of would move to another site: add a "
-                   "node there first, or use --force");
-  }
-  if (next.away < now.away) {
-    return invalid("only " + std::to_string(next.away) + " of " + std::to_string(now.away) +
-                   " away copies would have a node: add one first, or use --force to keep fewer");
-  }
-  return ok_status();
-}
-
 RingMember* find(RingVersion& version, const NodeId& id) {
   return const_cast<RingMember*>(version.find(id));
 }
@@ -250,7 +229,9 @@ Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const
                    std::to_string(before.copies) +
                    " copies: add a node first, or use --force to keep fewer copies");
   }
-  if (!force) TRY(keeps_homes(before, after));
+  if (const auto keeps = force ? ok_status() : keeps_homes(before, after); !keeps) {
+    return Error{keeps.code(), keeps.error().text + ": add a node there first, or use --force"};
+  }
   return checked(std::move(after));
 }
 
@@ -325,6 +306,26 @@ Result<RingVersion> next_intent_sites(const RingVersion& before, const SitePolic
   after.next_sites = policy;
   if (policy.on()) TRY(keeps(policy, after));
   return checked(std::move(after));
+}
+
+Status keeps_homes(const RingVersion& before, const RingVersion& intent) {
+  TRY_ASSIGN(const auto then, next_complete(intent));
+  const Sites now = before.site_counts();
+  const Sites next = then.site_counts();
+  for (const auto& site : now.homes) {
+    const bool stays = std::any_of(next.homes.begin(), next.homes.end(),
+                                   [&](const auto& other) { return other.zone == site.zone; });
+    if (stays) continue;
+    return invalid("zone " + site.zone + " would have fewer than the " +
+                   std::to_string(before.sites.home) + " nodes that a home takes, so " +
+                   (next.homes.empty() ? "no site would be left that is one, and every owner would count"
+                                       : "all it is home of would move to another site"));
+  }
+  if (!next.homes.empty() && next.away < now.away) {
+    return invalid("only " + std::to_string(next.away) + " of " + std::to_string(now.away) +
+                   " away copies would have a node in another site");
+  }
+  return ok_status();
 }
 
 Result<RingVersion> next_complete(const RingVersion& before) {

@@ -58,6 +58,9 @@ Result<RingVersion> next_intent_rule(const RingVersion& before);
 // Another policy of sites; off ends the present one. kExists when that is in force; kInvalid when the
 // nodes at hand cannot keep it.
 Result<RingVersion> next_intent_sites(const RingVersion& before, const SitePolicy& policy);
+// When `intent`, the version after `before`, is complete: is every home site still one, and has every
+// away copy a node? kInvalid says what ends; that may be meant.
+Status keeps_homes(const RingVersion& before, const RingVersion& intent);
 Result<RingVersion> next_complete(const RingVersion& before);
 // Not of a revocation: its nodes would be believed again.
 Result<RingVersion> next_abort(const RingVersion& before);

@@ -46,7 +46,7 @@ Bytes frozen_bytes(const std::string& name) {
 // Calls `with(name, message)` for every message; no field has its default.
 template <class With>
 void for_each_message(With with) {
-  with("replicate", Replicate{kRing, kWriter, {{kPartition, 17, 16, {{"one"}, {"two"}}}}});
+  with("replicate.v2", Replicate{kRing, kWriter, {{kPartition, 17, 16, {{"one"}, {"two"}}, 15}}});
   with("replicated", Replicated{kRing, kWriter, {{kPartition, 18}}});
   with("hinted", Hinted{kRing, kWriter, {{kPartition, 17, 18}}});
   with("compare_request", CompareRequest{kRing, {{kPartition, 0xFEDCBA9876543210}}, true, true, {{3, 0x1122334455667788}}});
@@ -87,13 +87,14 @@ void for_each_message(With with) {
   with("ring_answer", RingAnswer{{"ring"}});
   with("ring_progress", RingProgress{kRing});
   with("standing_reply", StandingReply{kRing, true});
-  with("movement_reply.v4", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
-                                       9'000'000, 3'000'000, 1'000'000, {id<NodeId>(7)}, {{id<NodeId>(7), 77'000}}, 4});
+  with("movement_reply.v5", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
+                                       9'000'000, 3'000'000, 1'000'000, {id<NodeId>(7)}, {{id<NodeId>(7), 77'000}}, 4,
+                                       {{"west", 12, 3'400}}});
   with("move_settings", MoveSettings{true, kEntry, 20'000'000, {kEntry.time + 1, WriterId{9}}});
   with("ring_get_request", RingGetRequest{kRing});
   with("keys_exchange", KeysExchange{{"keyring"}});
-  with("seal_request", SealRequest{kRing, {{kPartition, {299}}}});
-  with("seal_reply", SealReply{kRing, {{kPartition, {200}, {298}, true}}});
+  with("seal_request.v2", SealRequest{kRing, {{kPartition, {299}}}, true});
+  with("seal_reply.v2", SealReply{kRing, {{kPartition, {200}, {298}, true}}, {{id<NodeId>(7), {298}}}});
   with("hand_over_request", HandOverRequest{kRing, kPartition, {299}, {"name/"}});
   with("hand_over_reply", HandOverReply{{{{"name/@bob"}, {"state"}}}, true});
   with("heads_request", HeadsRequest{kRing, {{kMailbox, 0xFEDCBA9876543210}}});
@@ -118,6 +119,20 @@ TEST(NodeMessages, OlderBytesAreReadAndWhatTheyLackHasItsDefault) {
   ASSERT_TRUE(of_before_sites.ok()) << of_before_sites.error().text;
   EXPECT_EQ(of_before_sites->needs.size(), 1u);
   EXPECT_EQ(of_before_sites->ring_format, 3u) << "it cannot read a policy of sites";
+  const auto of_before_lags = unpack<MovementReply>(golden("node_movement_reply.v4"));
+  ASSERT_TRUE(of_before_lags.ok()) << of_before_lags.error().text;
+  EXPECT_EQ(of_before_lags->ring_format, 4u);
+  EXPECT_TRUE(of_before_lags->lags.empty());
+  const auto run = unpack<Replicate>(golden("node_replicate.v1"));
+  ASSERT_TRUE(run.ok()) << run.error().text;
+  EXPECT_EQ(run->runs.at(0).changes.size(), 2u);
+  EXPECT_EQ(run->runs.at(0).covered, 0u) << "nothing is known to be on W owners";
+  const auto seal = unpack<SealRequest>(golden("node_seal_request.v1"));
+  ASSERT_TRUE(seal.ok()) << seal.error().text;
+  EXPECT_FALSE(seal->safe);
+  const auto sealed = unpack<SealReply>(golden("node_seal_reply.v1"));
+  ASSERT_TRUE(sealed.ok()) << sealed.error().text;
+  EXPECT_TRUE(sealed->safe.empty());
   const auto push = unpack<Push>(golden("node_push.v1"));
   ASSERT_TRUE(push.ok()) << push.error().text;
   ASSERT_EQ(push->streams.size(), 1u);

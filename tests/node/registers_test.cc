@@ -3,6 +3,7 @@
 
 #include "node/mailbox/read_registers.h"
 #include "storage/change.h"
+#include "tests/node/parts.h"
 
 namespace starling::node {
 namespace {
@@ -60,6 +61,95 @@ TEST(MergedRegisters, AreOfAVersionOnlyWhenAllOwnersAgreeOnIt) {
   EXPECT_EQ(merge_registers({of(5), of(6)}, 10).version, 0u);
   EXPECT_EQ(merge_registers({of(5), of(0)}, 10).version, 0u);
   EXPECT_EQ(merge_registers({}, 10).version, 0u);
+}
+
+// Three copies at home, two away, one of those here: of three home owners two know what was acknowledged.
+class ReadingAtHome : public Parts {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Parts::SetUp());
+    overlay::RingSettings settings;
+    settings.partitions = testing::kTestPartitions;
+    settings.sites = {3, 2, "east"};
+    std::uint32_t self = 0;
+    while (overlay::test_id(self) != view->self) ++self;
+    const auto zone = [&](std::uint32_t i) { return i == self || i == (self + 1) % kNodes ? "west" : "east"; };
+    const auto founder = overlay::test_member(0, zone(0));
+    const auto alone = overlay::must(overlay::first_version(overlay::test_lineage(), founder, settings));
+    std::vector<overlay::NewMember> joiners;
+    for (std::uint32_t i = 1; i < kNodes; ++i) joiners.push_back(overlay::test_member(i, zone(i)));
+    const auto joined = overlay::must(overlay::next_complete(overlay::must(overlay::next_intent_join(alone, joiners))));
+    in_turn([&] { view->set_ring(overlay::must(overlay::Ring::make(joined))); });
+    home = view->ring().home(kPartition).to_vector();
+    ASSERT_EQ(home.size(), 3u);
+    for (const auto& owner : view->ring().owners(kPartition)) {
+      if (!view->ring().is_home(kPartition, owner)) away.push_back(owner);
+    }
+    ASSERT_EQ(away.size(), 2u);
+  }
+  overlay::Task<Done> read() {
+    auto reading = read_registers(*view, testing::kAlice, "", "", 10);
+    outcome = co_await reading;
+    co_return Done{};
+  }
+  void begin() {
+    in_turn([&] { scope.spawn(read()); });
+    run_for(50ms);
+  }
+  bool is_asked(const NodeId& node) {
+    return std::any_of(rpc.calls.begin(), rpc.calls.end(), [&](const auto& call) { return call.to == node; });
+  }
+  void answer(const NodeId& node, Result<Bytes> body) {
+    const auto call = std::find_if(rpc.calls.begin(), rpc.calls.end(), [&](const auto& one) { return one.to == node; });
+    ASSERT_NE(call, rpc.calls.end());
+    auto done = std::move(call->done);
+    rpc.calls.erase(call);
+    in_turn([&] { done(std::move(body)); });
+    run_for(50ms);
+  }
+  static Bytes account(std::string value, Hlc time) {
+    return pack(ReadRegistersReply{{item("account", std::move(value), time)}});
+  }
+
+  std::vector<NodeId> home, away;
+  std::optional<Result<ReadRegistersReply>> outcome;
+  overlay::Scope scope{loop};
+};
+
+// It may lack what two others acknowledged, and the first one, too.
+TEST_F(ReadingAtHome, AnAwayAnswerIsNotCountedWhileOneAtHomeMayAnswer) {
+  dead.insert(home[2]);
+  begin();
+  answer(home[0], account("old", 5));
+  run_for(100ms);  // The second one is slow: another is asked.
+  ASSERT_TRUE(is_asked(away[0]) || is_asked(away[1]));
+  answer(is_asked(away[0]) ? away[0] : away[1], account("old", 5));
+  ASSERT_FALSE(outcome.has_value());
+  answer(home[1], account("new", 6));
+  ASSERT_TRUE(outcome.has_value() && outcome->ok());
+  EXPECT_EQ(outcome->value().items.at(0).value.data, "new");
+}
+
+TEST_F(ReadingAtHome, AnAwayAnswerAloneWaitsForTheOneAtHomeThatMayCome) {
+  dead = {home[1], home[2]};
+  begin();
+  answer(is_asked(away[0]) ? away[0] : away[1], account("old", 5));
+  run_for(1s);
+  ASSERT_FALSE(outcome.has_value());
+  answer(home[0], account("new", 6));
+  run_for(500ms);
+  ASSERT_TRUE(outcome.has_value() && outcome->ok());
+  EXPECT_EQ(outcome->value().items.at(0).value.data, "new");
+}
+
+// While the home is cut off people log in by what has come.
+TEST_F(ReadingAtHome, AwayAnswersWillDoWhenNoneAtHomeCanBeReached) {
+  dead = {home.begin(), home.end()};
+  begin();
+  answer(away[0], account("old", 5));
+  run_for(500ms);
+  ASSERT_TRUE(outcome.has_value() && outcome->ok());
+  EXPECT_EQ(outcome->value().items.at(0).value.data, "old");
 }
 
 }  // namespace

@@ -62,7 +62,8 @@ class TakingOver : public Parts {
     const auto it = said.find(call.to);
     const auto request = unpack<SealRequest>(call.body);
     if (call.method != Method::kSeal || it == said.end() || !request) return Error{Errc::kTimeout, "no answer"};
-    SealReply reply{newest().number, {}};
+    SealReply reply{newest().number, {}, {}};
+    if (request->items.empty() && told_safe) reply.safe.push_back(*told_safe);
     for (const auto& item : request->items) {
       reply.items.push_back({item.partition, it->second.from, it->second.until, false});
     }
@@ -74,6 +75,7 @@ class TakingOver : public Parts {
   };
   std::map<RingNumber, RingVersion> versions;
   std::map<NodeId, Said> said;  // Others are silent.
+  std::optional<SealReply::Safe> told_safe;  // What the others know of who left.
   std::set<NodeId> handed;      // Were asked for their states.
   const NodeId founder = overlay::test_id(0);
   NodeId voter, other;          // Owners beside us; the first of them did not found the cluster.
@@ -116,6 +118,49 @@ TEST_F(TakingOver, WhoEverVotedIsMergedWhenTheRestWasForcedOut) {
   begin();
   EXPECT_TRUE(tenures->may_vote(kPartition).ok()) << tenures->settled().error().text;
   EXPECT_TRUE(handed.contains(voter));
+}
+
+// Of who owned kPartition at version 3, one left, the other was forced out then; nobody who is left voted.
+class AfterForce : public TakingOver {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(TakingOver::SetUp());
+    gone = voter;
+    add(overlay::must(overlay::next_intent_leave(newest(), std::vector{gone}, true)));
+    add(overlay::must(overlay::next_complete(newest())));  // 5
+    const auto ring = overlay::must(overlay::Ring::make(newest()));
+    std::vector<NodeId> out;
+    for (const auto& owner : ring->owners(kPartition)) {
+      if (owner != view->self) out.push_back(owner);
+    }
+    if (std::find(out.begin(), out.end(), other) == out.end()) out.push_back(other);
+    add(overlay::must(overlay::forced_remove(newest(), out, overlay::test_lineage(9))));  // 6
+    for (const auto& node : out) said.erase(node);
+    said.erase(gone);
+    dead.insert(gone);
+  }
+  NodeId gone;
+};
+
+TEST_F(AfterForce, WhoLeftAndSaidNothingIsWaitedFor) {
+  begin();
+  EXPECT_FALSE(tenures->may_vote(kPartition).ok());
+  const std::string why = tenures->settled().error().text;
+  EXPECT_NE(why.find(short_text(gone)), std::string::npos) << why;
+}
+
+TEST_F(AfterForce, WhoWasSafeBeforeIsNot) {
+  told_safe = {gone, RingNumber{5}};
+  begin();
+  EXPECT_TRUE(tenures->may_vote(kPartition).ok()) << tenures->settled().error().text;
+  EXPECT_TRUE(tenures->is_safe(gone));
+}
+
+// By then the owners of our own term may have had it, and one of those may be down only.
+TEST_F(AfterForce, WhoWasSafeUnderOurTermIsWaitedFor) {
+  told_safe = {gone, RingNumber{6}};
+  begin();
+  EXPECT_FALSE(tenures->may_vote(kPartition).ok());
 }
 
 // It was forced out, and forced us out: its version 4 is not ours.

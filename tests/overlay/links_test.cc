@@ -38,6 +38,7 @@ class LinksTest : public testing::Test {
                [this, seed] {
                  Hello hello;
                  hello.writer.value = seed;
+                 hello.lineage = lineage;
                  return hello;
                },
                [&test](const NodeId& id, const PublicKey&) {
@@ -47,6 +48,7 @@ class LinksTest : public testing::Test {
                [this](const NodeId& id) { strangers.push_back(id); },
                [this](const NodeId&, const Hello&) -> Status {
                  if (refuse) return Error{Errc::kForeign, "another lineage"};
+                 if (new_lineage) lineage = *std::exchange(new_lineage, std::nullopt);
                  return ok_status();
                }}) {
       links.serve(Method::kAppend, Access::kMembers,
@@ -68,6 +70,8 @@ class LinksTest : public testing::Test {
     Identity identity;
     Keyring keyring;
     bool refuse = false;
+    LineageId lineage;
+    std::optional<LineageId> new_lineage;  // As soon as somebody comes.
     NodeId last_from;
     std::vector<Reply> held;
     std::vector<Bytes> notices;
@@ -352,6 +356,25 @@ TEST_F(LinksTest, TellsTheDiallerWhyItWasRefused) {
   ASSERT_TRUE(run_until(loop_, [&] { return reached.has_value(); }));
   EXPECT_EQ(reached->code(), Errc::kForeign);
   EXPECT_THAT(reached->error().text, HasSubstr("another lineage"));
+}
+
+// What it said of itself is not true any more, and would be believed for as long as the link lasts.
+TEST_F(LinksTest, ALineageThatBeganDuringTheHandshakeIsToldByAnotherOne) {
+  auto a = make(1);
+  auto b = make(2);
+  b->new_lineage.emplace().raw.fill(9);
+  LineageId told;
+  a->links.on_link([&](const NodeId&, const Hello* hello) { told = hello != nullptr ? hello->lineage : LineageId{}; });
+  std::optional<Result<NodeId>> reached;
+  const auto dial = [&] {
+    reached.reset();
+    a->links.dial(b->links.local(), 5s, [&](Result<NodeId> r) { reached = std::move(r); });
+    return run_until(loop_, [&] { return reached.has_value(); }) && reached->ok();
+  };
+  EXPECT_FALSE(dial());
+  EXPECT_FALSE(a->links.linked(b->id()));
+  EXPECT_TRUE(dial());
+  EXPECT_EQ(told, b->lineage);
 }
 
 TEST_F(LinksTest, NoticesThatAnotherNodeAnswersAtAnAddress) {

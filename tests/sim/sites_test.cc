@@ -6,7 +6,32 @@
 namespace starling::sim {
 namespace {
 
-class Sites : public TwoSites {};
+class Sites : public TwoSites {
+ protected:
+  using TwoSites::TwoSites;
+
+  // alice is connected at b, a coordinates.
+  void retry_without_the_coordinator() {
+    for (int i = 0; i < 5; ++i) say();
+    SendIndex sent = kUnsent;
+    bool came = false;
+    tap.on_leave = [&](const TapMessage& m) {
+      return m.method == Method::kReplicated && m.from == b && m.to == a ? Fate::kLose : Fate::kPass;
+    };
+    tap.on_arrive = [&](const TapMessage& m) {
+      came = came || (m.method == Method::kReplicate && m.from == a && m.to == b && find(m, sent));
+    };
+    sent = send(*alice);
+    ASSERT_TRUE(until([&] { return came; }));
+    ASSERT_FALSE(is_acked(sent));
+    cluster.crash(a, Crash::kPower);
+    tap.clear();
+    EXPECT_TRUE(acked(sent, 40s)) << "nobody stood in";
+    EXPECT_FALSE(cluster.up(a));
+    ASSERT_TRUE(cluster.restart(a));
+    finish();
+  }
+};
 INSTANTIATE_TEST_SUITE_P(Seeds, Sites, ::testing::Values(1, 2, 3));
 
 TEST_P(Sites, AnAckDoesNotWaitForTheOtherSite) {
@@ -76,6 +101,11 @@ TEST_P(Sites, OthersOfTheSiteStandInForAHomeOwnerThatIsDown) {
   finish();
 }
 
+// It has the message of a coordinator that died before it could acknowledge, and is all that is left at home.
+TEST_P(Sites, ARetryIsHeldByAStandInWhileOneHomeOwnerIsDown) {
+  retry_without_the_coordinator();
+}
+
 TEST_P(Sites, WhileTheSitesAreCutOffEachServesWhatItIsHomeOf) {
   const auto before = send(*alice);
   ASSERT_TRUE(acked(before));
@@ -133,9 +163,9 @@ TEST_P(Sites, NodesJoinAndLeaveUnderAPolicy) {
 }
 
 // With two nodes in each site an away owner is all there is to stand in.
-class SmallSites : public TwoSites {
+class SmallSites : public Sites {
  protected:
-  SmallSites() : TwoSites(4) {}
+  SmallSites() : Sites(4) {}
 };
 INSTANTIATE_TEST_SUITE_P(Seeds, SmallSites, ::testing::Values(1, 2, 3));
 
@@ -153,6 +183,29 @@ TEST_P(SmallSites, AnAwayOwnerStandsInWhenNobodyAtHomeCan) {
   world.run_for(1s);
   EXPECT_FALSE(is_acked(again));
   cluster.disk(b).hold(false);
+  finish();
+}
+
+TEST_P(SmallSites, ARetryIsHeldByAnAwayOwnerWhenNobodyAtHomeCan) {
+  retry_without_the_coordinator();
+}
+
+// Its copy would count only when it has all that it lacks: another member is asked instead.
+TEST_P(SmallSites, AnAwayOwnerThatLagsIsNotWaitedForWhileAnotherCanStandIn) {
+  start(*alice2, a);
+  cluster.disk(c).hold(true);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(acked(send(*alice2)));
+  std::set<std::size_t> hinted;
+  tap.on_arrive = [&](const TapMessage& m) {
+    if (m.method == Method::kHint) hinted.insert(m.to);
+  };
+  cluster.crash(b, Crash::kPower);
+  believes_dead(a, b);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(acked(send(*alice2), 3s));
+  EXPECT_FALSE(hinted.empty());
+  EXPECT_FALSE(hinted.contains(c));
+  cluster.disk(c).hold(false);
+  ASSERT_TRUE(cluster.restart(b));
   finish();
 }
 

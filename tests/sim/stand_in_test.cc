@@ -84,6 +84,43 @@ TEST_P(StandIns, F38_ASegmentBeginsNoLaterThanTheFirstThatIsNotOnW) {
   finish();
 }
 
+// b has it of a, which is cut off before it could acknowledge: with a stand-in those are two.
+TEST_P(StandIns, ARetryOfAnUnreachableCoordinatorsMessageIsHeldByAStandIn) {
+  start(*alice, d);
+  start(*alice2, e);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(acked(send(*alice)));
+  // Neither is on two nodes for all that is known, and the first one is never sent again.
+  SendIndex first = kUnsent, second = kUnsent;
+  std::optional<Carried> first_came;
+  bool second_came = false;
+  tap.on_leave = [&](const TapMessage& m) {
+    const bool from_a = m.method == Method::kReplicate && m.from == a && m.to == c;
+    const bool to_a = m.method == Method::kReplicated && m.to == a;
+    return from_a || to_a ? Fate::kLose : Fate::kPass;
+  };
+  tap.on_arrive = [&](const TapMessage& m) {
+    see(m);
+    if (m.method != Method::kReplicate || m.from != a || m.to != b) return;
+    if (auto x = find(m, first)) first_came = x;
+    second_came = second_came || find(m, second);
+  };
+  first = send(*alice2);
+  ASSERT_TRUE(until([&] { return first_came.has_value(); }));
+  alice2->close();
+  second = send(*alice);
+  ASSERT_TRUE(until([&] { return second_came; }));
+  ASSERT_FALSE(is_acked(first) || is_acked(second));
+  tap.on_leave = nullptr;
+  cluster.partition({{b, d, e}, {a, c}});
+  ASSERT_TRUE(acked(second, 40s)) << world.trace().text("", 40);
+  EXPECT_EQ(record(second).copies, 2);
+  EXPECT_EQ(holders(second), 1u);
+  ASSERT_FALSE(segments.empty());
+  EXPECT_LE(segments.back().from, first_came->dot.n) << "above a hole (hazards F38)";
+  EXPECT_GT(segments.back().from, 1u) << "what is on two nodes is not held once more";
+  finish();
+}
+
 // An owner is needed: stand-ins alone have no roster, no lanes and no keys.
 TEST_P(StandIns, F14_WithoutAnOwnerNothingIsAccepted) {
   start(*alice, d);
