@@ -186,11 +186,11 @@ Task<Result<Json>> AdminApi::remove(Json arguments) {
   const bool end_home = dry_run || arguments.value("end_home", false);
   auto build = [nodes, end_home](const RingVersion& before) -> Result<RingVersion> {
     TRY_ASSIGN(const auto next, overlay::next_intent_remove(before, nodes));
+    TRY_ASSIGN(const auto ring, Ring::make(next));
+    TRY(may_remove(*ring, nodes));
     if (const auto keeps = end_home ? ok_status() : overlay::keeps_homes(before, next); !keeps) {
       return Error{Errc::kDenied, keeps.error().text + ": let a node join there first, or accept it with --end-home"};
     }
-    TRY_ASSIGN(const auto ring, Ring::make(next));
-    TRY(may_remove(*ring, nodes));
     return next;
   };
   auto changing = change(build, dry_run);

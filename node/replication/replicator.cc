@@ -193,8 +193,9 @@ std::uint64_t Replicator::covered(PartitionId partition, WriterId writer) const 
 void Replicator::nudge() {
   const WriterId own = view_.store.writer();
   for (const auto& [partition, owner] : away_.some(kNudgedAtOnce)) {
-    if (!view_.reachable(owner)) continue;
-    const auto last = view_.store.read_writer(partition, own, view_.store.synced(partition, own), 1);
+    const std::uint64_t synced = view_.store.synced(partition, own);
+    if (synced == 0 || !view_.reachable(owner)) continue;
+    const auto last = view_.store.read_writer(partition, own, synced, 1);
     if (!last || last->live.empty()) continue;
     queue({owner}, partition, last->live[0].n, std::make_shared<const Bytes>(last->live[0].change.data));
   }

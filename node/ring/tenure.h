@@ -142,6 +142,7 @@ class Tenures {
   std::string waits_for_;
   std::map<NodeId, RingNumber> safe_;  // Who left, and under which version it was needed no more.
   bool left_silent_ = false;           // Somebody who left is waited for.
+  Instant asked_who_is_safe_{};
   PartitionId last_tried_;
   std::map<RingNumber, RingPtr> rings_;      // Lately needed; a few.
   bool running_ = false;

@@ -14,6 +14,7 @@ using storage::Store;
 namespace {
 
 constexpr Duration kSealDeadline = 2s;
+constexpr Duration kAskWhoIsSafeEvery = 5s;
 
 // Of `owners`, `sealed` vote no more. Then the others are no majority, and of every majority that chose
 // something one is sealed: owners - majority + 1 of them.
@@ -115,7 +116,10 @@ Task<Status> Tenures::take_over_some() {
     auto taking = take_over(item.partition, item.term, std::move(*sources));
     if (const auto taken = co_await taking; !taken) failed = taken;
   }
-  if (left_silent_) {
+  const Instant now = view_.loop.now();
+  const bool lately = asked_who_is_safe_ != Instant{} && now - asked_who_is_safe_ < kAskWhoIsSafeEvery;
+  if (left_silent_ && !lately) {
+    asked_who_is_safe_ = now;
     auto asking = ask_who_is_safe();
     co_await asking;
   }
