@@ -72,15 +72,19 @@ Task<bool> Farewell::tell_members() {
   std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
   for (const auto& member : ring->members()) {
     if (member.gone() || told_.contains(member.id) || !view_.alive(member.id)) continue;
-    const SealRequest request{ring->number(), {}, /*safe=*/true};
+    const SealRequest request{ring->number(), {}, /*safe=*/true, ring->lineage()};
     calls.emplace(member.id, overlay::call(view_.loop, view_.rpc, member.id, Method::kSeal, pack(request),
                                            kAskDeadline));
   }
   bool all = true;
   for (auto& [node, call] : calls) {
     const auto answer = co_await call;
-    if (answer) told_.insert(node);
-    all = all && answer.ok();
+    const auto reply = answer ? unpack<SealReply>(*answer) : Result<SealReply>(answer.error());
+    // A program from before answers, too, and writes nothing down.
+    const bool known = reply && std::any_of(reply->safe.begin(), reply->safe.end(),
+                                            [this](const auto& safe) { return safe.node == view_.self; });
+    if (known) told_.insert(node);
+    all = all && known;
   }
   co_return all || view_.loop.now() - *telling_since_ > kTellPatience;
 }

@@ -14,7 +14,6 @@ constexpr Duration kAskDeadline = kAppendDeadline / 2;
 
 Holding::Holding(ClusterView& view, Replicator& replicator) : view_(view), replicator_(replicator) {
   replicator_.on_held = [this](const NodeId& from, const Hinted& message) { received(from, message); };
-  view_.on_ring([this] { handed_.clear(); });
 }
 
 Task<Result<std::uint8_t>> Holding::hold(PartitionId partition, Dot dot, Grade grade) {
@@ -52,30 +51,39 @@ Task<bool> Holding::ask_owner(NodeId owner, PartitionId partition, Dot dot) {
 
 Task<bool> Holding::hand(NodeId stand_in, PartitionId partition, Dot dot) {
   const Run run{stand_in, partition, dot.writer};
-  if (handed_.size() >= kHandedRunsMax) handed_.clear();
   const std::uint64_t first = std::min(replicator_.covered(partition, dot.writer) + 1, dot.n);
-  auto& handed = handed_[run];
-  // What it was sent before may begin too late, or never have come.
-  if (handed.from == 0 || handed.from > first) handed = {first, first - 1, first - 1};
-  if (handed.held >= dot.n) co_return true;
-  if (handed.sent < dot.n && !send(run, handed, dot.n)) {
-    handed_.erase(run);
+  if (!make_room() || handed_[run].hopeless_until > view_.loop.now()) co_return false;
+  if (!send(run, {dot.n, dot.n})) co_return false;
+  auto asking = answer(run, first, dot.n, /*asks=*/true);
+  const Segment held = co_await asking;
+  if (held.to < dot.n) co_return false;
+  if (held.from <= first) co_return true;
+  if (!make_room()) co_return false;
+  if (!send(run, {first, held.from - 1})) {
+    handed_[run].hopeless_until = view_.loop.now() + kHopelessFor;
     co_return false;
   }
-  auto [done, held] = overlay::Completer<bool>::make(view_.loop);
-  auto& wait = waits_.emplace_back(Wait{run, dot.n, std::move(done), {}});
-  wait.patience = view_.loop.after(kAskDeadline, [this, run, n = dot.n] { finish(run, n, /*given_up=*/true); });
-  co_return co_await held;
+  auto filling = answer(run, first, dot.n, /*asks=*/false);
+  const Segment filled = co_await filling;
+  co_return filled.to >= dot.n && filled.from <= first;
 }
 
-// Of our log, from what it was sent last. False: that is too much, or there are gaps.
-bool Holding::send(const Run& run, Handed& handed, std::uint64_t to) {
+// What nobody waits for says only what is hopeless.
+bool Holding::make_room() {
+  if (waits_ >= kHandedWaitsMax) return false;
+  if (handed_.size() >= kHandedRunsMax) std::erase_if(handed_, [](const auto& run) { return run.second.waits.empty(); });
+  return handed_.size() < kHandedRunsMax;
+}
+
+bool Holding::send(const Run& run, Segment numbers) {
   const auto& [stand_in, partition, writer] = run;
   std::vector<storage::RangeStatement> pieces;
   std::size_t bytes = 0;
-  for (std::uint64_t next = handed.sent + 1; next <= to;) {
+  for (std::uint64_t next = numbers.from; next <= numbers.to;) {
     auto range = view_.store.read_writer(partition, writer, next, kReplicateBytesMax / 4);
     if (!range) return false;
+    std::erase_if(range->live, [&](const auto& item) { return item.n > numbers.to; });
+    range->to = std::min(range->to, numbers.to);
     for (const auto& item : range->live) {
       if (item.n != next++) return false;
       bytes += item.change.data.size();
@@ -89,34 +97,46 @@ bool Holding::send(const Run& run, Handed& handed, std::uint64_t to) {
     changes.first = range.from;
     for (const auto& item : range.live) changes.changes.push_back({item.change.data});
     view_.rpc.notify(stand_in, Method::kHint, pack(Replicate{view_.ring().number(), writer, {std::move(changes)}}));
-    handed.sent = range.to;
   }
   return true;
 }
 
+// The segment that `n` is in; empty when nothing comes in time.
+Task<Holding::Segment> Holding::answer(Run run, std::uint64_t from, std::uint64_t n, bool asks) {
+  auto [done, told] = overlay::Completer<Segment>::make(view_.loop);
+  Wait wait{from, asks, std::move(done), view_.loop.after(kAskDeadline, [this, run, n] { give_up(run, n); })};
+  handed_[run].waits.emplace(n, std::move(wait));
+  ++waits_;
+  co_return co_await told;
+}
+
 void Holding::received(const NodeId& from, const Hinted& message) {
   for (const auto& item : message.items) {
-    const Run run{from, item.partition, message.writer};
-    const auto handed = handed_.find(run);
+    const auto handed = handed_.find({from, item.partition, message.writer});
     if (handed == handed_.end() || item.from == 0 || item.from > item.to) continue;
-    // It let go of what came before, since the owners had it: the next one begins anew.
-    if (item.from > handed->second.from) {
-      handed_.erase(handed);
-      continue;
+    auto& waits = handed->second.waits;
+    const auto end = waits.upper_bound(item.to);
+    for (auto wait = waits.lower_bound(item.from); wait != end;) {
+      if (item.from > wait->second.from && !wait->second.asks) {
+        ++wait;
+        continue;
+      }
+      wait->second.done.set({item.from, item.to});
+      wait = waits.erase(wait);
+      --waits_;
     }
-    handed->second.held = std::max(handed->second.held, std::min(item.to, handed->second.sent));
-    finish(run, handed->second.held, /*given_up=*/false);
   }
 }
 
-// Of those that wait for numbers up to there.
-void Holding::finish(Run run, std::uint64_t held, bool given_up) {
-  if (given_up) handed_.erase(run);  // Something was lost on the way.
-  for (auto wait = waits_.begin(); wait != waits_.end();) {
-    const auto at = wait++;
-    if (at->run != run || at->n > held) continue;
-    at->done.set(!given_up);
-    waits_.erase(at);
+// Something was lost on the way, also of what was handed before.
+void Holding::give_up(const Run& run, std::uint64_t n) {
+  const auto handed = handed_.find(run);
+  if (handed == handed_.end()) return;
+  auto& waits = handed->second.waits;
+  const auto end = waits.upper_bound(n);
+  for (auto wait = waits.begin(); wait != end; --waits_) {
+    wait->second.done.set({});
+    wait = waits.erase(wait);
   }
 }
 

@@ -4,14 +4,14 @@
 // asked to hold it, too. While those are fewer than W, stand-ins are, and counted by the rule of fresh sends
 // (replicator.h, hazards F38): what a stand-in holds of the writer begins no later than its first change that is not on
 // W owners. How far those are the writer told with its last changes; the log of an owner, ours, has no holes behind
-// that. An away owner that stands in keeps the whole log.
+// that. A stand-in mostly has all that from the writer itself: it is handed the change, and answers with the whole
+// segment that it is in; what that lacks at its beginning is handed, too. An away owner that stands in keeps the whole log.
 // Invariant: a copy counts when it is synced.
-// Bounded: what is more than kHandedBytesMax, or was told of by nobody and has gaps by now, waits for owners. What a
-// stand-in was sent already is not sent again for the next number.
+// Bounded: what lacks more than kHandedBytesMax, or was told of by nobody and has gaps by now, waits for owners, and is
+// not looked at again for kHopelessFor.
 // Thread: one loop.
 #pragma once
 
-#include <list>
 #include <map>
 #include <tuple>
 
@@ -24,7 +24,9 @@
 namespace starling::node {
 
 inline constexpr std::size_t kHandedBytesMax = 1 << 20;  // To one stand-in, of one run, at once.
-inline constexpr std::size_t kHandedRunsMax = 4096;      // Remembered; above, all are forgotten.
+inline constexpr std::size_t kHandedRunsMax = 4096;      // Under way. More wait for owners,
+inline constexpr std::size_t kHandedWaitsMax = 20'000;   // and so do more changes.
+inline constexpr Duration kHopelessFor = 5s;
 
 class Holding {
  public:
@@ -35,28 +37,34 @@ class Holding {
 
  private:
   using Run = std::tuple<NodeId, PartitionId, WriterId>;  // At that stand-in.
-  struct Handed {
-    std::uint64_t from = 0;  // Sent from there,
-    std::uint64_t sent = 0;  // to there,
-    std::uint64_t held = 0;  // and synced to there.
+  struct Segment {
+    std::uint64_t from = 0;
+    std::uint64_t to = 0;
   };
   struct Wait {
-    Run run;
-    std::uint64_t n = 0;
-    overlay::Completer<bool> done;
+    std::uint64_t from = 0;  // The segment has to begin here, or before,
+    bool asks = false;       // or where it begins is the answer.
+    overlay::Completer<Segment> done;
     overlay::Timer patience;
+  };
+  struct Handed {
+    std::multimap<std::uint64_t, Wait> waits;  // By the number that is to be held.
+    Instant hopeless_until{};
   };
 
   overlay::Task<bool> ask_owner(NodeId owner, PartitionId partition, Dot dot);
   overlay::Task<bool> hand(NodeId stand_in, PartitionId partition, Dot dot);
-  bool send(const Run& run, Handed& handed, std::uint64_t to);
+  bool make_room();
+  // Of our log. False: that is too much, or there are gaps.
+  bool send(const Run& run, Segment numbers);
+  overlay::Task<Segment> answer(Run run, std::uint64_t from, std::uint64_t n, bool asks);
   void received(const NodeId& from, const Hinted& message);
-  void finish(Run run, std::uint64_t held, bool given_up);
+  void give_up(const Run& run, std::uint64_t n);
 
   ClusterView& view_;
   Replicator& replicator_;
   std::map<Run, Handed> handed_;
-  std::list<Wait> waits_;
+  std::size_t waits_ = 0;
 };
 
 }  // namespace starling::node

@@ -278,10 +278,11 @@ std::uint64_t Replicator::covered_with_stand_ins(PartitionId partition,
   std::vector<std::uint64_t> ends;
   for (const auto& owner : home) ends.push_back(end_of(owner));
   const std::uint64_t at_an_owner = *std::max_element(ends.begin(), ends.end());
-  // Away owners only while they stand in: else what is counted would hang on the other site.
-  if (away_owners && at_an_owner > base) {
-    for (const auto& node : view_.stand_ins(partition)) {
-      if (view_.ring().is_owner(partition, node)) ends.push_back(end_of(node));
+  // Away owners only while somebody stands in: else what is counted would hang on the other site. Then each that has it
+  // counts, asked or not: one that lagged may be the only one with all since an owner died.
+  if (away_owners && at_an_owner > base && view_.reachable_home(partition) < copies) {
+    for (const auto& node : view_.ring().owners(partition)) {
+      if (!view_.ring().is_home(partition, node)) ends.push_back(end_of(node));
     }
   }
   for (const auto& [node, segment] : progress.hinted) {

@@ -110,7 +110,8 @@ struct SealRequest {
   RingNumber ring;
   std::vector<Item> items;
   bool safe = false;
-  FIELDS(ring, items, safe)
+  LineageId lineage;  // Where nothing else is asked: who is safe is so in one lineage.
+  FIELDS(ring, items, safe, lineage)
 };
 struct SealReply {
   struct Item {

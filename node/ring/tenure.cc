@@ -80,7 +80,9 @@ void Tenures::serve() {
       return reply(Error{Errc::kTooLarge, "too many partitions in one request"});
     }
     view_.heard_of_ring(from, request->ring);
+    const bool same_lineage = view_.in_ring() && request->lineage == view_.ring().lineage();
     if (request->safe) {
+      if (!same_lineage) return reply(Error{Errc::kDenied, "the asker left another lineage of the cluster"});
       const auto* member = view_.in_ring() ? view_.ring().member(from) : nullptr;
       if (member == nullptr || !member->gone()) {
         return reply(Error{Errc::kStaleRing, "this node has not heard that the asker left"});
@@ -89,7 +91,7 @@ void Tenures::serve() {
     }
     SealReply answer;
     answer.ring = at_ ? at_->number() : RingNumber{};
-    if (request->items.empty()) {
+    if (request->items.empty() && same_lineage) {
       for (const auto& [node, ring] : safe_) answer.safe.push_back({node, ring});
     }
     for (const auto& item : request->items) {
@@ -97,9 +99,7 @@ void Tenures::serve() {
       if (answer.ring < item.term) {
         return reply(Error{Errc::kStaleRing, "this node has not heard of the ring version yet"});
       }
-      if (unreadable_.contains(item.partition)) {
-        return reply(Error{Errc::kCorrupt, "what this node voted on in the partition cannot be read"});
-      }
+      if (unreadable_.contains(item.partition)) continue;  // No answer, of this one.
       const auto row = rows_.find(item.partition);
       const bool voted = row != rows_.end();
       answer.items.push_back({item.partition, voted ? row->second.from : RingNumber{},

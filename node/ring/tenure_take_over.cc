@@ -138,7 +138,7 @@ Task<Done> Tenures::seal(Questions asked, Batch& batch) {
 Task<std::map<NodeId, SealReply>> Tenures::ask(Questions asked) {
   std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
   for (auto& [node, items] : asked) {
-    const SealRequest request{view_.ring().number(), std::move(items)};
+    const SealRequest request{view_.ring().number(), std::move(items), /*safe=*/false, view_.ring().lineage()};
     calls.emplace(node, overlay::call(view_.loop, view_.rpc, node, Method::kSeal, pack(request),
                                       kSealDeadline));
   }

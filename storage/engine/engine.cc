@@ -163,7 +163,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options_given)
     engine->env_ = rocksdb::NewCompositeEnv(log_files(rocksdb::FileSystem::Default()));
     from.env = engine->env_.get();
   }
-  const auto options = database_options(from);
+  auto options = database_options(from);
+  options.listeners.push_back(engine->watch_);
   const auto cache = rocksdb::NewLRUCache(kBlockCacheBytes);
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
   for (const auto& name : family_names(options, from.path)) {

@@ -27,6 +27,7 @@
 
 #include "crypto/bytes.h"
 #include "crypto/result.h"
+#include "storage/engine/compaction_watch.h"
 #include "storage/disk_use.h"
 #include "storage/expiry.h"
 #include "storage/layout.h"
@@ -76,6 +77,8 @@ class Engine {
   // or the lowest of the scan, inside that read.
   using Unreadable = std::function<void(ColumnFamily, View key, const std::string& text)>;
   void on_unreadable(Unreadable hook) { unreadable_ = std::move(hook); }
+  // The same for what compactions met by now. Their families are not compacted any more until the next open.
+  void tell_unreadable_inputs();
 
   // True and `out` filled, or false for an absent key.
   Result<bool> get(ColumnFamily family, View key, rocksdb::PinnableSlice& out, ReadMode mode = {});
@@ -163,6 +166,7 @@ class Engine {
   void remove_unfinished();
 
   std::unique_ptr<rocksdb::Env> env_;  // Ours, where none is given.
+  std::shared_ptr<CompactionWatch> watch_ = std::make_shared<CompactionWatch>();
   EngineOptions options_;
   std::vector<rocksdb::ColumnFamilyOptions> family_options_;  // Ours by number.
   std::unique_ptr<rocksdb::DB> db_;

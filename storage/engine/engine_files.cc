@@ -41,6 +41,16 @@ std::vector<Engine::File> Engine::suspects(ColumnFamily family, View key,
   return named.empty() ? holding : named;
 }
 
+void Engine::tell_unreadable_inputs() {
+  for (const auto& text : watch_->take()) {
+    for (const auto& file : suspects(ColumnFamily::kLog, {}, text)) {
+      // A failure costs a second compaction that ends the same way.
+      db_->SetOptions(handle(file.family), {{"disable_auto_compactions", "true"}}).PermitUncheckedError();
+    }
+    if (unreadable_) unreadable_(ColumnFamily::kLog, {}, text);
+  }
+}
+
 bool Engine::has_file(std::uint64_t number) {
   std::vector<rocksdb::LiveFileMetaData> live;
   db_->GetLiveFilesMetaData(&live);

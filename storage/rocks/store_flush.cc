@@ -107,6 +107,8 @@ void RocksStore::committed(const Status& status) {
     fail(status.error());
     return;
   }
+  engine_->tell_unreadable_inputs();
+  if (failed_) return;
   assert(in_flight_);
   const auto batch = std::exchange(in_flight_, nullptr);
   table_.settle(batch->journal.raised.runs);

@@ -93,7 +93,7 @@ void for_each_message(With with) {
   with("move_settings", MoveSettings{true, kEntry, 20'000'000, {kEntry.time + 1, WriterId{9}}});
   with("ring_get_request", RingGetRequest{kRing});
   with("keys_exchange", KeysExchange{{"keyring"}});
-  with("seal_request.v2", SealRequest{kRing, {{kPartition, {299}}}, true});
+  with("seal_request.v2", SealRequest{kRing, {{kPartition, {299}}}, true, id<LineageId>(5)});
   with("seal_reply.v2", SealReply{kRing, {{kPartition, {200}, {298}, true}}, {{id<NodeId>(7), {298}}}});
   with("hand_over_request", HandOverRequest{kRing, kPartition, {299}, {"name/"}});
   with("hand_over_reply", HandOverReply{{{{"name/@bob"}, {"state"}}}, true});

@@ -85,7 +85,7 @@ TEST_P(Overload, OwnersWithSlowDisksAreNotGivenTheSameAgainAndAgain) {
     ++lost[message.to];
     return Fate::kLose;
   };
-  EXPECT_TRUE(acked(last, starling::node::kAppendDeadline));
+  EXPECT_TRUE(acked(last, 4s));
   EXPECT_EQ(lost, (std::map<std::size_t, int>{{b, 2}, {c, 2}}));
   finish();
 }
