@@ -148,7 +148,12 @@ std::vector<Slot> RocksInstall::Body::cuts() const {
 }
 
 void RocksInstall::Body::write() {
-  if (error || store.failed_ || store.closed_ || (gathering.changes.empty() && gathering.lanes.empty())) return;
+  if (error || store.failed_ || store.closed_) {  // Never written; who waits for room goes on and is told so.
+    gathering = {};
+    bytes = 0;
+    return;
+  }
+  if (gathering.changes.empty() && gathering.lanes.empty()) return;
   auto part = std::make_shared<InstallPart>(std::exchange(gathering, {}));
   bytes = 0;
   part->partitions = store.partitions_;

@@ -42,6 +42,8 @@ inline constexpr std::uint64_t kExpiryStepMs = 10'000;
 inline constexpr std::size_t kReadThroughFactor = 8;
 // Rows that a page may leave out before it ends, so that one page does not hold up the loop.
 inline constexpr std::size_t kRowsPassedMax = 10'000;
+// Changes that a call reads in search of copies of a message.
+inline constexpr std::size_t kCopiesReadMax = 1'000;
 // Of each generation of the journal: some 20,000 numbers, written as rows by an open. The small one makes tests
 // and simulations see every part of its life.
 inline constexpr std::size_t kJournalBytes = 1 << 20;
@@ -252,6 +254,8 @@ class RocksStore final : public Store {
   Error damaged_change(Slot first_slot, const Dot& dot, const std::string& what);
   bool note_damage(Slot first_slot, const Dot& dot, const std::string& what);
   void close_damage(Slot first_slot, const Dot& dot, bool lost);
+  // It leaves the list with a batch that is on its way.
+  [[nodiscard]] bool is_closing(Slot first_slot, const Dot& dot, bool lost) const;
   // Index rows that name damaged changes of a partition. A call looks at a part of the partition's.
   using NamedRow = std::pair<ColumnFamily, Bytes>;
   struct Naming {
@@ -259,9 +263,15 @@ class RocksStore final : public Store {
     std::size_t family = 0;  // Looked through now,
     Bytes at;                // from this key on.
     std::vector<NamedRow> rows;
+    std::map<Bytes, Dot> keys;  // Of the rows of keys: whom they name.
+    [[nodiscard]] bool complete() const;
   };
   // kOverloaded: there are more; again.
   Status find_rows_naming(Slot first_slot, const std::set<Dot>& dots);
+  // Notes the other copies of the messages that those rows of keys stand for.
+  Status find_copies(Slot first_slot, Naming& naming);
+  // The change has rows again that nobody has looked for.
+  void forget_naming(Slot first_slot, const Dot& dot);
   Status erase_rows_naming(Slot first_slot, const std::set<Dot>& dots);
   [[nodiscard]] std::set<NamedRow> rows_of_others(Slot first_slot, const std::set<Dot>& dots) const;
   void stand_again(Slot first_slot, const std::set<Dot>& dots);

@@ -141,6 +141,18 @@ void RocksStore::close_damage(Slot first_slot, const Dot& dot, bool lost) {
   mark_dirty();
 }
 
+bool RocksStore::is_closing(Slot first_slot, const Dot& dot, bool lost) const {
+  const auto closes = [&](const Batch* batch) -> std::optional<bool> {
+    if (batch == nullptr) return std::nullopt;
+    const auto last = std::find_if(batch->closed.rbegin(), batch->closed.rend(), [&](const Closed& closed) {
+      return closed.first_slot == first_slot && closed.dot == dot;
+    });
+    return last == batch->closed.rend() ? std::nullopt : std::optional(last->lost);
+  };
+  const auto later = closes(gathering_.get());
+  return (later ? later : closes(in_flight_.get())) == lost;
+}
+
 Status RocksStore::mend(PartitionId partition, const Dot& dot, View change) {
   const auto bytes = std::make_shared<const Bytes>(change);
   TRY_ASSIGN(const ChangeView view, check(partition, dot, *bytes));
@@ -164,7 +176,7 @@ Status RocksStore::mend(PartitionId partition, const RangeStatement& range) {
     return dot.writer == range.writer && range.from <= dot.n && dot.n <= range.to;
   };
   for (const Dot& dot : damage_.damaged(slot)) {
-    if (is_told(dot)) gone.insert(dot);
+    if (is_told(dot) && !is_closing(slot, dot, false)) gone.insert(dot);
   }
   for (const Dot& dot : damage_.lost(slot)) {
     if (is_told(dot) && !is_lost_there(dot)) back.insert(dot);
@@ -186,26 +198,34 @@ Status RocksStore::mend(PartitionId partition, const RangeStatement& range) {
 Status RocksStore::mark_lost(PartitionId partition, const Dot& dot) {
   const Slot slot = slot_of(partition);
   const std::uint64_t held = table_.held(slot, dot.writer);
-  if (damage_.is_lost(slot, dot)) return ok_status();
+  TRY(check_room());
+  if (is_closing(slot, dot, true)) return ok_status();
+  const bool mended = is_closing(slot, dot, false);
+  if (damage_.is_lost(slot, dot) && !mended) return ok_status();
   if (dot.n == held + 1 && dot.writer != writer_) {
     table_.hold(slot, dot.writer, dot.n);
-  } else if (!damage_.is_damaged(slot, dot)) {
+  } else if (!damage_.is_damaged(slot, dot) || mended) {
     return Error{Errc::kInvalid, "storage: change " + to_text(dot) +
                                      " is neither damaged nor the next of its run, which is " +
                                      std::to_string(held + 1)};
   } else {
+    // The caller sees the copies that were found before anything is written off.
+    const bool found = naming_[slot].complete() && naming_[slot].dots.contains(dot);
+    TRY(find_rows_naming(slot, {dot}));
+    if (!found) return Error{Errc::kOverloaded, "storage: the rows of the partition were looked through; again"};
     TRY(erase_rows_naming(slot, {dot}));
   }
   close_damage(slot, dot, true);
   return ok_status();
 }
 
-// What is found stays known until nothing of the partition is damaged: only mending writes such a row anew.
+// What is found stays known until nothing of the partition is damaged. A change that gets rows anew, mended or standing
+// again, is looked for again if it is damaged once more.
 Status RocksStore::find_rows_naming(Slot first_slot, const std::set<Dot>& dots) {
   Naming& naming = naming_[first_slot];
   if (!std::includes(naming.dots.begin(), naming.dots.end(), dots.begin(), dots.end())) {
     const auto damaged = damage_.damaged(first_slot);
-    naming = {dots, 0, {}, {}};
+    naming = {dots, 0, {}, {}, {}};
     naming.dots.insert(damaged.begin(), damaged.end());
   }
   const auto [first, last] = bounds_of(first_slot);
@@ -219,11 +239,49 @@ Status RocksStore::find_rows_naming(Slot first_slot, const std::set<Dot>& dots) 
         return Error{Errc::kOverloaded, "storage: the rows of the partition are being looked through; again"};
       }
       const auto dot = dot_named(family, rows.key(), rows.value());
-      if (dot && naming.dots.contains(*dot)) naming.rows.emplace_back(family, Bytes(rows.key()));
+      if (!dot || !naming.dots.contains(*dot)) continue;
+      naming.rows.emplace_back(family, Bytes(rows.key()));
+      if (family == ColumnFamily::kKeys) naming.keys.emplace(rows.key(), *dot);
     }
     TRY(rows.status());
   }
+  return naming.complete() ? ok_status() : find_copies(first_slot, naming);
+}
+
+bool RocksStore::Naming::complete() const { return family > kNamingFamilies.size(); }
+
+// In their mailboxes, change by change. What was noted when they met would not do: a restart forgets it, and there is
+// a limit to it.
+Status RocksStore::find_copies(Slot first_slot, Naming& naming) {
+  const ReadMode mode{nullptr, false};
+  std::size_t left = kCopiesReadMax;
+  for (auto key = naming.keys.lower_bound(naming.at.substr(0, MailboxId::kSize)); key != naming.keys.end();) {
+    const Bytes prefix = key->first.substr(0, MailboxId::kSize);
+    Engine::Scan rows(*engine_, ColumnFamily::kMailboxDots, prefix, mode);
+    for (rows->Seek(slice(std::max(prefix, naming.at))); rows.valid(); rows->Next()) {
+      if (left-- == 0) {
+        naming.at = Bytes(rows.key());
+        return Error{Errc::kOverloaded, "storage: the mailbox is being looked through for copies; again"};
+      }
+      const auto row = parse_mailbox_dot(rows.value());
+      const auto dot = parse_dot_key(rows.key(), MailboxId::kSize);
+      if (!dot || naming.dots.contains(*dot) || (row && row->kind == ChangeKind::kRegister)) continue;
+      const auto loaded = load_change(first_slot, *dot, mode);
+      if (!loaded || !*loaded || (*loaded)->view.kind == ChangeKind::kRegister) continue;
+      const ChangeView& change = (*loaded)->view;
+      const auto of = naming.keys.find(Bytes(message_key(change.mailbox, change.entry.key).view()));
+      if (of != naming.keys.end()) note_superseded(change.mailbox, *dot, of->second);
+    }
+    TRY(rows.status());
+    while (key != naming.keys.end() && key->first.starts_with(prefix)) ++key;
+    naming.at.clear();
+  }
+  ++naming.family;
   return ok_status();
+}
+
+void RocksStore::forget_naming(Slot first_slot, const Dot& dot) {
+  if (const auto naming = naming_.find(first_slot); naming != naming_.end()) naming->second.dots.erase(dot);
 }
 
 // A register keeps its value: it is whole, whatever became of the change that wrote it.
@@ -256,8 +314,7 @@ std::set<RocksStore::NamedRow> RocksStore::rows_of_others(Slot first_slot, const
   return rows;
 }
 
-// A copy of a message that lost to one of these is the message now: the best of them. They were noted when they met,
-// or by the scrub that found the damage.
+// A copy of a message that lost to one of these is the message now: the best of them.
 void RocksStore::stand_again(Slot first_slot, const std::set<Dot>& dots) {
   const auto noted = superseded_.find(first_slot);
   if (noted == superseded_.end()) return;
@@ -281,6 +338,7 @@ void RocksStore::stand_again(Slot first_slot, const std::set<Dot>& dots) {
     const auto current = find_key_row(id.mailbox, id.key);
     if (!current || dots.contains(current->dot)) {
       put_key(id, row);
+      forget_naming(first_slot, row.dot);
     } else if (current->dot != row.dot) {  // A third one beat them both.
       note_superseded(id.mailbox, row.dot, current->dot);
     }

@@ -20,8 +20,9 @@ void RocksStore::on_fatal(std::function<void(const Error&)> hook) {
   fatal_hook_ = std::move(hook);
 }
 
+// Nothing follows the marker of a clean end: what comes after it is never written, and nobody hears that it was.
 void RocksStore::mark_dirty() {
-  assert(!closed_);
+  if (closed_) return;
   if (!std::exchange(dirty_, true) && dirty_hook_) dirty_hook_();
 }
 
@@ -35,7 +36,7 @@ void RocksStore::when_durable(std::function<void()> done) {
 }
 
 void RocksStore::flush() {
-  if (failed_ || in_flight_ || reporting_) return;
+  if (failed_ || closed_ || in_flight_ || reporting_) return;
   dirty_ = false;
   if (gathering_->has_writes) {
     commit_gathered();

@@ -7,9 +7,11 @@
 
 namespace starling::storage {
 
+// What lost to a damaged change is always noted: it takes its place when that one is written off.
 void RocksStore::note_superseded(const MailboxId& mailbox, const Dot& dot, const Dot& by) {
-  if (superseded_count_ >= kSupersededMax) return;
-  superseded_count_ += superseded_[slot_of(partition_of(mailbox))].insert({dot, by}).second ? 1 : 0;
+  const Slot slot = slot_of(partition_of(mailbox));
+  if (superseded_count_ >= kSupersededMax && !damage_.is_damaged(slot, by)) return;
+  superseded_count_ += superseded_[slot].insert({dot, by}).second ? 1 : 0;
 }
 
 Dot RocksStore::standing(const Dot& dot, const ChangeView& change) {

@@ -11,6 +11,7 @@ namespace starling::storage {
 Appended RocksStore::append(ChangeView change) {
   const PartitionId partition = partition_of(change.mailbox);
   assert(!is_installing(partition));
+  assert(!closed_ && "the next run would use the dot again");
   const Dot dot{writer_, table_.held(slot_of(partition), writer_) + 1};
   assert(dot.n > issued(partition) && "a dot is used once");
   change.prev = previous(change.mailbox);
@@ -98,6 +99,7 @@ Result<ChangeView> RocksStore::check(PartitionId partition, const Dot& dot, View
 }
 
 Status RocksStore::check_room() const {
+  if (closed_) return Error{Errc::kUnavailable, "storage: the store is closed; ask another owner"};
   if (gathering_->writes->GetDataSize() < kGatheredBytesMax) return ok_status();
   return Error{Errc::kOverloaded, "storage: the disk is behind; send again a little later"};
 }
@@ -129,6 +131,7 @@ void RocksStore::stage(PartitionId partition, const Dot& dot, Shared bytes,
 void RocksStore::stage_rows(Slot first_slot, const Dot& dot, View bytes,
                             const ChangeView& change) {
   rocksdb::WriteBatch& writes = *gathering_->writes;
+  forget_naming(first_slot, dot);
   engine_->put(writes, ColumnFamily::kLog, log_key(first_slot, dot).view(), bytes);
   engine_->put(writes, ColumnFamily::kMailboxDots, mailbox_dot_key(change.mailbox, dot).view(),
                mailbox_dot_value(mailbox_dot_row(change)).view());

@@ -42,6 +42,15 @@ class StoreDamage : public ::testing::Test {
     box.tamper(family, row, to);
     box.open();
   }
+  // As the mender does it, part by part.
+  Status write_off(const Dot& dot, int* calls = nullptr) {
+    for (int call = 1;; ++call) {
+      const Status marked = store().mark_lost(part(), dot);
+      if (calls != nullptr) *calls = call;
+      if (marked || marked.code() != Errc::kOverloaded || call == 100) return marked;
+      box.sync();
+    }
+  }
   std::vector<std::uint64_t> read() {
     std::vector<std::uint64_t> out;
     const auto page = store().read_mailbox(kAlice, {}, 99, 1 << 20);
@@ -229,7 +238,7 @@ TEST_F(StoreDamage, WhatLostToAChangeThatIsWrittenOffStandsAgain) {
   box.scrub();
   ASSERT_THAT(store().damaged(part()), ElementsAre(dot(2)));
   ASSERT_EQ(store().find_key(kAlice, key)->dot, dot(2));
-  ASSERT_TRUE(store().mark_lost(part(), dot(2)).ok());
+  ASSERT_TRUE(write_off(dot(2)).ok());
   box.sync();
   ASSERT_TRUE(store().find_key(kAlice, key));
   EXPECT_EQ(store().find_key(kAlice, key)->dot, dot(1));
@@ -251,6 +260,7 @@ TEST_F(StoreDamage, WritingOffLeavesTheRowsOfWhoCameInItsPlaceMeanwhile) {
   tamper(ColumnFamily::kLog, 0, [](Bytes& value) { value[60] ^= 1; });
   box.scrub();
   ASSERT_THAT(store().damaged(part()), ElementsAre(dot(1)));
+  ASSERT_EQ(store().mark_lost(part(), dot(1)).code(), Errc::kOverloaded);  // Looks.
   for (const std::uint64_t time : {20u, 10u}) {  // At the same position, of a smaller dot; and before it.
     const Dot better{WriterId{time}, 1};
     ASSERT_TRUE(store().apply(part(), better, encode(entry(kAlice, 1, time), better)).ok());
@@ -270,15 +280,9 @@ TEST_F(StoreDamage, AWriteOffLooksAtAPartOfThePartitionInACall) {
   tamper(ColumnFamily::kLog, kMessages - 1, [](Bytes& value) { value[60] ^= 1; });
   (void)store().read_change(part(), dot(kMessages));
   ASSERT_THAT(store().damaged(part()), ElementsAre(dot(kMessages)));
-  int calls = 1;
-  Status marked = store().mark_lost(part(), dot(kMessages));
-  for (; !marked && marked.code() == Errc::kOverloaded && calls < 10; ++calls) {
-    box.sync();
-    EXPECT_FALSE(store().is_whole(part()));
-    marked = store().mark_lost(part(), dot(kMessages));
-  }
-  ASSERT_TRUE(marked.ok());
-  EXPECT_EQ(calls, 3);
+  int calls = 0;
+  ASSERT_TRUE(write_off(dot(kMessages), &calls).ok());
+  EXPECT_EQ(calls, 2 + 9 + 1) << "rows, changes of the mailbox, and what was found";
   box.sync();
   EXPECT_TRUE(store().is_whole(part()));
   EXPECT_FALSE(store().find_key(kAlice, {testing::device(1), 5, kMessages}));
@@ -286,11 +290,141 @@ TEST_F(StoreDamage, AWriteOffLooksAtAPartOfThePartitionInACall) {
   EXPECT_EQ(box.scrub().damaged, 0u);
 }
 
+// What was noted when they met is gone with a restart, and nothing has been looked through since.
+TEST_F(StoreDamage, AWriteOffFindsTheOtherCopiesByItself) {
+  const MessageKey key{testing::device(1), 5, 1};
+  apply(1, entry(kAlice, 1, 20));
+  apply(2, entry(kAlice, 1, 10));
+  apply(3, entry(kAlice, 2, 40));
+  apply(4, entry(kAlice, 1, 30));
+  tamper(ColumnFamily::kLog, 1, [](Bytes& value) { value[60] ^= 1; });
+  EXPECT_EQ(store().read_change(part(), dot(2)).code(), Errc::kCorrupt);
+  ASSERT_THAT(store().superseded(part()), IsEmpty());
+  ASSERT_EQ(store().mark_lost(part(), dot(2)).code(), Errc::kOverloaded);
+  EXPECT_THAT(store().superseded(part()), ElementsAre(Superseded{dot(1), dot(2)}, Superseded{dot(4), dot(2)}))
+      << "whoever writes it off sees them before";
+  EXPECT_EQ(store().find_key(kAlice, key)->dot, dot(2));
+  ASSERT_TRUE(store().mark_lost(part(), dot(2)).ok());
+  box.sync();
+  EXPECT_EQ(store().find_key(kAlice, key)->dot, dot(1));
+  EXPECT_EQ(store().history(kAlice, kBob, {}, 9)->size(), 2u);
+  EXPECT_EQ(box.scrub().mended, 0u);
+}
+
+// Three copies, the better two damaged: the third takes the place, in whichever order they are written off.
+TEST_F(StoreDamage, ACopyIsFoundPastAnotherOneThatIsDamagedToo) {
+  const MessageKey key{testing::device(1), 5, 1};
+  apply(1, entry(kAlice, 1, 10));
+  apply(2, entry(kAlice, 1, 20));
+  apply(3, entry(kAlice, 1, 30));
+  tamper(ColumnFamily::kLog, 0, [](Bytes& value) { value[60] ^= 1; });
+  tamper(ColumnFamily::kLog, 1, [](Bytes& value) { value[60] ^= 1; });
+  for (const std::uint64_t n : {1, 2}) (void)store().read_change(part(), dot(n));
+  ASSERT_THAT(store().damaged(part()), ElementsAre(dot(1), dot(2)));
+  ASSERT_EQ(store().mark_lost(part(), dot(1)).code(), Errc::kOverloaded);
+  EXPECT_THAT(store().superseded(part()), ElementsAre(Superseded{dot(3), dot(1)}));
+  ASSERT_TRUE(store().mark_lost(part(), dot(1)).ok());
+  EXPECT_EQ(store().find_key(kAlice, key)->dot, dot(3));
+  ASSERT_TRUE(write_off(dot(2)).ok());
+  box.sync();
+  EXPECT_EQ(store().find_key(kAlice, key)->dot, dot(3));
+  EXPECT_EQ(store().history(kAlice, kBob, {}, 9)->size(), 1u);
+  EXPECT_EQ(box.scrub().mended, 0u);
+}
+
+// A peer came back and gave it, while it was about to be written off.
+TEST_F(StoreDamage, WhatIsMendedByABatchOnItsWayIsNotWrittenOff) {
+  damage_the_second();
+  (void)store().read_writer(part(), kPeer, 1, 1 << 20);
+  ASSERT_EQ(store().mark_lost(part(), dot(2)).code(), Errc::kOverloaded);
+  ASSERT_TRUE(store().mend(part(), dot(2), made[2]).ok());
+  EXPECT_EQ(store().mark_lost(part(), dot(2)).code(), Errc::kInvalid);
+  // Nor does another one's word count that it is gone.
+  EXPECT_TRUE(store().mend(part(), RangeStatement{kPeer, 2, 2, {}, {}}).ok());
+  store().flush();  // In flight.
+  EXPECT_EQ(store().mark_lost(part(), dot(2)).code(), Errc::kInvalid);
+  box.sync();
+  EXPECT_THAT(read(), ElementsAre(1, 2, 3));
+  EXPECT_THAT(store().lost(part()), IsEmpty());
+}
+
+// Two orders to give up that meet.
+TEST_F(StoreDamage, WritingOffTwiceIsWritingOffOnce) {
+  damage_the_second();
+  (void)store().read_writer(part(), kPeer, 1, 1 << 20);
+  ASSERT_TRUE(write_off(dot(2)).ok());
+  EXPECT_TRUE(store().mark_lost(part(), dot(2)).ok());
+  box.sync();
+  EXPECT_THAT(store().lost(part()), ElementsAre(dot(2)));
+}
+
+// Remembers what was committed last, so that a part of it can be written again, spoiled.
+class Recorder final : public Committer {
+ public:
+  Recorder(std::unique_ptr<Committer> inner, std::string& last) : inner_(std::move(inner)), last_(last) {}
+  void commit(std::unique_ptr<rocksdb::WriteBatch> batch, Done done) override {
+    last_ = batch->Data();
+    inner_->commit(std::move(batch), std::move(done));
+  }
+  void run(std::function<Status()> work, Done done) override { inner_->run(std::move(work), std::move(done)); }
+
+ private:
+  const std::unique_ptr<Committer> inner_;
+  std::string& last_;
+};
+
+// Its rows were looked for when it had none.
+TEST_F(StoreDamage, WhatStandsAgainAndRotsAgainLeavesNoRowBehind) {
+  const MessageKey key{testing::device(1), 5, 1};
+  apply(1, entry(kAlice, 1, 20));
+  apply(2, entry(kAlice, 1, 10));
+  apply(3, entry(kAlice, 2, 30));
+  box.close_cleanly();
+  for (const std::size_t row : {0, 1, 2}) {
+    box.tamper(ColumnFamily::kLog, row, [](Bytes& value) { value[60] ^= 1; });
+  }
+  std::string last;
+  rocksdb::DB* disk = nullptr;
+  auto options = box.options();
+  options.committer = [&, inner = options.committer](rocksdb::DB& db) -> std::unique_ptr<Committer> {
+    disk = &db;
+    return std::make_unique<Recorder>(inner(db), last);
+  };
+  box.store = std::move(*Store::open(options));
+  for (const std::uint64_t n : {1, 2, 3}) (void)store().read_change(part(), dot(n));
+  ASSERT_EQ(store().mark_lost(part(), dot(2)).code(), Errc::kOverloaded);  // Looks for the rows of all three.
+  ASSERT_TRUE(store().mend(part(), dot(1), made[1]).ok());
+  box.sync();
+  const std::string mending = last;
+  ASSERT_TRUE(write_off(dot(2)).ok());
+  box.sync();
+  ASSERT_EQ(store().find_key(kAlice, key)->dot, dot(1)) << "it stands again";
+  // The record of the log alone: a head of one write, then type, family, key, value (RocksDB's write_batch.cc).
+  const auto value_at = mending.find(made[1]);
+  ASSERT_NE(value_at, std::string::npos);
+  const auto key_at = mending.rfind(Bytes(log_key(first_slot(part(), testing::kTestPartitions), dot(1)).view()), value_at);
+  ASSERT_NE(key_at, std::string::npos);
+  std::string rotten = std::string(8, '\0') + std::string("\1\0\0\0", 4) + mending.substr(key_at - 3, value_at - key_at + 3) + made[1];
+  rotten[rotten.size() - 20] ^= 1;
+  rocksdb::WriteBatch batch(rotten);
+  ASSERT_TRUE(disk->Write({}, &batch).ok());
+  ASSERT_EQ(store().read_change(part(), dot(1)).code(), Errc::kCorrupt);
+  ASSERT_THAT(store().damaged(part()), ElementsAre(dot(1), dot(3)));
+  for (const std::uint64_t n : {1, 3}) {
+    ASSERT_TRUE(write_off(dot(n)).ok());
+    box.sync();
+  }
+  const auto shown = store().history(kAlice, kBob, {}, 9);
+  ASSERT_TRUE(shown.ok()) << shown.error().text;
+  EXPECT_THAT(*shown, IsEmpty());
+  EXPECT_FALSE(store().find_key(kAlice, key));
+}
+
 TEST_F(StoreDamage, LostIsForGoodAndCountsAsGone) {
   damage_the_second();
   EXPECT_EQ(store().mark_lost(part(), dot(2)).code(), Errc::kInvalid);  // Nobody found it damaged.
   (void)store().read_writer(part(), kPeer, 1, 1 << 20);
-  ASSERT_TRUE(store().mark_lost(part(), dot(2)).ok());
+  ASSERT_TRUE(write_off(dot(2)).ok());
   box.sync();
   box.lose_power();
   box.open();

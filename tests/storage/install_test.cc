@@ -190,6 +190,57 @@ TEST_F(StoreInstall, NothingIsWrittenOnceTheStoreIsClosed) {
   EXPECT_TRUE(store().vector(part()).empty());
 }
 
+// So does what its peers ask of it, and what it asks of itself: the next run keeps the writer, and nothing of this.
+TEST_F(StoreInstall, AClosedStoreRefusesInsteadOfWriting) {
+  ASSERT_TRUE(store().apply(part(kDave), run_of(kDave, 3)).ok());
+  box.sync();
+  bool refused = false, acknowledged = false;
+  store().when_durable([&] {  // Of the same batch as the last word of the node.
+    ASSERT_TRUE(store().close_cleanly().ok());
+  });
+  store().when_durable([&] {
+    EXPECT_EQ(store().apply(part(), run_of(kAlice, 3)).code(), Errc::kUnavailable);
+    EXPECT_EQ(store().mend(part(), run_of(kAlice, 3)).code(), Errc::kUnavailable);
+    EXPECT_EQ(store().install(std::vector{part()}).code(), Errc::kUnavailable);
+    store().put(Store::Family::kPaxos, "key", "value");
+    store().when_durable([&] { acknowledged = true; });
+    refused = true;
+  });
+  box.sync();
+  EXPECT_TRUE(refused);
+  EXPECT_FALSE(acknowledged);
+  box.store.reset();
+  box.open();
+  EXPECT_TRUE(store().kept_writer());
+  EXPECT_FALSE(store().get(Store::Family::kPaxos, "key"));
+  EXPECT_EQ(store().vector(part(kDave)).get(kPeer), 3u);
+}
+
+// Whoever waits for room must not wait for ever.
+TEST_F(StoreInstall, WhatIsNeverWrittenTakesNoRoom) {
+  const auto install = begin();
+  ASSERT_TRUE(install->apply(part(), run_of(kAlice, 7)).ok());
+  install->write();
+  ASSERT_TRUE(install->apply(part(), run_of(kAlice, 20)).ok());  // While the first part is under way.
+  box.disk.no_room_for("installing");
+  settle();
+  box.disk.no_room_for("");
+  ASSERT_FALSE(install->writing());
+  EXPECT_GT(install->gathered(), 0u);
+  install->write();
+  EXPECT_EQ(install->gathered(), 0u);
+  EXPECT_EQ(install->apply(part(), run_of(kAlice, 30)).code(), Errc::kFull);
+  EXPECT_EQ(finish(install).code(), Errc::kFull);
+  EXPECT_TRUE(store().vector(part()).empty());
+  // Nor what a closed store will not take.
+  const auto other = begin({kCarol});
+  ASSERT_TRUE(other->apply(part(kCarol), run_of(kCarol, 7)).ok());
+  box.sync();
+  ASSERT_TRUE(store().close_cleanly().ok());
+  other->write();
+  EXPECT_EQ(other->gathered(), 0u);
+}
+
 // A record is checked under its dot, and each run has no holes.
 TEST_F(StoreInstall, WhatIsDamagedOrOutOfOrderIsRefusedAndTheRestIsTaken) {
   const auto install = begin();
