@@ -22,7 +22,7 @@ if "--long" in sys.argv:
 import fault_clock  # noqa: E402
 import fault_disk  # noqa: E402
 import fault_net  # noqa: E402
-from fault_lab import LONG, TOTALS, Failure, Lab, eventually, run  # noqa: E402
+from fault_lab import LONG, STARLING, TOTALS, Failure, Lab, eventually, run  # noqa: E402
 from fault_proxy import Proxy  # noqa: E402
 
 ROUNDS = 10 if LONG else 1
@@ -303,6 +303,9 @@ class Disks(Case):
                     fault_disk.flip_bit(path, 0.3)
                     node.start()
             lab.load(lines=1500, seconds=0).finish()
+            for what, command, at in (("all of its disk can be read", "repair", node),
+                                      ("all owners have the same", "verify", lab.nodes[0])):
+                eventually(what, lambda: run(STARLING, command, "--data", at.data, check=False).returncode == 0)
             self.proven(lab)
 
 
