@@ -124,7 +124,8 @@ void NodeImpl::stop(std::function<void()> done) {
     // A moment for the goodbye and for what is under way.
     constexpr Duration kLinger = 300ms;
     stop_timer_ = leaves_.loop.after(kLinger, [this] {
-      view_->read_only = true;  // Nothing may follow the marker.
+      view_->read_only = true;  // Nothing may follow the marker,
+      view_->giving_up = false;  // and nobody takes that back.
       stop_timer_ = leaves_.loop.after(kStopDeadline, [this] {
         if (!stopped_) return;
         leaves_.log.warn("not closed cleanly: the disk does not answer");

@@ -98,7 +98,7 @@ Task<Done> HandOver::permit_refill() {
   }
   view_.log.warn("a file of the store cannot be read, and not all of what is here is elsewhere",
                  {{"partitions", held.size()}, {"elsewhere", covered.size()}});
-  view_.giving_up = view_.read_only = false;
+  if (view_.giving_up) view_.giving_up = view_.read_only = false;  // Unless the node stops meanwhile.
   if (on_missed) on_missed();
   co_return Done{};
 }

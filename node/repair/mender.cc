@@ -10,7 +10,7 @@ namespace {
 
 constexpr Duration kLookEvery = 500ms;   // For news of damage.
 constexpr Duration kRetryEvery = 10s;    // What could not be mended.
-constexpr Duration kTurn = 1ms;          // Between two parts of long work in the store,
+constexpr Duration kTurn = 10ms;         // Between two parts of long work in the store: as long as one may take,
 constexpr int kTurnsMax = 10'000;        // of so many at most.
 
 }  // namespace
@@ -36,6 +36,13 @@ Task<Done> Mender::run() {
 
 Task<Done> Mender::mend_all() {
   if (std::exchange(busy_, true)) co_return Done{};
+  auto trying = try_all();
+  co_await trying;
+  busy_ = false;
+  co_return Done{};
+}
+
+Task<Done> Mender::try_all() {
   for (const auto partition : view_.store.damaged_partitions()) {
     auto mending = mend_partition(partition);
     co_await mending;
@@ -45,7 +52,6 @@ Task<Done> Mender::mend_all() {
     const auto damaged = view_.store.damaged(change.first);
     return std::find(damaged.begin(), damaged.end(), change.second) == damaged.end();
   });
-  busy_ = false;
   co_return Done{};
 }
 
@@ -145,7 +151,7 @@ Task<Status> Mender::mend(PartitionId partition, const storage::RangeStatement& 
   }
 }
 
-// Lost, and made anew in one batch.
+// Lost, and made anew in one batch. The store says once that it has found all copies before it writes anything off.
 Task<Status> Mender::write_off(PartitionId partition, Dot dot) {
   overlay::Timer timer;
   for (int turn = 0;; ++turn) {
@@ -186,19 +192,30 @@ std::optional<Mender::Copy> Mender::next_best(PartitionId partition, const Dot& 
 Task<Result<std::size_t>> Mender::give_up() {
   overlay::Timer timer;
   while (busy_) co_await overlay::sleep(view_.loop, kLookEvery, timer);
+  busy_ = true;  // To the end: what is mended meanwhile would be written off.
   hopeless_.clear();  // Only what this pass says counts.
-  auto trying = mend_all();
+  auto trying = try_all();
   co_await trying;
   const auto hopeless = hopeless_;
   std::size_t count = 0;
+  std::optional<Error> refused;
   for (const auto& [partition, dot] : hopeless) {
     auto writing_off = write_off(partition, dot);
-    CO_TRY(co_await writing_off);
+    const auto written_off = co_await writing_off;
+    if (!written_off && written_off.code() != Errc::kInvalid) {
+      view_.log.warn("a change cannot be written off now", {{"partition", partition.value}, {"dot", to_text(dot)},
+                                                            {"cause", written_off.error()}});
+      if (!refused) refused = written_off.error();
+      continue;
+    }
+    hopeless_.erase({partition, dot});
+    if (!written_off) continue;  // It is here after all.
     view_.log.error("a change is written off as lost", {{"partition", partition.value}, {"dot", to_text(dot)}});
     ++count;
   }
   co_await view_.durable();
-  hopeless_.clear();
+  busy_ = false;
+  if (count == 0 && refused) co_return *refused;
   co_return count;
 }
 

@@ -7,7 +7,7 @@
 // A copy of the message that had lost to it is the message again. Who had all of them erased that copy, so it is made
 // anew, where the lost one stood, and every owner gets it (docs/decisions/0058-what-is-written-off-leaves-one-message.md).
 // Invariants: (1) what is mended was checked by the store; (2) nothing is written off while a member
-// of the ring has not answered.
+// of the ring has not answered; (3) while one is written off, nothing is mended.
 // Thread: one loop.
 #pragma once
 
@@ -35,13 +35,15 @@ class Mender {
   [[nodiscard]] bool busy() const { return due_ || busy_; }
   // Damaged, and no other owner has it: as of the last try of each.
   [[nodiscard]] const std::set<Change>& hopeless() const { return hopeless_; }
-  // Writes those off, after asking for each of them once more. The value: how many.
+  // Writes those off, after asking for each of them once more. The value: how many; those that could not be written
+  // off stay listed. An error: none could.
   overlay::Task<Result<std::size_t>> give_up();
 
  private:
   enum class Answer { kMended, kNobodyHasIt, kOpen };
 
   overlay::Task<Done> run();
+  overlay::Task<Done> try_all();  // REQUIRES: busy_ is the caller's.
   overlay::Task<Done> mend_partition(PartitionId partition);
   // As Store::mend, to the end.
   overlay::Task<Status> mend(PartitionId partition, const storage::RangeStatement& range);

@@ -400,12 +400,14 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
     auto waiting = turns_.take(view_.self, kNever);
     if (!co_await waiting) co_return Error{Errc::kOverloaded, "too many runs wait to be applied"};
     if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
+    if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
     view_.counters.fetched_changes += range.live.size();
     moved(partition, range);
     auto applied = view_.store.apply(partition, range);
     while (!applied && applied.code() == Errc::kOverloaded) {
       co_await view_.durable();  // The disk sets the pace.
       if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
+      if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
       applied = view_.store.apply(partition, range);
     }
     if (!applied) co_return applied.error();
