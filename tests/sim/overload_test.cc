@@ -54,7 +54,7 @@ TEST_P(Overload, ANodeWhoseTurnsAreLateRefusesHistoryAndThenSendsUntilItIsCalm) 
 TEST_P(Overload, OwnersWithSlowDisksAreNotGivenTheSameAgainAndAgain) {
   start(*alice, a);
   start(*bob, b);
-  for (const auto i : {b, c}) cluster.disk(i).set_speed(550ms, 650ms);
+  for (const auto i : {b, c}) cluster.disk(i).set_speed(300ms, 350ms);
   std::map<std::pair<std::size_t, Dot>, int> times;  // Each change left for each owner.
   const auto say_something_for = [this](int turns) {
     for (int turn = 0; turn < turns; ++turn) {
