@@ -179,7 +179,9 @@ void NodeProcess::on_fatal(const Error& error) {
                               "\n  A member gives a new token with: starling invite");
     std::_Exit(kExitFailed);
   }
-  if (loop_.clock_now() - started_ >= kRunToRestart) {
+  // The next run empties what could not be read: that goes on from run to run, and ends.
+  const bool mends = error.code == Errc::kCatchingUp;
+  if (mends || loop_.clock_now() - started_ >= kRunToRestart) {
     complain(kExitFatal, error.text + "\n  The node stopped so that nothing is acknowledged that may be lost, "
                                       "and starts again under a new writer.");
     start_again();

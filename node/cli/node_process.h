@@ -16,7 +16,8 @@
 namespace starling::node::cli {
 
 inline constexpr Duration kStopTimeout = 30s;   // Then the process ends all the same.
-// A node that must not go on after this long starts itself again; one that fails at once ends.
+// A node that must not go on after this long starts itself again; one that fails at once ends, unless it stops to mend
+// its store.
 inline constexpr Duration kRunToRestart = 30s;
 inline constexpr Duration kReportEvery = 2s;    // How far it is, in the same state.
 inline constexpr Duration kWatchEvery = 200ms;  // Until the node serves.

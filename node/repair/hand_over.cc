@@ -92,7 +92,7 @@ Task<Done> HandOver::permit_refill() {
   auto comparing = covered_by_all(held);
   const Covered covered = co_await comparing;
   if (covered.size() == held.size() && view_.store.permit_refill()) {
-    view_.store.fail({Errc::kCorrupt, "a file of the store cannot be read; started again, the node fetches "
+    view_.store.fail({Errc::kCatchingUp, "a file of the store cannot be read; started again, the node fetches "
                                       "what was in it from the other owners, who have all of it"});
     co_return Done{};
   }
