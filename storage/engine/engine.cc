@@ -9,9 +9,6 @@
 #include <rocksdb/slice_transform.h>
 #include <rocksdb/table.h>
 
-#include "storage/engine/log_files.h"
-#include "storage/engine/log_tail.h"
-
 namespace starling::storage {
 namespace {
 
@@ -31,7 +28,7 @@ rocksdb::CompressionType best_compression() {
 
 rocksdb::DBOptions database_options(const EngineOptions& from) {
   rocksdb::DBOptions options;
-  options.env = from.env;
+  options.env = from.env != nullptr ? from.env : rocksdb::Env::Default();
   options.create_if_missing = true;
   options.create_missing_column_families = true;
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
@@ -156,13 +153,8 @@ Error to_error(const rocksdb::Status& status, std::string_view doing) {
   return {Errc::kIo, text + "; check the disk and the folder's permissions, then start again"};
 }
 
-Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options_given) {
+Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& from) {
   std::unique_ptr<Engine> engine(new Engine);
-  EngineOptions from = options_given;
-  if (from.env == nullptr) {
-    engine->env_ = rocksdb::NewCompositeEnv(log_files(rocksdb::FileSystem::Default()));
-    from.env = engine->env_.get();
-  }
   auto options = database_options(from);
   options.listeners.push_back(engine->watch_);
   const auto cache = rocksdb::NewLRUCache(kBlockCacheBytes);
@@ -174,7 +166,6 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options_given)
   for (std::size_t i = 0; i < kColumnFamilyNames.size(); ++i) {
     engine->family_options_.push_back(families[i].options);
   }
-  TRY(cut_torn_tails(*from.env, from.path));
   rocksdb::DB* db = nullptr;
   const auto status = rocksdb::DB::Open(options, from.path, families, &engine->handles_, &db);
   if (!status.ok()) return to_error(status, "opening " + from.path);

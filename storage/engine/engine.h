@@ -1,8 +1,8 @@
 // Engine: RocksDB with our families, options and errors; knows bytes, not meaning.
 //
 // Small synced batches: one write buffer and one block cache for all families, bloom filters where
-// most look-ups find nothing. The WAL is written over zeros (log_files.h). Its torn tail, which was never
-// acknowledged, is cut (log_tail.h); damage in the middle refuses to open (RocksDB's default drops all behind it).
+// most look-ups find nothing. The WAL is recovered with kTolerateCorruptedTailRecords: a cut tail
+// was never acknowledged, damage in the middle refuses to open (the default drops all behind it).
 // paranoid_checks is on: a file of a wrong size or with a damaged index refuses to open too; a
 // damaged block shows when it is read, by its checksum, and goes to on_unreadable().
 // Families of a newer format are opened and left alone, so that the format can be read.
@@ -27,8 +27,8 @@
 
 #include "crypto/bytes.h"
 #include "crypto/result.h"
-#include "storage/engine/compaction_watch.h"
 #include "storage/disk_use.h"
+#include "storage/engine/compaction_watch.h"
 #include "storage/expiry.h"
 #include "storage/layout.h"
 
@@ -42,7 +42,7 @@ Error to_error(const rocksdb::Status& status, std::string_view doing);
 
 struct EngineOptions {
   std::string path;
-  rocksdb::Env* env = nullptr;  // nullptr: the operating system's, with log files written over zeros.
+  rocksdb::Env* env = nullptr;  // nullptr: the operating system's.
   bool background_work = true;  // false: no flush, no compaction, no thread but the caller's.
   std::shared_ptr<const ExpiryTime> expiry = std::make_shared<ExpiryTime>();
   std::uint64_t compaction_period_s = 0;  // How old a file may grow uncompacted; 0: any age.
@@ -165,7 +165,6 @@ class Engine {
   Error failed_read(ColumnFamily family, View key, const rocksdb::Status& status);
   void remove_unfinished();
 
-  std::unique_ptr<rocksdb::Env> env_;  // Ours, where none is given.
   std::shared_ptr<CompactionWatch> watch_ = std::make_shared<CompactionWatch>();
   EngineOptions options_;
   std::vector<rocksdb::ColumnFamilyOptions> family_options_;  // Ours by number.
