@@ -128,13 +128,13 @@ void Holding::received(const NodeId& from, const Hinted& message) {
   }
 }
 
-// Something was lost on the way, also of what was handed before.
+// Something was lost on the way. Each number has its own patience.
 void Holding::give_up(const Run& run, std::uint64_t n) {
   const auto handed = handed_.find(run);
   if (handed == handed_.end()) return;
   auto& waits = handed->second.waits;
-  const auto end = waits.upper_bound(n);
-  for (auto wait = waits.begin(); wait != end; --waits_) {
+  const auto [first, end] = waits.equal_range(n);
+  for (auto wait = first; wait != end; --waits_) {
     wait->second.done.set({});
     wait = waits.erase(wait);
   }
