@@ -48,6 +48,10 @@ rocksdb::DBOptions database_options(const EngineOptions& from) {
     options.max_file_opening_threads = 1;  // The caller itself.
     options.avoid_flush_during_shutdown = true;
     options.info_log = std::make_shared<NoLog>();
+  } else {
+    // Compactions take what the loop and the commits leave. Starved for long they slow the writers down, by RocksDB's
+    // own rules, and so get their share.
+    options.env->LowerThreadPoolCPUPriority(rocksdb::Env::LOW, rocksdb::CpuPriority::kLow).PermitUncheckedError();
   }
   return options;
 }
