@@ -119,7 +119,7 @@ Command group_add_command() {
       .name = "group add",
       .summary = "add users to a group",
       .usage = "group add GROUP USER... [--role member|moderator|owner]",
-      .about = "Adds users to a group, or changes their role.\n\n"
+      .about = "Adds users to a group. A role is raised, never lowered.\n\n"
                "Examples:\n"
                "  starling group add ops carol dave\n",
       .options =
