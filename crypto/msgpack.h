@@ -3,7 +3,7 @@
 // A message is a plain struct with FIELDS(names...): an array, so new fields go to the end; an older
 // reader ignores them, a newer one keeps the default of what is missing. Raw bytes are `Blob` (msgpack
 // bin), text is std::string (msgpack str), ids (`Fixed`) are bin of their exact length.
-// Unpacking is safe on hostile bytes: a first pass refuses nesting deeper than kDepthMax and any
+// Unpacking is safe on hostile bytes: a first pass refuses nesting deeper than kMsgpackDepthMax and any
 // array or map that declares more elements than bytes are left, before anything is allocated.
 // Thread: any; no shared state.
 #pragma once

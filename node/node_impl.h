@@ -126,7 +126,6 @@ class NodeImpl final : public Node {
   std::optional<Invite> invite_;
   LineageId lineage_;
   std::set<NodeId> other_lineage_;  // Members whose ring is of another lineage, as of their last link.
-  std::optional<Error> join_error_;
   std::set<WriterId> running_writers_;
   Instant writer_shared_since_{};
   std::function<void(const Error&)> on_fatal_;

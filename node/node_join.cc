@@ -70,7 +70,6 @@ Task<Done> NodeImpl::enter() {
   } else {
     auto joining = join();
     if (auto joined = co_await joining; !joined) {
-      join_error_ = joined.error();
       leaves_.log.error("joining failed", {{"cause", joined.error()}});
       if (on_fatal_) on_fatal_(joined.error());
       co_return Done{};

@@ -35,8 +35,6 @@ class VersionVector {
   void msgpack_unpack(const msgpack::object& object) {
     assign(object.as<std::vector<Dot>>());
   }
-  template <typename Object>
-  void msgpack_object(Object*, msgpack::zone&) const;
 
  private:
   // Any order, repeats allowed: n log n, so hostile bytes cost no more than their sort.

@@ -1,20 +1,13 @@
 #include "crypto/access/paseto.h"
 
-#include <array>
 #include <initializer_list>
 
-#include <sodium.h>
-
-#include "crypto/hash.h"
 #include "crypto/text.h"
 
 namespace starling {
 namespace {
 
-constexpr View kLocal = "v4.local.";
 constexpr View kPublic = "v4.public.";
-constexpr std::size_t kNonceSize = 32;
-constexpr std::size_t kMacSize = 32;
 
 Error refused(std::string why) { return {Errc::kUnauthenticated, "token: " + std::move(why)}; }
 
@@ -51,64 +44,7 @@ Result<PasetoContent> cut(View header, View token) {
   return PasetoContent{std::move(*body), std::move(*footer)};
 }
 
-struct LocalKeys {
-  Secret<56> encryption;  // Key (32), then the nonce of XChaCha20 (24).
-  SecretKey authentication;
-};
-
-LocalKeys local_keys(const SecretKey& key, View nonce) {
-  LocalKeys out;
-  blake2b(out.encryption.raw, {"paseto-encryption-key", nonce}, key.view());
-  blake2b(out.authentication.raw, {"paseto-auth-key-for-aead", nonce}, key.view());
-  return out;
-}
-
-// XChaCha20 with the derived key: turns payload into ciphertext and back.
-Bytes apply_stream(const LocalKeys& keys, View in) {
-  Bytes out(in.size(), '\0');
-  crypto_stream_xchacha20_xor(reinterpret_cast<unsigned char*>(out.data()),
-                              reinterpret_cast<const unsigned char*>(in.data()), in.size(),
-                              keys.encryption.raw.data() + 32, keys.encryption.raw.data());
-  return out;
-}
-
-std::array<std::uint8_t, kMacSize> local_mac(const LocalKeys& keys, View nonce, View ciphertext,
-                                             View footer, View implicit) {
-  std::array<std::uint8_t, kMacSize> out;
-  blake2b(out, {pae({kLocal, nonce, ciphertext, footer, implicit})}, keys.authentication.view());
-  return out;
-}
-
-View as_view(const std::array<std::uint8_t, 32>& bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 }  // namespace
-
-std::string paseto_encrypt(const SecretKey& key, View payload, View footer, View implicit,
-                           Random& random) {
-  std::array<std::uint8_t, kNonceSize> nonce;
-  random.fill(nonce);
-  const LocalKeys keys = local_keys(key, as_view(nonce));
-  const Bytes ciphertext = apply_stream(keys, payload);
-  const auto mac = local_mac(keys, as_view(nonce), ciphertext, footer, implicit);
-  return join(kLocal, Bytes(as_view(nonce)) + ciphertext + Bytes(as_view(mac)), footer);
-}
-
-Result<PasetoContent> paseto_decrypt(const SecretKey& key, View token, View implicit) {
-  TRY_ASSIGN(PasetoContent content, cut(kLocal, token));
-  const View body = content.payload;
-  if (body.size() < kNonceSize + kMacSize) return refused("cut short");
-  const View nonce = body.substr(0, kNonceSize);
-  const View ciphertext = body.substr(kNonceSize, body.size() - kNonceSize - kMacSize);
-  const LocalKeys keys = local_keys(key, nonce);
-  const auto mac = local_mac(keys, nonce, ciphertext, content.footer, implicit);
-  if (!equal_in_constant_time(as_view(mac), body.substr(body.size() - kMacSize))) {
-    return refused("changed, or made with another key");
-  }
-  content.payload = apply_stream(keys, ciphertext);
-  return content;
-}
 
 std::string paseto_sign(const Identity& identity, View payload, View footer, View implicit) {
   const Signature signature = identity.sign(pae({kPublic, payload, footer, implicit}));

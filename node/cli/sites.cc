@@ -26,12 +26,6 @@ Result<overlay::SitePolicy> parse_sites(const std::string& text, const std::stri
   return policy;
 }
 
-std::string sites_text(const overlay::SitePolicy& policy) {
-  if (!policy.on()) return "";
-  return std::to_string(policy.home) + "+" + std::to_string(policy.away) +
-         (policy.only.empty() ? "" : ", home " + policy.only);
-}
-
 namespace {
 
 int show(const Arguments& arguments) {

@@ -13,7 +13,4 @@ namespace starling::node::cli {
 // Empty: no policy. `only`: the one home site, or empty. kInvalid, with the text to show.
 Result<overlay::SitePolicy> parse_sites(const std::string& text, const std::string& only);
 
-// "2+1", or "2+1, home east".
-std::string sites_text(const overlay::SitePolicy& policy);
-
 }  // namespace starling::node::cli

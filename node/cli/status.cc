@@ -20,7 +20,6 @@ Cell state_cell(const Json& member) {
   const std::string in_ring = text_of(member, "ring_state");
   if (state == "alive" && !in_ring.empty() && in_ring != "serving") return {in_ring, Tone::kBad};
   if (state == "alive" || state == "serving") {
-    if (flag_of(member, "read_only")) return {"read-only", Tone::kBad};
     if (flag_of(member, "catching_up")) return {"catching up", Tone::kBad};
     if (flag_of(member, "draining")) return {"drained", Tone::kQuiet};
     if (member.contains("reachable") && !flag_of(member, "reachable")) return {"unreachable", Tone::kBad};

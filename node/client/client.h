@@ -136,7 +136,6 @@ class Client {
                        Done<starling::Done> done);
   // Highest number that the cluster knows of this device's lane to `to`.
   void lane_high(std::string to, Done<std::uint64_t> done);
-  void ping(Done<starling::Done> done);
 
   [[nodiscard]] ClientPhase phase() const { return phase_; }
   // A snapshot to persist.

@@ -349,9 +349,4 @@ void Client::lane_high(std::string to, Done<std::uint64_t> done) {
                                std::move(done)));
 }
 
-void Client::ping(Done<starling::Done> done) {
-  call(protocol::Head{static_cast<std::uint8_t>(Type::kPing), 0},
-       answer_as<protocol::Head>(Type::kPong, kDone, std::move(done)));
-}
-
 }  // namespace starling::node

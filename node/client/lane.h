@@ -92,7 +92,6 @@ class Lane {
   [[nodiscard]] std::size_t open() const { return sends_.size(); }
   [[nodiscard]] std::size_t unreported() const;
   [[nodiscard]] unsigned failures() const { return failures_; }
-  [[nodiscard]] std::size_t on_wire() const { return on_wire_; }
   // While going back with all answers in: when to ask next() again. kNever otherwise.
   [[nodiscard]] Instant wake_at() const;
 

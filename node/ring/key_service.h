@@ -3,7 +3,7 @@
 // Members tell each other their keyrings, over links, which are up only between nodes that share a key:
 // when a link comes up, when one is admitted, and once a minute with one of them. So whoever was
 // away during a rotation learns the new key when it comes back under the old one, for as long as the old
-// one is not retired: kKeysLiveDefault, or what the operator said. After that only an invite lets it in.
+// one is not retired: kKeysLiveDefaultMs, or what the operator said. After that only an invite lets it in.
 // A node that left, or was removed, is told no keys and believed none (decision 0032): it hands home what it
 // has for as long as it can by those that it knows.
 // Invariants: (1) a key is put to use only when every member that can be reached, a majority at least, has

@@ -67,7 +67,6 @@ class Tenures {
   // May this node vote on names of the partition under the ring version it is at? kNotOwner; kCatchingUp:
   // claims are still being handed over.
   [[nodiscard]] Status may_vote(PartitionId partition) const;
-  [[nodiscard]] std::size_t pending() const { return pending_.size(); }
   // Does this node vote on everything that the version it is at gives it? kOverloaded says what that waits for.
   [[nodiscard]] Status settled() const;
   // Who is away, and without whom (or another one of them) it cannot.

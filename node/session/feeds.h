@@ -84,8 +84,6 @@ class Feeds {
   // The subscriber fell behind: no more changes until it reads and joins again.
   void part(const MailboxId& mailbox, FeedSubscriber& subscriber);
 
-  [[nodiscard]] std::size_t feeds() const { return feeds_.size(); }
-
  private:
   struct Listener {
     FeedSubscriber* subscriber;

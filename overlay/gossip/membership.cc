@@ -181,10 +181,7 @@ void Membership::meet(const NodeId& peer) {
 }
 
 void Membership::exchange(const Swim::Exchange& exchange) {
-  if (exchanges_running_ >= kExchangesMax) {
-    ++stats_.exchanges_skipped;
-    return;
-  }
+  if (exchanges_running_ >= kExchangesMax) return;
   ++exchanges_running_;
   ++stats_.exchanges;
   if (const NodeId* peer = std::get_if<NodeId>(&exchange.with)) return exchange_with(*peer);

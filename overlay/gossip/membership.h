@@ -53,7 +53,6 @@ struct MembershipStats {
   // Push-pulls.
   std::uint64_t exchanges = 0;
   std::uint64_t exchanges_failed = 0;
-  std::uint64_t exchanges_skipped = 0;
   // Now.
   std::size_t alive = 0;  // Suspects included, ourselves too.
   std::size_t suspect = 0;

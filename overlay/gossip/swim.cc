@@ -102,7 +102,6 @@ void Swim::on(const Packet& packet) {
 
 void Swim::on(const Merge& merge) {
   if (phase_ == Phase::kIdle || !hears(merge.from)) return;
-  ++stats_.push_pulls;
   // A newcomer is told of everybody; that is news to nobody else.
   const bool spread = table_.live() > 0;
   for (const MemberEntry& entry : merge.body.members) take_entry(merge.from, entry, spread);

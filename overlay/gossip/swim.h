@@ -68,14 +68,12 @@ struct SwimStats {
   std::uint64_t forged = 0;  // A record with a wrong id or signature.
   std::uint64_t table_full = 0;
   // Events of the protocol.
-  std::uint64_t probes = 0;
   std::uint64_t probes_failed = 0;
   std::uint64_t indirect_probes = 0;
   std::uint64_t suspicions = 0;
   std::uint64_t deaths = 0;
   std::uint64_t refutations = 0;
   std::uint64_t overslept = 0;
-  std::uint64_t push_pulls = 0;
 };
 
 class Swim {

@@ -19,7 +19,6 @@ void Swim::start_probe() {
   probe_at_ = now_ + awareness_.scale(config_.probe_interval);
   const Member* target = next_target();
   if (target == nullptr) return;
-  ++stats_.probes;
   probe_ = Probe{target->id, next_seq_++, self_.incarnation,
                  now_ + awareness_.scale(config_.probe_timeout), probe_at_};
   send(*target, MessageKind::kPing, probe_->seq, target->id);

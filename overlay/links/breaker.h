@@ -26,7 +26,6 @@ class Breaker {
   // Open, and the rest is over.
   [[nodiscard]] bool may_try(Instant now) const { return !closed() && now >= next_; }
   [[nodiscard]] Instant next() const { return next_; }
-  [[nodiscard]] int failures() const { return failures_; }
   // REQUIRES: not closed.
   [[nodiscard]] const Error& cause() const { return cause_; }
 

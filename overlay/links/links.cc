@@ -167,7 +167,6 @@ void Links::call(const NodeId& to, Method method, Bytes body, Duration deadline,
     ready = Error{Errc::kTooLarge, "a request of " + std::to_string(body.size()) +
                                        " bytes does not fit a frame: split it"};
   } else if (peer.calls.size() >= kRequestsInFlightMax) {
-    ++metrics_.overloads;
     ready = Error{Errc::kOverloaded, "too many requests in flight to one node: back off"};
   } else if (!to_self) {
     ready = ready_to_send(peer, body.size());
@@ -277,7 +276,6 @@ void Links::fail_calls(Peer& peer, const Error& error, const FrameQueue* but_que
 }
 
 void Links::handle(Connection& from, const FrameView& frame) {
-  ++metrics_.frames_in;
   if (frame.method != Method::kPing) from.last_use = loop_.now();
   switch (frame.type) {
     case FrameType::kRequest: return handle_request(from, frame);
@@ -311,10 +309,7 @@ void Links::handle_request(Connection& from, const FrameView& frame) {
   Reply reply(std::make_unique<RemoteReply>(from.shared_from_this(), frame.request, frame.method));
   if (frame.method == Method::kPing) return reply(Bytes());
   const auto number = static_cast<std::size_t>(frame.method);
-  if (number >= served_.size() || !served_[number].handler) {
-    ++metrics_.unknown_methods;
-    return reply(unknown_method(frame.method));
-  }
+  if (number >= served_.size() || !served_[number].handler) return reply(unknown_method(frame.method));
   const Served& entry = served_[number];
   if (entry.access != Access::kJoiners) {
     const Standing found = standing(from);
@@ -322,7 +317,6 @@ void Links::handle_request(Connection& from, const FrameView& frame) {
     if (found != Standing::kMember && !holder) return refuse(from, found, std::move(reply));
   }
   if (from.requests_in > kRequestsInFlightMax) {
-    ++metrics_.overloads;
     return reply(Error{Errc::kOverloaded, "too many requests in flight on one link: back off"});
   }
   entry.handler(from.peer->id, frame.body, std::move(reply));
@@ -341,10 +335,7 @@ void Links::handle_notice(Connection& from, const FrameView& frame) {
   if (found != Standing::kMember) {
     return fail(from, {Errc::kDenied, "a notice from a node that is not a member"});
   }
-  if (number >= served_.size() || !served_[number].notice) {
-    ++metrics_.unknown_methods;
-    return;
-  }
+  if (number >= served_.size() || !served_[number].notice) return;
   served_[number].notice(from.peer->id, frame.body);
 }
 

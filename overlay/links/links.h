@@ -71,12 +71,9 @@ struct LinksMetrics {
   std::uint64_t links_opened = 0;
   std::uint64_t bytes_in = 0;
   std::uint64_t bytes_out = 0;
-  std::uint64_t frames_in = 0;
   std::uint64_t frames_out = 0;
   std::uint64_t calls = 0;
   std::uint64_t timeouts = 0;
-  std::uint64_t overloads = 0;
-  std::uint64_t unknown_methods = 0;
   std::uint64_t breakers_opened = 0;
   std::map<Errc, std::uint64_t> handshakes_failed;
 };

@@ -29,7 +29,6 @@ Status Links::ready_to_send(Peer& peer, std::size_t size) {
   }
   const std::size_t waiting = peer.queue.bytes() + (peer.up ? peer.up->stream->queued() : 0);
   if (waiting + size > kLinkQueueBytesMax) {
-    ++metrics_.overloads;
     return Error{Errc::kOverloaded,
                  "too much is waiting for node " + short_text(peer.id) + ": back off"};
   }

@@ -17,20 +17,6 @@ void expect_content(const Result<PasetoContent>& got, const json& test) {
   EXPECT_EQ(got->footer, text(test, "footer"));
 }
 
-void run_local(const json& test) {
-  const SecretKey key = key_from_hex(text(test, "key"));
-  const std::string implicit = text(test, "implicit-assertion");
-  const auto got = paseto_decrypt(key, text(test, "token"), implicit);
-  if (test.at("expect-fail").get<bool>()) {
-    EXPECT_EQ(got.code(), Errc::kUnauthenticated);
-    return;
-  }
-  expect_content(got, test);
-  FixedRandom random(from_hex(text(test, "nonce")));
-  EXPECT_EQ(paseto_encrypt(key, text(test, "payload"), text(test, "footer"), implicit, random),
-            text(test, "token"));
-}
-
 void run_public(const json& test) {
   PublicKey key;
   ASSERT_TRUE(PublicKey::from(from_hex(text(test, "public-key")), key));
@@ -50,61 +36,45 @@ void run_public(const json& test) {
 TEST(Paseto, MatchesThePublishedVectors) {
   const auto vectors = load_vectors("paseto_v4.json");
   if (!vectors) GTEST_SKIP() << kNoVectors;
-  int local = 0;
   int signed_count = 0;
   for (const json& test : vectors->at("tests")) {
     SCOPED_TRACE(text(test, "name"));
-    if (test.contains("public-key")) {
-      run_public(test);
-      ++signed_count;
-    } else {
-      run_local(test);
-      ++local;
-    }
+    if (!test.contains("public-key")) continue;  // Of the sealed form.
+    run_public(test);
+    ++signed_count;
   }
-  EXPECT_EQ(local, 13);
   EXPECT_EQ(signed_count, 4);
 }
 
 struct Tokens {
   SeededRandom random{1};
   Identity identity = Identity::generate(random);
-  SecretKey key = SecretKey::random(random);
-  std::string sealed = paseto_encrypt(key, "payload", "foot", "implicit", random);
   std::string signed_token = paseto_sign(identity, "payload", "foot", "implicit");
 };
 
 TEST(Paseto, BindsKeyFooterAndImplicitAssertion) {
   Tokens t;
-  EXPECT_TRUE(paseto_decrypt(t.key, t.sealed, "implicit").ok());
   EXPECT_TRUE(paseto_verify(t.identity.public_key(), t.signed_token, "implicit").ok());
-  EXPECT_FALSE(paseto_decrypt(t.key, t.sealed, "").ok());
   EXPECT_FALSE(paseto_verify(t.identity.public_key(), t.signed_token, "").ok());
-  EXPECT_FALSE(paseto_decrypt(SecretKey::random(t.random), t.sealed, "implicit").ok());
   EXPECT_FALSE(
       paseto_verify(Identity::generate(t.random).public_key(), t.signed_token, "implicit").ok());
   const auto without = [](const std::string& token) { return token.substr(0, token.rfind('.')); };
-  EXPECT_FALSE(paseto_decrypt(t.key, without(t.sealed), "implicit").ok());
   EXPECT_FALSE(paseto_verify(t.identity.public_key(), without(t.signed_token), "implicit").ok());
 }
 
 TEST(Paseto, RefusesEveryChangedCharacterAndEveryCut) {
   Tokens t;
-  for (const std::string& token : {t.sealed, t.signed_token}) {
-    const auto opens = [&](View text) {
-      return paseto_decrypt(t.key, text, "implicit").ok() ||
-             paseto_verify(t.identity.public_key(), text, "implicit").ok();
-    };
-    EXPECT_TRUE(opens(token));
-    for (std::size_t i = 0; i < token.size(); ++i) {
-      std::string changed = token;
-      changed[i] = changed[i] == 'A' ? 'B' : 'A';
-      EXPECT_FALSE(opens(changed)) << i;
-      EXPECT_FALSE(opens(View(token).substr(0, i))) << i;
-    }
-    EXPECT_FALSE(opens(token + ".x"));
-    EXPECT_FALSE(opens(token + "="));
+  const std::string& token = t.signed_token;
+  const auto opens = [&](View text) { return paseto_verify(t.identity.public_key(), text, "implicit").ok(); };
+  EXPECT_TRUE(opens(token));
+  for (std::size_t i = 0; i < token.size(); ++i) {
+    std::string changed = token;
+    changed[i] = changed[i] == 'A' ? 'B' : 'A';
+    EXPECT_FALSE(opens(changed)) << i;
+    EXPECT_FALSE(opens(View(token).substr(0, i))) << i;
   }
+  EXPECT_FALSE(opens(token + ".x"));
+  EXPECT_FALSE(opens(token + "="));
 }
 
 TEST(Paseto, RefusesAnEmptyFooterAndOversize) {
@@ -120,7 +90,7 @@ TEST(Paseto, RefusesAnEmptyFooterAndOversize) {
 TEST(Paseto, TellsTheClaimedFooterOfSignedTokensOnly) {
   Tokens t;
   EXPECT_EQ(paseto_claimed_footer(t.signed_token).value(), "foot");
-  EXPECT_FALSE(paseto_claimed_footer(t.sealed).ok());
+  EXPECT_FALSE(paseto_claimed_footer("v4.local" + t.signed_token.substr(9)).ok());
 }
 
 }  // namespace

@@ -132,7 +132,6 @@ class Bench {
   bool measuring_ = false;
   Instant start_{};
   Instant measure_from_{};
-  Instant measure_to_{};
   std::uint64_t posted_ = 0;
   overlay::Timer timer_;
   std::function<bool()> drained_;
