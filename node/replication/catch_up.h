@@ -124,13 +124,14 @@ class CatchUp {
 
  private:
   overlay::Task<Done> run();
-  overlay::Task<Done> gap(NodeId peer, PartitionId partition, WriterId writer);
   overlay::Task<Result<std::vector<PartitionId>>> differing(NodeId peer);
   overlay::Task<Result<CompareReply>> ask_vectors(NodeId peer, std::vector<PartitionId> partitions, Duration deadline);
   overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions,
                                           Duration deadline);
   // What we tell `on_covered` of if the peer turns out to be equal.
   [[nodiscard]] std::map<PartitionId, storage::VersionVector> replaced() const;
+
+  // catch_up_fetch.cc: runs of one peer, and its lanes.
   struct Fetches {  // What one comparison found missing.
     NodeId peer;
     Runs runs;
@@ -143,6 +144,7 @@ class CatchUp {
   };
   overlay::Task<Status> fetch_all(std::shared_ptr<Fetches> fetches);
   overlay::Task<Done> fetch_next(std::shared_ptr<Fetches> fetches);
+  overlay::Task<Done> gap(NodeId peer, PartitionId partition, WriterId writer);
   overlay::Task<Status> merge_lanes(NodeId peer, PartitionId partition);
   using TakeLanes = std::function<Status(const std::vector<storage::LaneRow>&)>;
   overlay::Task<Status> read_lanes(NodeId peer, PartitionId partition, TakeLanes take);

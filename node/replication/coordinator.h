@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 
+#include "node/replication/append_messages.h"
 #include "node/replication/catch_up.h"
 #include "node/replication/holding.h"
 #include "node/replication/messages.h"

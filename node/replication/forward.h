@@ -9,7 +9,7 @@
 
 #include <functional>
 
-#include "node/replication/messages.h"
+#include "node/replication/append_messages.h"
 #include "node/replication/view.h"
 #include "overlay/loop/task.h"
 

@@ -5,7 +5,7 @@
 // Thread: one loop.
 #pragma once
 
-#include "node/replication/messages.h"
+#include "node/replication/follow_messages.h"
 #include "node/replication/view.h"
 
 namespace starling::node {

@@ -1,6 +1,6 @@
-// Bodies of the node-to-node methods of replication, coordination, following and reading
-// (overlay/links/wire.h has the numbers). One msgpack array each: new fields go to the end.
-// docs/node-protocol.md says the same in prose.
+// Bodies of the node-to-node methods between owners, replication and catching up, and of what operators ask
+// (overlay/links/wire.h has the numbers). Sends: append_messages.h; what gateways follow: follow_messages.h.
+// One msgpack array each: new fields go to the end. docs/node-protocol.md says the same in prose.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,6 @@ namespace starling::node {
 
 inline constexpr std::size_t kReplicateBytesMax = 1 << 20;   // Of changes in one frame.
 inline constexpr std::size_t kFetchBytesMax = 128 << 10;  // Some milliseconds of a loop, to read or to apply.
-inline constexpr std::size_t kReadChangesMax = 500;
-inline constexpr std::size_t kReadBytesMax = 512 << 10;
 inline constexpr std::size_t kComparePartitionsMax = 2048;
 inline constexpr std::size_t kLanesMax = 10'000;  // In one answer.
 static_assert(kFetchBytesMax + storage::kChangeSizeMax < (4u << 20), "an answer fits one frame");
@@ -176,183 +174,6 @@ struct FindKeyReply {
   FIELDS(found, dot)
 };
 
-// kAppend: one send, from the sender's gateway to a coordinator of the mailbox; or, with `copy`, the
-// sender's own copy, from the recipient's coordinator to a coordinator of the sender's mailbox.
-inline constexpr std::uint8_t kAppendRetry = 1;
-inline constexpr std::uint8_t kAppendVoid = 2;
-inline constexpr std::uint8_t kAppendCopy = 4;    // id is given, no lane check.
-inline constexpr std::uint8_t kAppendForce = 8;   // Every reachable owner is catching up: do it all the same.
-// With kAppendCopy: the other way round, to the recipient's mailbox. The sender's own has the message at a
-// smaller id, minted by another coordinator, and both sides sort a conversation alike (hazards F23).
-inline constexpr std::uint8_t kAppendPosition = 16;
-struct AppendRequest {
-  RingNumber ring;
-  std::string to;          // Address it was sent to.
-  std::string from;        // Sender, authenticated by the gateway.
-  DeviceId device;
-  std::uint64_t seq = 0;
-  std::uint64_t acked = 0;
-  EntryId floor;
-  std::uint8_t flags = 0;
-  std::uint8_t grade = 0;  // protocol::Grade
-  std::uint8_t type = 1;   // storage::EntryType
-  BlobView body;
-  EntryId id;              // Copies only.
-  std::uint64_t lifetime_ms = 0;  // Asked for by the sender; 0: as long as history is kept.
-  std::uint64_t expires_ms = 0;   // Copies only: as stamped.
-  FIELDS(ring, to, from, device, seq, acked, floor, flags, grade, type, body, id,
-                       lifetime_ms, expires_ms)
-};
-struct AppendReply {
-  RingNumber ring;
-  EntryId id;
-  std::uint8_t copies = 0;
-  FIELDS(ring, id, copies)
-};
-
-// kWriteRegister: answered when W owners synced it. A stamp of zero is minted by the coordinator.
-struct WriteRegisterRequest {
-  RingNumber ring;
-  MailboxId mailbox;
-  std::uint8_t merge = 1;  // storage::MergeKind
-  EntryId stamp;
-  std::string key;
-  Blob value;
-  std::uint8_t flags = 0;  // kAppendForce
-  // For kMember writes by an operator or a moderator: the coordinator reads the present value, keeps or
-  // raises the generation, and writes the new one.
-  bool member_change = false;
-  // Not zero: the stamp that the value was derived from. kExists when the register has another by now.
-  EntryId expected;
-  FIELDS(ring, mailbox, merge, stamp, key, value, flags, member_change, expected)
-};
-
-// kReadRegisters: registers of a mailbox whose key begins with `prefix`, after `after`.
-struct ReadRegistersRequest {
-  MailboxId mailbox;
-  std::string prefix;
-  std::string after;
-  std::uint32_t limit = 1000;
-  bool versioned = false;  // Say the version of all that begin with it, too.
-  FIELDS(mailbox, prefix, after, limit, versioned)
-};
-struct RegisterItem {
-  std::string key;
-  Blob value;
-  EntryId stamp;
-  std::uint8_t merge = 1;  // storage::MergeKind
-  FIELDS(key, value, stamp, merge)
-};
-struct ReadRegistersReply {
-  std::vector<RegisterItem> items;
-  std::uint64_t version = 0;  // register_versions.h; 0: not known.
-  FIELDS(items, version)
-};
-
-// kFollow: from now on push me every change of these mailboxes that you sync; with `resume`, first
-// what the vector does not cover. The vector is that of the mailbox at the gateway: one for the whole
-// partition could name changes of other mailboxes that an owner who lags had not pushed of this one.
-struct FollowRequest {
-  struct Item {
-    MailboxId mailbox;
-    bool resume = false;
-    storage::VersionVector vector;
-    FIELDS(mailbox, resume, vector)
-  };
-  RingNumber ring;
-  PartitionId partition;
-  std::uint64_t stream = 0;  // Chosen by the gateway; a new number replaces the old stream.
-  std::vector<Item> items;
-  FIELDS(ring, partition, stream, items)
-};
-struct FollowReply {
-  storage::VersionVector vector;  // What is synced; later syncs are pushed.
-  std::vector<MailboxId> behind;  // To resume here is more than is pushed at once: read instead.
-  FIELDS(vector, behind)
-};
-// kUnfollow (notice).
-struct Unfollow {
-  PartitionId partition;
-  std::uint64_t stream = 0;
-  std::vector<MailboxId> mailboxes;  // Empty: the whole stream.
-  FIELDS(partition, stream, mailboxes)
-};
-// kPush (notice).
-struct PushedChange {
-  Dot dot;
-  BlobView change;
-  FIELDS(dot, change)
-};
-struct Push {
-  struct Stream {
-    PartitionId partition;
-    std::uint64_t stream = 0;
-    std::vector<PushedChange> changes;
-    // Written off once, and got back: under every vector by now (decision 0027).
-    std::vector<PushedChange> regained;
-    FIELDS(partition, stream, changes, regained)
-  };
-  std::vector<Stream> streams;
-  FIELDS(streams)
-};
-
-// kRead: changes of a mailbox after a cursor.
-struct ReadRequest {
-  RingNumber ring;
-  MailboxId mailbox;
-  storage::VersionVector cursor;
-  bool entries_only = false;  // Leave registers out: a roster is asked for in pages (hazards F46).
-  FIELDS(ring, mailbox, cursor, entries_only)
-};
-struct ReadReply {
-  struct Item {
-    Dot dot;
-    Blob change;
-    FIELDS(dot, change)
-  };
-  std::vector<Item> changes;
-  storage::VersionVector cursor;
-  bool more = false;
-  FIELDS(changes, cursor, more)
-};
-
-// kHeads: which of these mailboxes have more than the cursors that the digests are of? One request for
-// all mailboxes of a login that the asked node owns (hazards F27).
-inline constexpr std::size_t kHeadsMax = 2048;
-struct HeadsRequest {
-  struct Item {
-    MailboxId mailbox;
-    std::uint64_t digest = 0;
-    FIELDS(mailbox, digest)
-  };
-  RingNumber ring;
-  std::vector<Item> items;
-  FIELDS(ring, items)
-};
-struct HeadsReply {
-  struct Refused {
-    MailboxId mailbox;
-    std::uint8_t code = 0;  // Errc: kNotOwner, kCorrupt.
-    FIELDS(mailbox, code)
-  };
-  std::vector<MailboxId> changed;
-  std::vector<Refused> refused;
-  bool behind = false;  // The node catches up: ask another as well.
-  FIELDS(changed, refused, behind)
-};
-
-// kLane: where a lane ends, as far as this owner knows.
-struct LaneQuery {
-  MailboxId mailbox;
-  DeviceId device;
-  std::uint64_t lane = 0;
-  FIELDS(mailbox, device, lane)
-};
-struct LaneAnswer {
-  std::uint64_t high = 0;
-  FIELDS(high)
-};
-
 // kNodeInfo: mailboxes of the partitions of which the asked node comes first in `asked` of all owners, so that together
 // they list each once, whatever they think of each other; by kind, in the order of their ids.
 struct DirectoryRequest {
@@ -412,15 +233,6 @@ struct FindCopyReply {
   std::vector<Copy> copies;
   std::vector<NodeId> followers;  // Gateways that follow the mailbox here.
   FIELDS(found, key, id, from, to, is_void, whole, copies, followers)
-};
-
-// kHistory: entries of a conversation below `before` (zero: newest), newest first. Answer: ReadReply.
-struct HistoryRequest {
-  MailboxId mailbox;
-  MailboxId conversation;
-  EntryId before;
-  std::uint32_t limit = 50;
-  FIELDS(mailbox, conversation, before, limit)
 };
 
 }  // namespace starling::node

@@ -16,7 +16,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "node/replication/messages.h"
+#include "node/replication/append_messages.h"
+#include "node/replication/follow_messages.h"
 #include "node/replication/register_versions.h"
 #include "node/replication/view.h"
 

@@ -18,7 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "node/replication/messages.h"
+#include "node/replication/follow_messages.h"
 #include "node/replication/view.h"
 
 namespace starling::node {

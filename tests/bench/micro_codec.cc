@@ -1,3 +1,4 @@
+#include "node/replication/follow_messages.h"
 #include "node/replication/messages.h"
 #include "node/session/entry_frame.h"
 #include "node/session/protocol.h"

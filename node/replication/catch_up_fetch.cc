@@ -1,0 +1,150 @@
+// Runs of writers, fetched from one peer: those that a comparison found missing, gaps of live traffic, and lanes.
+#include <algorithm>
+
+#include "node/replication/catch_up.h"
+
+namespace starling::node {
+
+using overlay::Method;
+using overlay::Task;
+
+namespace {
+
+constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
+
+}  // namespace
+
+// Several runs at once, because a round trip for each in turn would cost more than what it brings.
+Task<Status> CatchUp::fetch_all(std::shared_ptr<Fetches> fetches) {
+  const std::size_t count = fetches->runs.size();
+  if (count == 0) co_return ok_status();
+  missing_ += fetches->changes;
+  auto [finished, future] = overlay::Completer<bool>::make(view_.loop);
+  fetches->finished = finished;
+  fetches->running = std::min(count, kFetchesAtOnce);
+  for (std::size_t i = fetches->running; i > 0; --i) scope_.spawn(fetch_next(fetches));
+  co_await future;
+  missing_ -= fetches->changes;
+  if (fetches->error) co_return *fetches->error;
+  co_return ok_status();
+}
+
+Task<Done> CatchUp::fetch_next(std::shared_ptr<Fetches> fetches) {
+  while (fetches->next < fetches->runs.size() && !fetches->error) {
+    const auto [partition, dot] = fetches->runs[fetches->next++];
+    auto fetching = fetch_until(fetches->peer, partition, dot.writer, dot.n);
+    const auto fetched = co_await fetching;
+    if (fetched) continue;
+    fetches->failed.push_back({partition, dot});
+    if (fetched.code() != Errc::kOverloaded) {
+      view_.log.warn("a run could not be fetched", {{"peer", fetches->peer}, {"cause", fetched.error()}});
+    }
+    // One damaged or refused run must not keep the others from coming home.
+    const Errc code = fetched.code();
+    if (code != Errc::kCorrupt && code != Errc::kUnsupported && code != Errc::kOverloaded &&
+        code != Errc::kNotOwner && !fetches->error) {
+      fetches->error = fetched.error();
+    }
+  }
+  if (--fetches->running == 0) fetches->finished.set(true);
+  co_return Done{};
+}
+
+void CatchUp::fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer) {
+  if (gaps_.size() >= kFetchesInFlightMax) return;  // Anti-entropy or a retransmit comes back to it.
+  if (!gaps_.insert({partition, writer}).second) return;
+  scope_.spawn(gap(peer, partition, writer));
+}
+
+Task<Done> CatchUp::gap(NodeId peer, PartitionId partition, WriterId writer) {
+  auto fetching = fetch_until(peer, partition, writer, view_.store.held(partition, writer) + 1);
+  (void)co_await fetching;
+  gaps_.erase({partition, writer});
+  co_return Done{};
+}
+
+Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId writer,
+                                  std::uint64_t n) {
+  while (view_.store.held(partition, writer) < n) {
+    if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
+    if (filing_.contains(partition)) co_return Error{Errc::kOverloaded, "it comes by files, and they are not written yet"};
+    if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
+    auto heeding = heed_controls(partition);
+    CO_TRY_ASSIGN(const std::uint64_t charged, co_await heeding);
+    if (view_.store.held(partition, writer) >= n) {  // It came by another way meanwhile.
+      pace_.give_back(charged);
+      break;
+    }
+    ++view_.counters.fetches;
+    auto asking = ask_run(peer, partition, {writer, view_.store.held(partition, writer) + 1}, 0);
+    const auto answered = co_await asking;
+    pace_.give_back(charged);
+    if (!answered) co_return answered.error();
+    const storage::RangeStatement& range = *answered;
+    if (range.live.size() < range.to - range.from + 1) {
+      // The peer has come as far as n, and what it says now covers that.
+      auto& merged = lanes_merged_[{peer, partition, writer}];
+      if (merged < range.to) {
+        auto merging = merge_lanes(peer, partition);
+        CO_TRY(co_await merging);
+        lanes_merged_[{peer, partition, writer}] = std::max(range.to, n);
+      }
+    }
+    auto waiting = turns_.take(view_.self, kNever);
+    if (!co_await waiting) co_return Error{Errc::kOverloaded, "too many runs wait to be applied"};
+    if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
+    if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
+    view_.counters.fetched_changes += range.live.size();
+    moved(partition, range);
+    auto applied = view_.store.apply(partition, range);
+    while (!applied && applied.code() == Errc::kOverloaded) {
+      co_await view_.durable();  // The disk sets the pace.
+      if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
+      if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
+      applied = view_.store.apply(partition, range);
+    }
+    if (!applied) co_return applied.error();
+    view_.observe_repair(view_.store.highest_time());
+    if (*applied == storage::Applied::kGap) {
+      co_return Error{Errc::kCorrupt, "the peer answered with another run than asked for"};
+    }
+  }
+  co_return ok_status();
+}
+
+Task<Result<storage::RangeStatement>> CatchUp::ask_run(NodeId peer, PartitionId partition, Dot from,
+                                                       std::uint64_t to) {
+  Bytes request = pack(FetchRequest{partition, from.writer, from.n, to});
+  auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kFetch, std::move(request),
+                              kFetchDeadline);
+  CO_TRY_ASSIGN(const Bytes body, co_await asking);
+  CO_TRY_ASSIGN(storage::RangeStatement range, unpack<storage::RangeStatement>(body));
+  if (range.writer != from.writer || range.from != from.n || range.to < range.from) {
+    co_return Error{Errc::kNotFound, "the peer has not come so far"};
+  }
+  co_return range;
+}
+
+Task<Status> CatchUp::merge_lanes(NodeId peer, PartitionId partition) {
+  auto take = [this, partition](const std::vector<storage::LaneRow>& lanes) -> Status {
+    if (!is_ours(partition)) return Error{Errc::kNotOwner, "the partition is another's by now"};
+    return view_.store.merge_lanes(partition, lanes);
+  };
+  auto reading = read_lanes(peer, partition, std::move(take));
+  co_return co_await reading;
+}
+
+Task<Status> CatchUp::read_lanes(NodeId peer, PartitionId partition, TakeLanes take) {
+  LanesRequest request{partition, {}};
+  for (bool more = true; more;) {
+    auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kLanes, pack(request), kFetchDeadline);
+    CO_TRY_ASSIGN(const Bytes body, co_await asking);
+    CO_TRY_ASSIGN(const LanesReply reply, unpack<LanesReply>(body));
+    CO_TRY(take(reply.lanes));
+    more = reply.more && !reply.lanes.empty();
+    if (more) request.after = {reply.lanes.back()};
+  }
+  co_return ok_status();
+}
+
+}  // namespace starling::node
