@@ -17,6 +17,7 @@
 #include "node/admin/admin_door.h"
 #include "node/cli/commands.h"
 #include "overlay/loop/uv_transport.h"
+#include "tests/temp_folder.h"
 
 namespace starling::node::cli {
 
@@ -29,15 +30,12 @@ class AdminCliTest : public testing::Test {
   };
 
   void SetUp() override {
-    std::string name = testing::TempDir() + "starling-admin-XXXXXX";
-    folder_ = mkdtemp(name.data());
     thread_ = std::thread([this] { serve(); });
     while (!std::filesystem::exists(folder_ + "/ready")) std::this_thread::yield();
   }
   void TearDown() override {
     loop_->stop();
     thread_.join();
-    std::filesystem::remove_all(folder_);
   }
 
   void serve() {
@@ -76,7 +74,8 @@ class AdminCliTest : public testing::Test {
     return output;
   }
 
-  std::string folder_;
+  const TempFolder temp_;
+  const std::string& folder_ = temp_.path();
   std::thread thread_;
   // Set before the loop's thread uses them: a command is over when its answer has come.
   overlay::UvLoop* loop_ = nullptr;

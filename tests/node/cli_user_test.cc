@@ -13,20 +13,15 @@
 #include "node/cli/terminal/progress.h"
 #include "node/cli/terminal/terminal.h"
 #include "overlay/loop/uv_loop.h"
+#include "tests/temp_folder.h"
 
 namespace starling::node::cli {
 namespace {
 
 class StateFileTest : public testing::Test {
  protected:
-  StateFileTest() {
-    char name[] = "/tmp/starling-state-XXXXXX";
-    folder_ = ::mkdtemp(name);
-    path_ = folder_ + "/deep/alice.msgpack";
-  }
-  ~StateFileTest() override { std::filesystem::remove_all(folder_); }
-  std::string folder_;
-  std::string path_;
+  const TempFolder folder_;
+  const std::string path_ = folder_.path() + "/deep/alice.msgpack";
 };
 
 TEST_F(StateFileTest, GivesBackWhatWasSaved) {

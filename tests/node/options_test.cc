@@ -13,6 +13,7 @@
 #include "node/cli/commands.h"
 #include "node/cli/node_options.h"
 #include "node/cli/terminal/table.h"
+#include "tests/temp_folder.h"
 
 namespace starling::node::cli {
 namespace {
@@ -22,8 +23,6 @@ using testing::HasSubstr;
 class OptionsTest : public testing::Test {
  protected:
   OptionsTest() {
-    std::string name = testing::TempDir() + "starling-options-XXXXXX";
-    folder_ = mkdtemp(name.data());
     command_.name = "go";
     command_.usage = "go NAME [REST...]";
     command_.options = [](po::options_description& options) {
@@ -34,7 +33,6 @@ class OptionsTest : public testing::Test {
     command_.words = {"name", "[rest...]"};
     command_.starts_node = true;
   }
-  ~OptionsTest() override { std::filesystem::remove_all(folder_); }
 
   Result<Arguments> parse(std::vector<std::string> words) {
     return parse_arguments(command_, words, [this](const std::string& name) -> const char* {
@@ -55,7 +53,8 @@ class OptionsTest : public testing::Test {
   }
   void file(const std::string& text) { std::ofstream(folder_ + "/starling.conf") << text; }
 
-  std::string folder_;
+  const TempFolder temp_;
+  const std::string& folder_ = temp_.path();
   Command command_;
   std::map<std::string, std::string> environment_;
 };

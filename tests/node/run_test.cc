@@ -11,6 +11,7 @@
 
 #include "node/cli/commands.h"
 #include "storage/engine/engine.h"
+#include "tests/temp_folder.h"
 
 namespace starling::node::cli {
 namespace {
@@ -19,12 +20,6 @@ using testing::HasSubstr;
 
 class RunTest : public testing::Test {
  protected:
-  RunTest() {
-    std::string name = testing::TempDir() + "starling-run-XXXXXX";
-    folder_ = mkdtemp(name.data());
-  }
-  ~RunTest() override { std::filesystem::remove_all(folder_); }
-
   // The exit code and what it complained of.
   std::string run(std::vector<std::string> more = {}) {
     std::vector<std::string> words = {"run",    "--data",      folder_,   "--client",    "127.0.0.1:0",
@@ -43,7 +38,8 @@ class RunTest : public testing::Test {
     return std::to_string(code) + " " + testing::internal::GetCapturedStderr();
   }
 
-  std::string folder_;
+  const TempFolder temp_;
+  const std::string& folder_ = temp_.path();
 };
 
 // A port that somebody else listens on.

@@ -7,13 +7,14 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "tests/temp_folder.h"
+
 namespace starling::overlay {
 namespace {
 
 std::string read_log(bool json) {
-  char name[] = "/tmp/starling-log-XXXXXX";
-  const std::string folder = mkdtemp(name);
-  const std::string path = folder + "/node.log";
+  const TempFolder folder;
+  const std::string path = folder.path() + "/node.log";
   {
     auto log = Log::open({LogLevel::kInfo, json, path});
     EXPECT_TRUE(log.ok());
@@ -23,8 +24,6 @@ std::string read_log(bool json) {
   }
   std::stringstream text;
   text << std::ifstream(path).rdbuf();
-  std::remove(path.c_str());
-  std::remove(folder.c_str());
   return text.str();
 }
 

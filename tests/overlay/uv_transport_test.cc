@@ -13,6 +13,7 @@
 
 #include "crypto/random.h"
 #include "tests/overlay/uv_runner.h"
+#include "tests/temp_folder.h"
 
 namespace starling::overlay {
 namespace {
@@ -64,18 +65,7 @@ class UvTransportTest : public testing::Test {
   std::unique_ptr<Listener> listener_;
 };
 
-struct TempFolder {
-  TempFolder() {
-    char name[] = "/tmp/starling-uv-XXXXXX";
-    path = mkdtemp(name);
-  }
-  ~TempFolder() {
-    unlink((path + "/socket").c_str());
-    rmdir(path.c_str());
-  }
-  Endpoint socket() const { return {"unix:" + path + "/socket", 0}; }
-  std::string path;
-};
+Endpoint socket_in(const TempFolder& folder) { return {"unix:" + folder.path() + "/socket", 0}; }
 
 TEST_F(UvTransportTest, CarriesTenMegabytesInOddSizesUnchanged) {
   listen(kAnyPort);
@@ -275,16 +265,16 @@ TEST_F(UvTransportTest, GivesUpConnectingAtTheTimeout) {
 
 TEST_F(UvTransportTest, SpeaksOverAUnixSocketOfItsOwnerOnly) {
   TempFolder folder;
-  listen(folder.socket());
+  listen(socket_in(folder));
   struct stat found {};
-  ASSERT_EQ(stat((folder.path + "/socket").c_str(), &found), 0);
+  ASSERT_EQ(stat((folder.path() + "/socket").c_str(), &found), 0);
   EXPECT_EQ(found.st_mode & 0777, 0600u);
   End client;
   connect(client);
   client.stream->write(Bytes("hello"));
   ASSERT_TRUE(run_until(loop_, [&] { return accepted_.front().got == "hello"; }));
-  EXPECT_EQ(client.stream->peer(), folder.socket());
-  EXPECT_EQ(transport_.listen(folder.socket(), [](auto) {}).code(), Errc::kAddressInUse);
+  EXPECT_EQ(client.stream->peer(), socket_in(folder));
+  EXPECT_EQ(transport_.listen(socket_in(folder), [](auto) {}).code(), Errc::kAddressInUse);
 }
 
 TEST_F(UvTransportTest, ReplacesAUnixSocketThatNobodyAnswersOn) {
@@ -292,19 +282,19 @@ TEST_F(UvTransportTest, ReplacesAUnixSocketThatNobodyAnswersOn) {
   const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  (folder.path + "/socket").copy(address.sun_path, sizeof address.sun_path - 1);
+  (folder.path() + "/socket").copy(address.sun_path, sizeof address.sun_path - 1);
   ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   close(fd);
-  listen(folder.socket());
+  listen(socket_in(folder));
   End client;
   connect(client);
 }
 
 TEST_F(UvTransportTest, LeavesAFileAloneThatIsNoSocket) {
   TempFolder folder;
-  const std::string path = folder.path + "/socket";
+  const std::string path = folder.path() + "/socket";
   fclose(fopen(path.c_str(), "w"));
-  EXPECT_EQ(transport_.listen(folder.socket(), [](auto) {}).code(), Errc::kAddressInUse);
+  EXPECT_EQ(transport_.listen(socket_in(folder), [](auto) {}).code(), Errc::kAddressInUse);
   EXPECT_EQ(access(path.c_str(), F_OK), 0);
 }
 

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/sim/moves.h"
+#include "tests/sim/names.h"
 
 namespace starling::sim {
 namespace {
@@ -36,16 +37,7 @@ class DeadLeavers : public ::testing::TestWithParam<std::uint64_t> {
     for (const auto i : going) cluster.retire(i);
     world.run_for(20s);
   }
-  // Of names in many partitions, those that could be created.
-  std::size_t names(SimCluster& cluster, const std::string& prefix) {
-    std::size_t created = 0;
-    for (int i = 0; i < 24; ++i) {
-      const Json user{{"name", "@" + prefix + std::to_string(i)}, {"password", "secret"}};
-      const auto added = cluster.admin(0, "user.add", {{"users", Json::array({user})}});
-      created += added && added->at("results").at(0).at("created").get<bool>() ? 1 : 0;
-    }
-    return created;
-  }
+  std::size_t names(SimCluster& cluster, const std::string& prefix) { return create_names(cluster, 0, prefix, 24); }
 
   World world{GetParam()};
   Tap tap;

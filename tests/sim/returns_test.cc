@@ -5,6 +5,7 @@
 #include "node/ring/messages.h"
 #include "overlay/ring/ring_change.h"
 #include "tests/sim/moves.h"
+#include "tests/sim/names.h"
 
 namespace starling::sim {
 namespace {
@@ -35,16 +36,7 @@ class Returning : public Moves {
     for (int turn = 0; turn < 600 && open_change(at) != ""; ++turn) world.run_for(100ms);
     return open_change(at) == "";
   }
-  // Of names in many partitions, those that could be created.
-  std::size_t names(std::size_t at, const std::string& prefix) {
-    std::size_t created = 0;
-    for (int i = 0; i < 16; ++i) {
-      const Json user{{"name", "@" + prefix + std::to_string(i)}, {"password", "secret"}};
-      const auto added = cluster.admin(at, "user.add", {{"users", Json::array({user})}});
-      created += added && added->at("results").at(0).at("created").get<bool>() ? 1 : 0;
-    }
-    return created;
-  }
+  std::size_t names(std::size_t at, const std::string& prefix) { return create_names(cluster, at, prefix, 16); }
 };
 
 // --- Further behind than versions are kept. ---

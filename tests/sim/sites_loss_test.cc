@@ -1,4 +1,5 @@
 // A site is lost for good, or so it seems: the other goes on with what had come, and what comes back comes late.
+#include "tests/sim/names.h"
 #include "tests/sim/sites.h"
 
 namespace starling::sim {
@@ -144,8 +145,7 @@ TEST_P(NamesOfALostSite, AreNotGivenAwayWhileTheAwayCopiesAreNotThere) {
   std::vector<std::string> names;
   for (int i = 0; i < 24; ++i) names.push_back("@early-" + std::to_string(i));
   const auto create = [&](std::size_t at, const std::string& name, std::uint64_t nonce) {
-    const auto answer = cluster.admin(at, "user.add", {{"users", {{{"name", name}, {"nonce", nonce}}}}});
-    return answer ? answer->at("results").at(0) : Json::object();
+    return create_name(cluster, at, {{"name", name}, {"nonce", nonce}});
   };
   for (const auto& name : names) ASSERT_TRUE(create(a, name, 1).at("created").get<bool>());
   ASSERT_TRUE(cluster.run_until_quiet(30s));

@@ -1,6 +1,7 @@
 // Names after the loss of a site whose owners had changed before: whom the new home waits for, and whom not
 // (decision 0057).
 #include "node/ring/messages.h"
+#include "tests/sim/names.h"
 #include "tests/sim/sites.h"
 
 namespace starling::sim {
@@ -17,8 +18,7 @@ class NamesOfLostOwners : public TwoSites {
     ASSERT_TRUE(cluster.run_until_quiet(30s));
   }
   Json create(std::size_t at, const std::string& name, std::uint64_t nonce) {
-    const auto answer = cluster.admin(at, "user.add", {{"users", {{{"name", name}, {"nonce", nonce}}}}});
-    return answer ? answer->at("results").at(0) : Json::object();
+    return create_name(cluster, at, {{"name", name}, {"nonce", nonce}});
   }
   std::string why_not(const Json& result) {
     return result.contains("error") ? result.at("error").at("name").get<std::string>() : "";

@@ -1,14 +1,13 @@
 // A compaction that meets a damaged file: it is told, and writes go on.
-#include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include "crypto/random.h"
 #include "storage/engine/engine.h"
+#include "tests/storage/support.h"
+#include "tests/temp_folder.h"
 
 namespace starling::storage {
 namespace {
@@ -17,15 +16,6 @@ namespace fs = std::filesystem;
 
 class Compaction : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/starling-compaction-XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
-    folder = name;
-  }
-  void TearDown() override {
-    engine.reset();
-    fs::remove_all(folder);
-  }
   void open() {
     auto opened = Engine::open({.path = folder});
     ASSERT_TRUE(opened.ok()) << opened.error().text;
@@ -50,7 +40,8 @@ class Compaction : public ::testing::Test {
     return "";
   }
 
-  std::string folder;
+  const TempFolder temp;
+  const std::string& folder = temp.path();
   SeededRandom random{1};
   std::unique_ptr<Engine> engine;
 };
@@ -71,11 +62,10 @@ TEST_F(Compaction, OfADamagedFileIsToldAndWritesGoOn) {
   std::string told;
   engine->on_unreadable([&](ColumnFamily, View, const std::string& text) { told = text; });
   file();
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (told.empty() && std::chrono::steady_clock::now() < deadline) {
+  EXPECT_TRUE(testing::eventually([&] {
     engine->tell_unreadable_inputs();
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+    return !told.empty();
+  }));
   ASSERT_NE(told.find(fs::path(damaged).filename().string()), std::string::npos) << told;
   EXPECT_EQ(engine->suspects(ColumnFamily::kLog, {}, told).size(), 1u);
   for (int i = 0; i < 100; ++i) {

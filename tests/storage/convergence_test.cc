@@ -36,31 +36,6 @@ void shuffle(std::vector<T>& items, SeededRandom& random) {
   for (std::size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[random.below(i)]);
 }
 
-// --- Vectors. ---
-
-VersionVector random_vector(SeededRandom& random) {
-  VersionVector out;
-  for (std::uint64_t i = random.below(6); i > 0; --i) {
-    out.raise(WriterId{random.below(5)}, random.below(4));
-  }
-  return out;
-}
-VersionVector merged(VersionVector a, const VersionVector& b) {
-  a.merge(b);
-  return a;
-}
-
-TEST(Convergence, VectorsMergeInAnyOrderAndGrouping) {
-  for_each_seed(500, [](SeededRandom& random) {
-    const auto a = random_vector(random), b = random_vector(random), c = random_vector(random);
-    EXPECT_EQ(merged(a, b), merged(b, a));
-    EXPECT_EQ(merged(merged(a, b), c), merged(a, merged(b, c)));
-    EXPECT_EQ(merged(a, a), a);
-    EXPECT_TRUE(merged(a, b).covers(a) && merged(a, b).covers(b));
-    EXPECT_EQ(merged(a, b).digest(), merged(b, a).digest());
-  });
-}
-
 // --- Registers: the winner of a set of writes is one, by whatever tree of merges. ---
 
 TEST(Convergence, RegistersOfEachKindMergeInAnyOrderAndGrouping) {

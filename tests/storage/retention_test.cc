@@ -1,7 +1,4 @@
 // Retention: what is expired is hidden at once and erased by compaction; lanes live on.
-#include <chrono>
-#include <thread>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -404,12 +401,10 @@ TEST(StoreRetentionInTheBackground, AnIdleFamilyIsErasedToo) {
     rows->SeekToFirst();
     return !rows.valid();
   };
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (!(gone(ColumnFamily::kLog) && gone(ColumnFamily::kMailboxDots)) &&
-         std::chrono::steady_clock::now() < deadline) {
+  testing::eventually([&] {
     engine->tend();
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
+    return gone(ColumnFamily::kLog) && gone(ColumnFamily::kMailboxDots);
+  }, std::chrono::milliseconds(50));
   EXPECT_TRUE(gone(ColumnFamily::kLog));
   EXPECT_TRUE(gone(ColumnFamily::kMailboxDots));
 }

@@ -11,6 +11,7 @@
 
 #include "storage/layout.h"
 #include "tests/storage/support.h"
+#include "tests/temp_folder.h"
 
 namespace starling::storage {
 namespace {
@@ -264,18 +265,13 @@ class MiniLoop {
 
 class StoreOnDisk : public ::testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/starling-store-XXXXXX";
-    ASSERT_NE(mkdtemp(name), nullptr);
-    folder = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder); }
   StoreOptions options() {
     return {folder + "/db", nullptr,
             thread_committer([this](std::function<void()> fn) { loop.post(std::move(fn)); }),
             &random, testing::kTestPartitions, true};
   }
-  std::string folder;
+  const TempFolder temp;
+  const std::string& folder = temp.path();
   MiniLoop loop;
   SeededRandom random{1};
 };
@@ -313,10 +309,7 @@ TEST_F(StoreOnDisk, SaysWhatItWritesBehindTheWrites) {
   store->flush();
   loop.run_until([&] { return durable; });
   store->tend();  // Writes out what only the log has; in the background.
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (store->disk_use().table_bytes < 500 * 100 && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
+  EXPECT_TRUE(testing::eventually([&] { return store->disk_use().table_bytes >= 500 * 100; }));
   const DiskUse use = store->disk_use();
   EXPECT_GE(use.table_bytes, 500u * 100);
   EXPECT_GE(use.file_bytes, 500u * 100);

@@ -2,12 +2,14 @@
 // and changes in one line.
 #pragma once
 
+#include <chrono>
 #include <cstdlib>
 #include <deque>
 #include <fstream>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -106,6 +108,17 @@ class ManualCommits {
 };
 
 inline constexpr std::uint32_t kTestPartitions = 16;
+
+// For what threads of RocksDB do: looks again and again, for a minute at most.
+inline bool eventually(const std::function<bool()>& done,
+                       std::chrono::milliseconds pause = std::chrono::milliseconds(10)) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  while (!done()) {
+    if (std::chrono::steady_clock::now() >= end) return false;
+    std::this_thread::sleep_for(pause);
+  }
+  return true;
+}
 
 // One store, its disk and its committer.
 struct StoreBox {

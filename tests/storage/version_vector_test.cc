@@ -32,6 +32,7 @@ TEST(VersionVector, MergeIsCommutativeAssociativeAndIdempotent) {
     EXPECT_TRUE(merged(a, b).covers(a));
     EXPECT_TRUE(merged(a, b).covers(b));
     EXPECT_EQ(a.covers(b), merged(a, b) == a);
+    EXPECT_EQ(merged(a, b).digest(), merged(b, a).digest());
   }
 }
 

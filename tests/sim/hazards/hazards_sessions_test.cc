@@ -70,6 +70,23 @@ TEST_P(Sessions, F45_APasswordChangeEndsSessionsAtEveryNode) {
   EXPECT_TRUE(enters("another"));
 }
 
+// Asked for by a device: a wrong password changes nothing, the right one ends all sessions, its own too.
+TEST_P(Sessions, F45_ADeviceChangesThePasswordOfItsUser) {
+  enter_everywhere();
+  node::protocol::PasswordChange change;
+  change.old_password = "a guess";
+  change.new_password = "another";
+  EXPECT_TRUE(refused(clients[c]->ask(change), Errc::kUnauthenticated));
+  world.run_for(1s);
+  for (const auto& client : clients) ASSERT_FALSE(client->stream().closed());
+  change.old_password = kPassword;
+  const auto done = clients[c]->ask(change);
+  EXPECT_TRUE(done || done.code() == Errc::kIo) << "its session may end before the answer leaves";
+  expect_cut_off(2s);
+  EXPECT_FALSE(enters(kPassword));
+  EXPECT_TRUE(enters("another"));
+}
+
 TEST_P(Sessions, F45_ALogoutEndsThemAndKeepsThePassword) {
   enter_everywhere();
   ASSERT_TRUE(cluster.admin(a, "user.logout", {{"name", "@alice"}}));
