@@ -68,7 +68,7 @@ MovementReply AdminApi::own_movement() const {
   }
   out.ring_format = overlay::kRingFormat;
   for (const auto& [zone, lag] : node_.replicator_->away().by_site()) {
-    out.lags.push_back({zone, lag.changes, static_cast<std::uint64_t>(to_ms(lag.age))});
+    if (lag) out.lags.push_back({zone, lag->changes, static_cast<std::uint64_t>(to_ms(lag->age))});
   }
   for (const auto& member : node_.view_->ring().members()) {
     const auto ms = node_.view_->alive(member.id) ? 0 : node_.replicator_->newest_from(member.id);

@@ -47,7 +47,7 @@
 // sites           {}                                         {policy:{home, away, only}, in_force, home_copies,
 //                                                              away_copies, zones:[{zone, nodes, home_of,
 //                                                              behind:{changes, ms}}] (what was accepted elsewhere and
-//                                                              has not come there), silent:[short]}
+//                                                              has not come there; null: not known), silent:[short]}
 //                 {home, away, only?, dry_run?}              as leave: to this policy of sites
 //                 {off: true, dry_run?}                      as leave: to none
 // abort           {}                                         {ring}

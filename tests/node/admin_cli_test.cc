@@ -284,6 +284,20 @@ TEST_F(AdminCliTest, APolicyOfSitesIsShownSetAndEnded) {
   EXPECT_EQ(calls_.size(), 3U);
 }
 
+TEST_F(AdminCliTest, WhatIsNotKnownOfASiteIsNotToldAsZero) {
+  answers_["sites"] = {Json{{"policy", {{"home", 2}, {"away", 1}, {"only", ""}}},
+                            {"in_force", true},
+                            {"away_copies", 1},
+                            {"zones",
+                             {{{"zone", "east"}, {"nodes", 3}, {"behind", {{"changes", 0}, {"ms", 0}}}},
+                              {{"zone", "west"}, {"nodes", 3}, {"behind", {{"changes", nullptr}, {"ms", nullptr}}}}}}}};
+  const Output output = run({"sites"});
+  EXPECT_EQ(output.code, kExitOk) << output.err;
+  EXPECT_THAT(output.out, testing::ContainsRegex("east.*0 changes"));
+  EXPECT_THAT(output.out, testing::ContainsRegex("west.*- +-"));
+  EXPECT_THAT(output.out, HasSubstr("-: not known."));
+}
+
 TEST_F(AdminCliTest, DrainEndsWithTheLastSession) {
   const auto with = [](int sessions) { return Json{{"node", {{"sessions", sessions}}}}; };
   answers_["drain"] = {Json{{"sessions", 40}}};
