@@ -147,13 +147,10 @@ Task<Result<Json>> AdminApi::sites(Json arguments) {
     CO_TRY_ASSIGN(policy.away, copies_of(arguments, "away"));
     policy.only = arguments.value("only", "");
   }
-  const bool dry_run = arguments.value("dry_run", false);
-  if (!dry_run) {
-    auto asking = all_read(overlay::kRingFormat);
-    CO_TRY(co_await asking);
-  }
+  auto asking = all_read(overlay::kRingFormat);
+  CO_TRY(co_await asking);
   auto build = [policy](const RingVersion& before) { return overlay::next_intent_sites(before, policy); };
-  auto changing = change(build, dry_run);
+  auto changing = change(build, arguments.value("dry_run", false));
   co_return co_await changing;
 }
 

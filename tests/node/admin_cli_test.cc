@@ -255,6 +255,17 @@ TEST_F(AdminCliTest, AForcedRemovalSaysWhatIsLost) {
   EXPECT_THAT(output.out, HasSubstr("is lost: 4 partitions"));
 }
 
+TEST_F(AdminCliTest, ADryRunOfAForcedRemovalSaysWhatWouldBeLost) {
+  answers_["remove"] = {Json{{"dry_run", true}, {"ring", 8}, {"forced", true}, {"lost", "4 partitions"},
+                             {"site", {{"taken_over", 2048}, {"newest_ms", 0}}}}};
+  const Output output = run({"remove", "aaaa", "--force", "--dry-run"});
+  EXPECT_EQ(calls_[0], R"(remove {"dry_run":true,"force":true,"nodes":["aaaa"]})");
+  EXPECT_EQ(output.code, kExitOk) << output.err;
+  EXPECT_THAT(output.out, HasSubstr("would be lost: 4 partitions"));
+  EXPECT_THAT(output.out, HasSubstr("Of 2,048 partitions the home is lost"));
+  EXPECT_THAT(output.out, testing::EndsWith("Nothing was changed.\n"));
+}
+
 TEST_F(AdminCliTest, TheLossOfASiteSaysWhatIsAtHomeNowAndHowFarItCame) {
   answers_["remove"] = {Json{{"ring", 9}, {"lineage", "00ff"}, {"forced", true}, {"lost", "4 partitions"},
                              {"site", {{"taken_over", 2048}, {"newest_ms", 1'700'000'000'000}}}}};

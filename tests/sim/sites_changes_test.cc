@@ -40,12 +40,18 @@ INSTANTIATE_TEST_SUITE_P(Seeds, HomeChanges, ::testing::Values(1, 2, 3));
 
 TEST_P(HomeChanges, ARemovalThatEndsAHomeSaysSoAndIsMeant) {
   const auto dead = thin_out();
-  const auto dry = cluster.admin(a, "remove", {{"nodes", {cluster.id(dead)}}, {"dry_run", true}});
+  const auto dry_run = [&](bool end_home) {
+    return cluster.admin(a, "remove", {{"nodes", {cluster.id(dead)}}, {"dry_run", true}, {"end_home", end_home}});
+  };
+  const auto refused = change(a, "remove", {dead});
+  ASSERT_FALSE(refused);
+  const auto refused_dry = dry_run(false);
+  ASSERT_FALSE(refused_dry);
+  EXPECT_EQ(refused_dry.error().text, refused.error().text);
+  const auto dry = dry_run(true);
   ASSERT_TRUE(dry) << dry.error().text;
   EXPECT_EQ(dry->at("homes").at("end"), Json::array({other()}));
   EXPECT_GT(dry->at("homes").at("moved").get<int>(), 0);
-  const auto refused = change(a, "remove", {dead});
-  ASSERT_FALSE(refused);
   EXPECT_NE(refused.error().text.find("zone " + other() + " would have fewer than the 2 nodes"), std::string::npos)
       << refused.error().text;
   EXPECT_NE(refused.error().text.find("--end-home"), std::string::npos);

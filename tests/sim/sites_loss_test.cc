@@ -28,9 +28,15 @@ class SiteLoss : public TwoSites {
     const auto refused = cluster.admin(c, "remove", {{"zone", home()}});
     ASSERT_FALSE(refused);
     EXPECT_NE(refused.error().text.find("--force"), std::string::npos) << refused.error().text;
+    const auto before = cluster.admin(c, "ring", Json::object());
+    const auto dry = cluster.admin(c, "remove", {{"zone", home()}, {"force", true}, {"dry_run", true}});
+    ASSERT_TRUE(dry) << dry.error().text;
+    EXPECT_NE(dry->at("lost"), "");
+    ASSERT_EQ(dry->at("ring"), before->at("number")) << "a dry run changes nothing";
     const auto forced = cluster.admin(c, "remove", {{"zone", home()}, {"force", true}});
     ASSERT_TRUE(forced) << forced.error().text;
     site = forced->at("site");
+    EXPECT_EQ(dry->at("site"), site);
     ASSERT_TRUE(until([&] {
       return std::all_of(left.begin(), left.end(), [&](auto i) { return cluster.node(i).serving(); });
     }, 60s));

@@ -279,9 +279,11 @@ TEST_P(NoSites, NobodyIsLeftBehindByAFormatThatItCannotRead) {
     reply->ring_format = 3;
     answer = pack(*reply);
   };
-  const auto refused = cluster.admin(a, "sites", {{"home", 2}, {"away", 1}});
-  ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().text.find("upgrade it first"), std::string::npos) << refused.error().text;
+  for (const bool dry : {true, false}) {
+    const auto refused = cluster.admin(a, "sites", {{"home", 2}, {"away", 1}, {"dry_run", dry}});
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().text.find("upgrade it first"), std::string::npos) << refused.error().text;
+  }
   EXPECT_EQ(open_change(a), "");
 }
 
