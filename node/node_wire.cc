@@ -69,7 +69,9 @@ void NodeImpl::wire() {
   };
   catch_up_->on_compared = [this](const NodeId& peer, const CompareReply::Item& theirs) {
     pruner_->compared(peer, theirs);
+    replicator_->compared(peer, theirs);
   };
+  catch_up_->on_compared_all = [this](const NodeId& peer, Instant begun) { replicator_->compared_all(peer, begun); };
   catch_up_->is_forgotten = [this](PartitionId partition, const Dot& dot) {
     return pruner_->is_forgotten(partition, dot);
   };

@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "crypto/random.h"
@@ -129,7 +130,11 @@ enum class Applied { kNew, kAlready, kGap };
 struct Superseded {
   Dot dot;
   Dot by;
-  friend auto operator<=>(const Superseded&, const Superseded&) = default;
+  friend bool operator==(const Superseded&, const Superseded&) = default;
+  // What lost to one change lies together.
+  friend auto operator<=>(const Superseded& a, const Superseded& b) {
+    return std::tie(a.by, a.dot) <=> std::tie(b.by, b.dot);
+  }
 };
 inline constexpr std::size_t kSupersededMax = 200'000;
 
@@ -308,6 +313,8 @@ class Store {
   // Noted as they are met, by reads of the scrub too: at most kSupersededMax, the others are met again.
   [[nodiscard]] virtual std::vector<PartitionId> with_superseded() const = 0;
   [[nodiscard]] virtual std::vector<Superseded> superseded(PartitionId partition) const = 0;
+  // What lost to that one, at the price of what it gives.
+  [[nodiscard]] virtual std::vector<Superseded> superseded(PartitionId partition, const Dot& by) const = 0;
   // Erases their bodies: from now on ranges call them gone. REQUIRES of the caller: every owner of the
   // partition has synced `by`, or the last copy of something acknowledged could go with ours.
   virtual Status erase_superseded(PartitionId partition, std::span<const Superseded> changes) = 0;

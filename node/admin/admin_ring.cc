@@ -68,7 +68,7 @@ MovementReply AdminApi::own_movement() const {
   }
   out.ring_format = overlay::kRingFormat;
   for (const auto& [zone, lag] : node_.replicator_->away().by_site()) {
-    out.lags.push_back({zone, lag.changes, static_cast<std::uint64_t>(to_ms(lag.age))});
+    if (lag) out.lags.push_back({zone, lag->changes, static_cast<std::uint64_t>(to_ms(lag->age))});
   }
   for (const auto& member : node_.view_->ring().members()) {
     const auto ms = node_.view_->alive(member.id) ? 0 : node_.replicator_->newest_from(member.id);
@@ -124,7 +124,7 @@ std::set<NodeId> AdminApi::live_members() const {
   return live;
 }
 
-// Tells what moves, and unless it is a dry run begins it.
+// Tells what moves, and unless it is a dry run begins it. What is refused is so in a dry run, too.
 Task<Result<Json>> AdminApi::change(Build build, bool dry_run) {
   CO_TRY_ASSIGN(const RingVersion next, build(node_.view_->ring().version()));
   CO_TRY_ASSIGN(const auto ring, Ring::make(next));
@@ -167,13 +167,18 @@ Task<Result<Json>> AdminApi::remove(Json arguments) {
                                                    "`, or stop it first")};
   }
   const bool dry_run = arguments.value("dry_run", false);
-  if (arguments.value("force", false) && !dry_run) {
+  if (arguments.value("force", false)) {
     std::string lost = not_home;
     for (const Status& kept : {spared, may_remove(ring, nodes)}) {
       if (!kept) lost += (lost.empty() ? "" : "; ") + kept.error().text;
     }
     auto looking = site_loss(nodes);
     const Json site = co_await looking;
+    if (dry_run) {
+      CO_TRY(node_.ring_->may_force_out(nodes));
+      co_return Json{{"dry_run", true}, {"ring", node_.view_->ring().number().value}, {"forced", true},
+                     {"lost", lost},    {"site", site}};
+    }
     CO_TRY(node_.ring_->force_out(nodes, /*revoke=*/false));
     co_await node_.view_->durable();
     co_return Json{{"ring", node_.view_->ring().number().value},
@@ -183,7 +188,7 @@ Task<Result<Json>> AdminApi::remove(Json arguments) {
                    {"site", site}};
   }
   CO_TRY(spared);
-  const bool end_home = dry_run || arguments.value("end_home", false);
+  const bool end_home = arguments.value("end_home", false);
   auto build = [nodes, end_home](const RingVersion& before) -> Result<RingVersion> {
     TRY_ASSIGN(const auto next, overlay::next_intent_remove(before, nodes));
     TRY_ASSIGN(const auto ring, Ring::make(next));

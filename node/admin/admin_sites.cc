@@ -1,6 +1,7 @@
 // The policy of sites: what it is, how it is changed, and what the loss of a site comes to.
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "node/admin/admin_api.h"
 #include "node/admin/metrics.h"
@@ -53,12 +54,15 @@ Json AdminApi::sites_json() const {
           {"zones", std::move(list)}};
 }
 
-// What every member that answers accepted at home, and has not come to a site yet.
+// What every member that answers accepted at home, and has not come to a site yet. Null: one of them does not know.
 Task<Json> AdminApi::site_lags() {
   const auto& view = *node_.view_;
+  const RingPtr ring = view.ring_ptr();
   std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
   std::vector<NodeId> silent;
-  for (const auto& member : view.ring().members()) {
+  std::set<std::string> sites_there;
+  for (const auto& member : ring->members()) {
+    if (member.owns() && ring->by_site()) sites_there.insert(member.zone);
     if (!member.owns() || member.id == view.self) continue;
     if (!view.alive(member.id)) {
       silent.push_back(member.id);
@@ -68,31 +72,41 @@ Task<Json> AdminApi::site_lags() {
                                            kAskDeadline));
   }
   std::map<std::string, MovementReply::Lag> sites;
-  const auto add = [&sites](const MovementReply& reply) {
+  std::set<std::string> unknown;
+  const auto add = [&](const NodeId& node, const MovementReply& reply) {
+    std::set<std::string> known;
     for (const auto& lag : reply.lags) {
       auto& site = sites[lag.zone];
       site.changes += lag.changes;
       site.ms = std::max(site.ms, lag.ms);
+      known.insert(lag.zone);
+    }
+    const auto* member = ring->member(node);
+    if (member == nullptr || !member->owns()) return;
+    for (const auto& zone : sites_there) {
+      if (zone != member->zone && !known.contains(zone)) unknown.insert(zone);
     }
   };
-  add(own_movement());
+  add(view.self, own_movement());
   for (auto& [node, call] : calls) {
     const auto body = co_await call;
     const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
-    if (reply) add(*reply);
+    if (reply) add(node, *reply);
     if (!reply) silent.push_back(node);
   }
   Json zones = Json::object();
   for (const auto& [zone, lag] : sites) zones[zone] = {{"changes", lag.changes}, {"ms", lag.ms}};
+  for (const auto& zone : unknown) zones[zone] = {{"changes", nullptr}, {"ms", nullptr}};
   co_return Json{{"zones", std::move(zones)}, {"silent", short_names(silent)}};
 }
 
 void AdminApi::collect_sites(MetricSink& sink) const {
   for (const auto& [zone, lag] : node_.replicator_->away().by_site()) {
+    if (!lag) continue;  // Not known yet.
     sink.gauge("starling_site_behind_changes", "Changes accepted at home here that have not come to another site yet",
-               static_cast<double>(lag.changes), {{"site", zone}});
+               static_cast<double>(lag->changes), {{"site", zone}});
     sink.gauge("starling_site_behind_seconds", "For so long something of those has not come there",
-               std::chrono::duration<double>(lag.age).count(), {{"site", zone}});
+               std::chrono::duration<double>(lag->age).count(), {{"site", zone}});
   }
 }
 
@@ -133,13 +147,10 @@ Task<Result<Json>> AdminApi::sites(Json arguments) {
     CO_TRY_ASSIGN(policy.away, copies_of(arguments, "away"));
     policy.only = arguments.value("only", "");
   }
-  const bool dry_run = arguments.value("dry_run", false);
-  if (!dry_run) {
-    auto asking = all_read(overlay::kRingFormat);
-    CO_TRY(co_await asking);
-  }
+  auto asking = all_read(overlay::kRingFormat);
+  CO_TRY(co_await asking);
   auto build = [policy](const RingVersion& before) { return overlay::next_intent_sites(before, policy); };
-  auto changing = change(build, dry_run);
+  auto changing = change(build, arguments.value("dry_run", false));
   co_return co_await changing;
 }
 

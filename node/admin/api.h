@@ -39,15 +39,16 @@
 //                 an id, or enough of its beginning;           nodes:[{node, short, now, next, gains, loses}]}:
 //                 none: this node                              homes:{moved, end:[zone], begin:[zone], rests}}:
 //                                                              agreed on; `movement` tells how far it is
-// remove          {nodes: [id] or zone, force?, dry_run?,    the same; with force {ring, lineage, forced, lost,
-//                  end_home?}                                  site:{taken_over (partitions whose away owners are the
-//                                                              home now), newest_ms (of what reached them)}}
+// remove          {nodes: [id] or zone, force?, dry_run?,    the same; with force {ring, lineage (not of a dry run),
+//                  end_home?}                                  forced, lost, site:{taken_over (partitions whose away
+//                                                              owners are the home then), newest_ms (of what reached
+//                                                              them)}}
 // weight          {nodes: [id], weight, dry_run?}            as leave
 // rebalance       {dry_run?}                                 as leave: to the newest placement rule
 // sites           {}                                         {policy:{home, away, only}, in_force, home_copies,
 //                                                              away_copies, zones:[{zone, nodes, home_of,
 //                                                              behind:{changes, ms}}] (what was accepted elsewhere and
-//                                                              has not come there), silent:[short]}
+//                                                              has not come there; null: not known), silent:[short]}
 //                 {home, away, only?, dry_run?}              as leave: to this policy of sites
 //                 {off: true, dry_run?}                      as leave: to none
 // abort           {}                                         {ring}

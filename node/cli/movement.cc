@@ -71,32 +71,43 @@ Json whom(const Arguments& arguments) {
   return {{"nodes", nodes_of(arguments)}};
 }
 
+std::string site_loss_text(const Json& site, bool dry) {
+  const auto taken = number_of(site, "taken_over");
+  if (taken == 0) return "";
+  const auto newest = number_of(site, "newest_ms");
+  return "Of " + thousands(taken) + " partitions the home " +
+         (dry ? "is lost: the copies that are away would be at home then. "
+              : "was lost: the copies that were away are at home now. ") +
+         (newest == 0 ? "Nothing came from there since the nodes that are left were started.\n"
+                      : "The newest change that came from there is of " +
+                            wall_text(static_cast<std::int64_t>(newest)) + ".\n") +
+         "What was acknowledged there and did not come yet is late, not lost, while one of these nodes can return.\n";
+}
+
 // No agreement, nothing to follow: the loss is said, and what goes on.
 int force_out(const Arguments& arguments) {
   Json answer;
   Json question = whom(arguments);
   question["force"] = true;
+  const bool dry = arguments.flag("dry-run");
+  if (dry) question["dry_run"] = true;
   if (const int code = admin_call(arguments, "remove", question, answer); code != kExitOk) return code;
   if (arguments.flag("json")) {
     std::cout << answer.dump(2) << "\n";
     return kExitOk;
   }
   const std::string lost = text_of(answer, "lost");
-  std::cout << "Forced out. The cluster goes on as lineage " << text_of(answer, "lineage") << ", ring "
-            << number_of(answer, "ring") << ".\n"
-            << (lost.empty() ? "Every partition kept enough of its owners: nothing acknowledged at W copies is lost.\n"
-                             : "What only these nodes held is lost: " + lost + "\n");
-  const Json site = answer.value("site", Json::object());
-  if (const auto taken = number_of(site, "taken_over"); taken > 0) {
-    const auto newest = number_of(site, "newest_ms");
-    std::cout << "Of " << thousands(taken) << " partitions the home was lost: the copies that were away are at home "
-              << "now. "
-              << (newest == 0 ? "Nothing came from there since the nodes that are left were started.\n"
-                              : "The newest change that came from there is of " +
-                                    wall_text(static_cast<std::int64_t>(newest)) + ".\n")
-              << "What was acknowledged there and did not come yet is late, not lost, while one of these nodes can "
-                 "return.\n";
+  if (dry) {
+    std::cout << "The cluster would go on under a new lineage.\n"
+              << (lost.empty() ? "Every partition keeps enough of its owners: nothing acknowledged at W copies is lost.\n"
+                               : "What only these nodes hold would be lost: " + lost + "\n");
+  } else {
+    std::cout << "Forced out. The cluster goes on as lineage " << text_of(answer, "lineage") << ", ring "
+              << number_of(answer, "ring") << ".\n"
+              << (lost.empty() ? "Every partition kept enough of its owners: nothing acknowledged at W copies is lost.\n"
+                               : "What only these nodes held is lost: " + lost + "\n");
   }
+  std::cout << site_loss_text(answer.value("site", Json::object()), dry) << (dry ? "Nothing was changed.\n" : "");
   return kExitOk;
 }
 
@@ -104,7 +115,7 @@ int remove(const Arguments& arguments) {
   if (arguments.list("node").empty() != arguments.given("zone")) {
     return complain(kExitUsage, "name the nodes to remove, or their --zone; `starling ring` lists both");
   }
-  if (arguments.flag("force") && !arguments.flag("dry-run")) return force_out(arguments);
+  if (arguments.flag("force")) return force_out(arguments);
   Json question = whom(arguments);
   question["dry_run"] = arguments.flag("dry-run");
   question["end_home"] = arguments.flag("end-home");
@@ -216,7 +227,7 @@ int change_ring(const Arguments& arguments, const std::string& method, const Jso
 void add_change_options(po::options_description& options) {
   add_admin_options(options);
   add_json_option(options);
-  options.add_options()("dry-run", po::bool_switch(), "only tell what would move")(
+  options.add_options()("dry-run", po::bool_switch(), "only tell what would move, or why it is refused")(
       "no-wait", po::bool_switch(), "return once the change is agreed on; it goes on by itself");
 }
 
@@ -261,6 +272,7 @@ Command remove_command() {
                "Examples:\n"
                "  starling remove 7xk2 --dry-run\n"
                "  starling remove 7xk2\n"
+               "  starling remove --force --zone east --dry-run\n"
                "  starling remove --force --zone east\n",
       .options =
           [](po::options_description& options) {

@@ -48,17 +48,23 @@ int show(const Arguments& arguments) {
       std::cout << "Only " << now << " away: there are too few nodes in other zones.\n";
     }
   }
+  bool all_known = true;
   Table table({"Zone", ">Nodes", ">Home of partitions", ">Not come yet", ">Since"});
   for (const Json& zone : list_of(answer, "zones")) {
     const Json behind = zone.value("behind", Json::object());
     const auto changes = number_of(behind, "changes");
+    const bool known = !behind.contains("changes") || behind.at("changes").is_number();
+    all_known = all_known && known;
     table.row({text_of(zone, "zone"), thousands(number_of(zone, "nodes")),
                home == 0 ? "" : thousands(number_of(zone, "home_of")),
-               behind.empty() ? "" : thousands(changes) + (changes == 1 ? " change" : " changes"),
-               changes == 0 ? "" : span_text(number_of(behind, "ms"))});
+               behind.empty() ? "" : !known ? "-" : thousands(changes) + (changes == 1 ? " change" : " changes"),
+               !known ? "-" : changes == 0 ? "" : span_text(number_of(behind, "ms"))});
   }
   std::cout << "\n";
   table.print(std::cout, stdout_has_colour());
+  if (!all_known) {
+    std::cout << "-: not known. A node was started and has not heard yet what is there.\n";
+  }
   std::string silent;
   for (const Json& node : list_of(answer, "silent")) silent += " " + node.get<std::string>();
   if (home != 0 && !silent.empty()) {

@@ -38,20 +38,45 @@ class Reading : public std::enable_shared_from_this<Reading> {
   }
 
  private:
+  struct Asked {
+    NodeId node;
+    bool home = false;
+    Instant at{};
+  };
+
   void ask() {
+    Duration silence{};
     while (answers_.size() + in_flight_ < needed_ + hedged_ && next_ < owners_.size()) {
-      const bool home = is_home_[next_];
+      const Asked asked{owners_[next_], is_home_[next_], view_.loop.now()};
+      ++next_;
       ++in_flight_;
-      home_in_flight_ += home ? 1 : 0;
-      view_.rpc.call(owners_[next_++], Method::kReadRegisters, body_, until_ - view_.loop.now(),
-                     [self = shared_from_this(), home](Result<Bytes> body) { self->answered(home, std::move(body)); });
+      home_in_flight_ += asked.home ? 1 : 0;
+      silence = std::max(silence, silence_of(asked.node));
+      view_.rpc.call(asked.node, Method::kReadRegisters, body_, until_ - asked.at,
+                     [self = shared_from_this(), asked](Result<Bytes> body) {
+                       self->answered(asked, std::move(body));
+                     });
     }
-    if (in_flight_ == 0) finish();
+    if (in_flight_ == 0) return finish();
+    if (silence > Duration{} && !patient_) wait(silence, [this] { ask_one_more(); });
   }
 
-  void answered(bool home, Result<Bytes> body) {
+  [[nodiscard]] Duration silence_of(const NodeId& node) const {
+    const auto trip = view_.reads.find(node);
+    if (trip == view_.reads.end() || !trip->second.known()) return kSilenceUnknown;
+    return std::clamp(trip->second.nearly_all(kHedgeAfter), kSilenceMin, kSilenceMax);
+  }
+
+  void ask_one_more() {
+    ++hedged_;
+    ask();
+  }
+
+  void answered(const Asked& asked, Result<Bytes> body) {
+    const bool home = asked.home;
     --in_flight_;
     home_in_flight_ -= home ? 1 : 0;
+    if (body) view_.reads[asked.node].took(view_.loop.now() - asked.at);
     if (!done_.valid()) return;
     auto reply = body ? unpack<ReadRegistersReply>(*body) : Result<ReadRegistersReply>(body.error());
     if (reply) {

@@ -2,9 +2,10 @@
 //
 // A write is acknowledged by W owners, so of any N-W+1 one has it, unless it is a stand-in's still. Their
 // answers are merged by kind; what one has and another lacks is found. An owner that cannot answer is
-// replaced by the next, one that is slow gets help from the next (hedged requests: Dean and Barroso, The
-// Tail at Scale, CACM 2013), and when only one answers, that will do. Away owners (overlay/ring/sites.h) are asked
-// last and merged, but counted for nothing: alone they will do when no home owner answers. Thread: one loop.
+// replaced by the next, those that are slow get help from the next (hedged requests: Dean and Barroso, The
+// Tail at Scale, CACM 2013), and when only one answers, that will do. While nobody has answered, slow is by the
+// round trips of those who were asked: they may have been cut off a moment ago. Away owners (overlay/ring/sites.h)
+// are asked last and merged, but counted for nothing: alone they will do when no home owner answers. Thread: one loop.
 #pragma once
 
 #include "node/replication/append_messages.h"
@@ -17,6 +18,10 @@ namespace starling::node {
 inline constexpr Duration kHedgeAfter = 50ms;
 // and what there is has to do.
 inline constexpr Duration kSecondAnswerWait = 250ms;
+// Before one has: another is asked after so long, then the next one; the middle one where no round trip is known.
+inline constexpr Duration kSilenceMin = 100ms;
+inline constexpr Duration kSilenceUnknown = 250ms;
+inline constexpr Duration kSilenceMax = 1s;
 
 // kUnavailable, kTimeout: no owner answers. `versioned`: with the version of all under the prefix, unless the owners do
 // not agree on it at the moment.

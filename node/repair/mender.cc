@@ -166,9 +166,8 @@ Task<Status> Mender::write_off(PartitionId partition, Dot dot) {
 
 std::optional<Mender::Copy> Mender::next_best(PartitionId partition, const Dot& lost) const {
   std::optional<Copy> best;
-  for (const auto& pair : view_.store.superseded(partition)) {
-    const auto stored = pair.by == lost ? view_.store.read_change(partition, pair.dot)
-                                        : Result<storage::StoredChange>(Error{Errc::kNotFound, ""});
+  for (const auto& pair : view_.store.superseded(partition, lost)) {
+    const auto stored = view_.store.read_change(partition, pair.dot);
     const auto change = stored ? storage::decode(*stored->bytes, pair.dot)
                                : Result<storage::ChangeView>(stored.error());
     if (!change || change->kind == storage::ChangeKind::kRegister) continue;  // The value stays.

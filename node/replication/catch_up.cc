@@ -234,6 +234,7 @@ Task<Result<std::vector<PartitionId>>> CatchUp::differing(NodeId peer) {
 Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained) {
   Compared all;
   if (!view_.in_ring()) co_return all;
+  const Instant begun = view_.loop.now();
   auto narrowing = differing(peer);
   CO_TRY_ASSIGN(auto shared, co_await narrowing);
   if (!gained) std::erase_if(shared, [this](PartitionId partition) { return gains(partition); });
@@ -249,6 +250,7 @@ Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained) {
       std::erase_if(chunk, [&](PartitionId p) { return !compared.cut || p <= *compared.cut; });
     }
   }
+  if (on_compared_all) on_compared_all(peer, begun);
   co_return all;
 }
 

@@ -63,6 +63,8 @@ class CatchUp {
   std::function<void(const NodeId& peer, PartitionId, const storage::VersionVector& has)> on_covered;
   // Of a partition in which the peer differs from us: what it holds.
   std::function<void(const NodeId& peer, const CompareReply::Item&)> on_compared;
+  // A comparison of all that we own, begun then, is through: the rest was equal.
+  std::function<void(const NodeId& peer, Instant begun)> on_compared_all;
   // A change that was written off is back.
   std::function<void(const Dot&, View change)> on_regained;
   // Of another owner's vector: not to be fetched (repair/pruner.h).

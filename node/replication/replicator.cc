@@ -194,11 +194,24 @@ void Replicator::nudge() {
   const WriterId own = view_.store.writer();
   for (const auto& [partition, owner] : away_.some(kNudgedAtOnce)) {
     const std::uint64_t synced = view_.store.synced(partition, own);
-    if (synced == 0 || !view_.reachable(owner)) continue;
+    if (synced == 0) continue;
     const auto last = view_.store.read_writer(partition, own, synced, 1);
     if (!last || last->live.empty()) continue;
     queue({owner}, partition, last->live[0].n, std::make_shared<const Bytes>(last->live[0].change.data));
   }
+}
+
+void Replicator::compared(const NodeId& peer, const CompareReply::Item& theirs) {
+  if (!view_.is_home(theirs.partition)) return;
+  const WriterId own = view_.store.writer();
+  // What it acknowledged since it was asked.
+  std::uint64_t has = theirs.vector.get(own);
+  if (const auto progress = progress_.find(theirs.partition); progress != progress_.end()) {
+    if (const auto acked = progress->second.acked.find(peer); acked != progress->second.acked.end()) {
+      has = std::max(has, acked->second);
+    }
+  }
+  away_.note(theirs.partition, peer, has, view_.store.held(theirs.partition, own));
 }
 
 void Replicator::received_ack(const NodeId& from, const Replicated& message) {

@@ -60,6 +60,10 @@ class Replicator {
   [[nodiscard]] std::uint64_t newest_from(const NodeId& node) const;
 
   [[nodiscard]] const AwayLag& away() const { return away_; }
+  // From anti-entropy: of a partition in which the peer differs from us, what it holds.
+  void compared(const NodeId& peer, const CompareReply::Item& theirs);
+  // The same is told of all partitions, by a comparison that began then.
+  void compared_all(const NodeId& peer, Instant begun) { away_.compared(peer, begun); }
 
   // From the store's watcher.
   void on_synced(std::span<const storage::SyncedChange> changes);

@@ -1,6 +1,6 @@
 // Retransmission: how long to wait for a peer's acknowledgement before a change is sent to it again.
 //
-// The timeout follows the peer's round trips (RFC 6298: smoothed round trip and four deviations), doubles with
+// The timeout follows the peer's round trips (round_trip.h), doubles with
 // each expiry, and times nothing that was sent twice (Karn's rule). An owner whose disk is slow, or that has too
 // much to do, is not given the same work again and again: that would keep an overload alive after its cause has
 // gone (Bronson et al., Metastable Failures in Distributed Systems, HotOS 2021).
@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "overlay/loop/clock.h"
+#include "node/replication/round_trip.h"
 #include "storage/ids.h"
 
 namespace starling::node {
@@ -23,7 +23,7 @@ class Retransmission {
  public:
   // After this long without an acknowledgement a change is sent again. In kRetransmitMin..kRetransmitMax.
   [[nodiscard]] Duration timeout() const {
-    const Duration of_trips = timed_one_ ? smoothed_ + std::max(kRetransmitLook, 4 * deviation_) : kRetransmitMin;
+    const Duration of_trips = trip_.known() ? trip_.nearly_all(kRetransmitLook) : kRetransmitMin;
     return std::clamp(of_trips * (1 << doublings_), kRetransmitMin, kRetransmitMax);
   }
 
@@ -36,7 +36,10 @@ class Retransmission {
   void acknowledged(PartitionId partition, std::uint64_t n, Instant now) {
     if (!timed_ || timed_->partition != partition || n < timed_->n) return;
     // Longer ones were no round trip: the peer was away, and caught up.
-    if (now - timed_->at <= kTripMax) trip(now - timed_->at);
+    if (now - timed_->at <= kTripMax) {
+      doublings_ = 0;
+      trip_.took(now - timed_->at);
+    }
     timed_.reset();
   }
   // It was too long for what was sent of the partition: it goes again.
@@ -56,21 +59,7 @@ class Retransmission {
     Instant at{};
   };
 
-  void trip(Duration took) {
-    doublings_ = 0;
-    if (!timed_one_) {
-      smoothed_ = took;
-      deviation_ = took / 2;
-      timed_one_ = true;
-      return;
-    }
-    deviation_ = (3 * deviation_ + std::chrono::abs(smoothed_ - took)) / 4;
-    smoothed_ = (7 * smoothed_ + took) / 8;
-  }
-
-  bool timed_one_ = false;
-  Duration smoothed_{};
-  Duration deviation_{};
+  RoundTrip trip_;
   int doublings_ = 0;
   std::optional<Timed> timed_;
   Instant expired_at_{};

@@ -8,6 +8,7 @@ namespace starling::node {
 
 void ClusterView::set_ring(RingPtr ring) {
   previous_ = std::exchange(ring_, std::move(ring));
+  std::erase_if(reads, [this](const auto& read) { return ring_->member(read.first) == nullptr; });
   for (auto& watcher : ring_watchers_) watcher();
 }
 

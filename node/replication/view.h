@@ -8,9 +8,11 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <vector>
 
+#include "node/replication/round_trip.h"
 #include "overlay/links/rpc.h"
 #include "overlay/loop/hlc.h"
 #include "overlay/loop/log.h"
@@ -95,6 +97,8 @@ class ClusterView {
   std::function<void(const NodeId& peer, RingNumber newer)> on_newer_ring;
   // Has this away owner of the partition lacked something of ours for a while? Set by AwayLag.
   std::function<bool(PartitionId, const NodeId& owner)> lags;
+  // How soon members answer what they are asked to read.
+  std::map<NodeId, RoundTrip> reads;
 
   [[nodiscard]] std::int64_t wall_minus_steady_ms() const {
     return loop.wall_ms() - to_ms(loop.now().time_since_epoch());

@@ -93,7 +93,8 @@ struct MovementReply {
     std::uint64_t ms = 0;
     FIELDS(zone, changes, ms)
   };
-  std::vector<Lag> lags;  // Of what this node accepted at home: what has not come to each other site, and since when.
+  // Of what this node accepted at home: what has not come to each other site, and since when. Left out: not known yet.
+  std::vector<Lag> lags;
   FIELDS(ring, installed, missing, leaving, names, safe, waits_for, partitions, partitions_done, changes,
          changes_done, bytes, bytes_left, rate, needs, newest, ring_format, lags)
 };

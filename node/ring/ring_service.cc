@@ -189,6 +189,13 @@ Status RingService::force_out(const std::vector<NodeId>& nodes, bool revoke) {
   return set(next);  // The others hear of it when their links to us come up again.
 }
 
+Status RingService::may_force_out(const std::vector<NodeId>& nodes) const {
+  LineageId lineage = view_.ring().lineage();
+  lineage.raw[0] ^= 1;  // Any other.
+  const auto next = overlay::forced_remove(view_.ring().version(), nodes, lineage);
+  return next ? ok_status() : Status(next.error());
+}
+
 std::optional<Bytes> RingService::remembered(RingNumber number) const {
   auto stored = view_.store.get(Store::Family::kNode, history_key(number));
   if (stored && stored->empty()) return std::nullopt;  // Forgotten.

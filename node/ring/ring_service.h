@@ -60,6 +60,8 @@ class RingService {
   // At once, without agreement, under a new lineage. What only `nodes` hold is given up. `revoke`: they are not
   // believed any more.
   Status force_out(const std::vector<NodeId>& nodes, bool revoke);
+  // Would it be refused?
+  [[nodiscard]] Status may_force_out(const std::vector<NodeId>& nodes) const;
 
   // `peer` seems to know a newer version: asks it, or, when we do not know it as a member, one that we
   // do. Holding the cluster secret is not enough to tell us who is in the ring.

@@ -33,6 +33,7 @@ Tenures::Tenures(ClusterView& view, Recall recall, KeptAfter kept_after)
   load();
   serve();
   view_.on_ring([this] { wake(); });
+  look_around();
 }
 
 Status Tenures::may_vote(PartitionId partition) const {

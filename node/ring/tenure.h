@@ -21,7 +21,8 @@
 //     all the same is of another lineage, whose numbers mean other versions, and counts for nothing.
 //   - Of the terms before one that lost owners so, those who left are not waited for either, once they were told that
 //     they may be switched off: a majority of a later term had what they had, and who is left of that term was asked
-//     before. Nor is who was removed, or is so long gone that the ring forgot it (decision 0057).
+//     before. Nor is who was removed, or is so long gone that the ring forgot it (decision 0057). Who was not told asks
+//     the others: one now and then, all once it waits for it.
 // The merged states are stored before the row that says "may vote", and both before the first vote.
 // Invariants: (1) votes of a term are given by owners of that term under a ring version of that term;
 //             (2) whatever was chosen in an earlier term is held by each that votes; (3) a promise or an
@@ -125,7 +126,9 @@ class Tenures {
   overlay::Task<bool> forced_out(NodeId node);
   [[nodiscard]] bool given_up(const NodeId& node, RingNumber term) const;
   void note_safe(const NodeId& node, RingNumber ring);
-  overlay::Task<Done> ask_who_is_safe();
+  void look_around();
+  [[nodiscard]] std::vector<NodeId> others_there() const;
+  overlay::Task<Done> ask_who_is_safe(std::vector<NodeId> nodes);
   [[nodiscard]] bool has_names(PartitionId partition) const;
   [[nodiscard]] Result<HandOverReply> page(PartitionId partition, View after, std::size_t limit) const;
   [[nodiscard]] bool still(PartitionId partition, RingNumber term) const;
@@ -145,6 +148,7 @@ class Tenures {
   PartitionId last_tried_;
   std::map<RingNumber, RingPtr> rings_;      // Lately needed; a few.
   bool running_ = false;
+  overlay::Timer look_;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   overlay::Scope scope_;                     // Last.
 };

@@ -15,6 +15,7 @@ namespace {
 
 constexpr Duration kSealDeadline = 2s;
 constexpr Duration kAskWhoIsSafeEvery = 5s;
+constexpr Duration kLookAroundEvery = 10s;
 
 // Of `owners`, `sealed` vote no more. Then the others are no majority, and of every majority that chose
 // something one is sealed: owners - majority + 1 of them.
@@ -44,13 +45,33 @@ bool Tenures::given_up(const NodeId& node, RingNumber term) const {
   return member->gone() && safe != safe_.end() && safe->second < term;
 }
 
-// Who was away when it was said has not heard it: one that was there will do.
-Task<Done> Tenures::ask_who_is_safe() {
-  Questions asked;
+std::vector<NodeId> Tenures::others_there() const {
+  std::vector<NodeId> nodes;
   for (const auto& member : view_.ring().members()) {
     const bool other = !member.gone() && member.id != view_.self;
-    if (other && view_.alive(member.id)) asked[member.id];
+    if (other && view_.alive(member.id)) nodes.push_back(member.id);
   }
+  return nodes;
+}
+
+// Those who know may be lost by the time when it matters.
+void Tenures::look_around() {
+  look_ = view_.loop.after(kLookAroundEvery, [this] { look_around(); });
+  if (!view_.in_ring() || view_.is_holder()) return;
+  const auto members = view_.ring().members();
+  const bool wonders = std::any_of(members.begin(), members.end(), [this](const auto& member) {
+    return member.state == overlay::RingMemberState::kLeft && !safe_.contains(member.id);
+  });
+  const auto there = others_there();
+  if (!wonders || there.empty()) return;
+  std::vector<NodeId> one{there[view_.random.below(there.size())]};
+  scope_.spawn(ask_who_is_safe(std::move(one)));
+}
+
+// Who was away when it was said has not heard it: one that was there will do.
+Task<Done> Tenures::ask_who_is_safe(std::vector<NodeId> nodes) {
+  Questions asked;
+  for (const auto& node : nodes) asked[node];
   auto asking = ask(std::move(asked));
   const auto replies = co_await asking;
   for (const auto& [node, reply] : replies) {
@@ -120,7 +141,7 @@ Task<Status> Tenures::take_over_some() {
   const bool lately = asked_who_is_safe_ != Instant{} && now - asked_who_is_safe_ < kAskWhoIsSafeEvery;
   if (left_silent_ && !lately) {
     asked_who_is_safe_ = now;
-    auto asking = ask_who_is_safe();
+    auto asking = ask_who_is_safe(others_there());
     co_await asking;
   }
   co_return failed;

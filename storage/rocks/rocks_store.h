@@ -115,6 +115,7 @@ class RocksStore final : public Store {
   [[nodiscard]] DiskUse disk_use() const override { return engine_->disk_use(); }
   [[nodiscard]] std::vector<PartitionId> with_superseded() const override;
   [[nodiscard]] std::vector<Superseded> superseded(PartitionId partition) const override;
+  [[nodiscard]] std::vector<Superseded> superseded(PartitionId partition, const Dot& by) const override;
   Status erase_superseded(PartitionId partition, std::span<const Superseded> changes) override;
   Status drop(PartitionId partition) override;
   std::unique_ptr<Export> export_partition(PartitionId partition,
@@ -262,7 +263,7 @@ class RocksStore final : public Store {
     std::set<Dot> dots;
     std::size_t family = 0;  // Looked through now,
     Bytes at;                // from this key on.
-    std::vector<NamedRow> rows;
+    std::multimap<Dot, NamedRow> rows;
     std::map<Bytes, Dot> keys;  // Of the rows of keys: whom they name.
     [[nodiscard]] bool complete() const;
   };
@@ -281,6 +282,7 @@ class RocksStore final : public Store {
 
   // --- store_superseded.cc ---
   void note_superseded(const MailboxId& mailbox, const Dot& dot, const Dot& by);
+  [[nodiscard]] std::vector<Superseded> lost_to(Slot first_slot, const Dot& by) const;
   // The dot that stands for what this change says: its own, or another's.
   Dot standing(const Dot& dot, const ChangeView& change);
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
 #include <limits>
 #include <unordered_map>
 
@@ -240,7 +239,7 @@ Status RocksStore::find_rows_naming(Slot first_slot, const std::set<Dot>& dots) 
       }
       const auto dot = dot_named(family, rows.key(), rows.value());
       if (!dot || !naming.dots.contains(*dot)) continue;
-      naming.rows.emplace_back(family, Bytes(rows.key()));
+      naming.rows.emplace(*dot, NamedRow{family, Bytes(rows.key())});
       if (family == ColumnFamily::kKeys) naming.keys.emplace(rows.key(), *dot);
     }
     TRY(rows.status());
@@ -288,15 +287,17 @@ void RocksStore::forget_naming(Slot first_slot, const Dot& dot) {
 Status RocksStore::erase_rows_naming(Slot first_slot, const std::set<Dot>& dots) {
   TRY(find_rows_naming(first_slot, dots));
   rocksdb::WriteBatch& writes = *gathering_->writes;
-  for (const Dot& dot : dots) {
-    engine_->erase(writes, ColumnFamily::kLog, log_key(first_slot, dot).view());
-  }
   const auto others = rows_of_others(first_slot, dots);
-  for (const auto& row : naming_[first_slot].rows) {
-    rocksdb::PinnableSlice value;
-    TRY_ASSIGN(const bool found, engine_->get(row.first, row.second, value));
-    const auto dot = found ? dot_named(row.first, row.second, view(value)) : std::nullopt;
-    if (dot && dots.contains(*dot) && !others.contains(row)) engine_->erase(writes, row.first, row.second);
+  for (const Dot& lost : dots) {
+    engine_->erase(writes, ColumnFamily::kLog, log_key(first_slot, lost).view());
+    const auto [begin, end] = naming_[first_slot].rows.equal_range(lost);
+    for (auto at = begin; at != end; ++at) {
+      const NamedRow& row = at->second;
+      rocksdb::PinnableSlice value;
+      TRY_ASSIGN(const bool found, engine_->get(row.first, row.second, value));
+      const auto dot = found ? dot_named(row.first, row.second, view(value)) : std::nullopt;
+      if (dot && dots.contains(*dot) && !others.contains(row)) engine_->erase(writes, row.first, row.second);
+    }
   }
   stand_again(first_slot, dots);
   gathering_->has_writes = true;
@@ -320,8 +321,10 @@ void RocksStore::stand_again(Slot first_slot, const std::set<Dot>& dots) {
   if (noted == superseded_.end()) return;
   std::unordered_map<MailboxKey, KeyRow, KeyHash> best;
   std::vector<Superseded> met;
-  std::copy_if(noted->second.begin(), noted->second.end(), std::back_inserter(met),
-               [&](const Superseded& pair) { return dots.contains(pair.by); });
+  for (const Dot& dot : dots) {
+    const auto lost = lost_to(first_slot, dot);
+    met.insert(met.end(), lost.begin(), lost.end());
+  }
   for (const auto& pair : met) {
     superseded_count_ -= noted->second.erase(pair);
     const auto loaded = load_change(first_slot, pair.dot);

@@ -37,6 +37,20 @@ std::vector<Superseded> RocksStore::superseded(PartitionId partition) const {
   return {it->second.begin(), it->second.end()};
 }
 
+std::vector<Superseded> RocksStore::superseded(PartitionId partition, const Dot& by) const {
+  return lost_to(slot_of(partition), by);
+}
+
+std::vector<Superseded> RocksStore::lost_to(Slot first_slot, const Dot& by) const {
+  std::vector<Superseded> lost;
+  const auto noted = superseded_.find(first_slot);
+  if (noted == superseded_.end()) return lost;
+  for (auto at = noted->second.lower_bound(Superseded{{}, by}); at != noted->second.end() && at->by == by; ++at) {
+    lost.push_back(*at);
+  }
+  return lost;
+}
+
 Status RocksStore::erase_superseded(PartitionId partition, std::span<const Superseded> changes) {
   TRY(check_room());
   const Slot slot = slot_of(partition);

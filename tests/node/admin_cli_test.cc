@@ -255,6 +255,17 @@ TEST_F(AdminCliTest, AForcedRemovalSaysWhatIsLost) {
   EXPECT_THAT(output.out, HasSubstr("is lost: 4 partitions"));
 }
 
+TEST_F(AdminCliTest, ADryRunOfAForcedRemovalSaysWhatWouldBeLost) {
+  answers_["remove"] = {Json{{"dry_run", true}, {"ring", 8}, {"forced", true}, {"lost", "4 partitions"},
+                             {"site", {{"taken_over", 2048}, {"newest_ms", 0}}}}};
+  const Output output = run({"remove", "aaaa", "--force", "--dry-run"});
+  EXPECT_EQ(calls_[0], R"(remove {"dry_run":true,"force":true,"nodes":["aaaa"]})");
+  EXPECT_EQ(output.code, kExitOk) << output.err;
+  EXPECT_THAT(output.out, HasSubstr("would be lost: 4 partitions"));
+  EXPECT_THAT(output.out, HasSubstr("Of 2,048 partitions the home is lost"));
+  EXPECT_THAT(output.out, testing::EndsWith("Nothing was changed.\n"));
+}
+
 TEST_F(AdminCliTest, TheLossOfASiteSaysWhatIsAtHomeNowAndHowFarItCame) {
   answers_["remove"] = {Json{{"ring", 9}, {"lineage", "00ff"}, {"forced", true}, {"lost", "4 partitions"},
                              {"site", {{"taken_over", 2048}, {"newest_ms", 1'700'000'000'000}}}}};
@@ -282,6 +293,20 @@ TEST_F(AdminCliTest, APolicyOfSitesIsShownSetAndEnded) {
     EXPECT_EQ(run({"sites", wrong}).code, kExitUsage) << wrong;
   }
   EXPECT_EQ(calls_.size(), 3U);
+}
+
+TEST_F(AdminCliTest, WhatIsNotKnownOfASiteIsNotToldAsZero) {
+  answers_["sites"] = {Json{{"policy", {{"home", 2}, {"away", 1}, {"only", ""}}},
+                            {"in_force", true},
+                            {"away_copies", 1},
+                            {"zones",
+                             {{{"zone", "east"}, {"nodes", 3}, {"behind", {{"changes", 0}, {"ms", 0}}}},
+                              {{"zone", "west"}, {"nodes", 3}, {"behind", {{"changes", nullptr}, {"ms", nullptr}}}}}}}};
+  const Output output = run({"sites"});
+  EXPECT_EQ(output.code, kExitOk) << output.err;
+  EXPECT_THAT(output.out, testing::ContainsRegex("east.*0 changes"));
+  EXPECT_THAT(output.out, testing::ContainsRegex("west.*- +-"));
+  EXPECT_THAT(output.out, HasSubstr("-: not known."));
 }
 
 TEST_F(AdminCliTest, DrainEndsWithTheLastSession) {

@@ -60,14 +60,17 @@ class GivingUp : public Parts {
   void go(Duration duration) {
     for (Duration done{}; done < duration; done += 50ms) {
       run_for(50ms);
-      while (!rpc.calls.empty()) {
-        auto call = std::move(rpc.calls.front());
-        rpc.calls.erase(rpc.calls.begin());
-        const bool fetch = call.method == Method::kFetch;
-        in_turn([&] {
-          call.done(fetch ? Error{Errc::kCorrupt, "damaged here, too"} : Error{Errc::kUnavailable, "not here"});
-        });
-      }
+      answer_all();
+    }
+  }
+  void answer_all() {
+    while (!rpc.calls.empty()) {
+      auto call = std::move(rpc.calls.front());
+      rpc.calls.erase(rpc.calls.begin());
+      const bool fetch = call.method == Method::kFetch;
+      in_turn([&] {
+        call.done(fetch ? Error{Errc::kCorrupt, "damaged here, too"} : Error{Errc::kUnavailable, "not here"});
+      });
     }
   }
 
@@ -122,6 +125,42 @@ TEST_F(GivingUp, OrdersThatMeetTakeTheirTurns) {
   EXPECT_EQ(written_off, 2u);
   EXPECT_EQ(box.store->held(kPartition, box.store->writer()), 1u) << "it is made anew once";
   EXPECT_THAT(box.store->lost(kPartition), ElementsAre(dot(2), dot(3)));
+}
+
+// Neither counts what the other writes off.
+TEST_F(GivingUp, OrdersOfOneTurnDoNotWriteOffTogether) {
+  order();
+  order();
+  go(10s);
+  ASSERT_EQ(outcomes.size(), 2u);
+  ASSERT_TRUE(outcomes[0].ok() && outcomes[1].ok());
+  EXPECT_EQ(*outcomes[0] + *outcomes[1], 2u);
+}
+
+// It is listed as damaged until the disk has it, and an owner that is asked then may give it.
+TEST_F(GivingUp, NothingIsMendedUntilWhatIsWrittenOffIsOnDisk) {
+  box.sync();
+  order();
+  for (int step = 0; step < 40 && box.commits.waiting() == 0; ++step) {
+    world.run_for(10ms);
+    answer_all();
+    box.store->flush();
+  }
+  ASSERT_EQ(box.commits.waiting(), 1u) << "nothing else is written here";
+  ASSERT_THAT(box.store->damaged(kPartition), ElementsAre(dot(2), dot(3)));
+  ASSERT_TRUE(rpc.calls.empty() && outcomes.empty());
+  mender->look();
+  world.run_for(2s);
+  EXPECT_TRUE(std::none_of(rpc.calls.begin(), rpc.calls.end(), [](const auto& call) {
+    return call.method == Method::kFetch;
+  }));
+  go(1s);
+  ASSERT_EQ(outcomes.size(), 1u);
+  ASSERT_TRUE(outcomes[0].ok());
+  EXPECT_EQ(*outcomes[0], 2u);
+  order();
+  go(2s);
+  EXPECT_EQ(outcomes.size(), 2u) << "and then others have their turn";
 }
 
 }  // namespace

@@ -142,6 +142,37 @@ TEST_F(ReadingAtHome, AnAwayAnswerAloneWaitsForTheOneAtHomeThatMayCome) {
   EXPECT_EQ(outcome->value().items.at(0).value.data, "new");
 }
 
+// They were cut off a moment ago, and nobody knows yet. The third one may have what was acknowledged last.
+TEST_F(ReadingAtHome, WhoIsAskedAndSilentIsNotWaitedForAlone) {
+  begin();
+  ASSERT_TRUE(is_asked(home[0]) && is_asked(home[1]));
+  ASSERT_FALSE(is_asked(home[2]));
+  run_for(300ms);
+  ASSERT_TRUE(is_asked(home[2]));
+  answer(home[2], account("new", 6));
+  run_for(300ms);
+  ASSERT_TRUE(outcome.has_value() && outcome->ok());
+  EXPECT_EQ(outcome->value().items.at(0).value.data, "new");
+}
+
+// Far away is not cut off.
+TEST_F(ReadingAtHome, HowSoonAnotherIsAskedFollowsTheRoundTrips) {
+  begin();
+  run_for(400ms);
+  ASSERT_TRUE(is_asked(home[2])) << "nothing is known of anybody";
+  answer(home[0], account("old", 5));
+  answer(home[1], account("old", 5));
+  ASSERT_TRUE(outcome.has_value() && outcome->ok());
+  outcome.reset();
+  rpc.calls.clear();
+  begin();
+  run_for(400ms);
+  EXPECT_FALSE(is_asked(home[2]));
+  answer(home[0], account("old", 5));
+  answer(home[1], account("old", 5));
+  EXPECT_TRUE(outcome.has_value() && outcome->ok());
+}
+
 // While the home is cut off people log in by what has come.
 TEST_F(ReadingAtHome, AwayAnswersWillDoWhenNoneAtHomeCanBeReached) {
   dead = {home.begin(), home.end()};

@@ -39,7 +39,10 @@ class TakingOver : public Parts {
           [](RingNumber) { return std::nullopt; });
       view->set_ring(overlay::must(overlay::Ring::make(newest())));
     });
-    for (int turn = 0; turn < 40; ++turn) {
+    go(2s);
+  }
+  void go(Duration duration) {
+    for (Duration done{}; done < duration; done += 50ms) {
       run_for(50ms);
       while (!rpc.calls.empty()) {
         auto call = std::move(rpc.calls.front());
@@ -161,6 +164,18 @@ TEST_F(AfterForce, WhoWasSafeUnderOurTermIsWaitedFor) {
   told_safe = {gone, RingNumber{6}};
   begin();
   EXPECT_FALSE(tenures->may_vote(kPartition).ok());
+}
+
+// When it matters those who know may be lost.
+TEST_F(TakingOver, WhoWasNotToldThatALeaverIsSafeAsksBeforeAnybodyWaits) {
+  const NodeId left = others[0];
+  add(overlay::must(overlay::next_intent_leave(newest(), std::vector{left}, true)));
+  add(overlay::must(overlay::next_complete(newest())));
+  told_safe = {left, newest().number};
+  begin();
+  ASSERT_FALSE(tenures->is_safe(left));
+  go(15s);
+  EXPECT_TRUE(tenures->is_safe(left));
 }
 
 // It was forced out, and forced us out: its version 4 is not ours.

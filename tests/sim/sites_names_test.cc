@@ -118,6 +118,27 @@ TEST_P(NamesOfLostOwners, WhoWasNotToldHearsItFromTheOthers) {
   finish_after_a_return();
 }
 
+// The whole site was not told, and those who were are lost before anybody waits.
+TEST_P(NamesOfLostOwners, WhoWasNotToldHearsItBeforeThoseWhoKnowAreLost) {
+  int lost_words = 0;
+  tap.on_leave = [&](const TapMessage& m) {
+    if (m.method != Method::kSeal || m.from != b || cluster.zone(m.to) != other()) return Fate::kPass;
+    const auto request = unpack<node::SealRequest>(m.body);
+    const bool says_so = request && request->safe;
+    lost_words += says_so ? 1 : 0;
+    return says_so ? Fate::kLose : Fate::kPass;
+  };
+  ASSERT_NO_FATAL_FAILURE(leaves(b));
+  EXPECT_GT(lost_words, 0);
+  tap.clear();
+  world.run_for(60s);
+  ASSERT_NO_FATAL_FAILURE(lose_the_home());
+  ASSERT_NO_FATAL_FAILURE(force(those_lost()));
+  EXPECT_EQ(created("@late-", 60s), kNames) << why_last;
+  the_early_ones_are_known();
+  finish_after_a_return();
+}
+
 // Who was dead and taken out was given up then.
 TEST_P(NamesOfLostOwners, NobodyWaitsForWhoWasRemovedLongBefore) {
   cluster.crash(b, Crash::kPower);

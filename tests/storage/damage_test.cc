@@ -252,6 +252,20 @@ TEST_F(StoreDamage, WhatLostToAChangeThatIsWrittenOffStandsAgain) {
   EXPECT_EQ(store().find_key(kAlice, key)->dot, dot(2));
 }
 
+// Who writes one off asks for its copies in every turn, and there may be many pairs.
+TEST_F(StoreDamage, WhatLostToOneChangeLiesTogether) {
+  apply(1, entry(kAlice, 1, 20));
+  apply(2, entry(kAlice, 2, 20));
+  apply(3, entry(kAlice, 2, 10));
+  apply(4, entry(kAlice, 1, 10));
+  apply(5, entry(kAlice, 2, 30));
+  const Superseded second{dot(2), dot(3)}, fifth{dot(5), dot(3)}, first{dot(1), dot(4)};
+  EXPECT_THAT(store().superseded(part()), ElementsAre(second, fifth, first));
+  EXPECT_THAT(store().superseded(part(), dot(3)), ElementsAre(second, fifth));
+  EXPECT_THAT(store().superseded(part(), dot(4)), ElementsAre(first));
+  EXPECT_THAT(store().superseded(part(), dot(1)), IsEmpty());
+}
+
 // Another copy of the message takes its place in the batch that writes it off.
 TEST_F(StoreDamage, WritingOffLeavesTheRowsOfWhoCameInItsPlaceMeanwhile) {
   const MessageKey key{testing::device(1), 5, 1};
