@@ -63,8 +63,8 @@ class Reading : public std::enable_shared_from_this<Reading> {
 
   [[nodiscard]] Duration silence_of(const NodeId& node) const {
     const auto trip = view_.reads.find(node);
-    if (trip == view_.reads.end() || !trip->second.known()) return kSilenceUnknown;
-    return std::clamp(trip->second.nearly_all(kHedgeAfter), kSilenceMin, kSilenceMax);
+    if (trip == view_.reads.end() || !trip->second.known()) return kHedgeWaitUnknown;
+    return std::clamp(trip->second.nearly_all(kHedgeAfter), kHedgeWaitMin, kHedgeWaitMax);
   }
 
   void ask_one_more() {

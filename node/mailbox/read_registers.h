@@ -19,9 +19,9 @@ inline constexpr Duration kHedgeAfter = 50ms;
 // and what there is has to do.
 inline constexpr Duration kSecondAnswerWait = 250ms;
 // Before one has: another is asked after so long, then the next one; the middle one where no round trip is known.
-inline constexpr Duration kSilenceMin = 100ms;
-inline constexpr Duration kSilenceUnknown = 250ms;
-inline constexpr Duration kSilenceMax = 1s;
+inline constexpr Duration kHedgeWaitMin = 100ms;
+inline constexpr Duration kHedgeWaitUnknown = 250ms;
+inline constexpr Duration kHedgeWaitMax = 1s;
 
 // kUnavailable, kTimeout: no owner answers. `versioned`: with the version of all under the prefix, unless the owners do
 // not agree on it at the moment.
