@@ -289,7 +289,7 @@ Status RocksStore::erase_rows_naming(Slot first_slot, const std::set<Dot>& dots)
   TRY(find_rows_naming(first_slot, dots));
   rocksdb::WriteBatch& writes = *gathering_->writes;
   for (const Dot& dot : dots) {
-    engine_->erase(writes, ColumnFamily::kLog, log_key(first_slot, dot).view());
+    erase_log(first_slot, dot);
   }
   const auto others = rows_of_others(first_slot, dots);
   for (const auto& row : naming_[first_slot].rows) {
