@@ -135,7 +135,7 @@ Task<Result<Json>> AdminApi::sites(Json arguments) {
   }
   const bool dry_run = arguments.value("dry_run", false);
   if (!dry_run) {
-    auto asking = all_read(overlay::kRingFormat);
+    auto asking = all_read(overlay::kRingFormatSites);
     CO_TRY(co_await asking);
   }
   auto build = [policy](const RingVersion& before) { return overlay::next_intent_sites(before, policy); };
