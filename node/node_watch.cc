@@ -50,7 +50,8 @@ bool NodeImpl::gained_partitions() const {
   for (std::uint32_t i = 0; i < ring.partitions(); ++i) {
     const PartitionId partition{static_cast<std::uint16_t>(i)};
     if (!ring.is_home(partition, view_->self)) continue;
-    if (i >= previous->partitions() || !previous->is_home(partition, view_->self)) return true;
+    if (previous->partitions() > ring.partitions()) return true;
+    if (!previous->is_home(previous->covering(partition, ring.partitions()), view_->self)) return true;
   }
   return false;
 }

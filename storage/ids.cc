@@ -96,6 +96,11 @@ Slot first_slot(PartitionId partition, std::uint32_t partitions) {
   return static_cast<Slot>(partition.value * (kSlots / partitions));
 }
 
+PartitionId covering(PartitionId partition, std::uint32_t of, std::uint32_t partitions) {
+  assert(partition.value < of && partitions <= of);
+  return partition_of(first_slot(partition, of), partitions);
+}
+
 std::string short_text(const NodeId& node) {
   std::string out = to_text(node).substr(0, kShortTextSize);
   for (char& c : out) {

@@ -88,6 +88,9 @@ inline Slot slot_of(const MailboxId& mailbox) {
 // REQUIRES: partitions is a power of two in 1..65536. PartitionId holds up to 65535.
 PartitionId partition_of(Slot slot, std::uint32_t partitions);
 Slot first_slot(PartitionId partition, std::uint32_t partitions);
+// Of fewer partitions the one in which all of `partition` lies, which is one of `of`. REQUIRES: both are powers of two,
+// partitions <= of.
+PartitionId covering(PartitionId partition, std::uint32_t of, std::uint32_t partitions);
 
 std::string hex(View bytes);
 // "k3vd9m2q": the first 8 characters of a node id in lower case, for people.

@@ -15,12 +15,13 @@
 // lanes         mailbox:16 device:16 lane:u64be                highest seq:u64le
 // partitions    first_slot:u16be writer:u64be                  highest synced n:u64le
 // hints         first_slot:u16be writer:u64be n:u64be          encoded change of a partition that is
-//                                                              not ours (stand-in)
+//                                                              not ours (stand-in); empty: this n of the
+//                                                              partition's parent was of the sibling
 // damage        first_slot:u16be writer:u64be n:u64be          1: damaged, 2: lost (u8)
 //               first_slot:u16be file:u64be                    3: refill the partition (u8)
 // journal       seq:u64be                                      JournalRow: what a batch raised in `lanes`,
 //                                                              `partitions` and "hlc" (rocks/journal.h)
-// paxos, node   free                                           free
+// paxos, node   free                                           free; "split": stage:u8 key (SplitRow)
 //
 // id (in keys) := time:u64be writer:u64be     id (in values) := time:u64le writer:u64le
 // dot          := writer:u64le n:u64le        expiry := u32le seconds, 0 never (expiry.h)
@@ -28,7 +29,9 @@
 // The log holds the body once; a change is read through the dot that another family names. The rows
 // of an entry carry one expiry, so that compaction erases each of them by the same rule.
 // A row of the journal goes before those of `lanes` and `partitions`, which may be behind it. A store that
-// was closed cleanly has an empty journal, and a format that earlier builds know.
+// was closed cleanly has an empty journal, and, unless it was ever split, a format that earlier builds know.
+// While a split is settled, rows of `log` and `hints` of an upper child may still lie under its parent's first
+// slot, which is the lower child's, too (rocks/store_split.cc).
 // Thread: any; pure.
 #pragma once
 
@@ -49,11 +52,14 @@ namespace starling::storage {
 inline constexpr std::uint32_t kSlotCount = 1 << 16;
 
 // The version of this file. A store written by a newer one is refused.
-enum class Format : std::uint32_t { kInitial = 1, kJournal, kNext };
+enum class Format : std::uint32_t { kInitial = 1, kJournal, kSplit, kNext };
 inline constexpr auto kFormat =
     static_cast<std::uint32_t>(Format::kNext) - 1;
 // Of a store whose journal is empty, and in which no partition is being filled by files.
 inline constexpr auto kFormatClosed = static_cast<std::uint32_t>(Format::kInitial);
+inline constexpr auto kFormatOpen = static_cast<std::uint32_t>(Format::kJournal);
+// Of a store that was ever split, open or closed.
+inline constexpr auto kFormatSplit = static_cast<std::uint32_t>(Format::kSplit);
 
 enum class ColumnFamily : std::uint8_t {
   kLog, kEntries, kMailboxDots, kRegisters, kKeys, kLanes, kPartitions, kPaxos, kNode, kHints,
@@ -69,7 +75,7 @@ inline constexpr std::array kReplicatedFamilies = {
     ColumnFamily::kPartitions};
 
 // The store's own keys in `node`; all others are free for the node.
-inline constexpr View kNodeFormat = "format";            // u64le, as all seven.
+inline constexpr View kNodeFormat = "format";            // u64le, as all but kNodeSplit.
 inline constexpr View kNodeCleanWriter = "clean_writer"; // Only after a clean shutdown.
 inline constexpr View kNodeHighestTime = "hlc";          // Highest time accepted.
 inline constexpr View kNodePartitions = "partitions";    // The count that the log is keyed by.
@@ -79,10 +85,11 @@ inline constexpr View kNodeIssued = "issued/";           // And a first slot: ou
                                                          // for a partition that was dropped.
 inline constexpr View kNodeInstalling = "installing/";   // And a first slot: files of the partition may be
                                                          // here, and its vector is not.
+inline constexpr View kNodeSplit = "split";              // SplitRow: a split is being settled.
 inline bool is_reserved(View node_key) {
   return node_key == kNodeFormat || node_key == kNodeCleanWriter ||
          node_key == kNodeHighestTime || node_key == kNodePartitions ||
-         node_key == kNodeExpiryTime || node_key == kNodeRefillPermit ||
+         node_key == kNodeExpiryTime || node_key == kNodeRefillPermit || node_key == kNodeSplit ||
          node_key.starts_with(kNodeIssued) || node_key.starts_with(kNodeInstalling);
 }
 
@@ -325,6 +332,7 @@ inline std::optional<RegisterRow> parse_register_row(View value) {
 // time:u64le, and four times count:u32le with so many of
 // first_slot:u16le | first_slot:u16le writer:u64le | first_slot:u16le writer:u64le n:u64le |
 // mailbox:16 device:16 lane:u64le high:u64le
+// and, of the batch that split the store, the count of partitions before it: u32le.
 struct JournalRow {
   struct Run {
     Slot first_slot = 0;
@@ -342,8 +350,10 @@ struct JournalRow {
   std::vector<PartitionRowKey> forgotten;  // Runs, likewise.
   std::vector<Run> runs;
   std::vector<Lane> lanes;
+  // Not 0: so many partitions there were before this row; slots of dropped ones in earlier rows are of those.
+  std::uint32_t split_from = 0;
   [[nodiscard]] bool empty() const {
-    return time == 0 && dropped.empty() && forgotten.empty() && runs.empty() && lanes.empty();
+    return time == 0 && dropped.empty() && forgotten.empty() && runs.empty() && lanes.empty() && split_from == 0;
   }
   friend bool operator==(const JournalRow&, const JournalRow&) = default;
 };
@@ -374,6 +384,7 @@ inline Bytes journal_value(const JournalRow& row) {
     out.u64le(lane.id.lane);
     out.u64le(lane.high);
   }
+  if (row.split_from != 0) out.u32le(row.split_from);
   return bytes;
 }
 inline std::optional<JournalRow> parse_journal_row(View value) {
@@ -397,8 +408,29 @@ inline std::optional<JournalRow> parse_journal_row(View value) {
     id.lane = in.u64le();
     row.lanes.push_back({id, in.u64le()});
   }
+  if (in.ok() && in.left() > 0) {
+    row.split_from = in.u32le();
+    if (row.split_from == 0) return std::nullopt;
+  }
   if (!in.done()) return std::nullopt;
   return row;
+}
+
+// How far the settling of a split has come.
+struct SplitRow {
+  enum class Stage : std::uint8_t { kHints = 1, kLog = 2 };
+  Stage stage = Stage::kHints;
+  Bytes at;  // Rows of the stage's family with keys below this one are settled.
+  friend bool operator==(const SplitRow&, const SplitRow&) = default;
+};
+inline Bytes split_value(const SplitRow& row) {
+  return Bytes(1, static_cast<char>(row.stage)).append(row.at);
+}
+inline std::optional<SplitRow> parse_split_row(View value) {
+  BytesReader in(value);
+  const std::uint8_t stage = in.u8();
+  if (!in.ok() || stage < 1 || stage > 2) return std::nullopt;
+  return SplitRow{static_cast<SplitRow::Stage>(stage), Bytes(in.rest())};
 }
 
 enum class DamageState : std::uint8_t { kDamaged = 1, kLost = 2, kRefill = 3 };

@@ -116,6 +116,15 @@ struct LaneRow {
   FIELDS(mailbox, device, lane, high)
 };
 
+// One step of moving rows to where they belong after a split.
+struct SplitStep {
+  bool done = false;        // Nothing is left to do.
+  double share = 1;         // Of the walk that is done, roughly: by the slots.
+  std::uint64_t rows = 0;   // Looked at.
+  std::uint64_t bytes = 0;  // Of those rows.
+  std::uint64_t moved = 0;
+};
+
 // What append() makes into a change: dot and prev are the store's business.
 struct Appended {
   Dot dot;
@@ -171,7 +180,9 @@ class Store {
 
   [[nodiscard]] virtual WriterId writer() const = 0;
   [[nodiscard]] virtual bool kept_writer() const = 0;  // True after a clean shutdown.
+  // REQUIRES: nothing is here. A store that holds changes is split().
   virtual void set_partitions(std::uint32_t partitions) = 0;
+  [[nodiscard]] virtual std::uint32_t partitions() const = 0;
   [[nodiscard]] virtual PartitionId partition_of(const MailboxId& mailbox) const = 0;
 
   // --- Watchers. ---
@@ -325,20 +336,34 @@ class Store {
   // the disk; later again.
   virtual Status drop(PartitionId partition) = 0;
 
+  // --- Splitting (docs/decisions/0025). ---
+  // Partition p becomes 2p and 2p + 1: each with its mailboxes, and with the vector, the damage and the counts of p.
+  // At once; durable with the gathering batch, and with it what was put() in the same turn. What is on its way is
+  // reported under the new numbers. Dots stay what they are: of those up to now each is of one child and gone in the
+  // other; each child goes on behind them. Not from a watcher.
+  // kOverloaded: an install is under way, or the last split is not settled. kInvalid: there are 65,536.
+  virtual Status split() = 0;
+  // Nothing lies any more where it lay before the last split. Until then nothing is dropped or installed, and of what
+  // is held for others nothing is shown, taken or released before that has its place.
+  [[nodiscard]] virtual bool is_split_settled() const = 0;
+  // Moves some of it, having looked at about so many bytes. kOverloaded: the step before is on its way to the disk.
+  virtual Result<SplitStep> settle_split(std::size_t bytes) = 0;
+
   // What replicas compare, as of now, without what is expired at the cut-off.
   virtual std::unique_ptr<Export> export_partition(PartitionId partition,
                                                    std::uint64_t cutoff_ms) = 0;
 
   // --- Hints: changes of partitions that we do not own, held for their owners. ---
-  // In no vector, mailbox or log. The caller keeps the overview.
-  virtual void hold(PartitionId partition, const Dot& dot, View change) = 0;
+  // In no vector, mailbox or log. The caller keeps the overview. False: not taken, a split is being settled.
+  virtual bool hold(PartitionId partition, const Dot& dot, View change) = 0;
   struct Hint {
     PartitionId partition;
     Dot dot;
     std::size_t size = 0;
   };
   virtual std::vector<Hint> hints() = 0;
-  // From the dot on, of the same writer, ascending. Synced only.
+  // From the dot on, of the same writer, ascending. Synced only. Without bytes: since a split this n is known to be
+  // of another partition.
   virtual std::vector<StoredChange> read_held(PartitionId partition, const Dot& from,
                                               std::size_t bytes) = 0;
   virtual void release(PartitionId partition, WriterId writer) = 0;

@@ -66,7 +66,7 @@ MovementReply AdminApi::own_movement() const {
     if (!node_.ring_->stuck().empty()) out.waits_for = node_.ring_->stuck();
     out.needs = node_.ring_->who_is_needed();
   }
-  out.ring_format = overlay::kRingFormat;
+  out.ring_format = overlay::kRingFormatSites;  // It reads the next one, and does not split its store yet (0025).
   for (const auto& [zone, lag] : node_.replicator_->away().by_site()) {
     if (lag) out.lags.push_back({zone, lag->changes, static_cast<std::uint64_t>(to_ms(lag->age))});
   }

@@ -147,7 +147,7 @@ Task<Result<Json>> AdminApi::sites(Json arguments) {
     CO_TRY_ASSIGN(policy.away, copies_of(arguments, "away"));
     policy.only = arguments.value("only", "");
   }
-  auto asking = all_read(overlay::kRingFormat);
+  auto asking = all_read(overlay::kRingFormatSites);
   CO_TRY(co_await asking);
   auto build = [policy](const RingVersion& before) { return overlay::next_intent_sites(before, policy); };
   auto changing = change(build, arguments.value("dry_run", false));

@@ -37,8 +37,8 @@ void Vouchers::cover() {
 std::string Vouchers::lacking(const std::vector<PartitionId>& partitions, const std::set<NodeId>& answered,
                               bool patient) const {
   for (const auto& then : rings_) {
+    if (then->partitions() > view_.ring().partitions()) continue;
     for (const auto partition : partitions) {
-      if (partition.value >= then->partitions()) continue;
       if (auto why = lacking(*then, partition, answered, patient); !why.empty()) return why;
     }
   }
@@ -48,8 +48,8 @@ std::string Vouchers::lacking(const std::vector<PartitionId>& partitions, const 
 std::vector<NodeId> Vouchers::needs(const std::vector<PartitionId>& partitions) const {
   std::set<NodeId> needed;
   for (const auto& then : rings_) {
+    if (then->partitions() > view_.ring().partitions()) continue;
     for (const auto partition : partitions) {
-      if (partition.value >= then->partitions()) continue;
       const auto asked = ask(*then, partition, [this](const NodeId& node) { return view_.alive(node); }, false);
       if (asked.there < asked.least) needed.insert(asked.silent.begin(), asked.silent.end());
     }
@@ -65,9 +65,10 @@ Vouchers::Asked Vouchers::ask(const overlay::Ring& then, PartitionId partition,
     const auto* member = view_.ring().member(owner);
     return member == nullptr || member->state == overlay::RingMemberState::kRemoved;
   };
-  const auto home = then.home(partition);
+  const PartitionId of_then = then.covering(partition, view_.ring().partitions());
+  const auto home = then.home(of_then);
   const bool site_lost = std::all_of(home.begin(), home.end(), is_removed);
-  for (const auto& owner : site_lost ? then.owners(partition) : home) {
+  for (const auto& owner : site_lost ? then.owners(of_then) : home) {
     const bool there = owner == view_.self || answers(owner);
     const bool removed = is_removed(owner);
     const bool left = !removed && view_.ring().member(owner)->gone() && !view_.alive(owner);

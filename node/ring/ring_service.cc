@@ -62,6 +62,10 @@ Result<std::optional<RingVersion>> RingService::load(Store& store) {
 }
 
 Status RingService::set(const RingVersion& version) {
+  if (view_.in_ring() && version.partitions != view_.ring().partitions()) {
+    return Error{Errc::kUnsupported, "ring version " + std::to_string(version.number.value) + " has other partitions "
+                                         "than ours: this node is older than the cluster; upgrade it"};
+  }
   TRY_ASSIGN(auto ring, overlay::Ring::make(version));
   const Bytes encoded = overlay::encode(version);
   view_.store.put(Store::Family::kNode, kRingKey, encoded);

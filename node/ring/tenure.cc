@@ -293,8 +293,8 @@ std::vector<NodeId> Tenures::sorted(const overlay::NodeList& nodes) {
 }
 
 bool Tenures::same_owners(const Ring& a, const Ring& b, PartitionId partition) {
-  if (partition.value >= a.partitions() || partition.value >= b.partitions()) return false;
-  return sorted(a.home(partition)) == sorted(b.home(partition));
+  if (a.partitions() > b.partitions() || partition.value >= b.partitions()) return false;
+  return sorted(a.home(a.covering(partition, b.partitions()))) == sorted(b.home(partition));
 }
 
 // Terms begin and end. All rows of a version are written at once, with the number of the version.

@@ -122,6 +122,7 @@ class Tenures {
   Status merge(PartitionId partition, const HandOverReply& page);
   overlay::Task<Result<RingPtr>> ring_at(RingNumber number);
   static std::vector<NodeId> sorted(const overlay::NodeList& nodes);
+  // Of a partition of `b`, and of what it lay in before.
   static bool same_owners(const overlay::Ring& a, const overlay::Ring& b, PartitionId partition);
   overlay::Task<bool> forced_out(NodeId node);
   [[nodiscard]] bool given_up(const NodeId& node, RingNumber term) const;

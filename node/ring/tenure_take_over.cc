@@ -91,8 +91,8 @@ Task<Result<std::vector<NodeId>>> Tenures::home_at(RingNumber number, PartitionI
     CO_TRY_ASSIGN(const RingPtr ring, co_await finding);
     known = batch.homes.try_emplace(number).first;
     for (const auto& item : batch.items) {
-      if (item.partition.value >= ring->partitions()) continue;
-      known->second[item.partition] = sorted(ring->home(item.partition));
+      if (ring->partitions() > at_->partitions() || item.partition.value >= at_->partitions()) continue;
+      known->second[item.partition] = sorted(ring->home(ring->covering(item.partition, at_->partitions())));
     }
   }
   const auto home = known->second.find(partition);

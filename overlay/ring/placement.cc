@@ -272,12 +272,12 @@ Placement compute_placement(std::vector<PlacementNode> nodes, std::uint32_t part
 }
 
 Placement current_placement(const RingVersion& version) {
-  return compute_placement(nodes_of(version, /*next=*/false), version.partitions, version.copies,
+  return compute_placement(nodes_of(version, /*next=*/false), version.placed(), version.copies,
                            version.rule, version.sites);
 }
 
 Placement next_placement(const RingVersion& version) {
-  return compute_placement(nodes_of(version, /*next=*/true), version.partitions,
+  return compute_placement(nodes_of(version, /*next=*/true), version.placed(),
                            version.next_copies(), version.next_rule(), version.next_policy());
 }
 

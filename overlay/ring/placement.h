@@ -65,7 +65,8 @@ struct Placement {
 Placement compute_placement(std::vector<PlacementNode> nodes, std::uint32_t partitions,
                             std::size_t copies, PlacementRule rule, const SitePolicy& policy = {});
 
-// In force under this version. REQUIRES: the version is valid.
+// In force under this version: of its units, which are its partitions unless it was doubled (ring_version.h).
+// REQUIRES: the version is valid.
 Placement current_placement(const RingVersion& version);
 // As it will be when the open change completes; the current one when there is none.
 Placement next_placement(const RingVersion& version);

@@ -22,10 +22,15 @@ Ring::Ring(RingVersion version) : version_(std::move(version)), voters_(overlay:
   const Sites sites = version_.site_counts();
   homes_ = sites.homes;
   w_ = std::min<std::size_t>(version_.synced, sites.home);
-  zones_shared_ = current.zones_shared;
+  const std::uint32_t in_unit = version_.partitions / version_.placed();
+  for (const auto unit : current.zones_shared) {
+    for (std::uint32_t i = 0; i < in_unit; ++i) {
+      zones_shared_.push_back({static_cast<std::uint16_t>(unit.value * in_unit + i)});
+    }
+  }
   const auto current_index = member_indexes(current);
   for (std::uint32_t p = 0; p < version_.partitions; ++p) {
-    for (const auto owner : current.of(p)) owners_.items.push_back(current_index[owner]);
+    for (const auto owner : current.of(p / in_unit)) owners_.items.push_back(current_index[owner]);
     owners_.close();
   }
   partitions_of_ = by_member(owners_, ids_.size());
@@ -37,7 +42,7 @@ Ring::Ring(RingVersion version) : version_(std::move(version)), voters_(overlay:
   for (std::uint32_t p = 0; p < version_.partitions; ++p) {
     const auto now = owners_.of(p);
     for (std::size_t i = 0; i < next.copies; ++i) {
-      const MemberIndex member = next_index[next.of(p)[i]];
+      const MemberIndex member = next_index[next.of(p / in_unit)[i]];
       owners_next_.items.push_back(member);
       const auto same = i < next.home ? now.first(home_) : now;
       if (std::find(same.begin(), same.end(), member) == same.end()) {

@@ -88,6 +88,11 @@ class Ring {
   [[nodiscard]] PartitionId partition_of(const MailboxId& mailbox) const {
     return starling::partition_of(slot_of(mailbox), version_.partitions);
   }
+  // The partition here in which one of a ring of as many or more, `of`, lies: what is compared between versions by
+  // number is asked of the older one so.
+  [[nodiscard]] PartitionId covering(PartitionId partition, std::uint32_t of) const {
+    return starling::covering(partition, of, version_.partitions);
+  }
   // REQUIRES of all that take a partition: it is below partitions().
   // All who keep a copy. Ask for them where it is about what is stored: sending, comparing, mending,
   // expiring, dropping.

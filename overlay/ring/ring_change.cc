@@ -142,7 +142,7 @@ Result<RingVersion> first_version(const LineageId& lineage, const NewMember& sel
   version.synced = settings.synced;
   version.partitions = settings.partitions;
   if (settings.sites.on()) {
-    version.format = kRingFormat;
+    version.format = kRingFormatSites;
     version.sites = settings.sites;
     version.copies = settings.sites.copies();
   }
@@ -253,13 +253,22 @@ Result<RingVersion> next_intent_rule(const RingVersion& before) {
   return checked(std::move(after));
 }
 
+Result<RingVersion> next_doubled(const RingVersion& before) {
+  TRY_ASSIGN(auto after, begin_change(before, RingChange::kNone, 1));
+  if (before.partitions >= kPartitionsMax) return invalid("there are 65536 partitions, the most there can be");
+  after.format = std::max(after.format, kRingFormat);
+  after.units = before.placed();
+  after.partitions = before.partitions * 2;
+  return checked(std::move(after));
+}
+
 Result<RingVersion> next_intent_sites(const RingVersion& before, const SitePolicy& policy) {
   if (policy == before.sites) {
     return Error{Errc::kExists, policy.on() ? "ring: this policy of sites is in force already"
                                             : "ring: no policy of sites is in force"};
   }
   TRY_ASSIGN(auto after, begin_change(before, RingChange::kSites, 1));
-  after.format = std::max(after.format, kRingFormat);
+  after.format = std::max(after.format, kRingFormatSites);
   after.next_sites = policy;
   if (policy.on()) TRY(keeps(policy, after));
   return checked(std::move(after));

@@ -3,9 +3,9 @@
 //
 // A change takes two versions: the first, next_intent_...(), states the intent while the owners
 // stay as they are; the second, next_complete() or next_abort(), makes it effective or takes it
-// back. One change at a time; a batch of nodes is one change. Two steps move nothing at first and
-// stand alone: next_revoke_gone(), and forced_remove(), which nobody is asked about and which
-// begins a lineage.
+// back. One change at a time; a batch of nodes is one change. Three steps move nothing at first and
+// stand alone: next_revoke_gone(), next_doubled(), and forced_remove(), which nobody is asked about
+// and which begins a lineage.
 // Invariants: (1) follows(before, after) holds for every decided pair, so no node needs to trust
 //                 the proposer of a version; succeeds() for every pair that a node ever adopts;
 //             (2) no step gives the word back to who was revoked, or to an id that is gone.
@@ -55,6 +55,9 @@ Result<RingVersion> next_intent_replace(const RingVersion& before, const NewMemb
 Result<RingVersion> next_intent_weight(const RingVersion& before, std::span<const NewWeight> nodes);
 // From placement rule kHashed to kEven. kExists when that is in force.
 Result<RingVersion> next_intent_rule(const RingVersion& before);
+// Twice the partitions: p becomes 2p and 2p + 1, which have its owners. Units stay, so nothing moves, and it is
+// complete at once. kInvalid at the most there can be.
+Result<RingVersion> next_doubled(const RingVersion& before);
 // Another policy of sites; off ends the present one. kExists when that is in force; kInvalid when the
 // nodes at hand cannot keep it.
 Result<RingVersion> next_intent_sites(const RingVersion& before, const SitePolicy& policy);

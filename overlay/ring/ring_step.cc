@@ -48,6 +48,7 @@ Result<RingVersion> rebuild(const RingVersion& before, const RingVersion& after)
   }
   const auto revoked = newly_revoked(before, after);
   if (!revoked.empty()) return next_revoke_gone(before, revoked);
+  if (after.partitions != before.partitions) return next_doubled(before);
   return invalid("a version without a change follows one with a change only");
 }
 

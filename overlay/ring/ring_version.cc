@@ -202,6 +202,10 @@ Status validate(const RingVersion& version) {
   if (version.partitions > kPartitionsMax || !std::has_single_bit(version.partitions)) {
     return invalid("partitions are not a power of two in 1..65536");
   }
+  if (version.units != 0 &&
+      (version.format < 5 || version.units >= version.partitions || !std::has_single_bit(version.units))) {
+    return invalid("units are a power of two below the partitions, and only format 5 can say them");
+  }
   if (version.change > RingChange::kSites) return invalid("unknown change");
   TRY(check_members(version));
   TRY(check_rule(version));

@@ -25,7 +25,8 @@
 
 namespace starling::overlay {
 
-inline constexpr std::uint32_t kRingFormat = 4;       // The newest. It can say a policy of sites;
+inline constexpr std::uint32_t kRingFormat = 5;       // The newest. It can say units;
+inline constexpr std::uint32_t kRingFormatSites = 4;  // this one a policy of sites;
 inline constexpr std::uint32_t kRingFormatRule = 3;   // this one can change the rule;
 inline constexpr std::uint32_t kRingFormatFirst = 2;  // of a new cluster; 1 had no rule or revoked.
 inline constexpr std::size_t kRingMembersMax = 4096;  // Those that left or were removed included.
@@ -121,7 +122,11 @@ struct RingVersion {
   std::vector<NodeId> revoked;  // Sorted: those being removed or removed whose word counts no more.
   SitePolicy sites;             // Since format 4.
   SitePolicy next_sites;        // After the open change, where that is kSites.
+  // Since format 5: how many partitions there were when owners were placed; below P, a power of two. 0: P.
+  std::uint32_t units = 0;
 
+  // Owners are computed for so many units; a partition has those of the unit that it lies in.
+  [[nodiscard]] std::uint32_t placed() const { return units != 0 ? units : partitions; }
   // The rule after the open change.
   [[nodiscard]] PlacementRule next_rule() const {
     return change == RingChange::kRule ? PlacementRule::kEven : rule;
@@ -162,17 +167,23 @@ struct RingVersion {
                                          synced, synced_set, partitions, change, members, rule,
                                          revoked);
     }
+    if (format < 5) {
+      return msgpack_detail::pack_fields(packer, format, number, lineage, previous_lineage, copies,
+                                         synced, synced_set, partitions, change, members, rule,
+                                         revoked, sites, next_sites);
+    }
     msgpack_detail::pack_fields(packer, format, number, lineage, previous_lineage, copies, synced,
                                 synced_set, partitions, change, members, rule, revoked, sites,
-                                next_sites);
+                                next_sites, units);
   }
   void msgpack_unpack(const msgpack::object& object) {
     rule = PlacementRule::kHashed;  // Of format 1.
     revoked.clear();
     sites = next_sites = {};
+    units = 0;
     msgpack_detail::unpack_fields(object, format, number, lineage, previous_lineage, copies, synced,
                                   synced_set, partitions, change, members, rule, revoked, sites,
-                                  next_sites);
+                                  next_sites, units);
   }
 };
 

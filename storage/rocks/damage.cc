@@ -45,6 +45,17 @@ bool DamageTable::refill(Slot first_slot, std::uint64_t file) {
   return partitions_[first_slot].refill.insert(file).second;
 }
 
+std::vector<Slot> DamageTable::split(Slot half) {
+  std::map<Slot, Partition> uppers;
+  std::vector<Slot> added;
+  for (const auto& [slot, partition] : partitions_) {
+    added.push_back(static_cast<Slot>(slot + half));
+    uppers.emplace(added.back(), partition);
+  }
+  partitions_.merge(uppers);
+  return added;
+}
+
 const DamageTable::Partition* DamageTable::find(Slot first_slot) const {
   const auto it = partitions_.find(first_slot);
   return it != partitions_.end() ? &it->second : nullptr;
@@ -112,6 +123,11 @@ std::set<std::uint64_t> DamageTable::refill_files() const {
     out.insert(partition.refill.begin(), partition.refill.end());
   }
   return out;
+}
+
+std::set<std::uint64_t> DamageTable::refill_files(Slot first_slot) const {
+  const Partition* found = find(first_slot);
+  return found != nullptr ? found->refill : std::set<std::uint64_t>();
 }
 
 std::size_t DamageTable::damaged_count() const {

@@ -38,6 +38,9 @@ class DamageTable {
   bool refill(Slot first_slot, std::uint64_t file);
   // The partition is empty.
   void forget(Slot first_slot) { partitions_.erase(first_slot); }
+  // Every partition becomes two, `half` slots apart. Which of them a change was of cannot be told, so it is both's:
+  // whom it is not of hears from others that it is gone there. Those who are new.
+  std::vector<Slot> split(Slot half);
 
   [[nodiscard]] bool is_damaged(Slot first_slot, const Dot& dot) const;
   [[nodiscard]] bool is_lost(Slot first_slot, const Dot& dot) const;
@@ -50,6 +53,7 @@ class DamageTable {
   [[nodiscard]] std::vector<Slot> damaged_slots() const;  // Not whole; ascending.
   [[nodiscard]] std::vector<Slot> refill_slots() const;
   [[nodiscard]] std::set<std::uint64_t> refill_files() const;
+  [[nodiscard]] std::set<std::uint64_t> refill_files(Slot first_slot) const;
   [[nodiscard]] std::size_t damaged_count() const;
   [[nodiscard]] std::size_t lost_count() const;
 

@@ -14,6 +14,9 @@ constexpr std::size_t kRowsBytes = 320;  // Of the index rows of a change, about
 
 Result<std::shared_ptr<Install>> RocksStore::install(std::span<const PartitionId> partitions) {
   TRY(check_room());
+  if (split_) {
+    return Error{Errc::kOverloaded, "storage: the partitions were split and that is being settled; fetch run by run"};
+  }
   std::vector<PartitionId> taken;
   Status refused = Error{Errc::kInvalid, "storage: there is nothing to fill"};
   for (const auto partition : partitions) {

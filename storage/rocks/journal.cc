@@ -11,7 +11,8 @@ namespace {
 constexpr std::size_t kRowsMin = 8;  // Written by each batch while the old generation is not done.
 
 std::size_t size_of(const JournalRow& row) {
-  return 24 + 2 * row.dropped.size() + 10 * row.forgotten.size() + 18 * row.runs.size() + 48 * row.lanes.size();
+  return 24 + 2 * row.dropped.size() + 10 * row.forgotten.size() + 18 * row.runs.size() + 48 * row.lanes.size() +
+         (row.split_from != 0 ? sizeof(row.split_from) : 0);
 }
 
 bool is_in(const MailboxId& mailbox, Slot first, std::uint32_t last) {

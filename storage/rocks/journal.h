@@ -138,8 +138,9 @@ class Journal {
 // What the rows of a journal say, one after the other.
 class JournalReplay {
  public:
-  // `width`: slots of a partition.
+  // `width`: slots of a partition, as of the rows that follow.
   explicit JournalReplay(std::uint32_t width) : width_(width) {}
+  void set_width(std::uint32_t width) { width_ = width; }
   void apply(const JournalRow& row);
 
   [[nodiscard]] Hlc time() const { return time_; }
@@ -148,7 +149,7 @@ class JournalReplay {
   [[nodiscard]] const std::map<Bytes, std::uint64_t>& lanes() const { return lanes_; }
 
  private:
-  const std::uint32_t width_;
+  std::uint32_t width_;
   Hlc time_ = 0;
   std::map<Bytes, std::uint64_t> runs_, lanes_;
 };

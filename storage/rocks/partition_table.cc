@@ -50,7 +50,7 @@ std::vector<PartitionTable::Row> PartitionTable::seal() {
 void PartitionTable::settle(const std::vector<Row>& rows) {
   for (const Row& row : rows) {
     Run& settled = run(row.first_slot, row.writer);
-    assert(row.n > settled.synced && row.n <= settled.held);
+    assert(row.n >= settled.synced && row.n <= settled.held);  // Equal: a run that was split had been synced.
     settled.synced = row.n;
   }
 }
@@ -98,6 +98,19 @@ void PartitionTable::forget(Slot first_slot, WriterId writer) {
     return run.writer == writer;
   });
   if (partition->second.empty()) partitions_.erase(partition);
+}
+
+void PartitionTable::split(Slot half) {
+  std::map<Slot, Runs> uppers;
+  for (const auto& [slot, runs] : partitions_) {
+    const auto upper = static_cast<Slot>(slot + half);
+    Runs& copies = uppers[upper] = runs;
+    for (Run& run : copies) {
+      run.gathered = true;
+      gathered_.push_back({upper, run.writer, 0});
+    }
+  }
+  partitions_.merge(uppers);
 }
 
 bool PartitionTable::knows(WriterId writer) const {

@@ -44,6 +44,8 @@ class PartitionTable {
   void forget(Slot first_slot) { partitions_.erase(first_slot); }
   // The run, as if it had never been heard of. REQUIRES: all of it that is held is synced.
   void forget(Slot first_slot, WriterId writer);
+  // Every partition becomes two, `half` slots apart: the upper one has the same runs, and the next seal says so.
+  void split(Slot half);
   [[nodiscard]] bool knows(WriterId writer) const;
   [[nodiscard]] bool empty() const { return partitions_.empty(); }
 

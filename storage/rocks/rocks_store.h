@@ -8,7 +8,8 @@
 // Split by concept: store.cc (open, close, vectors), store_flush.cc (the pipeline), store_write.cc
 // (append, apply, staging), store_read.cc (logs, mailboxes), store_state.cc (keys, lanes,
 // registers, small state), store_damage.cc (damage, mending), store_refill.cc (unreadable files),
-// store_scrub.cc, store_superseded.cc (changes that another one replaced), install.cc (partitions filled by files).
+// store_scrub.cc, store_superseded.cc (changes that another one replaced), install.cc (partitions filled by files),
+// store_split.cc (every partition becomes two).
 // Thread: one loop. Callbacks may call the store, and must not destroy it.
 #pragma once
 
@@ -77,6 +78,7 @@ class RocksStore final : public Store {
   [[nodiscard]] WriterId writer() const override { return writer_; }
   [[nodiscard]] bool kept_writer() const override { return kept_writer_; }
   void set_partitions(std::uint32_t partitions) override;
+  [[nodiscard]] std::uint32_t partitions() const override { return partitions_; }
   [[nodiscard]] PartitionId partition_of(const MailboxId& mailbox) const override;
 
   void on_synced(std::function<void(std::span<const SyncedChange>)> watcher) override;
@@ -118,10 +120,13 @@ class RocksStore final : public Store {
   [[nodiscard]] std::vector<Superseded> superseded(PartitionId partition, const Dot& by) const override;
   Status erase_superseded(PartitionId partition, std::span<const Superseded> changes) override;
   Status drop(PartitionId partition) override;
+  Status split() override;
+  [[nodiscard]] bool is_split_settled() const override { return !split_; }
+  Result<SplitStep> settle_split(std::size_t bytes) override;
   std::unique_ptr<Export> export_partition(PartitionId partition,
                                            std::uint64_t cutoff_ms) override;
 
-  void hold(PartitionId partition, const Dot& dot, View change) override;
+  bool hold(PartitionId partition, const Dot& dot, View change) override;
   std::vector<Hint> hints() override;
   std::vector<StoredChange> read_held(PartitionId partition, const Dot& from,
                                       std::size_t bytes) override;
@@ -188,6 +193,8 @@ class RocksStore final : public Store {
     std::vector<Closed> closed;                  // Damage that ends when it is synced.
     std::set<Slot> dropped;                      // Still seen by reads until it is synced.
     std::uint64_t expiry_ms = 0;                 // Takes effect when it is synced; 0: unchanged.
+    std::uint32_t split_from = 0;                // It splits the store, which had so many partitions; 0: no.
+    bool moves_rows = false;                     // It splits the store, or moves or erases rows while that is settled.
     bool has_writes = false;
   };
 
@@ -280,6 +287,25 @@ class RocksStore final : public Store {
   bool heal(Slot first_slot, const Dot& dot);
   void heal_mailbox(const MailboxId& mailbox);
 
+  // --- store_split.cc ---
+  Status load_split();
+  [[nodiscard]] Slot half() const;  // Slots of a partition: half of what its parent had.
+  // Where else rows of the partition may lie, in `log`: its own first slot, or its parent's.
+  [[nodiscard]] Slot old_slot(Slot first_slot) const;
+  [[nodiscard]] bool is_of(Slot first_slot, const MailboxId& mailbox) const;
+  [[nodiscard]] bool moves_rows() const;
+  [[nodiscard]] bool moves_hints() const { return split_ && split_->stage == SplitRow::Stage::kHints; }
+  void split_damage();
+  void split_batch(Batch& batch);
+  void split_counts();
+  // The record of a change of this partition. False: none.
+  Result<bool> find_log(Slot first_slot, const Dot& dot, rocksdb::PinnableSlice& out, ReadMode mode = {});
+  void erase_log(Slot first_slot, const Dot& dot);
+  // A record under that first slot does not decode.
+  void damaged_record(Slot at, const Dot& dot, const std::string& what);
+  Result<bool> settle_row(ColumnFamily family, View key, View value);
+  void end_stage();
+
   // --- store_superseded.cc ---
   void note_superseded(const MailboxId& mailbox, const Dot& dot, const Dot& by);
   [[nodiscard]] std::vector<Superseded> lost_to(Slot first_slot, const Dot& by) const;
@@ -318,6 +344,8 @@ class RocksStore final : public Store {
   WriterId writer_;
   bool kept_writer_ = false;
   std::uint32_t partitions_ = 0;
+  bool was_split_ = false;         // Ever.
+  std::optional<SplitRow> split_;  // Being settled.
   std::vector<std::function<void(std::span<const SyncedChange>)>> watchers_;
   std::function<void()> dirty_hook_;
   std::function<void(const Error&)> fatal_hook_;

@@ -84,6 +84,8 @@ Status RocksStore::load_node_state() {
   highest_time_ = written_time_ = time.value_or(0);
   TRY_ASSIGN(const auto partitions, load_number(kNodePartitions));
   if (partitions) partitions_ = static_cast<std::uint32_t>(*partitions);
+  was_split_ = format && *format >= kFormatSplit;
+  TRY(load_split());
   TRY_ASSIGN(const auto expiry, load_number(kNodeExpiryTime));
   staged_expiry_ms_ = expiry.value_or(0);
   expiry_->advance(staged_expiry_ms_);
@@ -100,20 +102,31 @@ Status RocksStore::load_node_state() {
 }
 
 Status RocksStore::fold_journal() {
-  JournalReplay said(kSlotCount / partitions_);
+  std::vector<JournalRow> journal;
   rocksdb::WriteBatch batch;
   Engine::Scan rows(*engine_, ColumnFamily::kJournal, {});
   for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
-    const auto row = parse_journal_row(rows.value());
+    auto row = parse_journal_row(rows.value());
     if (!row) {
       return Error{Errc::kCorrupt, "storage: the journal is damaged; set the data folder aside and start with "
                                    "an empty one: it is refilled from the other owners"};
     }
-    said.apply(*row);
+    journal.push_back(std::move(*row));
     engine_->erase(batch, ColumnFamily::kJournal, rows.key());
   }
   TRY(rows.status());
   if (batch.Count() == 0) return ok_status();
+  std::vector<std::uint32_t> counts(journal.size());  // Of partitions, as of each row.
+  std::uint32_t count = partitions_;
+  for (std::size_t i = journal.size(); i > 0; --i) {
+    counts[i - 1] = count;
+    if (journal[i - 1].split_from != 0) count = journal[i - 1].split_from;
+  }
+  JournalReplay said(kSlotCount);
+  for (std::size_t i = 0; i < journal.size(); ++i) {
+    said.set_width(kSlotCount / counts[i]);
+    said.apply(journal[i]);
+  }
   for (const auto& [key, n] : said.runs()) {
     engine_->put(batch, ColumnFamily::kPartitions, key, number_value(n).view());
   }
@@ -158,7 +171,7 @@ Status RocksStore::begin_run() {
     writer_.value = options_.random->u64();
   }
   rocksdb::WriteBatch batch;
-  engine_->put(batch, ColumnFamily::kNode, kNodeFormat, number_value(kFormat).view());
+  engine_->put(batch, ColumnFamily::kNode, kNodeFormat, number_value(was_split_ ? kFormatSplit : kFormatOpen).view());
   engine_->put(batch, ColumnFamily::kNode, kNodePartitions, number_value(partitions_).view());
   engine_->erase(batch, ColumnFamily::kNode, kNodeCleanWriter);
   if (!kept_writer_) {  // They are those of another writer.
@@ -196,14 +209,15 @@ Status RocksStore::close_cleanly() {
   engine_->put(batch, ColumnFamily::kNode, kNodeCleanWriter, number_value(writer_.value).view());
   write_own_rows(batch, journal_.close());
   engine_->put(batch, ColumnFamily::kNode, kNodeHighestTime, number_value(highest_time_).view());
-  engine_->put(batch, ColumnFamily::kNode, kNodeFormat, number_value(installing_.empty() ? kFormatClosed : kFormat).view());
+  const auto format = was_split_ ? kFormatSplit : installing_.empty() ? kFormatClosed : kFormatOpen;
+  engine_->put(batch, ColumnFamily::kNode, kNodeFormat, number_value(format).view());
   return engine_->write_synced(batch);
 }
 
-// The log is keyed by the first slot of its partition: the count is fixed by the first change.
+// The log is keyed by the first slot of its partition: from the first change on the count is only doubled (split()).
 void RocksStore::set_partitions(std::uint32_t partitions) {
   if (partitions == partitions_) return;
-  assert(table_.empty() && "the partition count of a store that holds changes cannot change");
+  assert(table_.empty() && !split_ && "the partition count of a store that holds changes cannot change");
   partitions_ = partitions;
   engine_->put(*gathering_->writes, ColumnFamily::kNode, kNodePartitions,
                number_value(partitions).view());
@@ -282,6 +296,10 @@ Status RocksStore::drop(PartitionId partition) {
   };
   if (!table_.settled(slot) || installing_.contains(slot) || closes(gathering_) || closes(in_flight_)) {
     return Error{Errc::kOverloaded, "storage: changes of the partition are on their way to the disk; "
+                                    "drop it a little later"};
+  }
+  if (split_) {  // Rows of its sibling may lie under its first slot, or its own under the sibling's.
+    return Error{Errc::kOverloaded, "storage: the partitions were split and that is being settled; "
                                     "drop it a little later"};
   }
   rocksdb::WriteBatch& writes = *gathering_->writes;

@@ -289,7 +289,7 @@ Status RocksStore::erase_rows_naming(Slot first_slot, const std::set<Dot>& dots)
   rocksdb::WriteBatch& writes = *gathering_->writes;
   const auto others = rows_of_others(first_slot, dots);
   for (const Dot& lost : dots) {
-    engine_->erase(writes, ColumnFamily::kLog, log_key(first_slot, lost).view());
+    erase_log(first_slot, lost);
     const auto [begin, end] = naming_[first_slot].rows.equal_range(lost);
     for (auto at = begin; at != end; ++at) {
       const NamedRow& row = at->second;

@@ -71,6 +71,7 @@ void RocksStore::write_shared_rows() {
   JournalRow raised;
   raised.dropped.assign(gathering_->dropped.begin(), gathering_->dropped.end());
   raised.forgotten = std::move(gathering_->forgotten);
+  raised.split_from = gathering_->split_from;
   raised.runs = table_.seal();
   for (const LaneId& id : lanes_.gathered()) {
     if (gathering_->dropped.contains(slot_of(partition_of(id.mailbox)))) continue;

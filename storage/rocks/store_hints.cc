@@ -4,15 +4,19 @@
 
 namespace starling::storage {
 
-void RocksStore::hold(PartitionId partition, const Dot& dot, View change) {
+// While the rows of a split are moved, those of its parents cannot be told from those that come now.
+bool RocksStore::hold(PartitionId partition, const Dot& dot, View change) {
+  if (moves_hints()) return false;
   engine_->put(*gathering_->writes, ColumnFamily::kHints, log_key(slot_of(partition), dot).view(),
                change);
   gathering_->has_writes = true;
   mark_dirty();
+  return true;
 }
 
 std::vector<Store::Hint> RocksStore::hints() {
   std::vector<Hint> out;
+  if (moves_hints()) return out;
   Engine::Scan rows(*engine_, ColumnFamily::kHints, View());
   for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
     const auto dot = parse_dot_key(rows.key(), sizeof(Slot));
@@ -27,13 +31,15 @@ std::vector<Store::Hint> RocksStore::hints() {
 std::vector<StoredChange> RocksStore::read_held(PartitionId partition, const Dot& from,
                                                 std::size_t bytes) {
   std::vector<StoredChange> out;
+  if (moves_hints()) return out;
   const FixedBytes<10> run = FixedBytes<10>().u16be(slot_of(partition)).u64be(from.writer.value);
   Engine::Scan rows(*engine_, ColumnFamily::kHints, run.view());
   rows->Seek(slice(log_key(slot_of(partition), from).view()));
   for (std::size_t used = 0; rows.valid() && (out.empty() || used < bytes); rows->Next()) {
     const auto dot = parse_dot_key(rows.key(), sizeof(Slot));
-    if (!dot || !decode(rows.value(), *dot)) break;  // What is damaged is not handed on.
-    used += rows.value().size();
+    const bool elsewhere = rows.value().empty();  // Of the sibling, since a split.
+    if (!dot || (!elsewhere && !decode(rows.value(), *dot))) break;  // What is damaged is not handed on.
+    used += elsewhere ? rows.key().size() : rows.value().size();
     out.push_back({*dot, std::make_shared<const Bytes>(rows.value())});
   }
   if (const auto status = rows.status(); !status) fail(status.error());
@@ -41,6 +47,7 @@ std::vector<StoredChange> RocksStore::read_held(PartitionId partition, const Dot
 }
 
 void RocksStore::release(PartitionId partition, WriterId writer) {
+  if (moves_hints()) return;
   const Dot first{writer, 0};
   const Dot last{writer, kRunLengthMax};
   engine_->erase_range(*gathering_->writes, ColumnFamily::kHints,

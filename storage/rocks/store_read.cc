@@ -6,6 +6,7 @@
 
 #include <rocksdb/snapshot.h>
 
+#include "storage/rocks/log_run.h"
 #include "storage/rocks/mailbox_reader.h"
 #include "storage/rocks/rocks_store.h"
 
@@ -19,8 +20,7 @@ constexpr std::uint64_t kLongRun = 16;  // Changes.
 Result<std::optional<RocksStore::Loaded>> RocksStore::load_change(Slot first_slot,
                                                                   const Dot& dot, ReadMode mode) {
   rocksdb::PinnableSlice value;
-  TRY_ASSIGN(const bool found,
-             engine_->get(ColumnFamily::kLog, log_key(first_slot, dot).view(), value, mode));
+  TRY_ASSIGN(const bool found, find_log(first_slot, dot, value, mode));
   if (!found) return std::optional<Loaded>();
   auto bytes = std::make_shared<const Bytes>(view(value));
   const auto decoded = decode(*bytes, dot);
@@ -60,35 +60,35 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
   if (damage_.is_refill(slot)) return check_whole(slot).error();
   const auto hole = damage_.first_damaged(slot, {writer, out.from});
   if (hole == out.from) return check_whole(slot).error();
-  const FixedBytes<10> run = FixedBytes<10>().u16be(slot).u64be(writer.value);
   // A long run is read once, by an owner that lacks it: not at the expense of what is read often.
   ReadMode mode;
   if (synced - out.from >= kLongRun) mode = {.fill_cache = false, .ahead_bytes = bytes};
-  Engine::Scan log(*engine_, ColumnFamily::kLog, run.view(), mode);
+  LogRun log(*engine_, slot, old_slot(slot), writer, mode);
   std::size_t used = 0, seen = 0;
   out.to = hole ? *hole - 1 : synced;
-  log->Seek(slice(log_key(slot, {writer, out.from}).view()));
-  for (; log.valid(); log->Next()) {
-    const auto dot = parse_dot_key(log.key(), sizeof(Slot));
-    assert(dot && dot->writer == writer);
-    if (dot->n > out.to) break;
+  log.seek(out.from);
+  for (; log.valid(); log.next()) {
+    const Dot dot = log.dot();
+    assert(dot.writer == writer);
+    if (dot.n > out.to) break;
     const bool full = !out.live.empty() && used + log.value().size() > bytes;
     if (full || (seen > used && seen > kReadThroughFactor * bytes)) {
-      out.to = dot->n - 1;  // Up to here the statement is whole.
+      out.to = dot.n - 1;  // Up to here the statement is whole.
       break;
     }
-    const auto decoded = decode(log.value(), *dot);
+    const auto decoded = decode(log.value(), dot);
     if (!decoded) {
       if (decoded.code() == Errc::kUnsupported) return decoded.error();
-      Error error = damaged_change(slot, *dot, decoded.error().text);
-      if (dot->n == out.from) return error;
-      out.to = dot->n - 1;
+      Error error = damaged_change(slot, dot, decoded.error().text);
+      if (dot.n == out.from) return error;
+      out.to = dot.n - 1;
       break;
     }
     seen += log.value().size();
+    if (split_ && !is_of(slot, decoded->mailbox)) continue;  // The sibling's: gone here.
     if (expiry_->expired(expiry_seconds(decoded->entry.expires_ms))) continue;  // Gone.
     used += log.value().size();
-    out.live.push_back({dot->n, {Bytes(log.value())}});
+    out.live.push_back({dot.n, {Bytes(log.value())}});
   }
   TRY(log.status());
   for (const Dot& dot : damage_.lost(slot)) {

@@ -47,7 +47,11 @@ void RocksStore::note_refill(const std::set<Slot>& first_slots, std::uint64_t fi
                              const std::string& text) {
   rocksdb::WriteBatch batch;
   std::vector<Slot> added;
-  for (const Slot slot : first_slots) {
+  std::set<Slot> slots = first_slots;
+  for (const Slot slot : first_slots) {  // Rows of one child may lie among those of the other.
+    if (split_) slots.insert({old_slot(slot), static_cast<Slot>(old_slot(slot) + half())});
+  }
+  for (const Slot slot : slots) {
     const bool was_whole = !damage_.is_refill(slot);
     if (!damage_.refill(slot, file)) continue;
     engine_->put(batch, ColumnFamily::kDamage, refill_key(slot, file).view(),

@@ -122,12 +122,19 @@ void RocksStore::scrub_row(ScrubRun& run, ColumnFamily family, View key, View va
 void RocksStore::scrub_log(ScrubRun& run, View key, View value) {
   const auto dot = parse_dot_key(key, sizeof(Slot));
   if (!dot) return;
-  const Slot slot = BytesReader(key).u16be();
-  if (dot->n > table_.synced(slot, dot->writer) || damage_.is_damaged(slot, *dot)) return;
+  const auto is_known = [&](Slot slot) {
+    return dot->n > table_.synced(slot, dot->writer) || damage_.is_damaged(slot, *dot);
+  };
+  Slot slot = BytesReader(key).u16be();
+  if (!split_ && is_known(slot)) return;
   const auto change = decode(value, *dot);
   if (!change) {
-    if (change.code() != Errc::kUnsupported) damaged_change(slot, *dot, change.error().text);
+    if (change.code() != Errc::kUnsupported) damaged_record(slot, *dot, change.error().text);
     return;
+  }
+  if (split_) {
+    slot = slot_of(partition_of(change->mailbox));
+    if (is_known(slot)) return;
   }
   if (expiry_->expired(expiry_seconds(change->entry.expires_ms))) return;
   if (rows_stand(run, *dot, *change)) return;
@@ -198,8 +205,7 @@ void RocksStore::scrub_mailbox_dot(ScrubRun& run, View key, View value) {
   }
   if (expiry_->expired(row->expiry)) return;
   rocksdb::PinnableSlice found;
-  const auto there =
-      engine_->get(ColumnFamily::kLog, log_key(slot, *dot).view(), found, run.mode());
+  const auto there = find_log(slot, *dot, found, run.mode());
   if (there && !*there) damaged_change(slot, *dot, "its log record is missing");
 }
 
@@ -217,8 +223,7 @@ void RocksStore::scrub_named(ScrubRun& run, ColumnFamily family, View key, View 
   if (dot->n > table_.synced(slot, dot->writer)) return;
   if (expiry_->expired(expiry_named(family, value)) || damage_.is_lost(slot, *dot)) return;
   rocksdb::PinnableSlice bytes;
-  const auto there =
-      engine_->get(ColumnFamily::kLog, log_key(slot, *dot).view(), bytes, run.mode());
+  const auto there = find_log(slot, *dot, bytes, run.mode());
   if (!there) return;
   if (!*there) {
     // A register outlives the change that wrote it.
@@ -248,8 +253,7 @@ void RocksStore::scrub_damage_list(ScrubRun& run) {
   for (const Slot slot : damage_.damaged_slots()) {
     for (const Dot& dot : damage_.damaged(slot)) {
       rocksdb::PinnableSlice bytes;
-      const auto there =
-          engine_->get(ColumnFamily::kLog, log_key(slot, dot).view(), bytes, run.mode());
+      const auto there = find_log(slot, dot, bytes, run.mode());
       if (!there || !*there || !decode(view(bytes), dot)) continue;
       const auto partition = starling::partition_of(slot, partitions_);
       if (mend(partition, dot, view(bytes))) run.step.mended += 1;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "storage/rocks/log_run.h"
 #include "storage/rocks/rocks_store.h"
 
 namespace starling::storage {
@@ -63,7 +64,7 @@ Status RocksStore::erase_superseded(PartitionId partition, std::span<const Super
     const auto loaded = load_change(slot, change.dot);
     // Gone, or damaged: whoever mends it meets it again.
     if (!loaded || !*loaded || standing(change.dot, (*loaded)->view) == change.dot) continue;
-    engine_->erase(writes, ColumnFamily::kLog, log_key(slot, change.dot).view());
+    erase_log(slot, change.dot);
     engine_->erase(writes, ColumnFamily::kMailboxDots,
                    mailbox_dot_key((*loaded)->view.mailbox, change.dot).view());
     gathering_->has_writes = true;
@@ -78,7 +79,7 @@ bool RocksStore::is_spent(PartitionId partition, WriterId writer) {
   const Slot slot = slot_of(partition);
   const auto damaged = damage_.damaged(slot);
   const std::uint64_t held = table_.held(slot, writer);
-  if (writer == writer_ || held == 0 || table_.synced(slot, writer) != held || is_dropping(slot) ||
+  if (writer == writer_ || held == 0 || table_.synced(slot, writer) != held || is_dropping(slot) || moves_rows() ||
       std::any_of(damaged.begin(), damaged.end(), [&](const Dot& dot) { return dot.writer == writer; })) {
     return false;
   }
@@ -92,8 +93,8 @@ bool RocksStore::forget(PartitionId partition, WriterId writer) {
   rocksdb::WriteBatch& writes = *gathering_->writes;
   engine_->erase(writes, ColumnFamily::kPartitions, partition_key(slot, writer).view());
   // What expired and compaction has not met yet: little, or it would not be spent.
-  Engine::Scan log(*engine_, ColumnFamily::kLog, partition_key(slot, writer).view());
-  for (log->SeekToFirst(); log.valid(); log->Next()) engine_->erase(writes, ColumnFamily::kLog, log.key());
+  LogRun log(*engine_, slot, old_slot(slot), writer, {});
+  for (log.seek(0); log.valid(); log.next()) erase_log(slot, log.dot());
   table_.forget(slot, writer);
   journal_.forget({slot, writer});
   gathering_->forgotten.push_back({slot, writer});

@@ -38,6 +38,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto row = parse_journal_row(in)) {
     fuzz::require(journal_value(*row) == in, "a row of the journal that is read is not what was written");
   }
+  if (const auto row = parse_split_row(in)) {
+    fuzz::require(split_value(*row) == in, "how far a split is settled is not what was written");
+  }
   fuzz::round_trips<VersionVector, MemberValue>(in);
   return 0;
 }

@@ -87,6 +87,9 @@ RingVersion golden_version_4() {
   return must(next_intent_sites(version, {3, 2, "west"}));
 }
 
+// Of the format that can say units.
+RingVersion golden_version_5() { return must(next_doubled(test_ring(1))); }
+
 TEST(RingVersion, FrozenBytesStayTheSame) {
   EXPECT_EQ(hex(encode(golden_version_1())), hex(golden("ring_version.v1")));
   EXPECT_EQ(must(decode_ring_version(golden("ring_version.v1"))), golden_version_1());
@@ -96,7 +99,9 @@ TEST(RingVersion, FrozenBytesStayTheSame) {
   EXPECT_EQ(must(decode_ring_version(golden("ring_version.v3"))), golden_version_3());
   EXPECT_EQ(hex(encode(golden_version_4())), hex(golden("ring_version.v4")));
   EXPECT_EQ(must(decode_ring_version(golden("ring_version.v4"))), golden_version_4());
-  EXPECT_EQ(golden_version_4().format, kRingFormat) << "a newer format has bytes to freeze, too";
+  EXPECT_EQ(hex(encode(golden_version_5())), hex(golden("ring_version.v5")));
+  EXPECT_EQ(must(decode_ring_version(golden("ring_version.v5"))), golden_version_5());
+  EXPECT_EQ(golden_version_5().format, kRingFormat) << "a newer format has bytes to freeze, too";
 }
 
 TEST(RingVersion, KeepsItsFormatAndItsPlacementRuleOverChanges) {
@@ -170,7 +175,7 @@ TEST(RingVersion, RefusesBytesThatAreNoValidVersion) {
   future = golden_version();
   future.rule = static_cast<PlacementRule>(3);
   EXPECT_EQ(decode_ring_version(encode(future)).code(), Errc::kUnsupported);
-  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{5})).code(), Errc::kUnsupported);
+  EXPECT_EQ(decode_ring_version(pack(std::vector<int>{6})).code(), Errc::kUnsupported);
   EXPECT_EQ(decode_ring_version(pack(std::vector<int>{2})).code(), Errc::kCorrupt);
   EXPECT_EQ(decode_ring_version(pack(std::string("2"))).code(), Errc::kCorrupt);
 }
@@ -198,6 +203,24 @@ TEST(RingVersion, RefusesAPolicyOfSitesThatIsNone) {
   }
 }
 
+TEST(RingVersion, RefusesUnitsThatAreNone) {
+  const std::vector<std::function<void(RingVersion&)>> breaks = {
+      [](auto& v) { v.units = 3; },
+      [](auto& v) { v.units = v.partitions; },
+      [](auto& v) { v.units = v.partitions * 2; },
+  };
+  for (std::size_t i = 0; i < breaks.size(); ++i) {
+    auto version = golden_version_5();
+    breaks[i](version);
+    const auto decoded = decode_ring_version(encode(version));
+    ASSERT_FALSE(decoded.ok()) << i;
+    EXPECT_EQ(decoded.code(), Errc::kCorrupt) << i;
+  }
+  auto unsaid = golden_version_5();
+  unsaid.format = 4;
+  EXPECT_FALSE(validate(unsaid).ok()) << "format 4 cannot say units";
+}
+
 class RingVersionBytes : public ::testing::TestWithParam<RingVersion (*)()> {};
 
 TEST_P(RingVersionBytes, RefusesEveryCutAndSurvivesEveryFlippedByte) {
@@ -215,7 +238,7 @@ TEST_P(RingVersionBytes, RefusesEveryCutAndSurvivesEveryFlippedByte) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Formats, RingVersionBytes,
-                         ::testing::Values(golden_version, golden_version_4));
+                         ::testing::Values(golden_version, golden_version_4, golden_version_5));
 
 TEST(RingVersion, TheLargestVersionFitsAPaxosValue) {
   RingMember member{test_id(0),      test_member(0).key, std::string(kZoneSizeMax, 'z'),

@@ -214,7 +214,7 @@ TEST(SitesChange, IsAnIntentAndItsCompletion) {
   const auto before = two_sites(6);
   EXPECT_EQ(before.format, kRingFormatFirst);
   const auto intent = must(next_intent_sites(before, {2, 1, ""}));
-  EXPECT_EQ(intent.format, kRingFormat);
+  EXPECT_EQ(intent.format, kRingFormatSites);
   EXPECT_TRUE(follows(before, intent));
   EXPECT_EQ(current_placement(intent).owners, current_placement(before).owners);
   const auto after = must(next_complete(intent));
@@ -231,7 +231,7 @@ TEST(SitesChange, IsAnIntentAndItsCompletion) {
   const auto off = must(next_complete(must(next_intent_sites(wider, {}))));
   EXPECT_EQ(off.copies, 5) << "as many copies as before, and all count";
   EXPECT_EQ(off.synced, 3);
-  EXPECT_EQ(off.format, kRingFormat);
+  EXPECT_EQ(off.format, kRingFormatSites);
 }
 
 TEST(SitesChange, NobodyBelievesAnotherPolicyThanTheIntents) {

@@ -225,7 +225,7 @@ TEST_F(StoreJournal, AStoreThatIsClosedCleanlyIsOneOfTheFormerFormat) {
   EXPECT_EQ(node_number(kNodeHighestTime), time);
   box.open();
   box.lose_power();
-  EXPECT_EQ(node_number(kNodeFormat), kFormat);
+  EXPECT_EQ(node_number(kNodeFormat), kFormatOpen);
 }
 
 TEST_F(StoreJournal, ADroppedPartitionDoesNotComeBackWithACrash) {

@@ -26,6 +26,13 @@ JournalRow journal() {
           {{{kAlice, kKey.device, kKey.lane}, 7}, {{kBob, kKey.device, kKey.lane}, 8}}};
 }
 
+JournalRow split_journal() {
+  JournalRow row;
+  row.split_from = 4096;
+  return row;
+}
+SplitRow split() { return {SplitRow::Stage::kLog, Bytes(log_key(kSlot, kDot).view())}; }
+
 struct Row {
   const char* family;
   Bytes key;
@@ -47,6 +54,8 @@ std::vector<Row> rows() {
       {"damage", Bytes(log_key(kSlot, kDot).view()),
        Bytes(damage_value(DamageState::kLost).view())},
       {"journal", Bytes(journal_key(0xB1B2B3).view()), journal_value(journal())},
+      {"journal_split", Bytes(journal_key(0xB1B2B3).view()), journal_value(split_journal())},
+      {"split", Bytes(kNodeSplit), split_value(split())},
       {"refill", Bytes(refill_key(kSlot, 12).view()),
        Bytes(damage_value(DamageState::kRefill).view())},
   };
@@ -70,6 +79,8 @@ TEST(Layout, ReadsBackWhatItWrote) {
             (MailboxDotRow{ChangeKind::kVoid, kId, 5}));
   EXPECT_EQ(parse_key_row(key_value(key()).view()), key());
   EXPECT_EQ(parse_journal_row(journal_value(journal())), journal());
+  EXPECT_EQ(parse_journal_row(journal_value(split_journal())), split_journal());
+  EXPECT_EQ(parse_split_row(split_value(split())), split());
   const auto lane = parse_lane_key(lane_key({kAlice, kKey.device, kKey.lane}).view());
   EXPECT_EQ(lane->device, kKey.device);
   EXPECT_EQ(lane->lane, kKey.lane);
@@ -91,6 +102,9 @@ TEST(Layout, RefusesValuesOfAnotherLength) {
   refused(mailbox_dot_value({ChangeKind::kVoid, kId, 5}).view(), parse_mailbox_dot);
   refused(key_value(key()).view(), parse_key_row);
   refused(journal_value(journal()), parse_journal_row);
+  EXPECT_FALSE(parse_journal_row(journal_value(split_journal()) + "x"));
+  EXPECT_FALSE(parse_split_row(""));
+  EXPECT_FALSE(parse_split_row("\3"));
   refused(lane_key({kAlice, kKey.device, kKey.lane}).view(), parse_lane_key);
   refused(partition_key(kSlot, kDot.writer).view(), parse_partition_key);
   EXPECT_FALSE(parse_register_row(View(register_value(written())).substr(0, 32)));
