@@ -171,9 +171,9 @@ TEST_F(TakingOver, WhoWasNotToldThatALeaverIsSafeAsksBeforeAnybodyWaits) {
   const NodeId left = others[0];
   add(overlay::must(overlay::next_intent_leave(newest(), std::vector{left}, true)));
   add(overlay::must(overlay::next_complete(newest())));
-  told_safe = {left, newest().number};
   begin();
   ASSERT_FALSE(tenures->is_safe(left));
+  told_safe = {left, newest().number};
   go(15s);
   EXPECT_TRUE(tenures->is_safe(left));
 }
