@@ -42,19 +42,19 @@ struct Made {
   Bytes bytes;
 };
 // Of one writer, in one of the partitions before the split.
-struct Run {
+struct Sent {
   std::vector<MailboxId> of;
   WriterId writer;
   std::vector<Made> changes;
   std::uint64_t sent = 0;
 };
 
-std::vector<Run> random_runs(SeededRandom& random) {
-  std::vector<Run> runs;
+std::vector<Sent> random_runs(SeededRandom& random) {
+  std::vector<Sent> runs;
   std::uint64_t time = 1;
   for (const auto& of : {kOfAlice, kOfCarol}) {
     for (const WriterId writer : {WriterId{11}, WriterId{22}, WriterId{33}}) {
-      Run run{of, writer, {}};
+      Sent run{of, writer, {}};
       for (std::uint64_t n = 1; n <= 40; ++n) {
         const MailboxId& mailbox = of[random.below(of.size())];
         const std::uint64_t seq = 1 + random.below(8);
@@ -74,7 +74,7 @@ std::vector<Run> random_runs(SeededRandom& random) {
 }
 
 // Up to `run.sent`, as other owners tell it: of each partition that the store has now.
-void deliver(StoreBox& box, const Run& run) {
+void deliver(StoreBox& box, const Sent& run) {
   std::set<PartitionId> partitions;
   for (const auto& mailbox : run.of) partitions.insert(box.store->partition_of(mailbox));
   for (const auto partition : partitions) {
@@ -119,7 +119,9 @@ void expect_same(StoreBox& one, StoreBox& other, const std::string& when) {
         const auto a = one.store->find_key(mailbox, {device(1), 5, seq});
         const auto b = other.store->find_key(mailbox, {device(1), 5, seq});
         ASSERT_EQ(a.has_value(), b.has_value());
-        if (a) EXPECT_EQ(a->dot, b->dot);
+        if (a) {
+          EXPECT_EQ(a->dot, b->dot);
+        }
       }
       if (one.store->partitions() != other.store->partitions()) continue;
       const auto partition = one.store->partition_of(mailbox);
@@ -182,20 +184,22 @@ class Together {
         if (crashes_ && random_.below(3) == 0) lose_power();
         break;
       case 6:
-        if (random_.below(4) == 0) EXPECT_EQ(split_.scrub(700).mended, 0u);
+        if (random_.below(4) == 0) {
+          EXPECT_EQ(split_.scrub(700).mended, 0u);
+        }
         break;
       default: deliver_some(); break;
     }
   }
   void deliver_some() {
-    Run& run = runs_[random_.below(runs_.size())];
+    Sent& run = runs_[random_.below(runs_.size())];
     run.sent = std::min<std::uint64_t>(run.sent + 1 + random_.below(5), run.changes.size());
     deliver(split_, run);
     deliver(plain_, run);
     plain_.sync();
   }
   void deliver_all() {
-    for (const Run& run : runs_) {
+    for (const Sent& run : runs_) {
       deliver(split_, run);
       deliver(plain_, run);
     }
@@ -211,15 +215,17 @@ class Together {
     const bool began = split_.store->partitions() == kAfter;
     split_.lose_power();
     ASSERT_NO_FATAL_FAILURE(split_.open());
-    if (began && split_.store->partitions() != kAfter) ASSERT_TRUE(split_.store->split().ok());
-    for (const Run& run : runs_) deliver(split_, run);
+    if (began && split_.store->partitions() != kAfter) {
+      ASSERT_TRUE(split_.store->split().ok());
+    }
+    for (const Sent& run : runs_) deliver(split_, run);
   }
   void compare(const std::string& when) {
     deliver_all();
     expect_same(split_, plain_, when);
   }
   void end() {
-    for (Run& run : runs_) run.sent = run.changes.size();
+    for (Sent& run : runs_) run.sent = run.changes.size();
     compare("all delivered");
     settle_all(split_);
     compare("settled");
@@ -238,7 +244,7 @@ class Together {
 
   SeededRandom& random_;
   const bool crashes_;
-  std::vector<Run> runs_;
+  std::vector<Sent> runs_;
   StoreBox split_, plain_;
 };
 
@@ -270,7 +276,7 @@ TEST(StoreSplit, ACrashAtAnyPointLosesNothingAndItGoesOn) {
       SCOPED_TRACE((power ? "power lost at change " : "killed at change ") + std::to_string(at));
       StoreBox box;
       box.open();
-      Run run{kOfAlice, kPeer, {}, 20};
+      Sent run{kOfAlice, kPeer, {}, 20};
       for (std::uint64_t n = 1; n <= run.sent; ++n) {
         const MailboxId& mailbox = kOfAlice[n % kOfAlice.size()];
         run.changes.push_back({mailbox, encode(entry(mailbox, n, n), Dot{kPeer, n})});
@@ -294,7 +300,9 @@ TEST(StoreSplit, ACrashAtAnyPointLosesNothingAndItGoesOn) {
       ASSERT_NO_FATAL_FAILURE(box.open());
       EXPECT_EQ(page_of(box, kAlice), alice);
       EXPECT_EQ(page_of(box, kEve), eve);
-      if (box.store->partitions() == kTestPartitions) ASSERT_TRUE(box.store->split().ok());
+      if (box.store->partitions() == kTestPartitions) {
+        ASSERT_TRUE(box.store->split().ok());
+      }
       settle_all(box);
       EXPECT_EQ(page_of(box, kAlice), alice);
       EXPECT_EQ(page_of(box, kEve), eve);
