@@ -185,6 +185,20 @@ TEST_F(BadPeer, WhoIsNoMemberReachesNothingButJoin) {
   expect_unharmed();
 }
 
+// Within what a member's clock may be ahead: from others not even that is taken.
+TEST_F(BadPeer, TheClockOfWhoIsNoMemberMovesNothing) {
+  auto ahead = honest();
+  ahead.hello.wall_ms += 4'900;
+  auto peer = stranger();
+  ASSERT_TRUE(peer->link(keyring(), ahead));
+  RawClient alice(world, cluster.network(), cluster.client_address(0));
+  ASSERT_TRUE(alice.log_in("@alice", "phone", "secret"));
+  const auto said = alice.say("@alice", ++seq, "now");
+  ASSERT_TRUE(said) << said.error().text;
+  EXPECT_LE(hlc_ms(parse_entry_id(said->id)->time), static_cast<std::uint64_t>(world.wall_ms()));
+  expect_unharmed();
+}
+
 // Nobody is told who the members are, or shown among them, for holding the secret.
 TEST_F(BadPeer, WhoIsNoMemberIsNotShownTheMembersNorListedAmongThem) {
   SimLoop loop(world, "outsider");
