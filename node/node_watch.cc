@@ -129,7 +129,9 @@ void NodeImpl::look_at_load() {
     return static_cast<double>(size) / static_cast<double>(limit);
   };
   const Rung before = ladder_.rung();
-  ladder_.look(std::max({loop_late_, full(store_->stats().pending, kPendingChangesMax),
+  const auto stored = store_->stats();
+  ladder_.look(std::max({loop_late_, full(stored.pending, kPendingChangesMax),
+                         full(stored.gathered_bytes, storage::kGatheredBytesMax), replicator_->crowding(),
                          full(coordinator_->in_flight(), kWaitersMax), full(replicator_->waiting(), kWaitersMax)}),
                now);
   if (ladder_.rung() != before) {

@@ -22,6 +22,7 @@ void NodeImpl::wire() {
     return membership_ != nullptr && membership_->is_alive(node);
   };
   view_->liveness.reachable = [this](const NodeId& node) { return links_->reachable(node); };
+  view_->liveness.queued = [this](const NodeId& node) { return links_->queued(node); };
   view_->liveness.catching_up = [this](const NodeId& node) {
     const auto member = membership_->find(node);
     return member && member->heartbeat.catching_up;
@@ -130,9 +131,12 @@ void NodeImpl::wire() {
   });
   links_->on_link([this](const NodeId& peer, const overlay::Hello* hello) {
     if (hello == nullptr) return publisher_->forget(peer);
-    (void)view_->observe(hlc_at(static_cast<std::uint64_t>(hello->wall_ms)));
-    view_->heard_of_ring(peer, hello->ring);
     const auto* member = view_->in_ring() ? view_->ring().member(peer) : nullptr;
+    // Whoever has the secret may come with any clock.
+    if (member != nullptr && !member->gone()) {
+      (void)view_->observe(hlc_at(static_cast<std::uint64_t>(hello->wall_ms)));
+    }
+    view_->heard_of_ring(peer, hello->ring);
     if (membership_ != nullptr && member != nullptr) membership_->meet(peer);
     if (hello->has(overlay::Feature::kKeyExchange)) keys_->meet(peer);
     move_controls_->meet(peer);

@@ -63,6 +63,12 @@ struct SyncedChange {
   ChangeView view;    // Borrows from *bytes.
 };
 
+// A batch that gathers beyond this refuses to apply more (kOverloaded) until the disk catches up.
+// append() does not refuse: its callers look at stats().pending and stats().gathered_bytes.
+inline constexpr std::size_t kGatheredBytesMax = 64 << 20;
+// No run gets this long; a larger number is an error of the sender.
+inline constexpr std::uint64_t kRunLengthMax = std::uint64_t{1} << 56;
+
 // "Of `writer`, from..to, these live; the rest is gone" (hazards F21), and of that, these were lost.
 struct RangeStatement {
   struct Item {
@@ -164,6 +170,7 @@ struct StoreStats {
   std::uint64_t damaged = 0;   // Changes in the damage list now.
   std::uint64_t lost = 0;      // Changes of which no copy is left.
   std::uint64_t pending = 0;   // Changes accepted, not yet synced.
+  std::uint64_t gathered_bytes = 0;  // Of the batch that waits for the one that is being synced.
   std::uint64_t installed = 0;        // Changes that came by files,
   std::uint64_t installed_files = 0;  // and how many files.
 };

@@ -108,8 +108,8 @@ Task<Result<Json>> AdminApi::list(char sigil, Json arguments) {
       for (auto& item : page.items) {
         if (item.address > after) all.insert_or_assign(item.address, std::move(item));
       }
+      more = page.more && request.after < page.last;  // Who answers in pages that do not advance is asked no more.
       request.after = page.last;
-      more = page.more;
     }
   }
   Json items = Json::array();

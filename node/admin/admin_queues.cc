@@ -30,6 +30,8 @@ std::vector<AdminApi::Queue> AdminApi::queue_list() const {
        node.catch_up_->fetching(), kFetchesInFlightMax, true},
       {"unsynced", "Changes accepted and not yet synced", node.store_->stats().pending,
        kPendingChangesMax, true},
+      {"unsynced_bytes", "Bytes of the batch that waits for the disk", node.store_->stats().gathered_bytes,
+       storage::kGatheredBytesMax, true},
       {"calls", "Calls to one node that wait for their answers, of the busiest link",
        links.calls, overlay::kRequestsInFlightMax, true},
       {"link_bytes", "Bytes for one node that wait for its socket, of the busiest link",

@@ -183,6 +183,24 @@ std::string config_text(const Config& config) {
   return out.str();
 }
 
+std::vector<std::string> words_to_go_on(std::vector<std::string> words) {
+  if (words.size() < 2 || (words[1] != "join" && words[1] != "replace")) return words;
+  po::options_description options;
+  add_node_options(options);
+  options.add_options()("token", po::value<std::string>())("node", po::value<std::string>())(
+      "place", po::value<std::vector<std::string>>());
+  po::positional_options_description places;
+  places.add("place", -1);
+  std::vector<std::string> out = {words[0], "run"};
+  const auto parsed =
+      po::command_line_parser(std::vector<std::string>(words.begin() + 2, words.end())).options(options).positional(places).run();
+  for (const auto& option : parsed.options) {
+    if (option.string_key == "place" || option.string_key == "token" || option.string_key == "node") continue;
+    out.insert(out.end(), option.original_tokens.begin(), option.original_tokens.end());
+  }
+  return out;
+}
+
 Status keep_join_token(const Config& config) {
   return write_file(token_path(config.data), config.join_token + "\n", 0600);
 }
@@ -199,6 +217,15 @@ Status create_folder(const std::string& folder) {
                                 (error ? error.message() : "it is a file") + "; choose another --data"};
   }
   return ok_status();
+}
+
+Status close_folder(const std::string& folder) {
+  struct stat found {};
+  if (::stat(folder.c_str(), &found) != 0) return io_error("look at", folder);
+  const mode_t others = S_IRWXG | S_IRWXO;
+  if ((found.st_mode & others) == 0 || ::chmod(folder.c_str(), found.st_mode & ~others & 07777) == 0) return ok_status();
+  return Error{Errc::kIo, "the folder " + folder + " is open to others of this machine, and this user may not close it: "
+                          "chmod 700 " + folder};
 }
 
 Status write_file(const std::string& path, const std::string& text, unsigned mode) {

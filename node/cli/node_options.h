@@ -22,8 +22,14 @@ std::string config_text(const Config& config);
 Status keep_join_token(const Config& config);
 void drop_join_token(const Config& config);
 
+// The command line with which a node goes on that began by these words: `join` and `replace` become `run`, without
+// the token, which is spent, and the node that was replaced.
+std::vector<std::string> words_to_go_on(std::vector<std::string> words);
+
 // Creates `folder` (mode 0700) with its parents. kIo.
 Status create_folder(const std::string& folder);
+// Takes a data folder from others of the machine, who could read keys and messages in it, if it was open to them. kIo.
+Status close_folder(const std::string& folder);
 // Writes all of `text` or nothing: a file beside it first, then a rename. kIo.
 Status write_file(const std::string& path, const std::string& text, unsigned mode);
 

@@ -1,6 +1,7 @@
 #include "node/cli/node_process.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -196,6 +197,7 @@ void NodeProcess::start_again() const {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
   std::vector<std::string> words;
   for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
+  words = words_to_go_on(std::move(words));
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -205,9 +207,11 @@ void NodeProcess::start_again() const {
 
 int run_node(const Config& config) {
   if (auto ready = crypto_init(); !ready) return complain(ready.error());
+  ::umask(S_IRWXG | S_IRWXO);  // What a node writes is nobody else's.
   if (auto folder = create_folder(config.data); !folder) {
     return complain(kExitFailed, folder.error().text);
   }
+  if (auto closed = close_folder(config.data); !closed) return complain(kExitFailed, closed.error().text);
   raise_descriptor_limit();
   std::signal(SIGPIPE, SIG_IGN);
   overlay::LogConfig log_config;

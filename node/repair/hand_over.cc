@@ -157,7 +157,7 @@ Task<std::optional<HandOver::Covered>> HandOver::covered_by(NodeId owner,
     }
     if (!answer->more || answer->items.empty()) break;
     const PartitionId cut = answer->items.back().partition;
-    std::erase_if(partitions, [cut](PartitionId p) { return p <= cut; });
+    if (std::erase_if(partitions, [cut](PartitionId p) { return p <= cut; }) == 0) break;  // Asked for ever.
   }
   // Told now, compared again in the next turn.
   for (const auto& item : to_bring) {

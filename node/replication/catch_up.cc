@@ -18,6 +18,9 @@ constexpr Duration kRetryEvery = 200ms;
 // return up for so long.
 constexpr Duration kReturnPatience = kSilencePatience;
 
+// "There is more", and nothing in front of it: to ask again would be to ask for ever.
+Error does_not_advance() { return {Errc::kCorrupt, "the peer answers in pages that do not advance"}; }
+
 }  // namespace
 
 CatchUp::CatchUp(ClusterView& view, MoveControls& controls)
@@ -76,8 +79,7 @@ std::vector<NodeId> CatchUp::peers() const {
 
 // Whatever the peer is now: a former owner may hold what nobody else has.
 bool CatchUp::is_ours(PartitionId partition) const {
-  return (view_.is_owner(partition) || view_.ring().is_owner_to_be(partition, view_.self)) &&
-         !view_.awaits_refill(partition);
+  return (view_.is_owner(partition) || view_.is_owner_to_be(partition)) && !view_.awaits_refill(partition);
 }
 
 std::vector<PartitionId> CatchUp::ours() const {
@@ -247,7 +249,8 @@ Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained) {
       CO_TRY_ASSIGN(const Compared compared, co_await comparing);
       all.missing += compared.missing;
       all.failed.insert(all.failed.end(), compared.failed.begin(), compared.failed.end());
-      std::erase_if(chunk, [&](PartitionId p) { return !compared.cut || p <= *compared.cut; });
+      const auto done = std::erase_if(chunk, [&](PartitionId p) { return !compared.cut || p <= *compared.cut; });
+      if (done == 0) co_return does_not_advance();
     }
   }
   if (on_compared_all) on_compared_all(peer, begun);

@@ -153,7 +153,7 @@ class CatchUp {
 
   // catch_up_install.cc: what changes of the ring give us.
   [[nodiscard]] bool gains(PartitionId partition) const {
-    return !view_.is_owner(partition) && view_.ring().is_owner_to_be(partition, view_.self);
+    return !view_.is_owner(partition) && view_.is_owner_to_be(partition);
   }
   // What the fetch is charged. kOverloaded: later; what only follows a change does not hold up the rest of a round.
   overlay::Task<Result<std::uint64_t>> heed_controls(PartitionId partition);

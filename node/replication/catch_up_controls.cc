@@ -38,7 +38,7 @@ void MoveControls::serve() {
   view_.rpc.serve(Method::kMoveSettings, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
     const auto theirs = unpack<MoveSettings>(body);
     if (!theirs) return reply(theirs.error());
-    take(*theirs);
+    if (auto heard = hear(*theirs); !heard) return reply(heard.error());
     reply(pack(settings_));
   });
 }
@@ -50,6 +50,19 @@ EntryId MoveControls::now_after(const EntryId& said) const {
   const Hlc now = hlc_at(static_cast<std::uint64_t>(wall_ms));
   const Hlc later = said.time == std::numeric_limits<Hlc>::max() ? said.time : said.time + 1;
   return {std::max(now, later), view_.store.writer()};
+}
+
+// From a peer. Nothing could be said after a time at the end of all time. A clock that is not trusted judges none.
+Status MoveControls::hear(const MoveSettings& theirs) {
+  const auto wall_ms = std::clamp<std::int64_t>(view_.loop.wall_ms(), 0, kWallMsMax - kSaidAheadMaxMs);
+  const Hlc latest = hlc_at(static_cast<std::uint64_t>(wall_ms + kSaidAheadMaxMs));
+  const Hlc last = hlc_at(static_cast<std::uint64_t>(kWallMsMax - kSaidAheadMaxMs));
+  const Hlc limit = view_.clock_trusted() ? latest : last;
+  if (std::max(theirs.paused_said.time, theirs.rate_said.time) > limit) {
+    return Error{Errc::kClock, "what operators said of the copying is dated far in the future"};
+  }
+  take(theirs);
+  return ok_status();
 }
 
 void MoveControls::take(const MoveSettings& theirs) {
@@ -111,8 +124,7 @@ Task<Status> MoveControls::exchange(NodeId peer) {
   auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kMoveSettings, pack(settings_), kControlsDeadline);
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
   CO_TRY_ASSIGN(const auto theirs, unpack<MoveSettings>(body));
-  take(theirs);
-  co_return ok_status();
+  co_return hear(theirs);
 }
 
 // Who waits asks now and then whether it still has to.

@@ -23,6 +23,7 @@ inline constexpr std::uint64_t kMoveRateMin = 64 << 10;  // A fetch brings up to
 inline constexpr std::uint64_t kMoveRateMax = std::uint64_t{1} << 40;
 inline constexpr Duration kControlsDeadline = 2s;
 inline constexpr Duration kPausedLookEvery = 5s;
+inline constexpr std::int64_t kSaidAheadMaxMs = std::int64_t{24} * 3600 * 1000;  // What is dated later was said by nobody.
 
 // Takes over from `theirs` what was said later. True when that changed something.
 bool merge(MoveSettings& ours, const MoveSettings& theirs);
@@ -54,6 +55,7 @@ class MoveControls {
  private:
   void serve();
   [[nodiscard]] EntryId now_after(const EntryId& said) const;
+  Status hear(const MoveSettings& theirs);
   void take(const MoveSettings& theirs);
   void save();
   overlay::Task<Told> tell_members();

@@ -1,5 +1,6 @@
 // Runs of writers, fetched from one peer: those that a comparison found missing, gaps of live traffic, and lanes.
 #include <algorithm>
+#include <tuple>
 
 #include "node/replication/catch_up.h"
 
@@ -11,6 +12,9 @@ using overlay::Task;
 namespace {
 
 constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
+
+// Lanes come in this order.
+auto place_of(const storage::LaneRow& row) { return std::tie(row.mailbox, row.device, row.lane); }
 
 }  // namespace
 
@@ -142,6 +146,9 @@ Task<Status> CatchUp::read_lanes(NodeId peer, PartitionId partition, TakeLanes t
     CO_TRY_ASSIGN(const LanesReply reply, unpack<LanesReply>(body));
     CO_TRY(take(reply.lanes));
     more = reply.more && !reply.lanes.empty();
+    if (more && !request.after.empty() && !(place_of(request.after.back()) < place_of(reply.lanes.back()))) {
+      co_return Error{Errc::kCorrupt, "the peer answers in pages that do not advance"};
+    }
     if (more) request.after = {reply.lanes.back()};
   }
   co_return ok_status();

@@ -111,7 +111,7 @@ Task<bool> CatchUp::survey(NodeId peer) {
     if (!answer) co_return false;
     note_offers(peer, answer->items);
     const PartitionId end = answer->more && !answer->items.empty() ? answer->items.back().partition : chunk.back();
-    std::erase_if(left, [end](PartitionId p) { return p <= end; });
+    if (std::erase_if(left, [end](PartitionId p) { return p <= end; }) == 0) co_return false;
   }
   co_return true;
 }

@@ -28,20 +28,20 @@ void CatchUp::serve() {
                   [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<FetchRequest>(body);
     if (!request) return reply(request.error());
-    if (!view_.in_ring() || request->partition.value >= view_.ring().partitions()) {
-      return reply(Error{Errc::kInvalid, "no such partition"});
-    }
+    if (!view_.exists(request->partition)) return reply(Error{Errc::kInvalid, "no such partition"});
+    if (request->from == 0) return reply(Error{Errc::kInvalid, "a run begins with number 1"});
     scope_.spawn(answer_fetch(from, *request, std::move(reply)));
   });
   view_.rpc.serve(Method::kLanes, overlay::Access::kHolders,
                   [this](const NodeId&, View body, Reply reply) {
     auto request = unpack<LanesRequest>(body);
     if (!request) return reply(request.error());
-    if (!view_.in_ring() || request->partition.value >= view_.ring().partitions()) {
-      return reply(Error{Errc::kInvalid, "no such partition"});
-    }
+    if (!view_.exists(request->partition)) return reply(Error{Errc::kInvalid, "no such partition"});
     std::optional<storage::LaneRow> after;
     if (!request->after.empty()) after = request->after.back();
+    if (after && view_.store.partition_of(after->mailbox) != request->partition) {
+      return reply(Error{Errc::kInvalid, "a lane of another partition"});
+    }
     auto lanes = view_.store.read_lanes(request->partition, after, kLanesMax);
     if (!lanes) return reply(lanes.error());
     const bool more = lanes->size() == kLanesMax;
@@ -93,6 +93,7 @@ CompareReply CatchUp::vectors_for(const CompareRequest& request) const {
   answer.ring = view_.in_ring() ? view_.ring().number() : RingNumber{};
   std::size_t dots = 0;
   for (const auto& theirs : request.items) {
+    if (!view_.exists(theirs.partition)) continue;
     auto vector = view_.store.vector(theirs.partition);
     const bool told = request.all ? view_.is_owner(theirs.partition)
                                   : theirs.digest != digest_of(view_.store, theirs.partition);

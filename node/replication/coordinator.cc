@@ -133,8 +133,12 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
                      " nodes that must store it can be reached; keep it, it is accepted when they are back "
                      "(see who is missing with `starling status`)"};
   }
-  if (view_.store.stats().pending > kPendingChangesMax) {
+  const auto stored = view_.store.stats();
+  if (stored.pending > kPendingChangesMax || stored.gathered_bytes > storage::kGatheredBytesMax) {
     return Error{Errc::kOverloaded, "the disk does not keep up; try again in a moment"};
+  }
+  if (!replicator_.has_room(partition)) {
+    return Error{Errc::kOverloaded, "the links to the other owners do not keep up; try again in a moment"};
   }
   if (replicator_.overloaded()) return Error{Errc::kOverloaded, "too many sends wait for their copies"};
   return ok_status();

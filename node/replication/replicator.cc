@@ -39,6 +39,7 @@ void Replicator::send(const storage::Appended& appended) {
   const Instant now = view_.loop.now();
   auto& progress = progress_[appended.partition];
   const auto send_to = [&](const Peer& peer) {
+    if (is_crowded(peer.node)) return;
     queue(peer, appended.partition, appended.dot.n, appended.bytes);
     retransmissions_[peer.node].sent(appended.partition, appended.dot.n, now);
     progress.sent[peer.node] = appended.dot.n;
@@ -78,6 +79,7 @@ void Replicator::set_settled(PartitionId partition, std::uint64_t n) {
 }
 
 void Replicator::queue(const Peer& peer, PartitionId partition, std::uint64_t n, Shared bytes) {
+  outgoing_bytes_[peer.node] += bytes->size();
   outgoing_[peer].push_back({partition, n, std::move(bytes)});
   if (std::exchange(flush_queued_, true)) return;
   view_.loop.defer(Loop::Stage::kCommit, [this] { flush(); });
@@ -116,6 +118,7 @@ void Replicator::flush() {
     }
   }
   outgoing_.clear();
+  outgoing_bytes_.clear();
   for (auto& [home, items] : acks_) {
     Replicated message{view_.ring().number(), home.second, {}};
     for (const auto& [partition, n] : items) message.items.push_back({partition, n});
@@ -262,7 +265,8 @@ void Replicator::received_hint(const NodeId& from, const Hinted& message) {
   }
   for (const auto& item : message.items) {
     // Nobody can have synced what was never made.
-    if (item.from == 0 || item.from > item.to || item.to > view_.store.held(item.partition, own)) continue;
+    if (!view_.exists(item.partition) || item.from == 0 || item.from > item.to) continue;
+    if (item.to > view_.store.held(item.partition, own)) continue;
     auto& progress = progress_[item.partition];
     auto& segment = progress.hinted[from];
     // It may hold several that are apart: what counts is the one at the end of what W owners have.
@@ -419,6 +423,7 @@ void Replicator::probe(const NodeId& owner) {
 // What is waited for longer than this peer takes, and what was sent before it.
 void Replicator::resend_to(const Peer& peer, PartitionId partition, Progress& progress, std::uint64_t from,
                            Instant now) {
+  if (is_crowded(peer.node)) return;
   auto& retransmission = retransmissions_[peer.node];
   auto& resent = progress.resent[peer.node];
   // What it was not sent yet waits for no answer: it could not be reached then, or was not asked to stand in.

@@ -10,6 +10,8 @@
 // While fewer than W home owners are reachable, stand-ins get the changes too, from the first that is not on W
 // nodes; a stand-in's segment counts for what it covers from there on without a hole. An away owner may be one:
 // what it has synced of our log is a segment from 1.
+// An owner whose link does not keep up is left out, and fetches what it misses as after a gap; where W home owners
+// cannot take more, nothing is accepted (has_room). So no flood fills a link's queue, which would end the link.
 // Invariants: (1) a copy counts only when synced, ours included; (2) waiters of a partition complete in
 // order of n; (3) only home owners in the ring version of the moment count, and, for a quorum that they cannot make,
 // members of it as stand-ins.
@@ -30,6 +32,8 @@
 namespace starling::node {
 
 inline constexpr std::size_t kWaitersMax = 200'000;  // Above: kOverloaded.
+// What may wait for one owner. The other half of a link's queue is for answers, copies and pushes.
+inline constexpr std::size_t kOwnerQueueBytesMax = overlay::kLinkQueueBytesMax / 2;
 
 class Replicator {
  public:
@@ -47,6 +51,10 @@ class Replicator {
   void when_replicated(PartitionId partition, std::uint64_t n, bool all, Done done);
   [[nodiscard]] std::size_t waiting() const { return waiters_; }
   [[nodiscard]] bool overloaded() const { return waiters_ >= kWaitersMax; }
+  // Of the home owners that can be reached, W can take one more change; or none has too much waiting for it.
+  [[nodiscard]] bool has_room(PartitionId partition) const;
+  // How full that is, 0 to 1: of the members that can be reached, the W - 1 with the least waiting for them.
+  [[nodiscard]] double crowding() const;
   // Told by Obligations: travels with every run.
   void set_settled(PartitionId partition, std::uint64_t n);
   // Of any writer: 1..covered is on W home owners, as far as it told. Zero when it told nothing lately.
@@ -103,6 +111,8 @@ class Replicator {
     friend auto operator<=>(const Peer&, const Peer&) = default;
   };
 
+  [[nodiscard]] std::size_t waiting_for(const NodeId& node) const;
+  [[nodiscard]] bool is_crowded(const NodeId& node) const { return waiting_for(node) > kOwnerQueueBytesMax; }
   void queue(const Peer& peer, PartitionId partition, std::uint64_t n, Shared bytes);
   void flush();
   void received_hint(const NodeId& from, const Hinted& message);
@@ -125,7 +135,8 @@ class Replicator {
   std::unordered_map<PartitionId, Progress> progress_;
   std::set<PartitionId> waiting_;                       // Partitions with waiters.
   std::size_t waiters_ = 0;
-  std::map<Peer, std::vector<Outgoing>> outgoing_;      // Gathered in this turn.
+  std::map<Peer, std::vector<Outgoing>> outgoing_;      // Gathered in this turn,
+  std::map<NodeId, std::size_t> outgoing_bytes_;        // and its size.
   std::map<std::pair<NodeId, WriterId>, std::map<PartitionId, std::uint64_t>> acks_;
   std::map<WriterId, NodeId> homes_;                    // Writer -> the node that runs it.
   std::map<NodeId, Told> told_;                         // Of its last writer.

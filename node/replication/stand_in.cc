@@ -44,7 +44,8 @@ void StandIn::receive(const NodeId& from, const Replicate& message) {
 
 void StandIn::receive_run(const NodeId& from, const Replicate& message, const Replicate::Run& run) {
   // An owner keeps its log without holes and is counted as one: this is for another ring version.
-  if (run.changes.empty() || run.first == 0 || run.partition.value >= view_.ring().partitions()) return;
+  if (run.changes.empty() || run.first == 0 || !view_.exists(run.partition)) return;
+  if (run.first > storage::kRunLengthMax - run.changes.size()) return;
   if (view_.is_owner(run.partition) || bytes_ > kHintBytesMax) return;
   Held& held = held_[{run.partition, message.writer}];
   std::pair<std::uint64_t, std::uint64_t> segment{};

@@ -16,7 +16,8 @@ Status ClusterView::observe(Hlc time) {
   if (clock_trusted()) return hlc.observe(time, loop.wall_ms());
   // In doubt it is judged by what our clock would be, had it stayed as it was when it was good.
   const std::int64_t steady_ms = to_ms(loop.now().time_since_epoch());
-  return overlay::HlcClock::check(time, good_clock_ms != 0 ? steady_ms + good_clock_ms : loop.wall_ms());
+  return overlay::HlcClock::check(time, good_clock_ms != 0 ? steady_ms + good_clock_ms : loop.wall_ms(),
+                                  overlay::kLiveAheadMax);
 }
 
 void ClusterView::observe_repair(Hlc time) {

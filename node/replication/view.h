@@ -65,6 +65,7 @@ class ClusterView {
     std::function<bool(const NodeId&)> alive;
     std::function<bool(const NodeId&)> reachable;  // By a link; sooner to doubt than `alive`.
     std::function<bool(const NodeId&)> catching_up;
+    std::function<std::size_t(const NodeId&)> queued = {};  // Bytes that wait for its link. May be empty.
   };
 
   ClusterView(NodeId self, overlay::Loop& loop, overlay::Rpc& rpc, storage::Store& store, overlay::HlcClock& hlc,
@@ -131,6 +132,7 @@ class ClusterView {
   [[nodiscard]] bool reachable(const NodeId& node) const {
     return node == self || (liveness.alive(node) && liveness.reachable(node));
   }
+  [[nodiscard]] std::size_t queued(const NodeId& node) const { return liveness.queued ? liveness.queued(node) : 0; }
   [[nodiscard]] bool behind(const NodeId& node) const {
     return node == self ? catching_up || read_only : liveness.catching_up(node);
   }
@@ -147,12 +149,19 @@ class ClusterView {
     const auto* member = in_ring() ? ring_->member(self) : nullptr;
     return member != nullptr && member->gone();
   }
+  // Whatever a peer names: the ring and the store take only partitions that there are.
+  [[nodiscard]] bool exists(PartitionId partition) const {
+    return in_ring() && partition.value < ring_->partitions();
+  }
   [[nodiscard]] bool is_owner(PartitionId partition) const {
-    return in_ring() && partition.value < ring_->partitions() && ring_->is_owner(partition, self);
+    return exists(partition) && ring_->is_owner(partition, self);
+  }
+  [[nodiscard]] bool is_owner_to_be(PartitionId partition) const {
+    return exists(partition) && ring_->is_owner_to_be(partition, self);
   }
   // Do we count among its owners? Away owners store, and answer where no other can.
   [[nodiscard]] bool is_home(PartitionId partition) const {
-    return in_ring() && partition.value < ring_->partitions() && ring_->is_home(partition, self);
+    return exists(partition) && ring_->is_home(partition, self);
   }
   // When everything that the store has accepted so far is synced.
   [[nodiscard]] overlay::Future<bool> durable();

@@ -159,12 +159,17 @@ Task<Result<KeyService::Rotation>> KeyService::rotate_checked(std::int64_t live_
   }
   const std::int64_t retire_at = view_.loop.wall_ms() + live_ms;
   CO_TRY(keyring_.promote(*fresh, retire_at));
+  // At once is at once: no clock is asked, which whoever has the old secret could have led astray. The others hear of it.
+  if (live_ms == 0) keyring_.retire(retire_at);
   save();
   co_await view_.durable();
   view_.log.info("the cluster key was rotated", {{"key", hex(fresh->view())}});
   auto spreading = tell_members();
   const Told used = co_await spreading;  // Who misses this has the key and hears of its use later.
-  if (keyring_.retire_others(retire_at)) save();
+  if (keyring_.retire_others(retire_at)) {
+    if (live_ms == 0) keyring_.retire(retire_at);
+    save();
+  }
   Rotation out{keyring_.infos().front().id, retire_at, told.taken, used.away, {}};
   for (const auto& member : view_.ring().members()) {
     if (member.gone() && view_.alive(member.id)) out.going.push_back(member.id);

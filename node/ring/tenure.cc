@@ -142,9 +142,7 @@ void Tenures::note_safe(const NodeId& node, RingNumber ring) {
 
 // A partition is a range of mailbox ids, and an instance begins with the mailbox id of its name.
 Result<HandOverReply> Tenures::page(PartitionId partition, View after, std::size_t limit) const {
-  if (!view_.in_ring() || partition.value >= view_.ring().partitions()) {
-    return Error{Errc::kInvalid, "no such partition"};
-  }
+  if (!view_.exists(partition)) return Error{Errc::kInvalid, "no such partition"};
   const std::uint32_t slots = 65536 / view_.ring().partitions();
   const std::uint32_t first = partition.value * slots;
   Bytes start(kNameInstances);

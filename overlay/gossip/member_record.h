@@ -43,10 +43,11 @@ struct MemberRecord {
   std::int64_t wall_ms = 0;  // The node's clock when signed.
   std::uint32_t sessions = 0;
   std::string version;  // Of the program, for people.
+  bool proves = false;  // Its datagrams carry a proof (swim_wire.h): none without one is its own.
   friend bool operator==(const MemberRecord&, const MemberRecord&) = default;
   FIELDS(node, key, incarnation, gossip, link, client, admin, zone, weight, writer,
                        wire_min, wire_max, ring, catching_up, draining, read_only, wall_ms,
-                       sessions, version)
+                       sessions, version, proves)
 };
 
 struct SignedRecord {

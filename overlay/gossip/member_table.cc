@@ -77,9 +77,8 @@ MemberTable::Change MemberTable::put(MemberRecord record, Shared update, Instant
 bool MemberTable::apply(const Claim& claim, Instant now) {
   assert(claim.as() != MemberState::kAlive);
   Member* held = find(claim.node);
-  if (held == nullptr || !beats(claim.as(), claim.incarnation, held->state, held->incarnation)) {
-    return false;
-  }
+  if (held == nullptr || claim.incarnation > held->record.incarnation) return false;
+  if (!beats(claim.as(), claim.incarnation, held->state, held->incarnation)) return false;
   held->incarnation = claim.incarnation;
   if (held->state != claim.as()) set_state(*held, claim.as(), now);
   return true;

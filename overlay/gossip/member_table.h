@@ -6,7 +6,9 @@
 //   dead(i)                     beats alive(j) and suspect(j) for i >= j, dead(j) for i > j
 //   left(i)                     beats every other state(j) for i >= j
 // Invariants: (1) the table never holds this node itself, nor more than kMembersMax - 1 others;
-//             (2) a member's state incarnation never decreases, nor does its record's.
+//             (2) a member's state incarnation never decreases, nor does its record's;
+//             (3) a state incarnation is not above the record's: a node could not refute what is said of an
+//                 incarnation that it never had.
 // When it is full, the member that left or died first gives way; the living never do.
 // Thread: one loop; pure.
 #pragma once
@@ -30,6 +32,7 @@ struct Member {
   Instant since;                  // When `state` was entered.
   Heartbeat heartbeat;            // The newest heard of it,
   std::optional<Instant> heard;   // and when it was; none: only what the record says.
+  bool first_hand = false;        // It told its clock itself: nobody else does any more.
   ReplayWindow window;            // Of the datagrams of its run.
   std::uint64_t knows_us = 0;     // The highest incarnation of ours that it has surely heard of.
 
@@ -54,7 +57,8 @@ class MemberTable {
   // Takes a verified record that it wants. kNone: the table is full of living members.
   Change put(MemberRecord record, Shared update, Instant now);
 
-  // True when the claim is news: the member has the new state. A claim about a stranger is not.
+  // True when the claim is news: the member has the new state. A claim about a stranger is not, nor one about an
+  // incarnation whose record did not come yet: that comes by the same ways, and the state with the next push-pull.
   bool apply(const Claim& claim, Instant now);
 
   void erase(const NodeId& id);

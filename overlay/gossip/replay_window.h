@@ -15,10 +15,13 @@ class ReplayWindow {
  public:
   static constexpr std::uint64_t kBits = 1024;
   static constexpr std::uint64_t kWindow = kBits - 64;
+  // No sender says so much between two numbers that arrive. What jumps further is none of its own, and would make
+  // all that follows look old.
+  static constexpr std::uint64_t kJumpMax = std::uint64_t{1} << 32;
 
-  // True the first time for a number >= 1 that is not kWindow or more behind the newest.
+  // True the first time for a number >= 1 that is not kWindow or more behind the newest, nor more than kJumpMax ahead.
   bool accept(std::uint64_t number) {
-    if (number == 0) return false;
+    if (number == 0 || (number > newest_ && number - newest_ > kJumpMax)) return false;
     if (newest_ >= kWindow && number <= newest_ - kWindow) return false;
     const std::uint64_t word = number / 64;
     if (number > newest_) {

@@ -16,6 +16,7 @@ Swim::Swim(const SwimConfig& config, const Identity& identity, Random& random, M
       awareness_(config.awareness_max),
       queue_(config.retransmit_mult) {
   assert(fingerprint(self_.key) == self_.node);
+  self_.proves = true;
   heartbeat_ = {self_.wall_ms, self_.ring, self_.catching_up, self_.sessions};
 }
 
@@ -75,14 +76,16 @@ void Swim::on(const Packet& packet) {
     ++stats_.stale_run;
     return;
   }
+  if (!is_of(*sender, packet.plain)) {
+    ++stats_.unproven;
+    return;
+  }
   if (!sender->window.accept(datagram.counter)) {
     ++stats_.replayed;
     return;
   }
   // What was overtaken, or recorded and sent again to a later run of ours, tells nothing of now.
-  if (datagram.counter == sender->window.newest()) {
-    take_heartbeat(*sender, datagram.heartbeat, now_);
-  }
+  if (datagram.counter == sender->window.newest()) take_heartbeat(*sender, datagram.heartbeat);
   for (const Blob& update : datagram.updates) {
     if (update.data.empty() || update.data[0] != static_cast<char>(UpdateKind::kClaim)) continue;
     if (const auto claim = decode_claim(View(update.data).substr(1))) {
@@ -113,7 +116,8 @@ void Swim::on(const UpdateSelf& update) {
   next.node = self_.node;
   next.key = self_.key;
   next.writer = self_.writer;
-  next.incarnation = self_.incarnation + 1;
+  next.proves = true;
+  next.incarnation = std::min(self_.incarnation + 1, kIncarnationMax);
   self_ = std::move(next);
   if (phase_ != Phase::kIdle) sign_self();
 }
@@ -138,6 +142,7 @@ void Swim::set_members(std::set<NodeId> members, std::set<NodeId> gone) {
   for (const NodeId& id : others) {
     table_.erase(id);
     suspicions_.erase(id);
+    proof_keys_.erase(id);
     if (probe_ && probe_->target == id) probe_.reset();
   }
 }
@@ -233,6 +238,23 @@ Instant Swim::wake_at() const {
   return std::min(at, reconnect_at_);
 }
 
+// Null for a key that is none. Made once: it costs as much as some hundred packets.
+const SecretKey* Swim::key_with(const MemberRecord& peer) {
+  const auto known = proof_keys_.find(peer.node);
+  if (known != proof_keys_.end()) return &known->second;
+  const auto key = proof_key(identity_, peer.key);
+  if (!key) return nullptr;
+  if (proof_keys_.size() >= kMembersMax) proof_keys_.clear();  // Those that gave way in the table are among them.
+  return &proof_keys_.emplace(peer.node, *key).first->second;
+}
+
+// A program of before there were proofs has none, and its signed record says so.
+bool Swim::is_of(const Member& sender, View plain) {
+  if (!sender.record.proves) return true;
+  const SecretKey* key = key_with(sender.record);
+  return key != nullptr && is_proven(plain, *key);
+}
+
 // `n` of `from`, in random order.
 std::vector<NodeId> Swim::pick(std::size_t n, std::vector<NodeId> from) {
   n = std::min(n, from.size());
@@ -258,7 +280,7 @@ void Swim::send(const Endpoint& to, const Member* member, MessageKind kind, std:
                 const NodeId& about) {
   Datagram datagram{
       self_.node, self_.writer, ++counter_, heartbeat_, static_cast<std::uint8_t>(kind),
-      seq,        about,        {}};
+      seq,        about,        {},         {}};
   datagram.heartbeat.wall_ms = wall_ms_;
   std::size_t budget = kPacketSizeMax - kDatagramHeaderMax;
   const auto add = [&](const Shared& update) {
@@ -279,7 +301,8 @@ void Swim::send(const Endpoint& to, const Member* member, MessageKind kind, std:
   for (const Shared& update : news) {
     if (!introduce || update != self_update_) datagram.updates.push_back({*update});
   }
-  Bytes plain = pack(datagram);
+  const SecretKey* key = member == nullptr ? nullptr : key_with(member->record);
+  Bytes plain = key == nullptr ? pack(datagram) : prove(datagram, *key);
   assert(plain.size() <= kPacketSizeMax);
   ++stats_.packets_sent;
   out_.sends.push_back({to, std::move(plain)});

@@ -8,7 +8,7 @@
 // Swim decides; it never sends, sleeps or reads a clock: the caller performs the outputs, and calls
 // again no later than wake_at.
 // Invariants: (1) no member is believed alive without a record that it signed;
-//             (2) of a sender's datagrams each is heeded once, and only those of its newest run;
+//             (2) of a sender's datagrams each is heeded once, and only those of its newest run, with its proof;
 //             (3) a datagram never exceeds kPacketSizeMax;
 //             (4) after leaving it is silent.
 // Liveness only moves traffic: who belongs to the cluster is the ring's decision.
@@ -62,6 +62,7 @@ struct SwimStats {
   std::uint64_t outsider = 0;   // From or about a node that is no member of the ring.
   std::uint64_t stranger = 0;   // No record of the sender yet.
   std::uint64_t stale_run = 0;  // Of an earlier run of the sender, or one not heard of yet.
+  std::uint64_t unproven = 0;   // Of somebody else than it says, who holds the secret or held it.
   std::uint64_t replayed = 0;
   std::uint64_t misdirected = 0;  // A ping meant for another node that had our address.
   // Dropped news.
@@ -138,8 +139,8 @@ class Swim {
   [[nodiscard]] int health_score() const { return awareness_.score(); }
   [[nodiscard]] std::size_t gossip_queued() const { return queue_.size(); }
 
-  // How far the clocks of the live members are ahead of ours, by the median of those heard in the
-  // last `kClockHeardMax`; nothing when none was.
+  // How far the clocks of the live members are ahead of ours, by the median of those heard in the last
+  // `kClockHeardMax`: of each what it said itself, once it did. Nothing when none was heard. Who left has no say.
   [[nodiscard]] std::optional<std::int64_t> median_clock_offset(Instant now,
                                                                 std::int64_t now_wall_ms) const;
   static constexpr Duration kClockHeardMax = 10min;
@@ -179,6 +180,8 @@ class Swim {
   void run_exchanges();
   [[nodiscard]] Instant wake_at() const;
   [[nodiscard]] std::size_t cluster_size() const { return table_.live() + 1; }
+  [[nodiscard]] const SecretKey* key_with(const MemberRecord& peer);
+  [[nodiscard]] bool is_of(const Member& sender, View plain);
   [[nodiscard]] std::vector<NodeId> pick(std::size_t n, std::vector<NodeId> from);
   void event(MemberEvent::Kind kind, const NodeId& node, RingNumber ring = {});
   void send(const Endpoint& to, const Member* member, MessageKind kind, std::uint64_t seq,
@@ -202,7 +205,9 @@ class Swim {
   std::optional<NodeId> take_record(View signed_bytes, bool spread, MemberState initial);
   void take_own_record(const MemberRecord& record, View signed_bytes);
   void take_claim(const Claim& claim);
-  void take_heartbeat(Member& member, const Heartbeat& heartbeat, Instant heard);
+  void take_heartbeat(Member& member, const Heartbeat& heartbeat);
+  void take_rumour(Member& member, Heartbeat heartbeat, Instant heard);
+  void mind_ring(const Member& member);
   void take_entry(const NodeId& from, const MemberEntry& entry, bool spread);
   void accuse(const Claim& claim);
   void refute(const Claim& claim);
@@ -226,6 +231,7 @@ class Swim {
 
   // The others.
   MemberTable table_;
+  std::map<NodeId, SecretKey> proof_keys_;
   std::map<NodeId, Suspicion> suspicions_;
   std::optional<std::set<NodeId>> members_;
   std::set<NodeId> gone_;

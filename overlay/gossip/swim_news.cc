@@ -129,7 +129,8 @@ void Swim::run_suspicions() {
 // We are said to be suspect, dead or gone: only a record above that incarnation proves otherwise.
 void Swim::refute(const Claim& claim) {
   if (phase_ != Phase::kRunning) return;
-  if (claim.incarnation >= kIncarnationMax) {
+  // Of an incarnation that we never had in this run. Where an earlier run had it, its record tells us (take_own_record).
+  if (claim.incarnation > self_.incarnation || claim.incarnation >= kIncarnationMax) {
     ++stats_.malformed;
     return;
   }
@@ -145,15 +146,34 @@ void Swim::refute(const Claim& claim) {
   sign_self();
 }
 
-void Swim::take_heartbeat(Member& member, const Heartbeat& heartbeat, Instant heard) {
-  if (member.heard && *member.heard > heard) return;
+// What it says itself, in a datagram of its own or over its link.
+void Swim::take_heartbeat(Member& member, const Heartbeat& heartbeat) {
   member.heartbeat = heartbeat;
-  member.heard = heard;
-  if (heartbeat.ring <= heartbeat_.ring) return;
-  if (heartbeat.ring <= ring_told_ && now_ < ring_told_at_ + kRingReminder) return;
-  ring_told_ = heartbeat.ring;
+  member.heard = now_;
+  member.first_hand = true;
+  mind_ring(member);
+}
+
+// What another says that it heard of it. Its clock is its own to tell, once it did: one that lies would otherwise be
+// as many as it names.
+void Swim::take_rumour(Member& member, Heartbeat heartbeat, Instant heard) {
+  if (member.heard && *member.heard >= heard) return;
+  if (member.first_hand) {
+    heartbeat.wall_ms = member.heartbeat.wall_ms;
+  } else {
+    member.heard = heard;
+  }
+  member.heartbeat = heartbeat;
+  mind_ring(member);
+}
+
+void Swim::mind_ring(const Member& member) {
+  const RingNumber ring = member.heartbeat.ring;
+  if (ring <= heartbeat_.ring) return;
+  if (ring <= ring_told_ && now_ < ring_told_at_ + kRingReminder) return;
+  ring_told_ = ring;
   ring_told_at_ = now_;
-  event(MemberEvent::Kind::kNewerRing, member.id, heartbeat.ring);
+  event(MemberEvent::Kind::kNewerRing, member.id, ring);
 }
 
 void Swim::take_entry(const NodeId& from, const MemberEntry& entry, bool spread) {
@@ -166,8 +186,10 @@ void Swim::take_entry(const NodeId& from, const MemberEntry& entry, bool spread)
   }
   Member* member = table_.find(*id);
   if (member == nullptr) return;
-  if (entry.age_ms <= static_cast<std::uint64_t>(to_ms(kClockHeardMax))) {
-    take_heartbeat(*member, entry.heartbeat, now_ - std::chrono::milliseconds(entry.age_ms));
+  if (*id == from) {
+    take_heartbeat(*member, entry.heartbeat);
+  } else if (entry.age_ms <= static_cast<std::uint64_t>(to_ms(kClockHeardMax)) && !gone_.contains(from)) {
+    take_rumour(*member, entry.heartbeat, now_ - std::chrono::milliseconds(entry.age_ms));
   }
   switch (entry.as()) {
     case MemberState::kAlive: return;
@@ -217,7 +239,7 @@ PushPull Swim::push_pull(Instant now, std::int64_t now_wall_ms) const {
 std::optional<std::int64_t> Swim::median_clock_offset(Instant now, std::int64_t now_wall_ms) const {
   std::vector<std::int64_t> offsets;
   for (const auto& [id, member] : table_.all()) {
-    if (!member.live() || !member.heard || now - *member.heard > kClockHeardMax) continue;
+    if (!member.live() || !member.heard || now - *member.heard > kClockHeardMax || gone_.contains(id)) continue;
     // A peer may send any number: of impossible ones the nearest possible is as far off.
     const std::int64_t theirs = std::clamp<std::int64_t>(member.heartbeat.wall_ms, 0, kWallMsMax);
     offsets.push_back(theirs + to_ms(now - *member.heard) - now_wall_ms);

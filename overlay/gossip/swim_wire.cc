@@ -1,6 +1,11 @@
 #include "overlay/gossip/swim_wire.h"
 
+#include <cassert>
 #include <utility>
+
+#include <sodium.h>
+
+#include "crypto/hash.h"
 
 namespace starling::overlay {
 namespace {
@@ -18,7 +23,37 @@ Shared update(UpdateKind kind, View value) {
   return std::make_shared<const Bytes>(std::move(out));
 }
 
+constexpr View kProofPurpose = "starling gossip proof 1";
+
+Proof proof_of(View datagram, const SecretKey& key) { return blake2b_id<Proof>({datagram}, key.view()); }
+
 }  // namespace
+
+Result<SecretKey> proof_key(const Identity& ours, const PublicKey& theirs) {
+  TRY_ASSIGN(const DhPublic point, dh_public(theirs));
+  SecretKey shared;
+  if (crypto_scalarmult(shared.raw.data(), ours.dh_keys().secret.raw.data(), point.raw.data()) != 0) {
+    return Error{Errc::kInvalid, "not a usable public key"};
+  }
+  SecretKey key;
+  blake2b(key.raw, {kProofPurpose}, shared.view());
+  return key;
+}
+
+// The proof is the last field, and a bin: the last bytes.
+Bytes prove(const Datagram& datagram, const SecretKey& key) {
+  Bytes plain = pack(datagram);
+  assert(plain.size() > Proof::kSize);
+  const std::size_t end = plain.size() - Proof::kSize;
+  plain.replace(end, Proof::kSize, proof_of(View(plain).substr(0, end), key).view());
+  return plain;
+}
+
+bool is_proven(View plain, const SecretKey& key) {
+  if (plain.size() <= Proof::kSize) return false;
+  const std::size_t end = plain.size() - Proof::kSize;
+  return equal_in_constant_time(proof_of(plain.substr(0, end), key).view(), plain.substr(end));
+}
 
 Result<Datagram> decode_datagram(View plain) {
   if (plain.size() > kPacketSizeMax) {

@@ -9,14 +9,18 @@
 //   ping-req  probe `about` for me         answered by ack(seq) or, when it is silent, nack(seq)
 //   gossip    updates only
 //
+// The secret of the cluster says that a packet is of somebody who held it once. The proof says of whom: it is a MAC, under
+// a key that only the sender and the node it is sent to can make from their identities (docs/decisions/0063).
 // Kinds that we do not know are skipped; fields are added at the end; numbers are never reused.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "crypto/access/identity.h"
 #include "crypto/msgpack.h"
 #include "crypto/result.h"
+#include "crypto/secret.h"
 #include "overlay/gossip/member_record.h"
 #include "overlay/links/wire.h"
 #include "storage/ids.h"
@@ -30,7 +34,7 @@ enum class MemberState : std::uint8_t { kAlive = 1, kSuspect = 2, kDead = 3, kLe
 inline constexpr std::size_t kMembersMax = 4096;
 inline constexpr std::size_t kPacketSizeMax =
     1400;  // Before sealing; sealed, it fits an MTU of 1,500.
-inline constexpr std::size_t kDatagramHeaderMax = 128;  // A Datagram without updates.
+inline constexpr std::size_t kDatagramHeaderMax = 160;  // A Datagram without updates.
 inline constexpr std::size_t kUpdateOverhead = 3;       // The bin header around an update.
 inline constexpr std::size_t kUpdateSizeMin = 24;       // No update is smaller.
 inline constexpr std::size_t kUpdatesMax = kPacketSizeMax / kUpdateSizeMin;
@@ -62,6 +66,9 @@ struct Claim {
   FIELDS(node, incarnation, state, from)
 };
 
+struct ProofTag;
+using Proof = Fixed<ProofTag, 16>;
+
 struct Datagram {
   NodeId from;
   WriterId writer;            // The sender's run; `counter` is of this run.
@@ -71,8 +78,9 @@ struct Datagram {
   std::uint64_t seq = 0;  // Pairs an answer with its question.
   NodeId about;           // Who must answer, who is to be probed, who answered or did not.
   std::vector<Blob> updates;
+  Proof proof;  // Of all that is before it; zero from programs of before it (MemberRecord::proves).
   [[nodiscard]] MessageKind as() const { return static_cast<MessageKind>(kind); }
-  FIELDS(from, writer, counter, heartbeat, kind, seq, about, updates)
+  FIELDS(from, writer, counter, heartbeat, kind, seq, about, updates, proof)
 };
 
 struct MemberEntry {
@@ -89,6 +97,12 @@ struct PushPull {
   std::vector<MemberEntry> members;  // The sender itself included.
   FIELDS(members)
 };
+
+// The key of the proofs between two nodes, the same at both. kInvalid for a key that is none.
+Result<SecretKey> proof_key(const Identity& ours, const PublicKey& theirs);
+// The datagram packed, with its proof.
+Bytes prove(const Datagram& datagram, const SecretKey& key);
+bool is_proven(View plain, const SecretKey& key);
 
 // kCorrupt; kTooLarge for a plain text over kPacketSizeMax.
 Result<Datagram> decode_datagram(View plain);

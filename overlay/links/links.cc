@@ -130,9 +130,18 @@ Links::Load Links::busiest() const {
   Load load;
   for (const auto& [id, peer] : peers_) {
     load.calls = std::max(load.calls, peer->calls.size());
-    load.queued_bytes = std::max(load.queued_bytes, peer->queue.bytes());
+    load.queued_bytes = std::max(load.queued_bytes, queued(*peer));
   }
   return load;
+}
+
+std::size_t Links::queued(const NodeId& node) const {
+  const auto it = peers_.find(node);
+  return it == peers_.end() ? 0 : queued(*it->second);
+}
+
+std::size_t Links::queued(const Peer& peer) {
+  return peer.queue.bytes() + (peer.up ? peer.up->stream->queued() : 0);
 }
 
 Links::Peer& Links::peer_of(const NodeId& id) {

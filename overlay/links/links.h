@@ -35,7 +35,14 @@
 
 namespace starling::overlay {
 
-inline constexpr std::size_t kHandshakesMax = 256;       // At once, incoming; more are closed.
+// Incoming handshakes at once; and of one address, which may be that of a whole test cluster. Whoever is in one has
+// proven nothing: where there are more, the oldest gives way.
+inline constexpr std::size_t kHandshakesMax = 256;
+inline constexpr std::size_t kHandshakesOfOneMax = 64;
+// Links of nodes that are no members: who joins needs one for some seconds. The one that said nothing for the longest
+// time gives way.
+inline constexpr std::size_t kStrangersMax = 64;
+inline constexpr Duration kFailureLogEvery = 1s;         // Incoming links that failed, in the log.
 inline constexpr std::size_t kLinkAheadMax = 256 << 10;  // Sealed and not yet sent.
 inline constexpr int kRefusalsMax =
     20;  // Times that a peer may say that its own dial is under way.
@@ -47,6 +54,7 @@ static_assert(kLinkTick < kPingAfter && kPingAfter < kPingTimeout);
 struct LinksConfig {
   Endpoint listen;
   Duration connect_timeout = 3s;
+  Duration first_message_timeout = 1s;  // Of who connected: it has had time to think.
   Duration handshake_timeout = 10s;
   Duration idle_timeout = 5min;
 };
@@ -115,6 +123,8 @@ class Links final : public Rpc {
     std::size_t queued_bytes = 0;  // For a socket that does not keep up.
   };
   [[nodiscard]] Load busiest() const;
+  // What waits for that node, with what its socket has not taken yet.
+  [[nodiscard]] std::size_t queued(const NodeId& node) const;
 
  private:
   struct Connection;
@@ -158,6 +168,8 @@ class Links final : public Rpc {
   Connection& add_connection(bool dialled, Duration timeout);
   Connection& open(const Endpoint& to, Duration timeout);
   void accept(std::unique_ptr<Stream> stream);
+  void make_room_for(const std::string& host);
+  void bound_strangers();
   void begin(Connection& connection, std::unique_ptr<Stream> stream);
   Status admit(Connection& connection, const LinkPeer& peer);
   [[nodiscard]] bool replaces(const Connection& old, bool dialled, const LinkPeer& peer) const;
@@ -169,10 +181,12 @@ class Links final : public Rpc {
 
   // links_peers.cc: what waits and leaves, the end, looking after what is open.
   [[nodiscard]] Status ready_to_send(Peer& peer, std::size_t size);
+  [[nodiscard]] static std::size_t queued(const Peer& peer);
   void send(Peer& peer, Frame frame);
   void flush(Peer& peer);
   void flush_dirty();
   void fail(Connection& connection, const Error& error);
+  void log_failed(const Error& error);
   enum class Close { kNow, kAfterFlush };
   void close(Connection& connection, Close how);
   void went_down(Peer& peer, const Error& error);
@@ -205,6 +219,8 @@ class Links final : public Rpc {
   std::map<NodeId, std::unique_ptr<Peer>> peers_;
   std::map<std::uint64_t, std::shared_ptr<Connection>> connections_;  // Up or on the way.
   std::size_t incoming_handshakes_ = 0;
+  Instant failure_logged_{};
+  std::size_t failures_unlogged_ = 0;
   std::uint64_t next_request_ = 1;
   std::uint64_t next_connection_ = 1;
   std::vector<Peer*> dirty_;

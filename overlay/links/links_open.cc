@@ -52,12 +52,39 @@ Status Links::listen() {
 }
 
 void Links::accept(std::unique_ptr<Stream> stream) {
-  if (incoming_handshakes_ >= kHandshakesMax) {
-    ++metrics_.handshakes_failed[Errc::kOverloaded];
-    return;
-  }
+  make_room_for(stream->peer().host);
   ++incoming_handshakes_;
-  begin(add_connection(false, config_.handshake_timeout), std::move(stream));
+  begin(add_connection(false, std::min(config_.first_message_timeout, config_.handshake_timeout)), std::move(stream));
+}
+
+// By age: connections are numbered in their order.
+void Links::make_room_for(const std::string& host) {
+  Connection* oldest = nullptr;
+  Connection* oldest_there = nullptr;
+  std::size_t there = 0;
+  for (const auto& [number, connection] : connections_) {
+    if (connection->dialled || connection->peer != nullptr || !connection->stream) continue;
+    if (oldest == nullptr) oldest = connection.get();
+    if (connection->stream->peer().host != host) continue;
+    if (oldest_there == nullptr) oldest_there = connection.get();
+    ++there;
+  }
+  const Error crowded{Errc::kOverloaded, "too many handshakes are under way"};
+  if (there >= kHandshakesOfOneMax) return fail(*oldest_there, crowded);
+  if (incoming_handshakes_ >= kHandshakesMax && oldest != nullptr) fail(*oldest, crowded);
+}
+
+// Of those who hold the secret and are no members.
+void Links::bound_strangers() {
+  std::size_t strangers = 0;
+  std::shared_ptr<Connection> quietest;
+  for (const auto& [number, connection] : connections_) {
+    if (connection->dialled || connection->peer == nullptr) continue;
+    if (standing(*connection) != Standing::kUnknown) continue;
+    ++strangers;
+    if (!quietest || connection->last_use < quietest->last_use) quietest = connection;
+  }
+  if (strangers > kStrangersMax) fail(*quietest, {Errc::kOverloaded, "too many links of nodes that are no members"});
 }
 
 void Links::begin(Connection& connection, std::unique_ptr<Stream> stream) {
@@ -137,6 +164,11 @@ void Links::received(Connection& connection, View bytes) {
   if (connection.links == nullptr) return;
   if (Bytes out = connection.link->output(); !out.empty()) connection.stream->write(std::move(out));
   if (!taken) return fail(connection, taken.error());
+  if (!connection.dialled && connection.key && !std::exchange(connection.greeted, true)) {
+    connection.handshake_timer = loop_.after(config_.handshake_timeout, [this, c = &connection] {
+      fail(*c, {Errc::kTimeout, "the handshake took too long"});
+    });
+  }
   if (connection.link->up() && connection.peer == nullptr) came_up(connection);
   FrameView frame;
   while (connection.links != nullptr) {
@@ -174,6 +206,7 @@ void Links::came_up(Connection& connection) {
   tell(peer.id, &who.hello);
   flush(peer);
   finish_dial(connection, peer.id);
+  if (standing(connection) == Standing::kUnknown) bound_strangers();
 }
 
 // Makes `connection` the one that is up, and ends the one that was.

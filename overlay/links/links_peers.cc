@@ -27,8 +27,7 @@ Status Links::ready_to_send(Peer& peer, std::size_t size) {
     return unavailable(peer.id, peer.breaker.cause().text + "; next attempt in " +
                                     std::to_string(to_ms(rest)) + " ms");
   }
-  const std::size_t waiting = peer.queue.bytes() + (peer.up ? peer.up->stream->queued() : 0);
-  if (waiting + size > kLinkQueueBytesMax) {
+  if (queued(peer) + size > kLinkQueueBytesMax) {
     return Error{Errc::kOverloaded,
                  "too much is waiting for node " + short_text(peer.id) + ": back off"};
   }
@@ -91,7 +90,7 @@ void Links::fail(Connection& connection, const Error& error) {
     return went_down(*peer, error);
   }
   ++metrics_.handshakes_failed[error.code];
-  if (!connection.dialled) log_.warn("an incoming link failed", {{"reason", error}});
+  if (!connection.dialled) log_failed(error);
   // What is left to send may be the reason of a refusal.
   close(connection, Close::kAfterFlush);
   finish_dial(connection, error);
@@ -100,6 +99,18 @@ void Links::fail(Connection& connection, const Error& error) {
   if (peer.dialling != &connection) return;
   peer.dialling = nullptr;
   dial_failed(peer, error);
+}
+
+// Each line is written out at once: whoever can connect could keep the loop busy with them.
+void Links::log_failed(const Error& error) {
+  const Instant now = loop_.now();
+  if (failure_logged_ != Instant{} && now - failure_logged_ < kFailureLogEvery) {
+    ++failures_unlogged_;
+    return;
+  }
+  failure_logged_ = now;
+  log_.warn("an incoming link failed",
+            {{"reason", error}, {"more_before", std::exchange(failures_unlogged_, 0)}});
 }
 
 void Links::close(Connection& connection, Close how) {

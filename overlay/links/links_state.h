@@ -10,6 +10,7 @@ struct Links::Connection : std::enable_shared_from_this<Connection> {
   Links* links = nullptr;  // Null once closed: replies that come later are dropped.
   std::uint64_t number = 0;
   bool dialled = false;
+  bool greeted = false;      // It dialled us, and its first message came.
   std::optional<KeyId> key;  // Of the secret under which it came, once it is named.
   LineageId lineage;         // By which we introduced ourselves.
   Peer* peer = nullptr;

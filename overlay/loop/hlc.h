@@ -3,7 +3,7 @@
 // A reading is (milliseconds, logical) in one number (storage/ids.h), so comparing readings
 // compares numbers, and a logical part that runs over carries into the milliseconds by itself.
 // Invariants: (1) next() is above every reading given out and every one observed before;
-//             (2) no live traffic pulls the clock more than kHlcAheadMax above the own wall clock;
+//             (2) nobody pulls the clock more than kHlcAheadMax above the own wall clock;
 //             (3) nothing the wall clock does makes it go back.
 // A node observes a peer's clock before its first next(), or starts from its stored last().
 // Thread: one loop.
@@ -17,8 +17,13 @@
 
 namespace starling::overlay {
 
-// Frames, live changes and floors further ahead of our wall clock are refused.
+// Floors further ahead of our wall clock are refused, and our clock is pulled no further.
 inline constexpr Duration kHlcAheadMax = 5s;
+// What the clocks of two nodes may differ by without either being off.
+inline constexpr Duration kClocksApartMax = 5s;
+// Live changes and clocks of peers further ahead are refused: a peer whose clock is ahead of ours, as it may be, may
+// have taken a floor that was ahead of its own.
+inline constexpr Duration kLiveAheadMax = kHlcAheadMax + kClocksApartMax;
 
 class HlcClock {
  public:
@@ -27,10 +32,11 @@ class HlcClock {
   // A new reading, above last() and above `floor`. REQUIRES: `floor` passed check().
   Hlc next(std::int64_t now_wall_ms, Hlc floor = 0);
 
-  // kClock when `remote` is more than kHlcAheadMax above `now_wall_ms`.
-  [[nodiscard]] static Status check(Hlc remote, std::int64_t now_wall_ms);
+  // kClock when `remote` is more than `ahead_max` above `now_wall_ms`.
+  [[nodiscard]] static Status check(Hlc remote, std::int64_t now_wall_ms, Duration ahead_max = kHlcAheadMax);
 
-  // Checks and merges the reading of a live frame or change. When refused, nothing has changed.
+  // Checks the reading of a live change or of a peer's clock against kLiveAheadMax, and merges it as far as invariant
+  // 2 allows. When refused, nothing has changed.
   Status observe(Hlc remote, std::int64_t now_wall_ms);
 
   // Merges a reading met in repair traffic: old data is taken as it is, but moves the clock no

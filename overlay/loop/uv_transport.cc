@@ -23,13 +23,17 @@ uv_handle_t* handle_of(Handle* handle) {
   return reinterpret_cast<uv_handle_t*>(handle);
 }
 
+// The files that the store may have open (storage/engine), logs, doors and what else a process has.
+constexpr std::uint64_t kFilesKept = 512 + 64;
+
 // Descriptors are handed out lowest first, so a high number means that few are left. Some are kept
-// back for files and for links that we dial ourselves.
+// back for files and for links that we dial ourselves: without a descriptor the store would stop the node.
 bool descriptors_are_short(int fd) {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
   const std::uint64_t max = limit.rlim_cur;
-  return static_cast<std::uint64_t>(fd) + 8 + max / 20 >= max;
+  const std::uint64_t files = max >= 2 * kFilesKept ? kFilesKept : max / 10;
+  return static_cast<std::uint64_t>(fd) + std::max(8 + max / 20, files) >= max;
 }
 
 bool descriptors_are_short() {

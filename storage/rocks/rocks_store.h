@@ -30,9 +30,6 @@
 
 namespace starling::storage {
 
-// A batch that gathers beyond this refuses to apply more (kOverloaded) until the disk catches up.
-// append() does not refuse: its callers look at stats().pending.
-inline constexpr std::size_t kGatheredBytesMax = 64 << 20;
 inline constexpr std::size_t kLaneCacheMax = 64 << 10;
 inline constexpr std::size_t kPrevCacheMax = 64 << 10;
 inline constexpr std::size_t kRegisterCacheMax = 16 << 10;
@@ -49,8 +46,6 @@ inline constexpr std::size_t kCopiesReadMax = 1'000;
 // and simulations see every part of its life.
 inline constexpr std::size_t kJournalBytes = 1 << 20;
 inline constexpr std::size_t kJournalBytesWithoutBackgroundWork = 2 << 10;
-// No run gets this long; a larger number is an error of the sender.
-inline constexpr std::uint64_t kRunLengthMax = std::uint64_t{1} << 56;
 
 struct MailboxKey {
   MailboxId mailbox;

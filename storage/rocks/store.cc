@@ -344,6 +344,7 @@ StoreStats RocksStore::stats() const {
   StoreStats out = stats_;
   out.damaged = damage_.damaged_count();
   out.lost = damage_.lost_count();
+  out.gathered_bytes = gathering_->writes->GetDataSize();
   out.pending = gathering_->changes.size() + (in_flight_ ? in_flight_->changes.size() : 0);
   return out;
 }

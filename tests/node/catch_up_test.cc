@@ -234,7 +234,9 @@ class Saying : public Catching {
   class Noted final : public overlay::Reply::Sink {
    public:
     explicit Noted(MoveSettings& to) : to_(to) {}
-    void reply(Result<Bytes> body) override { to_ = *unpack<MoveSettings>(*body); }
+    void reply(Result<Bytes> body) override {
+      if (body) to_ = *unpack<MoveSettings>(*body);
+    }
 
    private:
     MoveSettings& to_;
@@ -276,9 +278,17 @@ TEST_F(Saying, TheLaterWordWinsWhateverTheClocks) {
   EXPECT_FALSE(told({true, {hlc_at(ahead), WriterId{1}}, 0, {}}).paused) << "the others hear of it";
 }
 
-TEST_F(Saying, AtTheEndOfTimeAWordCanStillBeTakenBack) {
-  (void)told({true, {std::numeric_limits<Hlc>::max(), WriterId{1}}, 0, {}});
-  ASSERT_TRUE(controls->paused());
+// Nothing could be said after it: one member would stop the copying for good.
+TEST_F(Saying, AWordFromTheEndOfTimeIsNotTaken) {
+  constexpr std::uint64_t kLast = std::numeric_limits<std::uint64_t>::max();
+  (void)told({true, {std::numeric_limits<Hlc>::max(), WriterId{kLast}}, 0, {}});
+  EXPECT_FALSE(controls->paused());
+  (void)told({true, {hlc_at(kWallMsMax), WriterId{kLast}}, 0, {}});
+  EXPECT_FALSE(controls->paused());
+  (void)told({false, {}, 5'000'000, {std::numeric_limits<Hlc>::max(), WriterId{kLast}}});
+  EXPECT_EQ(controls->rate(), kMoveRateDefault);
+  pause(true);
+  EXPECT_TRUE(controls->paused());
   pause(false);
   EXPECT_FALSE(controls->paused());
 }

@@ -215,5 +215,17 @@ TEST(Table, WordsForNumbers) {
   EXPECT_EQ(duration_text(90000), "1 d 1 h");
 }
 
+// A node that stopped itself starts itself again: by then the token is spent, and the folder is a node's.
+TEST(WordsToGoOn, WhatBeganByJoiningGoesOnByRunning) {
+  using Words = std::vector<std::string>;
+  const Words run{"starling", "run", "--data", "/d", "--log-json"};
+  EXPECT_EQ(words_to_go_on(run), run);
+  EXPECT_EQ(words_to_go_on({"starling", "join", "starling1-abc", "--data", "/d", "--log-json"}), run);
+  EXPECT_EQ(words_to_go_on({"starling", "join", "--data", "/d", "-", "--log-json"}), run);
+  EXPECT_EQ(words_to_go_on({"starling", "replace", "--data", "/d", "N3K7QA", "--log-json", "starling1-abc"}), run);
+  EXPECT_EQ(words_to_go_on({"starling", "join", "--token", "starling1-abc", "--data", "/d", "--log-json"}), run);
+  EXPECT_EQ(words_to_go_on({"starling", "join", "--token=-", "--data=/d"}), (Words{"starling", "run", "--data=/d"}));
+}
+
 }  // namespace
 }  // namespace starling::node::cli

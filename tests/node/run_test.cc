@@ -1,5 +1,6 @@
 // starling run when it cannot: each cause has its own words and next step.
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <netinet/in.h>
 #include <unistd.h>
 
@@ -103,6 +104,21 @@ TEST_F(RunTest, AFolderInUseIsNotOpenedTwice) {
   auto engine = storage::Engine::open({.path = folder_ + "/store"});
   ASSERT_TRUE(engine.ok()) << engine.error().text;
   EXPECT_THAT(run(), testing::StartsWith("1 starling: cannot start: "));
+}
+
+// Keys, hashes of passwords and messages lie in it, whoever made it and with which umask.
+TEST_F(RunTest, WhatANodeWritesIsForItsUserOnly) {
+  ::umask(022);
+  std::filesystem::permissions(folder_, std::filesystem::perms(0755));
+  const TakenPort taken;
+  run({"--admin", taken.text()});  // It ends when everything is written.
+  std::size_t files = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_)) {
+    EXPECT_EQ(entry.status().permissions() & std::filesystem::perms(077), std::filesystem::perms::none) << entry.path();
+    ++files;
+  }
+  EXPECT_GT(files, 3u);
+  EXPECT_EQ(std::filesystem::status(folder_).permissions(), std::filesystem::perms(0700));
 }
 
 TEST_F(RunTest, AFileIsNoFolder) {

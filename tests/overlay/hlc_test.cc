@@ -50,12 +50,22 @@ TEST(Hlc, RefusesAReadingTooFarAheadAndIsNotMoved) {
   HlcClock clock;
   clock.next(kWall);
   const Hlc before = clock.last();
-  const Status refused = clock.observe(hlc_at(kWall + 5'001), kWall);
+  const Status refused = clock.observe(hlc_at(kWall + 10'001), kWall);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.code(), Errc::kClock);
   EXPECT_EQ(clock.last(), before);
   EXPECT_EQ(HlcClock::check(~Hlc{0}, kWall).code(), Errc::kClock);
   EXPECT_TRUE(HlcClock::check(hlc_at(1), kWall).ok()) << "the past is welcome";
+}
+
+// A peer whose clock is as far ahead of ours as it may be took a floor that was as far ahead of its own: its changes are
+// taken. Were our clock pulled along, the next node would refuse ours.
+TEST(Hlc, WhatAPeerMayHaveMintedIsTakenAndPullsTheClockNoFurtherThanAFloor) {
+  const Hlc theirs = HlcClock(0).next(kWall + to_ms(kClocksApartMax), hlc_at(kWall + to_ms(kLiveAheadMax)) - 1);
+  EXPECT_EQ(hlc_ms(theirs), static_cast<std::uint64_t>(kWall + 10'000));
+  HlcClock clock;
+  EXPECT_TRUE(clock.observe(theirs, kWall).ok());
+  EXPECT_EQ(hlc_ms(clock.last()), static_cast<std::uint64_t>(kWall + 5'000));
 }
 
 TEST(Hlc, RepairTrafficMovesTheClockNoFurtherThanTheBound) {

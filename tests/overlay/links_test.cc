@@ -518,6 +518,66 @@ TEST_F(LinksTest, ClosesASilentHandshakeAndServesOthersMeanwhile) {
   EXPECT_EQ(b->links.metrics().handshakes_failed.at(Errc::kTimeout), 1u);
 }
 
+TEST_F(LinksTest, WhoConnectsHasASecondToSayWhichSecret) {
+  LinksConfig config;
+  config.first_message_timeout = 200ms;
+  auto b = make(2, 7, config);
+  bool closed = false;
+  std::unique_ptr<Stream> silent;
+  auto connecting = transport_.connect(b->links.local(), 5s, [&](auto stream) {
+    silent = std::move(*stream);
+    silent->start({[](View) {}, [&](auto&) { closed = true; }, {}});
+  });
+  const Instant began = loop_.now();
+  ASSERT_TRUE(run_until(loop_, [&] { return closed; }));
+  EXPECT_LT(loop_.now() - began, config.handshake_timeout);
+  EXPECT_EQ(b->links.metrics().handshakes_failed.at(Errc::kTimeout), 1u);
+}
+
+// The oldest gives way, so that whoever comes is heard.
+TEST_F(LinksTest, ManyWhoOnlyConnectKeepNobodyOut) {
+  LinksConfig config;
+  config.first_message_timeout = 10s;
+  auto a = make(1);
+  auto b = make(2, 7, config);
+  std::vector<std::unique_ptr<Stream>> idle;
+  std::vector<std::unique_ptr<Transport::Connecting>> attempts;
+  std::vector<bool> closed(kHandshakesOfOneMax, false);
+  for (std::size_t i = 0; i < kHandshakesOfOneMax; ++i) {
+    attempts.push_back(transport_.connect(b->links.local(), 5s, [&, i](auto stream) {
+      (*stream)->start({[](View) {}, [&closed, i](auto&) { closed[i] = true; }, {}});
+      idle.push_back(std::move(*stream));
+    }));
+    ASSERT_TRUE(run_until(loop_, [&] { return idle.size() == i + 1; }));
+  }
+  EXPECT_TRUE(ask(*a, b->id(), Method::kAppend).ok());
+  ASSERT_TRUE(run_until(loop_, [&] { return closed[0]; }));
+  EXPECT_EQ(std::count(closed.begin(), closed.end(), true), 1);
+  EXPECT_EQ(b->links.metrics().handshakes_failed.at(Errc::kOverloaded), 1u);
+}
+
+TEST_F(LinksTest, LinksOfThoseWhoAreNoMembersAreBounded) {
+  auto b = make(1);
+  std::vector<std::unique_ptr<Node>> strangers;
+  for (std::size_t i = 0; i < kStrangersMax; ++i) {
+    strangers.push_back(make(100 + i));
+    standings_[strangers.back()->id()] = Standing::kUnknown;
+    ASSERT_EQ(ask(*strangers.back(), b->id(), Method::kJoin).value(), "welcome");
+  }
+  EXPECT_EQ(b->links.metrics().links_up, kStrangersMax);
+  // The first one speaks again: now it is the second that said nothing for the longest time.
+  ASSERT_TRUE(ask(*strangers[0], b->id(), Method::kJoin).ok());
+  strangers.push_back(make(99));
+  standings_[strangers.back()->id()] = Standing::kUnknown;
+  EXPECT_EQ(ask(*strangers.back(), b->id(), Method::kJoin).value(), "welcome");
+  EXPECT_EQ(b->links.metrics().links_up, kStrangersMax);
+  ASSERT_TRUE(run_until(loop_, [&] { return strangers[1]->downs == 1; }));
+  EXPECT_EQ(strangers[0]->downs, 0);
+  auto member = make(98);
+  EXPECT_TRUE(ask(*member, b->id(), Method::kAppend).ok());
+  EXPECT_EQ(b->links.metrics().links_up, kStrangersMax + 1);
+}
+
 // Not a promise, a number to look at: run with --gtest_also_run_disabled_tests.
 TEST_F(LinksTest, DISABLED_CountsCallsPerSecond) {
   auto a = make(1);

@@ -34,9 +34,18 @@ TEST(ReplayWindow, AJumpForgetsNothingItStillCovers) {
   EXPECT_TRUE(window.accept(100 + kWindow - 1));
   EXPECT_FALSE(window.accept(100));
   EXPECT_TRUE(window.accept(101));
-  EXPECT_TRUE(window.accept(~std::uint64_t{0}));
-  EXPECT_FALSE(window.accept(~std::uint64_t{0}));
+  EXPECT_TRUE(window.accept(ReplayWindow::kJumpMax));
+  EXPECT_FALSE(window.accept(ReplayWindow::kJumpMax));
   EXPECT_FALSE(window.accept(101));
+}
+
+TEST(ReplayWindow, RefusesAJumpThatNoSenderMakes) {
+  ReplayWindow window;
+  EXPECT_FALSE(window.accept(~std::uint64_t{0}));
+  EXPECT_TRUE(window.accept(7));
+  EXPECT_FALSE(window.accept(8 + ReplayWindow::kJumpMax));
+  EXPECT_EQ(window.newest(), 7u);
+  EXPECT_TRUE(window.accept(8));
 }
 
 TEST(ReplayWindow, AgreesWithASetOnRandomTraffic) {

@@ -23,15 +23,18 @@ class SwimDefence : public testing::Test {
   void deliver(const Bytes& plain) { net_.step(0, Swim::Packet{SwimNet::address(1, 7400), plain}); }
   // A packet of node 1 to node 0 that has not arrived.
   Bytes fresh(MessageKind kind, std::vector<Blob> updates = {}) {
+    return proven(kind, net_.id(0), std::move(updates));
+  }
+  Bytes proven(MessageKind kind, const NodeId& about, std::vector<Blob> updates = {}) {
+    return prove(datagram(kind, about, std::move(updates)), key_of(net_.identity(1)));
+  }
+  Datagram datagram(MessageKind kind, const NodeId& about, std::vector<Blob> updates = {}) {
     const MemberRecord& self = net_.swim(1).self();
-    return pack(Datagram{self.node,
-                         self.writer,
-                         counter_++,
-                         {},
-                         static_cast<std::uint8_t>(kind),
-                         1,
-                         net_.id(0),
-                         std::move(updates)});
+    return {self.node, self.writer, counter_++, {}, static_cast<std::uint8_t>(kind), 1, about, std::move(updates), {}};
+  }
+  // Between that node and node 0.
+  SecretKey key_of(const Identity& identity) {
+    return proof_key(identity, net_.identity(0).public_key()).value();
   }
   MemberRecord record_of(const Identity& identity, std::uint64_t incarnation) {
     MemberRecord record;
@@ -120,7 +123,7 @@ TEST_F(SwimDefence, AStrangerIsNotAnsweredUntilItShowsItsRecord) {
   const Identity stranger = Identity::generate(random_);
   Datagram ping{
       stranger.node_id(), WriterId{}, 1, {}, static_cast<std::uint8_t>(MessageKind::kPing), 1,
-      net_.id(0),         {}};
+      net_.id(0),         {},           {}};
   const std::uint64_t sent = stats().packets_sent;
   deliver(pack(ping));
   EXPECT_EQ(stats().stranger, 1u);
@@ -176,7 +179,7 @@ TEST_F(SwimDefence, WhoIsNoMemberLearnsNothing) {
   });
   for (const auto kind : {MessageKind::kPing, MessageKind::kPingReq, MessageKind::kGossip}) {
     const Datagram datagram{outsider.node_id(), WriterId{}, 1, {}, static_cast<std::uint8_t>(kind), 1,
-                            net_.id(0), {{*update}}};
+                            net_.id(0), {{*update}}, {}};
     net_.step(0, Swim::Packet{{"10.9.9.9", 1}, pack(datagram)});
   }
   net_.run_for(20s);
@@ -187,16 +190,8 @@ TEST_F(SwimDefence, WhoIsNoMemberLearnsNothing) {
 }
 
 TEST_F(SwimDefence, APingMeantForAnotherIsNotAnswered) {
-  const MemberRecord& self = net_.swim(1).self();
   const std::uint64_t sent = stats().packets_sent;
-  deliver(pack(Datagram{self.node,
-                        self.writer,
-                        counter_++,
-                        {},
-                        static_cast<std::uint8_t>(MessageKind::kPing),
-                        1,
-                        net_.id(3),
-                        {}}));
+  deliver(proven(MessageKind::kPing, net_.id(3)));
   EXPECT_EQ(stats().misdirected, 1u);
   EXPECT_EQ(stats().packets_sent, sent);
 }
@@ -210,6 +205,7 @@ TEST_F(SwimDefence, OurOwnPacketReflectedIsDropped) {
                         static_cast<std::uint8_t>(MessageKind::kPing),
                         1,
                         net_.id(0),
+                        {},
                         {}}));
   EXPECT_EQ(stats().own, 1u);
 }
@@ -228,6 +224,96 @@ TEST_F(SwimDefence, RandomAndMutatedPacketsDoNoHarm) {
   }
   EXPECT_GT(stats().malformed, 0u);
   EXPECT_LT(net_.run_until([&] { return net_.converged(); }, 60s), 60s);
+}
+
+// Whoever holds the secret, or once did, can seal a packet; only a member can say that it is of that member.
+TEST_F(SwimDefence, APacketInTheNameOfAMemberTakesItsProof) {
+  const Identity former = Identity::generate(random_);
+  Datagram forged = datagram(MessageKind::kGossip, net_.id(0));
+  forged.counter = 1u << 20;
+  forged.heartbeat = {net_.wall_ms(1) + 3'600'000, RingNumber{99}, true, 7};
+  const Claim lie{net_.id(2), net_.swim(2).self().incarnation, static_cast<std::uint8_t>(MemberState::kDead), net_.id(1)};
+  forged.updates.push_back({*encode_claim(lie)});
+  deliver(pack(forged));                        // Without,
+  deliver(prove(forged, key_of(former)));       // with another's,
+  Bytes changed = prove(forged, key_of(net_.identity(1)));
+  changed[changed.size() - 1] ^= 1;             // and with a wrong one.
+  deliver(changed);
+  // For another of the members.
+  deliver(prove(forged, proof_key(net_.identity(1), net_.identity(3).public_key()).value()));
+  EXPECT_EQ(stats().unproven, 4u);
+  const Member& known = *std::as_const(net_.swim(0)).table().find(net_.id(1));
+  EXPECT_NEAR(static_cast<double>(known.heartbeat.wall_ms), static_cast<double>(net_.wall_ms(1)), 5'000);
+  EXPECT_FALSE(known.heartbeat.catching_up);
+  EXPECT_EQ(net_.state(0, 2), MemberState::kAlive);
+  const auto replayed = stats().replayed;
+  net_.run_for(5s);
+  EXPECT_EQ(stats().replayed, replayed) << "its own packets are heard as before";
+  EXPECT_TRUE(net_.converged());
+}
+
+// A member of a program of before there were proofs: its record, which it signed, does not promise any.
+TEST_F(SwimDefence, AMemberWhoseRecordPromisesNoProofIsHeardWithoutOne) {
+  const Identity older = Identity::generate(random_);
+  Datagram ping{older.node_id(), WriterId{}, 1, {}, static_cast<std::uint8_t>(MessageKind::kPing), 1, net_.id(0),
+                {{*encode_record(sign_record(record_of(older, 1), older))}}, {}};
+  const std::uint64_t sent = stats().packets_sent;
+  deliver(pack(ping));
+  EXPECT_EQ(stats().unproven, 0u);
+  EXPECT_GT(stats().packets_sent, sent);
+}
+
+// What could not be refuted is not believed of a third node either, nor spread.
+TEST_F(SwimDefence, AClaimAboutAnIncarnationThatANodeNeverHadIsDropped) {
+  const std::uint64_t real = net_.swim(2).self().incarnation;
+  for (const std::uint64_t incarnation : {kIncarnationMax, kIncarnationMax - 1, real + 1}) {
+    for (const auto& [state, from] : {std::pair(MemberState::kDead, net_.id(1)), std::pair(MemberState::kSuspect, net_.id(1)),
+                                     std::pair(MemberState::kLeft, net_.id(2))}) {
+      const Claim lie{net_.id(2), incarnation, static_cast<std::uint8_t>(state), from};
+      deliver(fresh(MessageKind::kGossip, {{*encode_claim(lie)}}));
+      EXPECT_EQ(net_.state(0, 2), MemberState::kAlive) << incarnation;
+    }
+  }
+  net_.run_for(10s);
+  EXPECT_TRUE(net_.converged());
+  EXPECT_EQ(net_.swim(2).self().incarnation, real) << "nobody told it of them";
+  // Told of itself it does not climb: at the top it could refute nothing, and say nothing new.
+  const Claim lie{net_.id(0), kIncarnationMax - 1, static_cast<std::uint8_t>(MemberState::kDead), net_.id(1)};
+  const std::uint64_t ours = net_.swim(0).self().incarnation;
+  deliver(fresh(MessageKind::kGossip, {{*encode_claim(lie)}}));
+  EXPECT_EQ(net_.swim(0).self().incarnation, ours);
+}
+
+// Its earlier run may have come there by a clock that was far ahead. A drain or a stop says something new all the same.
+TEST_F(SwimDefence, ANodeAtTheHighestIncarnationStopsAsAnyOther) {
+  Swim top(SwimConfig::lan(), net_.identity(3), random_, record_of(net_.identity(3), kIncarnationMax));
+  top.step(Swim::Start{}, net_.now(), 0);
+  top.step(Swim::UpdateSelf{top.self()}, net_.now(), 0);
+  EXPECT_EQ(top.self().incarnation, kIncarnationMax);
+  top.step(Swim::Leave{}, net_.now(), 0);
+}
+
+// One that lies about all the others is one all the same.
+TEST_F(SwimDefence, WhatAMemberSaysOfTheClocksOfOthersMovesNothingOnceTheyToldThem) {
+  PushPull lie = net_.swim(1).push_pull(net_.now(), net_.wall_ms(1));
+  for (MemberEntry& entry : lie.members) {
+    entry.age_ms = 0;
+    entry.heartbeat.wall_ms += 3'600'000;
+  }
+  net_.step(0, Swim::Merge{net_.id(1), lie});
+  const auto offset = net_.swim(0).median_clock_offset(net_.now(), net_.wall_ms(0));
+  ASSERT_TRUE(offset.has_value());
+  EXPECT_NEAR(static_cast<double>(*offset), 0, 50);
+}
+
+TEST_F(SwimDefence, ACounterThatJumpsDeafensNobody) {
+  Datagram jump = datagram(MessageKind::kGossip, net_.id(0));
+  jump.counter = ~std::uint64_t{0};
+  const auto replayed = stats().replayed;
+  deliver(prove(jump, key_of(net_.identity(1))));
+  EXPECT_EQ(stats().replayed, replayed + 1);
+  net_.run_for(5s);
+  EXPECT_EQ(stats().replayed, replayed + 1);
 }
 
 }  // namespace

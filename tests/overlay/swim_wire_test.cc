@@ -48,7 +48,8 @@ class SwimWire : public testing::Test {
             static_cast<std::uint8_t>(MessageKind::kPingReq),
             42,
             filled<NodeId>(0x70),
-            {{*encode_claim(claim())}, {*encode_record(signed_record())}}};
+            {{*encode_claim(claim())}, {*encode_record(signed_record())}},
+            {}};
   }
   PushPull push_pull() {
     return {{{Blob{signed_record()},
@@ -62,11 +63,29 @@ class SwimWire : public testing::Test {
   MemberRecord record_;
 };
 
-TEST_F(SwimWire, GoldenBytesOfVersion1) {
+// Version 2: a record says whether its node proves its datagrams, and they do.
+TEST_F(SwimWire, GoldenBytesOfVersion2) {
+  record_.proves = true;
   EXPECT_EQ(hex(*encode_claim(claim())), hex(golden("swim_claim.v1")));
-  EXPECT_EQ(hex(*encode_record(signed_record())), hex(golden("swim_record.v1")));
-  EXPECT_EQ(hex(pack(datagram())), hex(golden("swim_datagram.v1")));
-  EXPECT_EQ(hex(pack(push_pull())), hex(golden("swim_push_pull.v1")));
+  EXPECT_EQ(hex(*encode_record(signed_record())), hex(golden("swim_record.v2")));
+  EXPECT_EQ(hex(pack(push_pull())), hex(golden("swim_push_pull.v2")));
+  const Identity other = Identity::from_seed(Bytes(32, '\x08')).value();
+  const SecretKey key = proof_key(identity_, other.public_key()).value();
+  EXPECT_EQ(hex(prove(datagram(), key)), hex(golden("swim_datagram.v2")));
+  EXPECT_TRUE(is_proven(golden("swim_datagram.v2"), proof_key(other, identity_.public_key()).value()));
+}
+
+TEST_F(SwimWire, Version1IsReadAsWithoutProof) {
+  const auto old_record = read_record(View(golden("swim_record.v1")).substr(1));
+  ASSERT_TRUE(old_record.ok());
+  EXPECT_EQ(*old_record, record_);
+  EXPECT_TRUE(verify_record(*old_record, View(golden("swim_record.v1")).substr(1)));
+  const auto old_datagram = decode_datagram(golden("swim_datagram.v1"));
+  ASSERT_TRUE(old_datagram.ok());
+  EXPECT_EQ(old_datagram->seq, datagram().seq);
+  EXPECT_EQ(old_datagram->updates.size(), 2u);
+  EXPECT_EQ(old_datagram->proof, Proof{});
+  EXPECT_TRUE(decode_push_pull(golden("swim_push_pull.v1")).ok());
 }
 
 TEST_F(SwimWire, MessagesComeBackAsTheyWere) {
@@ -109,6 +128,7 @@ TEST_F(SwimWire, TheLargestRecordAndHeaderFitTheirLimits) {
                   0xFF,
                   ~std::uint64_t{0},
                   filled<NodeId>(2),
+                  {},
                   {}};
   // The array header grows to 3 bytes when there are more than 15 updates.
   EXPECT_LE(pack(header).size() + 2, kDatagramHeaderMax);

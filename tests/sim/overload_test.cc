@@ -3,6 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "node/replication/replicator.h"
+#include "tests/sim/world/raw_peer.h"
+
 namespace starling::sim {
 namespace {
 
@@ -99,6 +102,115 @@ TEST_P(Overload, ManyUsersWithPasswordsInOneCallAreAllCreated) {
   for (const auto& result : answer->at("results")) EXPECT_TRUE(result.at("created").get<bool>()) << result;
   EXPECT_EQ(answer->at("results").size(), 40u);
   finish();
+}
+
+// Grade `memory` is acknowledged at once, and to oneself it implies no copy: of such sends only bytes are bounded.
+class Flood : public ::testing::Test {
+ protected:
+  static constexpr int kSends = 1'100;  // Of 64 KiB each: more than a link's queue takes, or a batch.
+  static void SetUpTestSuite() { ASSERT_TRUE(crypto_init()); }
+
+  void SetUp() override {
+    cluster.trace_logs(overlay::LogLevel::kInfo);
+    const auto formed = cluster.form();
+    ASSERT_TRUE(formed) << formed.error().text;
+    ASSERT_TRUE(cluster.admin(0, "user.add", {{"users", {{{"name", "@alice"}, {"password", "secret"}}}}}));
+    owners = cluster.owners_of("@alice");
+    ASSERT_EQ(owners.size(), 3u);
+    client = std::make_unique<RawClient>(world, cluster.network(), cluster.client_address(owners[0]));
+    ASSERT_TRUE(client->log_in("@alice", "phone", "secret"));
+    ASSERT_TRUE(client->say("@alice", ++seq, "first"));
+  }
+  // In a second and a little: no link that is held up meanwhile is taken for dead.
+  void flood() {
+    for (int i = 0; i < kSends; ++i) {
+      node::protocol::Send send;
+      send.request = 1'000'000 + ++seq;
+      send.to = "@alice";
+      send.seq = seq;
+      send.acked = seq - 1;
+      send.grade = static_cast<std::uint8_t>(node::protocol::Grade::kMemory);
+      send.body.data = Bytes(storage::kBodySizeMax, 'x');
+      client->send_body(pack(send));
+      world.run_for(1ms);
+    }
+    world.run_for(50ms);
+  }
+  std::uint64_t queue(const std::string& name) {
+    const auto answer = cluster.admin(owners[0], "queues", Json::object());
+    if (!answer) return 0;
+    for (const auto& each : answer->at("queues")) {
+      if (each.at("name") == name) return each.at("size").get<std::uint64_t>();
+    }
+    return 0;
+  }
+  // Of the sends so far: taken, and refused for what they were.
+  void expect_answers() {
+    std::size_t taken = 0;
+    for (const auto& body : client->bodies()) {
+      const auto head = unpack<node::protocol::Head>(body);
+      if (!head || head->request < 1'000'000) continue;
+      if (static_cast<node::protocol::Type>(head->type) == node::protocol::Type::kAck) {
+        ++taken;
+        continue;
+      }
+      const auto error = unpack<node::protocol::ErrorMessage>(body);
+      ASSERT_TRUE(error);
+      EXPECT_EQ(static_cast<Errc>(error->code), Errc::kOverloaded) << error->text;
+      ++refused;
+    }
+    EXPECT_GT(taken, 300u);
+  }
+
+  World world{7};
+  SimCluster cluster{world, ClusterOptions{}};
+  std::vector<std::size_t> owners;
+  std::unique_ptr<RawClient> client;
+  std::uint64_t seq = 0;
+  std::size_t refused = 0;
+};
+
+TEST_F(Flood, OfSendsThatNobodyWaitsForFillsNoLinksQueue) {
+  for (const auto i : {owners[1], owners[2]}) cluster.pause(i);
+  flood();
+  const std::uint64_t queued = queue("link_bytes");
+  for (const auto i : {owners[1], owners[2]}) cluster.resume(i);
+  EXPECT_LE(queued, node::kOwnerQueueBytesMax + (1 << 20));
+  EXPECT_GT(queued, node::kOwnerQueueBytesMax / 2);
+  world.run_for(5s);
+  expect_answers();
+  EXPECT_GT(refused, 100u);
+  EXPECT_EQ(world.trace().text("reads too slowly", 5), "");
+  EXPECT_TRUE(cluster.run_until_quiet(60s));
+  const auto said = client->say("@alice", ++seq, "after");
+  EXPECT_TRUE(said) << said.error().text;
+}
+
+TEST_F(Flood, OfSendsThatNobodyWaitsForFillsNoBatch) {
+  cluster.disk(owners[0]).hold(true);
+  flood();
+  const std::uint64_t gathered = queue("unsynced_bytes");
+  cluster.disk(owners[0]).hold(false);
+  EXPECT_LE(gathered, storage::kGatheredBytesMax + (1 << 20));
+  EXPECT_GT(gathered, storage::kGatheredBytesMax / 2);
+  world.run_for(5s);
+  expect_answers();
+  EXPECT_GT(refused, 10u);
+  EXPECT_TRUE(cluster.run_until_quiet(60s));
+}
+
+// One of three that does not keep up costs nobody anything: it fetches later what it was not sent.
+TEST_F(Flood, AnOwnerWhoseLinkDoesNotKeepUpIsLeftOutAndCatchesUp) {
+  cluster.pause(owners[2]);
+  flood();
+  const std::uint64_t queued = queue("link_bytes");
+  cluster.resume(owners[2]);
+  EXPECT_LE(queued, node::kOwnerQueueBytesMax + (1 << 20));
+  world.run_for(5s);
+  expect_answers();
+  EXPECT_EQ(refused, 0u);
+  EXPECT_EQ(world.trace().text("reads too slowly", 5), "");
+  EXPECT_TRUE(cluster.run_until_quiet(60s));
 }
 
 }  // namespace

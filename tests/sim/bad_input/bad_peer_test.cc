@@ -185,6 +185,20 @@ TEST_F(BadPeer, WhoIsNoMemberReachesNothingButJoin) {
   expect_unharmed();
 }
 
+// Within what a member's clock may be ahead: from others not even that is taken.
+TEST_F(BadPeer, TheClockOfWhoIsNoMemberMovesNothing) {
+  auto ahead = honest();
+  ahead.hello.wall_ms += 4'900;
+  auto peer = stranger();
+  ASSERT_TRUE(peer->link(keyring(), ahead));
+  RawClient alice(world, cluster.network(), cluster.client_address(0));
+  ASSERT_TRUE(alice.log_in("@alice", "phone", "secret"));
+  const auto said = alice.say("@alice", ++seq, "now");
+  ASSERT_TRUE(said) << said.error().text;
+  EXPECT_LE(hlc_ms(parse_entry_id(said->id)->time), static_cast<std::uint64_t>(world.wall_ms()));
+  expect_unharmed();
+}
+
 // Nobody is told who the members are, or shown among them, for holding the secret.
 TEST_F(BadPeer, WhoIsNoMemberIsNotShownTheMembersNorListedAmongThem) {
   SimLoop loop(world, "outsider");
@@ -207,7 +221,7 @@ TEST_F(BadPeer, WhoIsNoMemberIsNotShownTheMembersNorListedAmongThem) {
   for (std::uint64_t i = 1; i <= 50; ++i) {
     const overlay::Datagram datagram{record.node, record.writer, i, {},
                                      static_cast<std::uint8_t>(1 + i % 5), i,
-                                     founder, {{update}}};
+                                     founder, {{update}}, {}};
     const Bytes packet = keyring().seal(pack(datagram), invite.lineage.view(), random);
     loop.enter([&] { socket->send(link_address(), packet); });
     world.run_for(100ms);
