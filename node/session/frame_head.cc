@@ -35,7 +35,11 @@ std::optional<std::uint64_t> number(BytesReader& in) {
   if (tag == 0xcd) return in.u16be();
   if (tag == 0xce) return in.u32be();
   if (tag == 0xcf) return in.u64be();
-  return std::nullopt;
+  if (tag < 0xd0 || tag > 0xd3) return std::nullopt;
+  const int bits = 8 << (tag - 0xd0);  // A signed form, of a number that is not negative.
+  const std::uint64_t value = bits == 8 ? in.u8() : bits == 16 ? in.u16be() : bits == 32 ? in.u32be() : in.u64be();
+  if ((value >> (bits - 1)) != 0) return std::nullopt;
+  return value;
 }
 
 }  // namespace

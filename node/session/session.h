@@ -149,6 +149,15 @@ class Session final : public FeedSubscriber {
   void remove_tail(const std::string& address);
   void check_heads();
   void checked(const MailboxId& mailbox, HeadCheck::Found found);
+  void deliver(Tail& tail, const Delivery& delivery);
+  [[nodiscard]] bool is_expired(const storage::ChangeView& change) const;
+  void apply_register(const storage::RegisterView& reg);
+  overlay::Task<Done> refresh_groups();
+  void follow_groups(const Groups::Listing& listing);
+  void announce_synced(Tail& tail);
+  [[nodiscard]] bool door_full() const { return door_.queued() > kSessionQueueBytesMax; }
+
+  // session_read.cc: pages.
   void go_on(const MailboxId& mailbox);
   void read_other(const MailboxId& mailbox);
   void have_read_other(const MailboxId& mailbox, Result<ReadReply> reply);
@@ -159,13 +168,6 @@ class Session final : public FeedSubscriber {
   void read_later(const MailboxId& mailbox, Duration delay);
   overlay::Task<Done> read_after(MailboxId mailbox, Duration delay);
   void have_read(const MailboxId& mailbox, Result<ReadReply> reply);
-  void deliver(Tail& tail, const Delivery& delivery);
-  [[nodiscard]] bool is_expired(const storage::ChangeView& change) const;
-  void apply_register(const storage::RegisterView& reg);
-  overlay::Task<Done> refresh_groups();
-  void follow_groups(const Groups::Listing& listing);
-  void announce_synced(Tail& tail);
-  [[nodiscard]] bool door_full() const { return door_.queued() > kSessionQueueBytesMax; }
 
   // Set at construction.
   SessionServices services_;
