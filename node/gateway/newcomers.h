@@ -1,8 +1,8 @@
 // Newcomers: connections that have proven nothing yet, and who of them gives way when the places run out.
 //
-// Anybody can open connections, so a door that is full must not stay shut to others. The oldest gives way, of the address
-// that holds the most: who opens many pushes out its own, and behind a balancer, which is one address, the oldest of
-// all that wait.
+// Anybody can open connections, so a door that is full must not stay shut to others. The oldest gives way, of the
+// address that holds the most: who opens many pushes out its own, and behind a balancer, which is one address, the
+// oldest of all that wait.
 // Thread: one loop; pure.
 #pragma once
 

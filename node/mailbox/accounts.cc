@@ -12,7 +12,13 @@ constexpr int kChangeTries = 5;
 
 Accounts::Accounts(ClusterView& view, Names& names, Forwarder& forwarder, const Identity& identity,
                    PasswordCost cost)
-    : view_(view), names_(names), forwarder_(forwarder), identity_(identity), cost_(cost), hashes_(view.loop), issuers_(view) {
+    : view_(view),
+      names_(names),
+      forwarder_(forwarder),
+      identity_(identity),
+      cost_(cost),
+      hashes_(view.loop),
+      issuers_(view) {
   const auto decoy = hash_password(hex(password_salt(view.random).view()),
                                    password_salt(view.random), cost);
   assert(decoy.ok());

@@ -34,7 +34,7 @@ Task<Status> Groups::create(std::string group, std::string owner, std::uint64_t 
     CO_TRY_ASSIGN(const Listing listed, co_await listing);
     const bool known = std::binary_search(listed.groups.begin(), listed.groups.end(), group);  // A retry.
     if (!known && (listed.groups.size() >= kGroupsPerUserMax || listed.ever >= kGroupsEverMax)) {
-      co_return Error{Errc::kTooLarge, owner + " is, or was lately, in too many groups to create another; an operator can"};
+      co_return Error{Errc::kTooLarge, owner + " is, or was lately, in too many groups to create another"};
     }
   }
   CreationRecord record;

@@ -1,5 +1,5 @@
-// One session over the real parts of a gateway, whose owners the test plays (parts.h): how much it asks for at once, when
-// it says that it is done, what it makes of lists that are cut, whom it ends.
+// One session over the real parts of a gateway, whose owners the test plays (parts.h): how much it asks for at once,
+// when it says that it is done, what it makes of lists that are cut, whom it ends.
 #include "node/session/session.h"
 
 #include "tests/node/parts.h"
