@@ -162,6 +162,9 @@ Result<std::string> issue_token(const Identity& identity, const TokenClaims& cla
   if (claims.issued_ms < 0 || claims.expires_ms < 0) {
     return Error{Errc::kInvalid, "a token from before 1970: set the clock right"};
   }
+  if (claims.expires_ms - claims.issued_ms > kTokenLifeMaxMs) {
+    return Error{Errc::kInvalid, "a token that would live longer than any may"};
+  }
   return paseto_sign(identity, claims_to_json(claims), base32(identity.node_id().view()), kPurpose);
 }
 
@@ -178,6 +181,10 @@ Result<TokenClaims> verify_token(View token, const KeyLookup& key_lookup,
   auto claims = claims_from_json(content.payload);
   if (!claims) return refused(claims.error().text);
   if (now_wall_ms >= claims->expires_ms) return refused("it has expired");
+  if (claims->expires_ms - claims->issued_ms > kTokenLifeMaxMs) return refused("it lives longer than any may");
+  if (claims->issued_ms - now_wall_ms > kTokenAheadMaxMs) {
+    return refused("it was issued in the future by the clock here");
+  }
   return claims;
 }
 

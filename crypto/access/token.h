@@ -21,6 +21,8 @@ namespace starling {
 
 inline constexpr std::size_t kTokenUserSizeMax = 65;  // Sigil and name.
 inline constexpr std::size_t kTokenDeviceSizeMax = 64;
+inline constexpr std::int64_t kTokenLifeMaxMs = 30ll * 24 * 3600 * 1000;
+inline constexpr std::int64_t kTokenAheadMaxMs = 10ll * 60 * 1000;  // Of the verifier's clock, when it was issued.
 inline constexpr std::size_t kTokenSizeMax = 2048;  // Every character escaped, in base64.
 
 struct TokenClaims {
@@ -35,9 +37,10 @@ struct TokenClaims {
 // The key of a node that may issue tokens now; nothing for any other.
 using KeyLookup = std::function<std::optional<PublicKey>(const NodeId&)>;
 
-// kInvalid for names that are not UTF-8, empty or over their limits, and for times before 1970.
+// kInvalid for names that are not UTF-8, empty or over their limits, for times before 1970 and lives over the longest.
 Result<std::string> issue_token(const Identity& identity, const TokenClaims& claims);
-// kUnauthenticated, with the reason, for everything but a token that holds at `now_wall_ms`.
+// kUnauthenticated, with the reason, for everything but a token that holds at `now_wall_ms`. A good signature is not
+// enough: of a key in wrong hands no token may live for ever, or begin later.
 Result<TokenClaims> verify_token(View token, const KeyLookup& key_lookup, std::int64_t now_wall_ms);
 
 // The payload alone: strict both ways, claims in any order. A claim we do not know (a string or an

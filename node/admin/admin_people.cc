@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t kUsersAtOnceMax = 10'000;  // In one call,
 constexpr std::size_t kChangesAtOnce = 64;       // of which so many are under way,
-constexpr std::size_t kHashesAtOnce = kHashesAtOnceMax / 2;  // and so many passwords: logins need some, too.
+constexpr std::size_t kHashesAtOnce = 2 * kHashesAtOnceMax;  // and so many passwords: logins need some, too.
 constexpr std::uint32_t kListMax = 10'000;
 constexpr std::uint32_t kDirectoryPage = 1000;
 constexpr Duration kDirectoryDeadline = 5s;
@@ -167,7 +167,7 @@ Task<Done> AdminApi::add_one(const NewUser& user, Json& result) {
   result = {{"name", user.address}, {"created", created.ok()}};
   if (!created && created.code() == Errc::kExists && !user.password.empty()) {
     // Typed anew after an answer that did not come: what was asked for is there.
-    auto trying = node_.accounts_->log_in(user.address, "user.add", user.password);
+    auto trying = node_.accounts_->log_in(user.address, "user.add", user.password, "");
     const auto fits = co_await trying;
     result["existed"] = fits.ok();
   }

@@ -15,6 +15,7 @@
 
 #include "crypto/bytes.h"
 #include "crypto/result.h"
+#include "node/gateway/newcomers.h"
 #include "overlay/loop/loop.h"
 #include "overlay/loop/transport.h"
 
@@ -23,7 +24,8 @@ namespace starling::node {
 inline constexpr std::size_t kHttpHeaderMax = 8 << 10;        // 431
 inline constexpr std::size_t kHttpBodyMax = 1 << 20;          // 413
 inline constexpr std::size_t kHttpQueuedMax = 1 << 20;        // Unsent answers of one connection.
-inline constexpr std::size_t kHttpConnectionsMax = 256;       // More are closed at once.
+inline constexpr std::size_t kHttpConnectionsMax = 256;       // Then one that waits for a request gives way.
+inline constexpr Duration kHttpFirstRequest = 3s;             // From the connection to the first byte.
 inline constexpr Duration kHttpIdle = 30s;                    // Between requests.
 inline constexpr Duration kHttpRequestTimeout = 10s;          // From its first byte to its last: 408
 inline constexpr Duration kHttpHandlerTimeout = 60s;          // Then 504.
@@ -107,6 +109,7 @@ class HttpServer {
   overlay::Transport& transport_;
   const HttpRouter router_;
   std::map<std::uint64_t, std::shared_ptr<Connection>> connections_;
+  Newcomers waiting_;  // For a request, the first or the next.
   std::uint64_t next_id_ = 1;
   std::unique_ptr<overlay::Listener> listener_;
 };

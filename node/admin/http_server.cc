@@ -6,15 +6,27 @@ namespace starling::node {
 class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(HttpServer& server, std::uint64_t id, std::unique_ptr<overlay::Stream> stream)
-      : server_(server), id_(id), stream_(std::move(stream)) {}
+      : server_(server), id_(id), stream_(std::move(stream)), address_(stream_->peer().host) {}
 
   void start() {
-    wait(kHttpIdle);
+    server_.waiting_.add(id_, address_);
+    wait(kHttpFirstRequest);
     stream_->start({
         .on_data = [this](View bytes) { on_data(bytes); },
         .on_close = [this](const Error&) { close(); },
         .on_drained = [this] { on_drained(); },
     });
+  }
+
+  // The object is gone once the caller lets go of it.
+  void close() {
+    if (closed_) return;
+    const auto self = shared_from_this();
+    closed_ = true;
+    timer_.cancel();
+    answering_ = 0;
+    server_.waiting_.remove(id_);
+    server_.connections_.erase(id_);
   }
 
  private:
@@ -38,6 +50,7 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
       return;
     }
     answering_ = ++answer_;
+    server_.waiting_.remove(id_);
     keep_alive_ = request->keep_alive;
     head_only_ = request->method == "HEAD";
     stream_->pause();
@@ -52,6 +65,7 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
     answering_ = 0;
     if (!keep_alive_) return finish(response);
     stream_->write(serialize(response, true, head_only_));
+    server_.waiting_.add(id_, address_);
     wait(kHttpIdle);
     // In a turn of its own, so that pipelined requests do not recurse.
     server_.loop_.defer([weak = weak_from_this()] {
@@ -94,16 +108,6 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
     close();
   }
 
-  // The object is gone once the caller lets go of it.
-  void close() {
-    if (closed_) return;
-    const auto self = shared_from_this();
-    closed_ = true;
-    timer_.cancel();
-    answering_ = 0;
-    server_.connections_.erase(id_);
-  }
-
   HttpServer& server_;
   const std::uint64_t id_;
   HttpParser parser_;
@@ -116,6 +120,7 @@ class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
   Deadline deadline_ = Deadline::kIdle;
   overlay::Timer timer_;
   std::unique_ptr<overlay::Stream> stream_;
+  const std::string address_;
 };
 
 HttpServer::HttpServer(overlay::Loop& loop, overlay::Transport& transport, HttpRouter router)
@@ -134,7 +139,12 @@ Status HttpServer::listen(const overlay::Endpoint& at) {
 overlay::Endpoint HttpServer::local() const { return listener_->local(); }
 
 void HttpServer::accept(std::unique_ptr<overlay::Stream> stream) {
-  if (connections_.size() >= kHttpConnectionsMax) return;  // Destroying the stream closes it.
+  if (connections_.size() >= kHttpConnectionsMax) {
+    const auto oldest = waiting_.to_give_way();
+    if (!oldest) return;  // Destroying the stream closes it.
+    const auto connection = connections_.at(*oldest);
+    connection->close();
+  }
   const std::uint64_t id = next_id_++;
   auto connection = std::make_shared<Connection>(*this, id, std::move(stream));
   connections_.emplace(id, connection);

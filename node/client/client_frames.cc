@@ -2,35 +2,12 @@
 #include <cassert>
 
 #include "node/client/client.h"
+#include "node/session/frame_head.h"
 
 namespace starling::node {
 namespace {
 
 using protocol::Type;
-
-// Type and request of a frame, without decoding the rest.
-std::optional<protocol::Head> peek_head(View body) {
-  BytesReader in(body);
-  const std::uint8_t marker = in.u8();
-  if (marker == 0xdc) {
-    in.u16be();
-  } else if ((marker & 0xf0) != 0x90) {
-    return std::nullopt;
-  }
-  const auto number = [&in]() -> std::optional<std::uint64_t> {
-    const std::uint8_t tag = in.u8();
-    if (tag < 0x80) return tag;
-    if (tag == 0xcc) return in.u8();
-    if (tag == 0xcd) return in.u16be();
-    if (tag == 0xce) return in.u32be();
-    if (tag == 0xcf) return in.u64be();
-    return std::nullopt;
-  };
-  const auto type = number();
-  const auto request = number();
-  if (!in.ok() || !type || !request || *type > 0xff) return std::nullopt;
-  return protocol::Head{static_cast<std::uint8_t>(*type), *request};
-}
 
 // Codes are numbers of the wire: one that is newer than this client counts as a refusal.
 Error to_error(const protocol::ErrorMessage& message) {
@@ -84,7 +61,7 @@ void Client::on_data(View bytes) {
 
 // False when the connection ended meanwhile.
 bool Client::on_frame(View body) {
-  const auto head = peek_head(body);
+  const auto head = protocol::peek_head(body);
   if (!head) {
     lost({Errc::kCorrupt, endpoint_.text() + " sent a frame that is not of this protocol"});
     return false;
@@ -242,7 +219,7 @@ template <class Answer, class Map, class D>
 Client::Reply Client::answer_as(Type type, Map map, D done) {
   return [type, map = std::move(map), done = std::move(done)](Result<View> body) {
     if (!body) return done(body.error());
-    const auto head = peek_head(*body);
+    const auto head = protocol::peek_head(*body);
     if (!head || head->type != static_cast<std::uint8_t>(type)) {
       return done(Error{Errc::kCorrupt, "the node answered something else than what was asked"});
     }

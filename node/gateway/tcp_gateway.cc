@@ -20,6 +20,7 @@ class TcpGateway::Connection final : public Door {
       : gateway_(gateway),
         id_(id),
         stream_(std::move(stream)),
+        address_(stream_->peer().host),
         reader_(protocol::kLoginFrameSizeMax),
         session_(gateway.services_, *this) {}
 
@@ -41,6 +42,9 @@ class TcpGateway::Connection final : public Door {
     stream_->close_after_flush();
     gateway_.retire(id_);
   }
+
+  void proven() override { gateway_.newcomers_.remove(id_); }
+  [[nodiscard]] std::string address() const override { return address_; }
 
   Session& session() { return session_; }
 
@@ -74,6 +78,7 @@ class TcpGateway::Connection final : public Door {
   bool closed_ = false;
   bool paused_ = false;
   std::unique_ptr<Stream> stream_;
+  const std::string address_;
   protocol::FrameReader reader_;
   Session session_;
 };
@@ -94,17 +99,21 @@ Status TcpGateway::listen(const overlay::Endpoint& at) {
 }
 
 void TcpGateway::accept(std::unique_ptr<Stream> stream) {
-  const std::size_t logged_in = services_.view.counters.sessions;
-  const std::size_t waiting = connections_.size() - std::min(connections_.size(), logged_in);
-  if (connections_.size() >= kConnectionsMax || waiting >= kConnectionsNotLoggedInMax) return;
+  if (connections_.size() >= kConnectionsMax || newcomers_.size() >= kConnectionsNotLoggedInMax) {
+    const auto oldest = newcomers_.to_give_way();
+    if (!oldest) return;  // Destroying the stream closes it.
+    connections_.at(*oldest)->close();
+  }
   const std::uint64_t id = next_id_++;
   auto connection = std::make_unique<Connection>(*this, id, std::move(stream));
   auto& started = *connection;
+  newcomers_.add(id, started.address());
   connections_.emplace(id, std::move(connection));
   started.start();
 }
 
 void TcpGateway::retire(std::uint64_t id) {
+  newcomers_.remove(id);
   retired_.push_back(id);
   if (retired_.size() > 1) return;
   services_.view.loop.defer([this, alive = alive_] {

@@ -1,13 +1,15 @@
 // TcpGateway: clients over TCP, msgpack frames (session/protocol.h). One Session per connection.
 //
 // The gateway owns connections, cuts bytes into frames, and ends what is silent, too slow to log in or
-// over a limit. An idle connection holds no buffers.
+// over a limit. An idle connection holds no buffers. When the places are taken, one that has not logged in gives way
+// to the next (newcomers.h).
 // Thread: one loop.
 #pragma once
 
 #include <memory>
 #include <unordered_map>
 
+#include "node/gateway/newcomers.h"
 #include "node/gateway/suggestions.h"
 #include "node/session/session.h"
 #include "overlay/loop/transport.h"
@@ -38,6 +40,7 @@ class TcpGateway {
   void stop_shedding();
   [[nodiscard]] bool shedding() const { return others_ != nullptr; }
   [[nodiscard]] std::size_t connections() const { return connections_.size(); }
+  [[nodiscard]] std::size_t not_logged_in() const { return newcomers_.size(); }
 
  private:
   class Connection;
@@ -51,6 +54,7 @@ class TcpGateway {
   SessionServices services_;
   overlay::Transport& transport_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
+  Newcomers newcomers_;
   std::vector<std::uint64_t> retired_;
   std::uint64_t next_id_ = 1;
   std::unique_ptr<overlay::Listener> listener_;

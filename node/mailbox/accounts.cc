@@ -12,7 +12,13 @@ constexpr int kChangeTries = 5;
 
 Accounts::Accounts(ClusterView& view, Names& names, Forwarder& forwarder, const Identity& identity,
                    PasswordCost cost)
-    : view_(view), names_(names), forwarder_(forwarder), identity_(identity), cost_(cost) {
+    : view_(view),
+      names_(names),
+      forwarder_(forwarder),
+      identity_(identity),
+      cost_(cost),
+      hashes_(view.loop),
+      issuers_(view) {
   const auto decoy = hash_password(hex(password_salt(view.random).view()),
                                    password_salt(view.random), cost);
   assert(decoy.ok());
@@ -50,15 +56,36 @@ Task<Result<Accounts::Stamped>> Accounts::read(std::string user) {
   co_return Stamped{std::move(value), item.stamp};
 }
 
-Task<Result<Accounts::Login>> Accounts::log_in(std::string user, std::string device,
-                                               std::string password) {
+Task<Result<bool>> Accounts::has_ended(std::string user, std::uint64_t epoch) {
+  CO_TRY(check_address(user));
+  auto reading = read_registers(view_, mailbox_of(user), kAccountKey, "", 1);
+  CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
+  if (found.items.empty()) {
+    if (found.enough) co_return true;
+    co_return Error{Errc::kUnavailable, "too few owners answered to know whether there is a user " + user};
+  }
+  CO_TRY_ASSIGN(const AccountValue account, unpack<AccountValue>(found.items.front().value.data));
+  co_return account.disabled || account.epoch > epoch || (found.enough && account.epoch < epoch);
+}
+
+Task<Result<Accounts::Login>> Accounts::log_in(std::string user, std::string device, std::string password,
+                                               std::string from) {
+  if (!from.empty()) CO_TRY(guesses_.take(user, from, view_.loop.now()));
+  auto checking = check_login(user, std::move(device), std::move(password));
+  auto login = co_await checking;
+  if (!from.empty() && (login || login.code() != Errc::kUnauthenticated)) guesses_.give_back(user, from);
+  co_return login;
+}
+
+Task<Result<Accounts::Login>> Accounts::check_login(std::string user, std::string device, std::string password) {
+  CO_TRY_ASSIGN(HashQueue::Place place, hashes_.take_place());
   auto finding = find(user);
   auto account = co_await finding;
   if (!account && account.code() != Errc::kNotFound && account.code() != Errc::kInvalid) {
     co_return account.error();
   }
   const bool has_password = account && !account->password_hash.empty();
-  auto verifying = verify(std::move(password), has_password ? account->password_hash : decoy_);
+  auto verifying = verify(std::move(place), std::move(password), has_password ? account->password_hash : decoy_);
   const auto fits = co_await verifying;
   if (!fits && fits.code() == Errc::kOverloaded) co_return fits.error();
   if (!has_password || !fits) co_return Error{Errc::kUnauthenticated, std::string(kRefused)};
@@ -67,13 +94,7 @@ Task<Result<Accounts::Login>> Accounts::log_in(std::string user, std::string dev
 }
 
 Result<TokenClaims> Accounts::check(View token) const {
-  const auto key_of = [this](const NodeId& node) -> std::optional<PublicKey> {
-    if (!view_.in_ring()) return std::nullopt;
-    const auto* member = view_.ring().version().find(node);
-    if (member == nullptr || view_.ring().version().is_revoked(node)) return std::nullopt;
-    return member->key;  // Of those that left, too: nobody is logged out because a machine goes.
-  };
-  return verify_token(token, key_of, view_.loop.wall_ms());
+  return verify_token(token, [this](const NodeId& node) { return issuers_.key_of(node); }, view_.loop.wall_ms());
 }
 
 Task<Result<Accounts::Login>> Accounts::issue(std::string user, std::string device,
@@ -155,43 +176,25 @@ Task<Status> Accounts::write(std::string user, Stamped next) {
   co_return written;
 }
 
-Status Accounts::may_hash() const {
-  if (*hashing_ < kHashesAtOnceMax) return ok_status();
-  return Error{Errc::kOverloaded, "too many logins by password at once; try again in a second"};
-}
-
 Task<Result<std::string>> Accounts::hash(std::string password) {
   CO_TRY(check_password(password));
-  CO_TRY(may_hash());
+  CO_TRY_ASSIGN(HashQueue::Place place, hashes_.take_place());
   auto result = std::make_shared<Result<std::string>>(Error{Errc::kInvalid, ""});
-  auto [done, future] = Completer<bool>::make(view_.loop);
-  ++*hashing_;
-  view_.loop.work(
+  auto hashing = hashes_.run(
+      std::move(place),
       [result, password = std::move(password), salt = password_salt(view_.random), cost = cost_] {
         *result = hash_password(password, salt, cost);
-      },
-      [done = std::move(done), hashing = hashing_]() mutable {
-        --*hashing;
-        done.set(true);
       });
-  co_await future;
+  co_await hashing;
   co_return std::move(*result);
 }
 
-Task<Status> Accounts::verify(std::string password, std::string hash) {
-  CO_TRY(may_hash());
+Task<Status> Accounts::verify(HashQueue::Place place, std::string password, std::string hash) {
   auto result = std::make_shared<Status>(Error{Errc::kUnauthenticated, ""});
-  auto [done, future] = Completer<bool>::make(view_.loop);
-  ++*hashing_;
-  view_.loop.work(
-      [result, password = std::move(password), hash = std::move(hash)] {
-        *result = verify_password(password, hash);
-      },
-      [done = std::move(done), hashing = hashing_]() mutable {
-        --*hashing;
-        done.set(true);
-      });
-  co_await future;
+  auto verifying = hashes_.run(std::move(place), [result, password = std::move(password), hash = std::move(hash)] {
+    *result = verify_password(password, hash);
+  });
+  co_await verifying;
   co_return *result;
 }
 

@@ -3,18 +3,22 @@
 // A password is checked once, off the loop; then the device logs in by a token that any node verifies
 // without a lookup. A token carries the account's auth epoch: a password change, a disabling or a logout raises
 // the epoch, and whoever follows the mailbox cuts off sessions of an older one.
-// The answer for an unknown user and for a wrong password is the same, and takes the same time.
+// The answer for an unknown user and for a wrong password is the same, and takes the same time. Anybody may ask for
+// a check, so it costs nothing before it has its place among the hashes (hash_queue.h), and guessing is slowed
+// (guesses.h).
 // Thread: one loop; hashing runs on Loop::work.
 #pragma once
 
 #include "crypto/access/password.h"
 #include "crypto/access/token.h"
+#include "node/mailbox/guesses.h"
+#include "node/mailbox/hash_queue.h"
+#include "node/mailbox/issuers.h"
 #include "node/mailbox/names.h"
 
 namespace starling::node {
 
-inline constexpr std::int64_t kTokenLifeMs = 30ll * 24 * 3600 * 1000;
-inline constexpr std::size_t kHashesAtOnceMax = 8;  // More logins by password: kOverloaded.
+inline constexpr std::int64_t kTokenLifeMs = kTokenLifeMaxMs;
 
 class Accounts {
  public:
@@ -30,8 +34,9 @@ class Accounts {
   // An empty password: the account logs in by tokens that an operator issues. kExists.
   // `nonce` as in Names::create.
   overlay::Task<Status> create(std::string user, std::string password, std::uint64_t nonce);
-  // kUnauthenticated, whether the user or the password is wrong.
-  overlay::Task<Result<Login>> log_in(std::string user, std::string device, std::string password);
+  // kUnauthenticated, whether the user or the password is wrong. kOverloaded. `from`: the address that the device comes
+  // from; empty for an operator, who may guess.
+  overlay::Task<Result<Login>> log_in(std::string user, std::string device, std::string password, std::string from);
   // kUnauthenticated.
   [[nodiscard]] Result<TokenClaims> check(View token) const;
   // Issued by this node, for an account that exists. kNotFound.
@@ -41,6 +46,9 @@ class Accounts {
   // Every session and token of the user ends; the password stays.
   overlay::Task<Status> log_out(std::string user);
   overlay::Task<Result<AccountValue>> find(std::string user);
+  // Is what rests on this epoch over? The user is disabled, gone, or has another epoch: a higher one; or a lower one,
+  // when enough owners answered to know that there never was a higher. kUnavailable, kTimeout: not known.
+  overlay::Task<Result<bool>> has_ended(std::string user, std::uint64_t epoch);
 
  private:
   struct Stamped {
@@ -50,9 +58,9 @@ class Accounts {
   overlay::Task<Result<Stamped>> read(std::string user);
   // Reads, lets `change` make the next value, and writes it, again when somebody else was faster.
   overlay::Task<Status> change(std::string user, std::function<void(AccountValue&)> change);
-  [[nodiscard]] Status may_hash() const;
+  overlay::Task<Result<Login>> check_login(std::string user, std::string device, std::string password);
   overlay::Task<Result<std::string>> hash(std::string password);
-  overlay::Task<Status> verify(std::string password, std::string hash);
+  overlay::Task<Status> verify(HashQueue::Place place, std::string password, std::string hash);
   overlay::Task<Status> write(std::string user, Stamped next);
   Result<Login> make_token(const std::string& user, const std::string& device, std::uint64_t epoch,
                            std::int64_t life_ms);
@@ -63,8 +71,9 @@ class Accounts {
   const Identity& identity_;
   const PasswordCost cost_;
   std::string decoy_;         // A hash that no password fits, for unknown users.
-  // Jobs under way. Shared with them: a client that goes away does not end its job.
-  std::shared_ptr<std::size_t> hashing_ = std::make_shared<std::size_t>(0);
+  HashQueue hashes_;
+  Guesses guesses_;
+  Issuers issuers_;
 };
 
 }  // namespace starling::node

@@ -1,5 +1,7 @@
 #include "node/mailbox/groups.h"
 
+#include <algorithm>
+
 namespace starling::node {
 
 using overlay::Completer;
@@ -8,6 +10,7 @@ using storage::MemberValue;
 
 namespace {
 constexpr std::uint32_t kPage = 1000;
+constexpr std::size_t kRegistersMax = 100 * kPage;  // Of one user, read for a list.
 }
 
 Groups::Groups(ClusterView& view, Names& names, Forwarder& forwarder)
@@ -27,6 +30,12 @@ Task<Status> Groups::create(std::string group, std::string owner, std::uint64_t 
   if (!owner.empty()) {
     auto checking = exists(owner);
     CO_TRY(co_await checking);
+    auto listing = of_user(owner);
+    CO_TRY_ASSIGN(const Listing listed, co_await listing);
+    const bool known = std::binary_search(listed.groups.begin(), listed.groups.end(), group);  // A retry.
+    if (!known && (listed.groups.size() >= kGroupsPerUserMax || listed.ever >= kGroupsEverMax)) {
+      co_return Error{Errc::kTooLarge, owner + " is, or was lately, in too many groups to create another"};
+    }
   }
   CreationRecord record;
   record.nonce = nonce;
@@ -45,6 +54,10 @@ Task<Status> Groups::set_member(std::string group, std::string user, std::uint8_
   CO_TRY(co_await group_exists);
   auto user_exists = exists(user);
   CO_TRY(co_await user_exists);
+  if (!removed) {
+    auto checking = may_join(group, user);
+    CO_TRY(co_await checking);
+  }
   WriteRegisterRequest request;
   request.mailbox = mailbox_of(group);
   request.merge = static_cast<std::uint8_t>(storage::MergeKind::kMember);
@@ -58,6 +71,16 @@ Task<Status> Groups::set_member(std::string group, std::string user, std::uint8_
                             });
   auto written = co_await future;
   co_return written;
+}
+
+// Two who add at once may both pass; of_user() then keeps the older. A change of role is no join.
+Task<Status> Groups::may_join(std::string group, std::string user) {
+  auto listing = of_user(user);
+  CO_TRY_ASSIGN(const Listing listed, co_await listing);
+  const bool in = std::binary_search(listed.groups.begin(), listed.groups.end(), group);
+  if (in || listed.groups.size() < kGroupsPerUserMax) co_return ok_status();
+  co_return Error{Errc::kTooLarge, user + " is in " + std::to_string(kGroupsPerUserMax) +
+                                       " groups, which is the limit, and has to leave one first"};
 }
 
 Task<Result<Groups::Roster>> Groups::members(std::string group, std::string after, std::uint32_t limit,
@@ -102,20 +125,35 @@ Task<Result<Role>> Groups::role_of(std::string group, std::string user) {
   co_return Error{Errc::kDenied, user + " is not in " + group};
 }
 
-Task<Result<std::vector<std::string>>> Groups::of_user(std::string user) {
-  std::vector<std::string> groups;
+// Whoever adds a user to groups chooses their names, but not when that is.
+Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
+  struct Membership {
+    EntryId since;
+    std::string group;
+  };
+  std::vector<Membership> in;
+  Listing listing;
   std::string after;
-  for (bool more = true; more && groups.size() < kGroupsPerUserMax;) {
+  for (bool more = true; more;) {
     auto reading = read_registers(view_, mailbox_of(user), kGroupPrefix, after, kPage);
     CO_TRY_ASSIGN(const ReadRegistersReply page, co_await reading);
     more = page.items.size() == kPage;
+    listing.ever += page.items.size();
     for (const auto& item : page.items) {
       after = item.key;
       auto value = unpack<MemberValue>(item.value.data);
-      if (value && !value->removed) groups.push_back(item.key.substr(kGroupPrefix.size()));
+      if (value && !value->removed) in.push_back({item.stamp, item.key.substr(kGroupPrefix.size())});
     }
+    if (more && listing.ever >= kRegistersMax) listing.whole = more = false;
   }
-  co_return groups;
+  if (in.size() > kGroupsPerUserMax) {
+    listing.whole = false;
+    std::sort(in.begin(), in.end(), [](const auto& a, const auto& b) { return a.since < b.since; });
+    in.resize(kGroupsPerUserMax);
+  }
+  for (auto& membership : in) listing.groups.push_back(std::move(membership.group));
+  std::sort(listing.groups.begin(), listing.groups.end());
+  co_return listing;
 }
 
 Status may_send(storage::Store& store, const MailboxId& mailbox, View to, View from) {

@@ -19,9 +19,10 @@ class Groups {
 
   Groups(ClusterView& view, Names& names, Forwarder& forwarder);
 
-  // `owner` may be empty (an operator's group); `nonce` as in Names::create. kExists.
+  // `owner` may be empty (an operator's group); `nonce` as in Names::create. kExists. kTooLarge: the owner is in
+  // kGroupsPerUserMax groups, or was, with those that are left, in kGroupsEverMax.
   overlay::Task<Status> create(std::string group, std::string owner, std::uint64_t nonce);
-  // kNotFound: no such group or user.
+  // kNotFound: no such group or user. kTooLarge: who is to be added is in kGroupsPerUserMax groups.
   overlay::Task<Status> set_member(std::string group, std::string user, std::uint8_t role,
                                    bool removed);
   struct Roster {
@@ -33,10 +34,16 @@ class Groups {
                                         std::uint64_t known);
   // The role of a user. kNotFound: no such group. kDenied: not a member.
   overlay::Task<Result<Role>> role_of(std::string group, std::string user);
-  // Groups that a user is in.
-  overlay::Task<Result<std::vector<std::string>>> of_user(std::string user);
+  // Groups that a user is in, by name: the kGroupsPerUserMax oldest memberships, should there be more.
+  struct Listing {
+    std::vector<std::string> groups;
+    bool whole = true;      // There are no more.
+    std::size_t ever = 0;   // With those that the user left, as long as that is remembered.
+  };
+  overlay::Task<Result<Listing>> of_user(std::string user);
 
  private:
+  overlay::Task<Status> may_join(std::string group, std::string user);
   overlay::Task<Status> exists(std::string address);
 
   ClusterView& view_;

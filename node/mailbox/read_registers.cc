@@ -110,7 +110,9 @@ class Reading : public std::enable_shared_from_this<Reading> {
     patience_.cancel();
     auto done = std::exchange(done_, {});
     if (answers_.empty()) return done.set(last_);
-    done.set(merge_registers(answers_, limit_));
+    auto merged = merge_registers(answers_, limit_);
+    merged.enough = home_answers_ >= needed_;
+    done.set(std::move(merged));
   }
 
   ClusterView& view_;

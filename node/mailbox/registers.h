@@ -22,6 +22,7 @@ inline constexpr View kGroupPrefix = "group/";
 inline constexpr View kMemberPrefix = "member/";
 
 inline constexpr std::size_t kGroupsPerUserMax = 2000;
+inline constexpr std::size_t kGroupsEverMax = 2 * kGroupsPerUserMax;  // Left ones as well: then a user creates no more.
 
 // Decided once per address, for ever. The registers of a new mailbox follow from it alone.
 struct CreationRecord {

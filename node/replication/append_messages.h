@@ -82,6 +82,7 @@ struct RegisterItem {
 struct ReadRegistersReply {
   std::vector<RegisterItem> items;
   std::uint64_t version = 0;  // register_versions.h; 0: not known.
+  bool enough = false;        // Merged of so many owners that nothing acknowledged is missing. Not on the wire.
   FIELDS(items, version)
 };
 

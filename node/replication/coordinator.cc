@@ -242,8 +242,7 @@ void Coordinator::admit(Pending send) {
   if (seq <= high && !is_copy(send.request)) {
     return refuse(send, {Errc::kSequenceReused, "this number of the lane was used and is gone"});
   }
-  // A void closes a number of a lane that exists, whatever the sender may by now; it opens none.
-  if (!is_copy(send.request) && !(is_void(send.request) && high > 0)) {
+  if (!is_copy(send.request) && !closes_open(send, high)) {
     if (auto may = may_send_(send.mailbox, send.request.to, send.request.from); !may) {
       if (send.compared && !send.all_answered) {
         return refuse(send, {Errc::kUnavailable, "an owner that may know better did not answer: " +
@@ -258,6 +257,18 @@ void Coordinator::admit(Pending send) {
     }
   }
   mint(std::move(send));
+}
+
+// A void closes a number of a lane that exists, whatever the sender may by now; it opens none. Nor may who was removed
+// go on for ever: what was on the wire by then is closed, number by number, and no more.
+bool Coordinator::closes_open(const Pending& send, std::uint64_t high) const {
+  const std::uint64_t seq = send.request.seq;
+  if (!is_void(send.request) || high == 0 || seq != high + 1) return false;
+  if (seq <= kVoidsOpenMax) return true;
+  MessageKey before = send.key;
+  before.seq -= kVoidsOpenMax;
+  const auto state = view_.store.find_key(send.mailbox, before);
+  return !state || !state->is_void;
 }
 
 // A void beats a content, and the smaller of two ids is the position of a message (invariants 3 and 4):

@@ -30,6 +30,8 @@ namespace starling::node {
 inline constexpr std::uint64_t kPendingChangesMax = 200'000;  // Accepted, not yet synced.
 inline constexpr std::size_t kComparesMax = 64;     // Refusals checked with the other owners at once.
 inline constexpr std::size_t kLaneQueueMax = 1024;  // Requests of a lane held back by a look-up.
+// Voids in a row that a lane takes of who may not send: as many numbers as a device may have had on the wire.
+inline constexpr std::uint64_t kVoidsOpenMax = 1024;
 
 // May `from` send to `mailbox`? Answered from the mailbox's own registers (node/mailbox).
 using MaySend = std::function<Status(const MailboxId& mailbox, View to, View from)>;
@@ -91,6 +93,7 @@ class Coordinator {
   [[nodiscard]] Status may_store(PartitionId partition, std::uint8_t flags, bool quorum) const;
   [[nodiscard]] Status may_use_own_run(PartitionId partition) const;
   void admit(Pending send);
+  [[nodiscard]] bool closes_open(const Pending& send, std::uint64_t high) const;
   void known(Pending send, const storage::KeyState& state);
   void mint(Pending send);
   // The same key, said otherwise: a void for a content, or a copy with a smaller id.

@@ -1,6 +1,7 @@
 #include "node/session/feeds.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "node/session/entry_frame.h"
 
@@ -18,6 +19,16 @@ storage::VersionVector both(const storage::VersionVector& a, const storage::Vers
   storage::VersionVector out;
   for (const auto& dot : a.dots()) {
     if (const auto n = std::min(dot.n, b.get(dot.writer)); n > 0) out.raise(dot.writer, n);
+  }
+  return out;
+}
+
+// What of a session's vector is of writers that the owner told of.
+storage::VersionVector real_part(const storage::VersionVector& vector, const storage::VersionVector& known,
+                                 const storage::VersionVector& pushed) {
+  storage::VersionVector out;
+  for (const auto& dot : vector.dots()) {
+    if (known.get(dot.writer) > 0 || pushed.get(dot.writer) > 0) out.raise(dot.writer, dot.n);
   }
   return out;
 }
@@ -130,7 +141,10 @@ bool Feeds::join(const MailboxId& mailbox, FeedSubscriber& subscriber,
   for (auto& listener : feed->listeners) {
     if (listener.subscriber != &subscriber) continue;
     listener.joined = true;
-    feed->resume_from = feed->has_joined ? both(feed->resume_from, vector) : vector;
+    const auto stream = streams_.find(view_.store.partition_of(mailbox));
+    assert(stream != streams_.end());  // The feed has a listener.
+    const auto real = real_part(vector, stream->second.known, feed->pushed);
+    feed->resume_from = feed->has_joined ? both(feed->resume_from, real) : real;
     feed->has_joined = true;
     return true;
   }
@@ -197,15 +211,23 @@ void Feeds::follow(PartitionId partition) {
   stream.asking = true;
   stream.to_add.clear();
   std::vector<FollowRequest::Item> items;
+  std::size_t dots = 0;
   for (const auto& mailbox : stream.mailboxes) {
     Feed& feed = feeds_.at(mailbox);
     feed.ready = false;
     feed.pushed = {};
-    items.push_back({mailbox, feed.has_joined, feed.resume_from});
+    if (feed.has_joined) dots += feed.resume_from.dots().size();
+    if (feed.has_joined && dots > kFollowDotsMax) {
+      stream.to_add.insert(mailbox);
+    } else {
+      items.push_back({mailbox, feed.has_joined, feed.resume_from});
+    }
   }
+  const auto beyond = stream.to_add;
   send(partition, stream, std::move(items), [this, partition, number = stream.number](auto reply) {
     followed(partition, number, std::move(reply));
   });
+  for (const auto& mailbox : beyond) lose(mailbox);
 }
 
 void Feeds::followed(PartitionId partition, std::uint64_t number, Result<Bytes> reply) {
@@ -222,6 +244,7 @@ void Feeds::followed(PartitionId partition, std::uint64_t number, Result<Bytes> 
   const auto answer = unpack<FollowReply>(*reply);
   if (!answer) return;
   stream.live = true;
+  stream.known = answer->vector;
   for (const auto& mailbox : answer->behind) lose(mailbox);
   const auto to_add = stream.to_add;
   const auto mailboxes = stream.mailboxes;  // A subscriber may change it.
@@ -258,7 +281,9 @@ void Feeds::add(PartitionId partition) {
        [this, partition, number = stream.number, added](Result<Bytes> reply) {
     auto again = streams_.find(partition);
     if (again == streams_.end() || again->second.number != number) return;
-    if (!reply) return follow(partition);
+    const auto answer = reply ? unpack<FollowReply>(*reply) : Result<FollowReply>(reply.error());
+    if (!answer) return follow(partition);
+    again->second.known.merge(answer->vector);
     for (const auto& mailbox : added) mark_ready(mailbox);
   });
 }

@@ -6,7 +6,8 @@
 // A session joins a feed only after a read that was answered, after we followed, by the followed owner,
 // and that covers what the stream has pushed meanwhile (hazards F9).
 // Invariants: (1) `resume_from` of a feed is under the vector of each live session of it, so whatever a
-// session lacks comes again after a failover; (2) pushes of a replaced stream are ignored.
+// session lacks comes again after a failover; (2) pushes of a replaced stream are ignored; (3) a cursor that a device
+// made up costs its own session only: a feed takes over what the owner knows of, and a request to follow is bounded.
 // Thread: one loop.
 #pragma once
 
@@ -30,6 +31,8 @@ inline constexpr Duration kAvoidFor = 30s;
 // When an owner fails, all gateways follow others in its place, partition by partition: so many at once, then a random
 // rest (hazards F25).
 inline constexpr std::size_t kFollowsAtOnceMax = 64;
+// Of the vectors in one request; mailboxes beyond it read anew. Well under what a link takes.
+inline constexpr std::size_t kFollowDotsMax = 64 << 10;
 inline constexpr Duration kFollowRest = 20ms;
 
 // A change on its way to the sessions of a feed.
@@ -102,6 +105,7 @@ class Feeds {
     NodeId owner;
     bool live = false;                    // Confirmed.
     bool asking = false;                  // A full follow request is under way.
+    storage::VersionVector known;         // The owner's, of the whole partition, when it confirmed.
     std::set<MailboxId> mailboxes;
     std::set<MailboxId> to_add;           // Subscribed in this turn.
   };

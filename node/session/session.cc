@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "node/session/frame_head.h"
+
 namespace starling::node {
 
 using overlay::Method;
@@ -39,7 +41,7 @@ Session::~Session() {
 void Session::receive(View body) {
   if (closed_) return;
   heard_ = services_.view.loop.now();
-  const auto head = unpack<protocol::Head>(body);
+  const auto head = protocol::read_head(body);
   if (!head) return refuse_and_close(0, head.error());
   const auto type = static_cast<Type>(head->type);
   if (type == Type::kLogin) return log_in(head->request, body);
@@ -76,6 +78,21 @@ bool Session::begin_request(std::uint64_t request) {
   }
   ++in_flight_;
   if (!scope_) scope_.emplace(services_.view.loop);
+  return true;
+}
+
+// One whose answer is long: no more of those than a device reads.
+bool Session::begin_page(std::uint64_t request) {
+  if (services_.ladder.refuses(Rung::kHistory)) {
+    refuse(request, {Errc::kOverloaded, "this node has too much to do for long answers; try again"});
+    return false;
+  }
+  if (pages_ >= kPagesInFlightMax || door_full()) {
+    refuse(request, {Errc::kOverloaded, "read the pages asked for before asking for more"});
+    return false;
+  }
+  if (!begin_request(request)) return false;
+  ++pages_;
   return true;
 }
 
@@ -147,7 +164,7 @@ Task<Done> Session::check_login(protocol::Login login) {
       account = Accounts::Login{login.token, claims->expires_ms, claims->epoch};
     }
   } else if (!login.password.empty()) {
-    auto checking = services_.accounts.log_in(login.user, login.device, login.password);
+    auto checking = services_.accounts.log_in(login.user, login.device, login.password, door_.address());
     account = co_await checking;
   }
   logging_in_ = false;
@@ -164,6 +181,7 @@ Task<Done> Session::check_login(protocol::Login login) {
 void Session::logged_in(const protocol::Login& login, const Accounts::Login& account) {
   ++services_.view.counters.logins;
   ++services_.view.counters.sessions;
+  door_.proven();
   user_ = login.user;
   device_name_ = login.device;
   mailbox_ = mailbox_of(user_);
@@ -195,10 +213,9 @@ void Session::recheck_account() {
 // A token is believed at once and its epoch checked behind it, so that a login costs no look-up. Later
 // changes arrive through the mailbox (apply_register).
 Task<Done> Session::check_epoch() {
-  auto finding = services_.accounts.find(user_);
-  const auto account = co_await finding;
-  const bool gone = !account && account.code() == Errc::kNotFound;
-  if (gone || (account && (account->disabled || account->epoch > epoch_))) revoke();
+  auto checking = services_.accounts.has_ended(user_, epoch_);
+  const auto ended = co_await checking;
+  if (ended && *ended) revoke();
   co_return Done{};
 }
 
@@ -283,21 +300,14 @@ void Session::history(std::uint64_t number, View body) {
   if (is_group && !tails_.contains(wanted.mailbox)) {
     return refuse(number, {Errc::kDenied, "you are not in " + request->with + ", or not synced yet"});
   }
-  if (services_.ladder.refuses(Rung::kHistory)) {
-    return refuse(number, {Errc::kOverloaded, "this node has too much to do for history; try again"});
-  }
-  if (histories_ >= kHistoryInFlightMax || door_full()) {
-    return refuse(number, {Errc::kOverloaded, "read the pages asked for before asking for more"});
-  }
-  if (!begin_request(number)) return;
-  ++histories_;
+  if (!begin_page(number)) return;
   const std::string address = is_group ? request->with : user_;
   services_.forwarder.read(
       services_.view.store.partition_of(wanted.mailbox), Method::kHistory, pack(wanted),
       kReadDeadline, [this, alive = alive_, number, address](Result<Bytes> reply) {
         if (!*alive) return;
         --in_flight_;
-        --histories_;
+        --pages_;
         if (closed_) return;
         if (!reply) return refuse(number, reply.error());
         auto page = unpack<ReadReply>(*reply);

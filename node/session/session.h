@@ -5,11 +5,12 @@
 // it (hazards F9); it reads until it covers the feed, joins it, and parts again when the device is
 // too slow or a gap shows. So a slow device, an offline one and a new one are the same case.
 // Invariants: (1) nothing but a login (and a ping) is answered before a login; (2) a change under the vector is not
-// sent again, and the vector is raised only by what was sent; (3) queues are bounded: requests in
-// flight, and bytes on the door.
+// sent again, and the vector is raised only by what was sent; (3) queues are bounded: requests in flight, pages asked
+// for, and bytes on the door: kSessionQueueBytesMax and one page.
 // Thread: one loop. The owner destroys a session at the end of a turn, never from inside a call.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -29,7 +30,10 @@ namespace starling::node {
 
 inline constexpr std::size_t kRequestsPerSessionMax = 1024;
 inline constexpr std::uint32_t kPageSizeMax = 500;             // Entries or members in one answer.
-inline constexpr std::size_t kHistoryInFlightMax = 4;          // Pages asked for and not answered.
+inline constexpr std::size_t kPagesInFlightMax = 4;            // Of history, rosters, groups: asked for, not answered.
+inline constexpr std::size_t kReadsPerSessionMax = 4;          // Mailboxes read at once; the others wait in line.
+inline constexpr std::size_t kSyncMailboxesMax = kGroupsPerUserMax + 1;
+inline constexpr std::size_t kCursorWritersMax = 4096;         // In one cursor.
 inline constexpr std::size_t kSessionQueueBytesMax = 1 << 20;  // On the door: then it fell behind.
 inline constexpr std::uint32_t kHeartbeatSeconds = 60;
 inline constexpr Duration kSilenceMax = 150s;       // Two heartbeats and some: the device is gone.
@@ -45,6 +49,9 @@ class Door {
   [[nodiscard]] virtual std::size_t queued() const = 0;
   // Sends what is queued and closes. The session is destroyed later.
   virtual void close() = 0;
+  // The device has proven who it is.
+  virtual void proven() = 0;
+  [[nodiscard]] virtual std::string address() const = 0;  // That the device comes from, without the port.
 
  protected:
   ~Door() = default;  // Borrowed.
@@ -87,7 +94,8 @@ class Session final : public FeedSubscriber {
   void on_regained(const MailboxId& mailbox, const Delivery& delivery) override;
 
  private:
-  enum class TailState : std::uint8_t { kWaiting, kReading, kBehind, kLive };
+  // kInLine: for a read, when one of ours has ended.
+  enum class TailState : std::uint8_t { kWaiting, kInLine, kReading, kBehind, kLive };
   struct Tail {
     std::string address;
     storage::VersionVector vector;
@@ -114,6 +122,7 @@ class Session final : public FeedSubscriber {
   void history(std::uint64_t number, View body);
   void lane(std::uint64_t number, View body);
   bool begin_request(std::uint64_t request);
+  bool begin_page(std::uint64_t request);
   void finish_request(std::uint64_t request, const Status& status);
   void refuse(std::uint64_t request, const Error& error);
   void refuse_and_close(std::uint64_t request, const Error& error);
@@ -124,6 +133,7 @@ class Session final : public FeedSubscriber {
 
   // session_groups.cc: groups and passwords.
   void group(protocol::Type type, std::uint64_t number, View body);
+  overlay::Task<Done> list(protocol::Type type, protocol::GroupRequest request);
   overlay::Task<Done> list_groups(std::uint64_t number);
   overlay::Task<Done> list_members(protocol::GroupRequest request);
   overlay::Task<Done> change_group(protocol::Type type, protocol::GroupRequest request);
@@ -139,21 +149,25 @@ class Session final : public FeedSubscriber {
   void remove_tail(const std::string& address);
   void check_heads();
   void checked(const MailboxId& mailbox, HeadCheck::Found found);
+  void deliver(Tail& tail, const Delivery& delivery);
+  [[nodiscard]] bool is_expired(const storage::ChangeView& change) const;
+  void apply_register(const storage::RegisterView& reg);
+  overlay::Task<Done> refresh_groups();
+  void follow_groups(const Groups::Listing& listing);
+  void announce_synced(Tail& tail);
+  [[nodiscard]] bool door_full() const { return door_.queued() > kSessionQueueBytesMax; }
+
+  // session_read.cc: pages.
   void go_on(const MailboxId& mailbox);
   void read_other(const MailboxId& mailbox);
   void have_read_other(const MailboxId& mailbox, Result<ReadReply> reply);
   bool take(const MailboxId& mailbox, const ReadReply& page);
   void read(const MailboxId& mailbox);
+  bool begin_read(const MailboxId& mailbox);
+  void end_read();
   void read_later(const MailboxId& mailbox, Duration delay);
   overlay::Task<Done> read_after(MailboxId mailbox, Duration delay);
   void have_read(const MailboxId& mailbox, Result<ReadReply> reply);
-  void deliver(Tail& tail, const Delivery& delivery);
-  [[nodiscard]] bool is_expired(const storage::ChangeView& change) const;
-  void apply_register(const storage::RegisterView& reg);
-  overlay::Task<Done> refresh_groups();
-  void follow_groups(const std::set<std::string>& now);
-  void announce_synced(Tail& tail);
-  [[nodiscard]] bool door_full() const { return door_.queued() > kSessionQueueBytesMax; }
 
   // Set at construction.
   SessionServices services_;
@@ -171,12 +185,15 @@ class Session final : public FeedSubscriber {
   Instant heard_;
   Instant checked_{};         // The account.
   std::size_t in_flight_ = 0;
-  std::size_t histories_ = 0;
+  std::size_t pages_ = 0;
   std::uint64_t sync_request_ = 0;      // Waits for kSyncDone.
   std::size_t tails_to_sync_ = 0;
   std::map<MailboxId, Tail> tails_;
   std::vector<MailboxId> to_check_;     // Ready for their heads to be asked for,
   overlay::Timer check_timer_;          // all at once.
+  std::size_t reads_ = 0;               // Under way.
+  std::deque<MailboxId> in_line_;       // For a read.
+  bool line_moves_ = false;
   bool refreshing_ = false;
   std::map<std::string, bool> expected_groups_;  // From changes: are we in it?
   std::shared_ptr<bool> alive_;         // For answers that outlive us.

@@ -10,12 +10,19 @@ using protocol::Type;
 void Session::group(Type type, std::uint64_t number, View body) {
   auto request = unpack<protocol::GroupRequest>(body);
   if (!request) return refuse_and_close(number, request.error());
-  if (!begin_request(number)) return;
-  switch (type) {
-    case Type::kGroups: return scope_->spawn(list_groups(number));
-    case Type::kGroupMembers: return scope_->spawn(list_members(std::move(*request)));
-    default: return scope_->spawn(change_group(type, std::move(*request)));
+  if (type == Type::kGroups || type == Type::kGroupMembers) {
+    if (begin_page(number)) scope_->spawn(list(type, std::move(*request)));
+  } else if (begin_request(number)) {
+    scope_->spawn(change_group(type, std::move(*request)));
   }
+}
+
+Task<Done> Session::list(Type type, protocol::GroupRequest request) {
+  const std::uint64_t number = request.request;
+  auto listing = type == Type::kGroups ? list_groups(number) : list_members(std::move(request));
+  co_await listing;
+  --pages_;
+  co_return Done{};
 }
 
 // Everybody may leave. Moderators add members and remove them; owners may do everything.
@@ -43,7 +50,7 @@ Task<Done> Session::list_groups(std::uint64_t number) {
   --in_flight_;
   protocol::GroupList message;
   message.request = number;
-  message.groups = std::move(*groups);
+  message.groups = std::move(groups->groups);
   answer(message);
   co_return Done{};
 }
@@ -99,7 +106,7 @@ void Session::password(std::uint64_t number, View body) {
 }
 
 Task<Done> Session::change_password(protocol::PasswordChange request) {
-  auto checking = services_.accounts.log_in(user_, device_name_, request.old_password);
+  auto checking = services_.accounts.log_in(user_, device_name_, request.old_password, door_.address());
   const auto login = co_await checking;
   if (!login) {
     finish_request(request.request, login.error());

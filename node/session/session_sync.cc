@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <cassert>
+
+#include "node/session/frame_head.h"
 #include "node/session/session.h"
 #include "storage/expiry.h"
 
@@ -10,13 +14,14 @@ using storage::ChangeKind;
 namespace {
 constexpr int kRefreshTries = 5;
 constexpr Duration kRefreshEvery = 200ms;
-constexpr Duration kRetryReadAfter = 500ms;
 constexpr Duration kGatherFor = 20ms;  // Mailboxes that become ready meanwhile share the heads requests.
-constexpr std::uint8_t kAskedAnewMax = 3;
-constexpr Duration kRereadAfter = 50ms;  // The followed owner had less than it pushed before.
 }
 
 void Session::sync(std::uint64_t number, View body) {
+  if (protocol::count_mailboxes(body) > kSyncMailboxesMax) {
+    return refuse(number, {Errc::kTooLarge, "a Sync names at most " + std::to_string(kSyncMailboxesMax) +
+                                                " mailboxes: leave out those you are not in"});
+  }
   auto request = unpack<protocol::Sync>(body);
   if (!request) return refuse_and_close(number, request.error());
   if (sync_request_ != 0 || !tails_.empty()) {
@@ -27,6 +32,14 @@ void Session::sync(std::uint64_t number, View body) {
     return refuse(number,
                   {Errc::kReset, "the cursors are of another lineage; drop them and sync anew"});
   }
+  const auto& mailboxes = request->mailboxes;
+  const bool bent = std::any_of(mailboxes.begin(), mailboxes.end(), [](const auto& item) {
+    return item.cursor.dots().size() > kCursorWritersMax;
+  });
+  if (bent) {
+    return refuse(number, {Errc::kReset, "a cursor of more than " + std::to_string(kCursorWritersMax) +
+                                             " writers; drop the cursors and sync anew"});
+  }
   if (!begin_request(number)) return;
   sync_request_ = number;
   scope_->spawn(start_sync(std::move(*request)));
@@ -36,23 +49,23 @@ void Session::sync(std::uint64_t number, View body) {
 Task<Done> Session::start_sync(protocol::Sync request) {
   std::map<std::string, storage::VersionVector> cursors;
   for (auto& item : request.mailboxes) cursors[item.address] = std::move(item.cursor);
-  auto finding = services_.accounts.find(user_);
-  const auto account = co_await finding;
+  auto checking = services_.accounts.has_ended(user_, epoch_);
+  const auto ended = co_await checking;
   auto listing = services_.groups.of_user(user_);
-  const auto groups = co_await listing;
+  const auto listed = co_await listing;
   --in_flight_;
   if (closed_) co_return Done{};
-  if (!account || !groups) {
+  if (!ended || !listed) {
     sync_request_ = 0;
-    refuse(request.request, account ? groups.error() : account.error());
+    refuse(request.request, ended ? listed.error() : ended.error());
     co_return Done{};
   }
-  if (account->disabled || account->epoch > epoch_) {
+  if (*ended) {
     revoke();
     co_return Done{};
   }
   std::vector<std::string> addresses{user_};
-  addresses.insert(addresses.end(), groups->begin(), groups->end());
+  addresses.insert(addresses.end(), listed->groups.begin(), listed->groups.end());
   tails_to_sync_ = addresses.size();
   for (const auto& address : addresses) add_tail(address, std::move(cursors[address]), true);
   co_return Done{};
@@ -77,13 +90,14 @@ void Session::remove_tail(const std::string& address) {
   if (it == tails_.end()) return;
   if (it->second.initial && !it->second.announced) synced_one();
   services_.feeds.unsubscribe(mailbox, *this);
+  std::erase(in_line_, mailbox);
   tails_.erase(mailbox);
 }
 
 void Session::on_feed_ready(const MailboxId& mailbox) {
   auto it = tails_.find(mailbox);
   if (it == tails_.end() || closed_) return;
-  if (it->second.state == TailState::kReading) {
+  if (it->second.state == TailState::kReading || it->second.state == TailState::kInLine) {
     it->second.again = true;  // The answer may come from the owner that was left.
     return;
   }
@@ -132,133 +146,11 @@ void Session::checked(const MailboxId& mailbox, HeadCheck::Found found) {
   go_on(mailbox);
 }
 
-// Reads what other owners have, then what the followed one has, then joins the stream.
-void Session::go_on(const MailboxId& mailbox) {
-  Tail& tail = tails_.at(mailbox);
-  if (door_full()) {
-    tail.state = TailState::kBehind;
-    return;
-  }
-  // What the owner that was left has and was to be read there, the one followed now may lack. A few times:
-  // owners that come and go would keep the device waiting.
-  if (tail.again && tail.asked_anew < kAskedAnewMax) {
-    ++tail.asked_anew;
-    tail.checked = false;
-    tail.others.clear();
-    tail.spare.clear();
-    return on_feed_ready(mailbox);
-  }
-  if (!tail.others.empty()) return read_other(mailbox);
-  const bool current = std::exchange(tail.current, false) && !tail.again;
-  if (!current || !services_.feeds.join(mailbox, *this, tail.vector)) return read(mailbox);
-  tail.state = TailState::kLive;
-  announce_synced(tail);
-}
-
-void Session::read_other(const MailboxId& mailbox) {
-  Tail& tail = tails_.at(mailbox);
-  tail.state = TailState::kReading;
-  services_.feeds.read_at(tail.others.back(), mailbox, tail.vector,
-                          [this, alive = alive_, mailbox](Result<ReadReply> reply) {
-                            if (*alive && !closed_) have_read_other(mailbox, std::move(reply));
-                          });
-}
-
-void Session::have_read_other(const MailboxId& mailbox, Result<ReadReply> reply) {
-  const auto it = tails_.find(mailbox);
-  if (it == tails_.end()) return;
-  Tail& tail = it->second;
-  tail.state = TailState::kWaiting;
-  if (!reply) {
-    tail.others.pop_back();
-    if (!tail.spare.empty()) {
-      tail.others.push_back(tail.spare.back());
-      tail.spare.pop_back();
-    }
-  } else if (!take(mailbox, *reply)) {
-    return;
-  } else if (!reply->more) {
-    tail.others.pop_back();
-  }
-  go_on(mailbox);
-}
-
-// False when the session ended over it.
-bool Session::take(const MailboxId& mailbox, const ReadReply& page) {
-  for (const auto& item : page.changes) {
-    const auto change = storage::decode(item.change.data, item.dot);
-    const auto it = tails_.find(mailbox);
-    if (it == tails_.end()) return false;
-    if (!change) continue;
-    const std::string address = it->second.address;
-    const Delivery delivery(address, item.dot, *change);
-    deliver(it->second, delivery);
-    if (closed_) return false;
-  }
-  tails_.at(mailbox).vector.merge(page.cursor);
-  return true;
-}
-
 void Session::on_feed_lost(const MailboxId& mailbox) {
   auto it = tails_.find(mailbox);
   if (it == tails_.end() || it->second.state != TailState::kLive) return;
   ++services_.view.counters.fell_behind;
   it->second.state = TailState::kWaiting;
-}
-
-void Session::read(const MailboxId& mailbox) {
-  Tail& tail = tails_.at(mailbox);
-  tail.state = TailState::kReading;
-  tail.again = false;
-  services_.feeds.read(mailbox, tail.vector,
-                       [this, alive = alive_, mailbox](Result<ReadReply> reply) {
-                         if (*alive && !closed_) have_read(mailbox, std::move(reply));
-                       });
-}
-
-void Session::have_read(const MailboxId& mailbox, Result<ReadReply> reply) {
-  auto it = tails_.find(mailbox);
-  if (it == tails_.end()) return;
-  it->second.state = TailState::kWaiting;
-  if (!reply) {
-    // The feed is ready again when another owner is followed; if it became so meanwhile, go on now.
-    if (it->second.again) return go_on(mailbox);
-    return read_later(mailbox, kRetryReadAfter);
-  }
-  if (!take(mailbox, *reply)) return;
-  Tail& tail = it->second;
-  if (door_full()) {
-    tail.state = TailState::kBehind;
-    return;
-  }
-  if (tail.again) return go_on(mailbox);
-  if (reply->more) return read(mailbox);
-  if (services_.feeds.join(mailbox, *this, tail.vector)) {
-    tail.state = TailState::kLive;
-    if (!tail.announced) announce_synced(tail);
-    return;
-  }
-  read_later(mailbox, kRereadAfter);  // Not covered yet.
-}
-
-void Session::read_later(const MailboxId& mailbox, Duration delay) {
-  if (!scope_) scope_.emplace(services_.view.loop);
-  tails_.at(mailbox).state = TailState::kReading;
-  scope_->spawn(read_after(mailbox, delay));
-}
-
-Task<Done> Session::read_after(MailboxId mailbox, Duration delay) {
-  overlay::Timer timer;
-  co_await overlay::sleep(services_.view.loop, delay, timer);
-  const auto it = tails_.find(mailbox);
-  if (it == tails_.end() || closed_) co_return Done{};
-  if (!it->second.again) {
-    read(mailbox);
-  } else {
-    it->second.state = TailState::kWaiting;
-    go_on(mailbox);
-  }
-  co_return Done{};
 }
 
 void Session::announce_synced(Tail& tail) {
@@ -271,6 +163,7 @@ void Session::announce_synced(Tail& tail) {
 }
 
 void Session::synced_one() {
+  assert(tails_to_sync_ > 0);
   if (--tails_to_sync_ > 0) return;
   answer(protocol::Head{static_cast<std::uint8_t>(Type::kSyncDone), sync_request_});
 }
@@ -344,13 +237,13 @@ Task<Done> Session::refresh_groups() {
   for (int attempt = 0; attempt < kRefreshTries && !closed_; ++attempt) {
     co_await overlay::sleep(services_.view.loop, attempt == 0 ? 1ms : kRefreshEvery, timer);
     const auto expected = expected_groups_;
-    auto listing = services_.groups.of_user(user_);
-    const auto groups = co_await listing;
-    if (!groups) continue;
-    const std::set<std::string> now(groups->begin(), groups->end());
-    follow_groups(now);
+    auto asking = services_.groups.of_user(user_);
+    const auto listing = co_await asking;
+    if (!listing) continue;
+    follow_groups(*listing);
+    const auto& now = listing->groups;
     bool as_expected = expected == expected_groups_;  // Else more came meanwhile.
-    for (const auto& [group, in] : expected) as_expected &= now.contains(group) == in;
+    for (const auto& [group, in] : expected) as_expected &= std::binary_search(now.begin(), now.end(), group) == in;
     if (as_expected) break;
   }
   refreshing_ = false;
@@ -358,11 +251,14 @@ Task<Done> Session::refresh_groups() {
   co_return Done{};
 }
 
-void Session::follow_groups(const std::set<std::string>& now) {
+// What a list that is cut does not name is not left for that.
+void Session::follow_groups(const Groups::Listing& listing) {
   if (closed_) return;
+  const auto& now = listing.groups;
   std::vector<std::string> gone;
   for (const auto& [mailbox, tail] : tails_) {
-    if (tail.address.front() == '#' && !now.contains(tail.address)) gone.push_back(tail.address);
+    const bool listed = tail.address.front() != '#' || std::binary_search(now.begin(), now.end(), tail.address);
+    if (!listed && listing.whole) gone.push_back(tail.address);
   }
   protocol::JoinedOrLeft event;
   for (const auto& group : gone) {
@@ -372,6 +268,7 @@ void Session::follow_groups(const std::set<std::string>& now) {
     remove_tail(group);
   }
   for (const auto& group : now) {
+    if (tails_.size() >= kSyncMailboxesMax) break;
     if (tails_.contains(mailbox_of(group))) continue;
     event.type = static_cast<std::uint8_t>(Type::kJoined);
     event.group = group;

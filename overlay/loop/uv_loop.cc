@@ -1,5 +1,8 @@
 #include "overlay/loop/uv_loop.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <cassert>
 #include <csignal>
 #include <cstdlib>
@@ -31,6 +34,15 @@ struct UvLoop::Signal {
 };
 
 namespace {
+
+constexpr int kWorkNicer = 5;  // Than the loop.
+
+// Jobs burn CPU: where the cores are full the loop comes first. Of this thread of the pool, once.
+void give_way() {
+  const auto thread = static_cast<id_t>(gettid());
+  thread_local const int done = setpriority(PRIO_PROCESS, thread, getpriority(PRIO_PROCESS, thread) + kWorkNicer);
+  (void)done;
+}
 
 template <class Handle>
 UvLoop* loop_of(Handle* handle) {
@@ -131,7 +143,11 @@ void UvLoop::work(std::function<void()> job, std::function<void()> done) {
   auto* item = new Job{{}, this, std::move(job), std::move(done)};
   item->request.data = item;
   must(uv_queue_work(
-      &uv_, &item->request, [](uv_work_t* w) { static_cast<Job*>(w->data)->job(); },
+      &uv_, &item->request,
+      [](uv_work_t* w) {
+        give_way();
+        static_cast<Job*>(w->data)->job();
+      },
       [](uv_work_t* w, int) {
         std::unique_ptr<Job> item(static_cast<Job*>(w->data));
         if (!item->loop->closing_ && item->done) item->done();

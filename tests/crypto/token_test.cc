@@ -39,6 +39,26 @@ TEST(Token, EndsAtItsTime) {
   EXPECT_EQ(c.refusal(token, c.claims.expires_ms), Errc::kUnauthenticated);
 }
 
+// By whoever has the key of a node that is trusted no more: nothing is stored up for later.
+TEST(Token, IsRefusedOverTheLongestLifeAndFromTheFuture) {
+  Cluster c;
+  const auto signed_by_hand = [&](std::int64_t issued, std::int64_t expires) {
+    c.claims.issued_ms = issued;
+    c.claims.expires_ms = expires;
+    return paseto_sign(c.node, claims_to_json(c.claims), base32(c.node.node_id().view()), "starling session token 1");
+  };
+  EXPECT_TRUE(verify_token(signed_by_hand(kNow, kNow + kTokenLifeMaxMs), c.lookup, kNow).ok());
+  EXPECT_EQ(c.refusal(signed_by_hand(kNow, kNow + kTokenLifeMaxMs + 1)), Errc::kUnauthenticated);
+  EXPECT_EQ(c.refusal(signed_by_hand(0, INT64_MAX)), Errc::kUnauthenticated);
+  EXPECT_EQ(c.refusal(signed_by_hand(INT64_MAX - 1, INT64_MAX)), Errc::kUnauthenticated);
+  const std::int64_t ahead = kNow + kTokenAheadMaxMs;
+  EXPECT_TRUE(verify_token(signed_by_hand(ahead, ahead + 1), c.lookup, kNow).ok()) << "clocks differ";
+  EXPECT_EQ(c.refusal(signed_by_hand(ahead + 1, ahead + 2)), Errc::kUnauthenticated);
+  c.claims.issued_ms = kNow;
+  c.claims.expires_ms = kNow + kTokenLifeMaxMs + 1;
+  EXPECT_EQ(issue_token(c.node, c.claims).code(), Errc::kInvalid);
+}
+
 TEST(Token, IsRefusedFromAStrangerAndUnderAFalseName) {
   Cluster c;
   EXPECT_EQ(c.refusal(issue_token(c.stranger, c.claims).value()), Errc::kUnauthenticated);
@@ -81,11 +101,11 @@ TEST(Token, IsRefusedWhenSignedRightButNotClaims) {
 TEST(Token, FitsItsLimitWithTheWorstNames) {
   Cluster c;
   c.claims = {Bytes(kTokenUserSizeMax, '\x01'), Bytes(kTokenDeviceSizeMax, '\x1f'),
-              ~std::uint64_t{0}, INT64_MAX, INT64_MAX};
+              ~std::uint64_t{0}, INT64_MAX - 1, INT64_MAX};
   const auto token = issue_token(c.node, c.claims);
   ASSERT_TRUE(token.ok());
   EXPECT_LE(token->size(), kTokenSizeMax);
-  EXPECT_EQ(verify_token(*token, c.lookup, kNow).value(), c.claims);
+  EXPECT_EQ(verify_token(*token, c.lookup, INT64_MAX - 1).value(), c.claims);
 }
 
 TEST(Token, IsNotIssuedForNamesThatCannotBeWritten) {

@@ -1,4 +1,5 @@
 // What clients send: frames, and every message in them.
+#include "node/session/frame_head.h"
 #include "node/session/protocol.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -12,6 +13,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                       p::EntryMessage, p::HistoryRequest, p::HistoryPage, p::LaneRequest, p::LaneState,
                       p::GroupRequest, p::Members, p::GroupList, p::PasswordChange, p::JoinedOrLeft,
                       p::GoAway>(frame);
+    const auto head = p::read_head(frame);
+    const auto whole = unpack<p::Head>(frame);
+    fuzz::require(head.ok() == whole.ok(), "a head is read where the whole decodes");
+    fuzz::require(!head || (head->type == whole->type && head->request == whole->request), "and says the same");
+    (void)p::count_mailboxes(frame);
     return true;
   };
   p::FrameReader reader(64 << 10);

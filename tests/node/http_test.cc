@@ -220,14 +220,19 @@ TEST_F(DoorTest, SlowHeadersAreClosedByTheDeadline) {
 }
 
 TEST_F(DoorTest, IdleConnectionsAreClosedAndBusyOnesAreNot) {
+  auto silent = call(kTcp);
   auto idle = call(kTcp);
   auto busy = call(kTcp);
+  for (auto* caller : {idle.get(), busy.get()}) say(*caller, kTcp, "GET /healthz HTTP/1.1\r\n\r\n");
+  world_.run_for(kHttpFirstRequest + 100ms);
+  EXPECT_TRUE(silent->closed);
+  EXPECT_FALSE(idle->closed);
   for (int i = 0; i < 4; ++i) {
     say(*busy, kTcp, "GET /healthz HTTP/1.1\r\n\r\n");
     world_.run_for(10s);
   }
   EXPECT_TRUE(idle->closed);
-  EXPECT_EQ(idle->answer, "");
+  EXPECT_EQ(silent->answer, "");
   EXPECT_FALSE(busy->closed);
   world_.run_for(kHttpIdle);
   EXPECT_TRUE(busy->closed);
@@ -256,14 +261,29 @@ TEST_F(DoorTest, AnAnswerAfterTheDoorClosedGoesNowhere) {
   EXPECT_EQ(caller->answer, "");
 }
 
-TEST_F(DoorTest, TooManyConnectionsAreTurnedAway) {
+// Whoever opens connections and says nothing does not keep the balancer's check out.
+TEST_F(DoorTest, WhenThePlacesAreTakenTheOldestThatWaitsGivesWay) {
   std::vector<std::unique_ptr<Caller>> callers;
-  for (std::size_t i = 0; i <= kHttpConnectionsMax; ++i) callers.push_back(call(kTcp));
-  world_.run_for(1s);
-  EXPECT_TRUE(callers.back()->closed);
+  for (std::size_t i = 0; i < kHttpConnectionsMax; ++i) callers.push_back(call(kTcp));
   EXPECT_FALSE(callers.front()->closed);
-  EXPECT_TRUE(ask(kSocket, "GET /healthz HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "))
-      << "the operator's own door stays open";
+  EXPECT_TRUE(ask(kTcp, "GET /healthz HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "));
+  EXPECT_TRUE(callers.front()->closed);
+  EXPECT_FALSE(callers[1]->closed);
+}
+
+TEST_F(DoorTest, WhoseRequestIsBeingAnsweredDoesNotGiveWay) {
+  std::vector<std::unique_ptr<Caller>> callers;
+  for (std::size_t i = 0; i < kHttpConnectionsMax; ++i) {
+    callers.push_back(call(kSocket));
+    say(*callers.back(), kSocket, post("/v1/wait", "{}"));
+  }
+  world_.run_for(1s);
+  ASSERT_EQ(calls_.size(), kHttpConnectionsMax);
+  auto one_more = call(kSocket);
+  world_.run_for(1s);
+  EXPECT_TRUE(one_more->closed);
+  EXPECT_FALSE(callers.front()->closed);
+  EXPECT_TRUE(ask(kTcp, "GET /healthz HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 ")) << "the other door has its own";
 }
 
 }  // namespace

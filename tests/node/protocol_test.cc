@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "node/session/entry_frame.h"
+#include "node/session/frame_head.h"
 #include "tests/overlay/golden.h"
 
 namespace starling::node {
@@ -169,6 +170,29 @@ TEST(FrameReader, StopsWhenTheReceiverIsDone) {
     return false;
   }).ok());
   EXPECT_EQ(bodies, 1);
+}
+
+// As unpacking it would say, in every form that a number may have.
+TEST(Protocol, TheHeadOfAFrameIsReadWithoutTheRest) {
+  using std::string_literals::operator""s;
+  for (const Bytes& type : {"\x07"s, "\xcc\x07"s, "\xcc\xff"s, "\xcd\x00\x07"s, "\xcd\x01\x07"s, "\xd0\x07"s,
+                            "\xd0\xf7"s, "\xff"s, "\xc0"s, "\xa1x"s, "\xca\x3f\x80\x00\x00"s, "\x90"s}) {
+    for (const Bytes& request : {"\x09"s, "\xce\x00\x00\x00\x09"s, "\xcf\xff\xff\xff\xff\xff\xff\xff\xff"s,
+                                 "\xd1\x00\x09"s, "\xd3\x80\x00\x00\x00\x00\x00\x00\x00"s, "\xc3"s, "\x80"s}) {
+      for (const Bytes& start : {"\x93"s, "\xdc\x00\x03"s, "\xdd\x00\x00\x00\x03"s, "\x83"s, "\x92"s}) {
+        const Bytes body = start + type + request + "\x91\xa4rest";
+        const auto whole = unpack<protocol::Head>(body);
+        const auto head = protocol::read_head(body);
+        ASSERT_EQ(head.ok(), whole.ok()) << hex(body);
+        if (!whole) continue;
+        EXPECT_EQ(head->type, whole->type) << hex(body);
+        EXPECT_EQ(head->request, whole->request) << hex(body);
+      }
+    }
+  }
+  for (const Bytes& body : {"\x90"s, "\x91\x07"s}) {
+    EXPECT_EQ(protocol::read_head(body)->type, unpack<protocol::Head>(body)->type);
+  }
 }
 
 }  // namespace

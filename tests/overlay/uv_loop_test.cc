@@ -1,5 +1,8 @@
 #include "overlay/loop/uv_loop.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <thread>
 #include <vector>
@@ -197,6 +200,18 @@ TEST(UvLoop, WorksOffTheLoopAndFinishesOnIt) {
   loop.run();
   EXPECT_NE(worked, owner);
   EXPECT_EQ(finished, owner);
+}
+
+// What burns CPU for whoever asks gives way to the loop.
+TEST(UvLoop, WorksAtALowerPriorityThanItsOwn) {
+  UvLoop loop;
+  const auto nice_of_thread = [] { return getpriority(PRIO_PROCESS, static_cast<id_t>(gettid())); };
+  const int own = nice_of_thread();
+  int of_work = own;
+  loop.work([&] { of_work = nice_of_thread(); }, [&] { loop.stop(); });
+  loop.run();
+  EXPECT_TRUE(of_work > own || own == 19) << of_work;
+  EXPECT_EQ(nice_of_thread(), own);
 }
 
 TEST(UvLoop, WaitsForRunningJobsAndDropsTheirEndWhenDestroyed) {

@@ -1,0 +1,56 @@
+#include "node/mailbox/issuers.h"
+
+#include <algorithm>
+
+#include "crypto/access/token.h"
+
+namespace starling::node {
+
+using storage::Store;
+
+namespace {
+constexpr View kGonePrefix = "gone_issuer/";  // And a node id -> wall clock, u64le.
+
+Bytes row_of(const NodeId& node) { return Bytes(kGonePrefix).append(node.view()); }
+}  // namespace
+
+Issuers::Issuers(ClusterView& view) : view_(view) {
+  look();
+  view_.on_ring([this] { look(); });
+}
+
+void Issuers::look() {
+  if (!view_.in_ring()) return;
+  const auto& version = view_.ring().version();
+  const std::int64_t now = view_.loop.wall_ms();
+  for (const auto& member : version.members) {
+    if (!member.gone() || gone_since_.contains(member.id)) continue;
+    const auto stored = view_.store.get(Store::Family::kNode, row_of(member.id));
+    auto since = stored && stored->size() == 8 ? static_cast<std::int64_t>(BytesReader(*stored).u64le()) : now + 1;
+    if (since > now) {  // Or by a clock that was ahead.
+      since = now;
+      Bytes row;
+      BytesWriter(row).u64le(static_cast<std::uint64_t>(now));
+      view_.store.put(Store::Family::kNode, row_of(member.id), row);
+    }
+    gone_since_.emplace(member.id, since);
+  }
+  std::erase_if(gone_since_, [&](const auto& item) {
+    if (const auto* member = version.find(item.first); member != nullptr && member->gone()) return false;
+    view_.store.put(Store::Family::kNode, row_of(item.first), "");
+    return true;
+  });
+}
+
+std::optional<PublicKey> Issuers::key_of(const NodeId& node) const {
+  if (!view_.in_ring() || view_.ring().version().is_revoked(node)) return std::nullopt;
+  const auto* member = view_.ring().version().find(node);
+  if (member == nullptr) return std::nullopt;
+  if (member->gone()) {
+    const auto gone = gone_since_.find(node);
+    if (gone == gone_since_.end() || view_.loop.wall_ms() - gone->second > kTokenLifeMaxMs) return std::nullopt;
+  }
+  return member->key;
+}
+
+}  // namespace starling::node

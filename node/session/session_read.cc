@@ -1,0 +1,177 @@
+// Pages of a session's mailboxes: from whom the next is read, how many at once, and what a full door does to them.
+#include "node/session/session.h"
+
+namespace starling::node {
+
+using overlay::Task;
+
+namespace {
+constexpr std::uint8_t kAskedAnewMax = 3;
+constexpr Duration kRetryReadAfter = 500ms;
+constexpr Duration kRereadAfter = 50ms;  // The followed owner had less than it pushed before.
+}
+
+// Reads what other owners have, then what the followed one has, then joins the stream.
+void Session::go_on(const MailboxId& mailbox) {
+  Tail& tail = tails_.at(mailbox);
+  if (door_full()) {
+    tail.state = TailState::kBehind;
+    return;
+  }
+  // What the owner that was left has and was to be read there, the one followed now may lack. A few times:
+  // owners that come and go would keep the device waiting.
+  if (tail.again && tail.asked_anew < kAskedAnewMax) {
+    ++tail.asked_anew;
+    tail.checked = false;
+    tail.others.clear();
+    tail.spare.clear();
+    return on_feed_ready(mailbox);
+  }
+  if (!tail.others.empty()) return read_other(mailbox);
+  const bool current = std::exchange(tail.current, false) && !tail.again;
+  if (!current || !services_.feeds.join(mailbox, *this, tail.vector)) return read(mailbox);
+  tail.state = TailState::kLive;
+  if (!tail.announced) announce_synced(tail);
+}
+
+// The pages of a session's mailboxes come together, so it is the number of reads that bounds what they may be.
+bool Session::begin_read(const MailboxId& mailbox) {
+  Tail& tail = tails_.at(mailbox);
+  if (reads_ >= kReadsPerSessionMax) {
+    tail.state = TailState::kInLine;
+    in_line_.push_back(mailbox);
+    return false;
+  }
+  ++reads_;
+  tail.state = TailState::kReading;
+  return true;
+}
+
+// Whoever is next goes on. A read that fails at once comes back to here, and finds the line moving already.
+void Session::end_read() {
+  if (std::exchange(line_moves_, true)) return;
+  while (!closed_ && reads_ < kReadsPerSessionMax && !in_line_.empty()) {
+    const MailboxId mailbox = in_line_.front();
+    in_line_.pop_front();
+    const auto it = tails_.find(mailbox);
+    if (it == tails_.end() || it->second.state != TailState::kInLine) continue;
+    it->second.state = TailState::kWaiting;
+    go_on(mailbox);
+  }
+  line_moves_ = false;
+}
+
+void Session::read_other(const MailboxId& mailbox) {
+  if (!begin_read(mailbox)) return;
+  const Tail& tail = tails_.at(mailbox);
+  services_.feeds.read_at(tail.others.back(), mailbox, tail.vector,
+                          [this, alive = alive_, mailbox](Result<ReadReply> reply) {
+                            if (!*alive || closed_) return;
+                            --reads_;
+                            have_read_other(mailbox, std::move(reply));
+                            end_read();
+                          });
+}
+
+void Session::have_read_other(const MailboxId& mailbox, Result<ReadReply> reply) {
+  const auto it = tails_.find(mailbox);
+  if (it == tails_.end()) return;
+  Tail& tail = it->second;
+  if (reply && door_full()) {
+    tail.state = TailState::kBehind;  // The page is read again.
+    return;
+  }
+  tail.state = TailState::kWaiting;
+  if (!reply) {
+    tail.others.pop_back();
+    if (!tail.spare.empty()) {
+      tail.others.push_back(tail.spare.back());
+      tail.spare.pop_back();
+    }
+  } else if (!take(mailbox, *reply)) {
+    return;
+  } else if (!reply->more) {
+    tail.others.pop_back();
+  }
+  go_on(mailbox);
+}
+
+// False when the session ended over it.
+bool Session::take(const MailboxId& mailbox, const ReadReply& page) {
+  for (const auto& item : page.changes) {
+    const auto change = storage::decode(item.change.data, item.dot);
+    const auto it = tails_.find(mailbox);
+    if (it == tails_.end()) return false;
+    if (!change) continue;
+    const std::string address = it->second.address;
+    const Delivery delivery(address, item.dot, *change);
+    deliver(it->second, delivery);
+    if (closed_) return false;
+  }
+  tails_.at(mailbox).vector.merge(page.cursor);
+  return true;
+}
+
+void Session::read(const MailboxId& mailbox) {
+  if (!begin_read(mailbox)) return;
+  Tail& tail = tails_.at(mailbox);
+  tail.again = false;
+  services_.feeds.read(mailbox, tail.vector,
+                       [this, alive = alive_, mailbox](Result<ReadReply> reply) {
+                         if (!*alive || closed_) return;
+                         --reads_;
+                         have_read(mailbox, std::move(reply));
+                         end_read();
+                       });
+}
+
+void Session::have_read(const MailboxId& mailbox, Result<ReadReply> reply) {
+  auto it = tails_.find(mailbox);
+  if (it == tails_.end()) return;
+  it->second.state = TailState::kWaiting;
+  if (!reply) {
+    // The feed is ready again when another owner is followed; if it became so meanwhile, go on now.
+    if (it->second.again) return go_on(mailbox);
+    return read_later(mailbox, kRetryReadAfter);
+  }
+  if (door_full()) {
+    it->second.state = TailState::kBehind;  // The page is read again.
+    return;
+  }
+  if (!take(mailbox, *reply)) return;
+  Tail& tail = it->second;
+  if (door_full()) {
+    tail.state = TailState::kBehind;
+    return;
+  }
+  if (tail.again) return go_on(mailbox);
+  if (reply->more) return read(mailbox);
+  if (services_.feeds.join(mailbox, *this, tail.vector)) {
+    tail.state = TailState::kLive;
+    if (!tail.announced) announce_synced(tail);
+    return;
+  }
+  read_later(mailbox, kRereadAfter);  // Not covered yet.
+}
+
+void Session::read_later(const MailboxId& mailbox, Duration delay) {
+  if (!scope_) scope_.emplace(services_.view.loop);
+  tails_.at(mailbox).state = TailState::kReading;
+  scope_->spawn(read_after(mailbox, delay));
+}
+
+Task<Done> Session::read_after(MailboxId mailbox, Duration delay) {
+  overlay::Timer timer;
+  co_await overlay::sleep(services_.view.loop, delay, timer);
+  const auto it = tails_.find(mailbox);
+  if (it == tails_.end() || closed_) co_return Done{};
+  if (!it->second.again) {
+    read(mailbox);
+  } else {
+    it->second.state = TailState::kWaiting;
+    go_on(mailbox);
+  }
+  co_return Done{};
+}
+
+}  // namespace starling::node
