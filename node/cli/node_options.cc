@@ -219,13 +219,18 @@ Status create_folder(const std::string& folder) {
   return ok_status();
 }
 
-Status close_folder(const std::string& folder) {
+std::string close_folder(const std::string& folder) {
   struct stat found {};
-  if (::stat(folder.c_str(), &found) != 0) return io_error("look at", folder);
   const mode_t others = S_IRWXG | S_IRWXO;
-  if ((found.st_mode & others) == 0 || ::chmod(folder.c_str(), found.st_mode & ~others & 07777) == 0) return ok_status();
-  return Error{Errc::kIo, "the folder " + folder + " is open to others of this machine, and this user may not close it: "
-                          "chmod 700 " + folder};
+  if (::stat(folder.c_str(), &found) != 0 || (found.st_mode & others) == 0) return {};
+  std::error_code error;
+  const std::filesystem::path path(folder);
+  const bool is_a_nodes = std::filesystem::is_empty(path, error) || std::filesystem::exists(path / "store", error) ||
+                          std::filesystem::exists(path / "starling.conf", error);
+  if (is_a_nodes && ::chmod(folder.c_str(), found.st_mode & ~others & 07777) == 0) return {};
+  return "the folder " + folder + " is open to others of this machine, and " +
+         (is_a_nodes ? "this user may not close it" : "is not a node's alone") +
+         ". New files in it are closed to them; files of earlier versions may not be";
 }
 
 Status write_file(const std::string& path, const std::string& text, unsigned mode) {

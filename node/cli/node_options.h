@@ -28,8 +28,9 @@ std::vector<std::string> words_to_go_on(std::vector<std::string> words);
 
 // Creates `folder` (mode 0700) with its parents. kIo.
 Status create_folder(const std::string& folder);
-// Takes a data folder from others of the machine, who could read keys and messages in it, if it was open to them. kIo.
-Status close_folder(const std::string& folder);
+// Takes a node's folder from others of the machine, who could read keys and messages in it, if it was open to them. One
+// that may not be closed (its owner is another user) or that other things lie in is left as it is: then a warning.
+std::string close_folder(const std::string& folder);
 // Writes all of `text` or nothing: a file beside it first, then a rename. kIo.
 Status write_file(const std::string& path, const std::string& text, unsigned mode);
 

@@ -211,7 +211,7 @@ int run_node(const Config& config) {
   if (auto folder = create_folder(config.data); !folder) {
     return complain(kExitFailed, folder.error().text);
   }
-  if (auto closed = close_folder(config.data); !closed) return complain(kExitFailed, closed.error().text);
+  const std::string open_to_others = close_folder(config.data);
   raise_descriptor_limit();
   std::signal(SIGPIPE, SIG_IGN);
   overlay::LogConfig log_config;
@@ -220,6 +220,7 @@ int run_node(const Config& config) {
   log_config.file = config.log_file;
   auto log = overlay::Log::open(log_config);
   if (!log) return complain(kExitFailed, log.error().text);
+  if (!open_to_others.empty()) (*log)->warn(open_to_others);
   return NodeProcess(config, std::move(*log)).run();
 }
 

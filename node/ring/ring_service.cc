@@ -24,6 +24,11 @@ Bytes history_key(RingNumber number) {
   return key;
 }
 
+Error other_partitions(const RingVersion& version) {
+  return {Errc::kUnsupported, "ring version " + std::to_string(version.number.value) + " has other partitions than ours: "
+                              "this node is older than the cluster; upgrade it"};
+}
+
 }  // namespace
 
 RingService::RingService(ClusterView& view, PaxosService& paxos, const Identity& identity, const Keyring& keyring)
@@ -43,6 +48,7 @@ RingService::RingService(ClusterView& view, PaxosService& paxos, const Identity&
     }
     if (request.kind != overlay::PaxosKind::kAccept || !request.value) return ok_status();
     TRY_ASSIGN(const auto next, overlay::decode_ring_version(request.value->data));
+    if (next.partitions != now.partitions) return other_partitions(next);  // What is chosen must be adopted by somebody.
     return overlay::follows(now, next);
   };
   kind.known = [](View) -> std::optional<Blob> { return std::nullopt; };
@@ -63,8 +69,7 @@ Result<std::optional<RingVersion>> RingService::load(Store& store) {
 
 Status RingService::set(const RingVersion& version) {
   if (view_.in_ring() && version.partitions != view_.ring().partitions()) {
-    return Error{Errc::kUnsupported, "ring version " + std::to_string(version.number.value) + " has other partitions "
-                                         "than ours: this node is older than the cluster; upgrade it"};
+    return other_partitions(version);
   }
   TRY_ASSIGN(auto ring, overlay::Ring::make(version));
   const Bytes encoded = overlay::encode(version);

@@ -289,6 +289,7 @@ class RocksStore final : public Store {
   [[nodiscard]] Slot old_slot(Slot first_slot) const;
   [[nodiscard]] bool is_of(Slot first_slot, const MailboxId& mailbox) const;
   [[nodiscard]] bool moves_rows() const;
+  [[nodiscard]] bool is_splitting() const;  // The split is not on disk yet.
   [[nodiscard]] bool moves_hints() const { return split_ && split_->stage == SplitRow::Stage::kHints; }
   void split_damage();
   void split_batch(Batch& batch);

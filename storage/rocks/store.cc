@@ -344,7 +344,8 @@ StoreStats RocksStore::stats() const {
   StoreStats out = stats_;
   out.damaged = damage_.damaged_count();
   out.lost = damage_.lost_count();
-  out.gathered_bytes = gathering_->writes->GetDataSize();
+  // Without the header that an empty batch has.
+  out.gathered_bytes = gathering_->writes->Count() > 0 ? gathering_->writes->GetDataSize() : 0;
   out.pending = gathering_->changes.size() + (in_flight_ ? in_flight_->changes.size() : 0);
   return out;
 }

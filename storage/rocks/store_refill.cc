@@ -54,8 +54,14 @@ void RocksStore::note_refill(const std::set<Slot>& first_slots, std::uint64_t fi
   for (const Slot slot : slots) {
     const bool was_whole = !damage_.is_refill(slot);
     if (!damage_.refill(slot, file)) continue;
-    engine_->put(batch, ColumnFamily::kDamage, refill_key(slot, file).view(),
+    // The numbering of the children is not on disk before the split is; load_damage finds this one by the other.
+    const bool early = is_splitting() && slot != old_slot(slot);
+    engine_->put(early ? *gathering_->writes : batch, ColumnFamily::kDamage, refill_key(slot, file).view(),
                  damage_value(DamageState::kRefill).view());
+    if (early) {
+      gathering_->has_writes = true;
+      mark_dirty();
+    }
     if (was_whole) added.push_back(slot);
   }
   if (batch.Count() == 0) return;
@@ -76,7 +82,15 @@ Status RocksStore::load_damage() {
     if (damage_.load(rows.key(), rows.value())) continue;
     return Error{Errc::kCorrupt, "storage: the list of damage is damaged; set the store aside"};
   }
-  return rows.status();
+  TRY(rows.status());
+  if (!split_) return ok_status();
+  for (const Slot slot : damage_.refill_slots()) {
+    for (const std::uint64_t file : damage_.refill_files(slot)) {
+      damage_.refill(static_cast<Slot>(old_slot(slot) + half()), file);
+      damage_.refill(old_slot(slot), file);
+    }
+  }
+  return ok_status();
 }
 
 Status RocksStore::permit_refill() {

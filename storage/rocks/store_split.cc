@@ -48,6 +48,10 @@ bool RocksStore::moves_rows() const {
   return gathering_->moves_rows || (in_flight_ && in_flight_->moves_rows);
 }
 
+bool RocksStore::is_splitting() const {
+  return gathering_->split_from != 0 || (in_flight_ && in_flight_->split_from != 0);
+}
+
 // --- The batch. ---
 
 Status RocksStore::split() {

@@ -1,5 +1,6 @@
 // Splitting one store: what is counted, damaged, dropped, held for others or expired, before, meanwhile and after.
 #include <algorithm>
+#include <set>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -303,6 +304,25 @@ TEST_F(SplitOfOne, AFileThatCannotBeReadEmptiesBothChildren) {
   settle_all(box);
   EXPECT_TRUE(store().touched().empty());
   EXPECT_TRUE(page_of(box, kEve).empty());
+}
+
+// The store may open with the numbering of before: a mark of a child would empty half of a neighbour then.
+TEST_F(SplitOfOne, AFileThatIsFoundUnreadableBeforeTheSplitIsOnDiskMarksNoNumberOfAChild) {
+  fill();
+  box.sync();
+  box.store.reset();
+  box.compact();
+  box.rot(ColumnFamily::kLog);
+  box.open();
+  ASSERT_TRUE(store().split().ok());
+  (void)store().read_writer(of(kAlice), kPeer, 1, 1 << 20);
+  ASSERT_FALSE(store().to_refill().empty());
+  box.lose_power();
+  box.open();
+  ASSERT_EQ(store().partitions(), kTestPartitions);
+  const auto marked = store().to_refill();
+  ASSERT_FALSE(marked.empty());
+  EXPECT_EQ(std::set(marked.begin(), marked.end()).size(), marked.size());
 }
 
 TEST_F(SplitOfOne, WhatExpiredStaysHiddenAndIsErasedWhereverItLies) {
