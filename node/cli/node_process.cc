@@ -220,7 +220,7 @@ int run_node(const Config& config) {
   log_config.file = config.log_file;
   auto log = overlay::Log::open(log_config);
   if (!log) return complain(kExitFailed, log.error().text);
-  if (!open_to_others.empty()) (*log)->warn(open_to_others);
+  if (!open_to_others.empty()) log->warn(open_to_others);
   return NodeProcess(config, std::move(*log)).run();
 }
 
