@@ -245,6 +245,8 @@ std::vector<std::string> SimCluster::wrong_refusals() {
 }
 
 void SimCluster::clear(Host& host) {
+  // Once it serves, a process drops its token (node/cli/node_process.cc).
+  if (host.node && (host.node->serving() || host.node->departed())) host.config.join_token.clear();
   host.node.reset();
   host.transport.reset();
   host.log.reset();
