@@ -33,7 +33,7 @@ struct Member {
   Heartbeat heartbeat;            // The newest heard of it,
   std::optional<Instant> heard;   // and when it was; none: only what the record says.
   bool first_hand = false;        // It told its clock itself: nobody else does any more.
-  ReplayWindow window;            // Of the datagrams of its run.
+  ReplayWindow window;            // Of the datagrams of its run (MemberRecord::run).
   std::uint64_t knows_us = 0;     // The highest incarnation of ours that it has surely heard of.
 
   [[nodiscard]] bool live() const {

@@ -91,7 +91,7 @@ class Swim {
     NodeId from;  // Proven by the link.
     PushPull body;
   };
-  // Replaces what the node says about itself. Id, key, writer and incarnation stay Swim's; ring,
+  // Replaces what the node says about itself. Id, key, writer, run and incarnation stay Swim's; ring,
   // catching_up and sessions are those of the heartbeat. REQUIRES: check_record(record).
   struct UpdateSelf {
     MemberRecord record;

@@ -67,7 +67,7 @@ std::optional<NodeId> Swim::take_record(View signed_bytes, bool spread, MemberSt
 // restart was quick: go above it.
 void Swim::take_own_record(const MemberRecord& record, View signed_bytes) {
   if (record.incarnation < self_.incarnation || phase_ != Phase::kRunning) return;
-  if (record.incarnation == self_.incarnation && record.writer == self_.writer) return;
+  if (record.incarnation == self_.incarnation && record.run == self_.run) return;
   if (!verify_record(record, signed_bytes)) {
     ++stats_.forged;
     return;

@@ -71,16 +71,17 @@ using Proof = Fixed<ProofTag, 16>;
 
 struct Datagram {
   NodeId from;
-  WriterId writer;            // The sender's run; `counter` is of this run.
-  std::uint64_t counter = 0;  // 1, 2, 3 ... never twice: replays are dropped.
+  WriterId writer;            // The sender's, as in its record.
+  std::uint64_t counter = 0;  // 1, 2, 3 ... never twice in a run: replays are dropped.
   Heartbeat heartbeat;
   std::uint8_t kind = 0;  // MessageKind
   std::uint64_t seq = 0;  // Pairs an answer with its question.
   NodeId about;           // Who must answer, who is to be probed, who answered or did not.
   std::vector<Blob> updates;
+  std::uint64_t run = 0;  // The sender's, as in its record (MemberRecord::run); zero from programs of before it.
   Proof proof;  // Of all that is before it; zero from programs of before it (MemberRecord::proves).
   [[nodiscard]] MessageKind as() const { return static_cast<MessageKind>(kind); }
-  FIELDS(from, writer, counter, heartbeat, kind, seq, about, updates, proof)
+  FIELDS(from, writer, counter, heartbeat, kind, seq, about, updates, run, proof)
 };
 
 struct MemberEntry {
