@@ -72,6 +72,7 @@ MemberTable::Change MemberTable::put(MemberRecord record, Shared update, Instant
   if (is_new_run(*held, record, revived)) {
     held->window = {};   // It counts its datagrams from 1,
     held->knows_us = 0;  // and remembers nobody.
+    held->first_hand = false;
   }
   held->record = std::move(record);
   held->update = std::move(update);

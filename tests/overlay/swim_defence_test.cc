@@ -355,6 +355,40 @@ TEST_F(SwimDefence, WhatAMemberSaysOfTheClocksOfOthersMovesNothingOnceTheyToldTh
   EXPECT_NEAR(static_cast<double>(*offset), 0, 50);
 }
 
+// Node 1 is out of our reach, not out of that of the others.
+TEST_F(SwimDefence, AClockThatOnlyOthersHearGoesOn) {
+  net_.set_tap([](int from, const Swim::Send& send) {
+    return !(from == 1 && send.to == SwimNet::address(0, 7400)) && !(from == 0 && send.to == SwimNet::address(1, 7400));
+  });
+  const auto last = std::as_const(net_.swim(0)).table().find(net_.id(1))->heartbeat.wall_ms;
+  net_.run_for(1s);  // What was under way.
+  for (int minute = 0; minute < 12; ++minute) {
+    net_.run_for(1min);
+    PushPull of_2 = net_.swim(2).push_pull(net_.now(), net_.wall_ms(2));
+    std::erase_if(of_2.members, [&](const MemberEntry& entry) { return entry.as() != MemberState::kAlive; });
+    net_.step(0, Swim::Merge{net_.id(2), of_2});
+  }
+  EXPECT_GT(std::as_const(net_.swim(0)).table().find(net_.id(1))->heartbeat.wall_ms, last + 60'000);
+}
+
+// The one that comes later may be the one that was heard earlier.
+TEST_F(SwimDefence, OfTwoRumoursTheYoungerOneCounts) {
+  net_.run_for(2s);
+  const auto tell = [&](int from, std::uint64_t age_ms, std::uint32_t sessions) {
+    PushPull rumour = net_.swim(from).push_pull(net_.now(), net_.wall_ms(from));
+    std::erase_if(rumour.members, [&](const MemberEntry& entry) { return read_record(entry.record.data)->node != net_.id(1); });
+    ASSERT_EQ(rumour.members.size(), 1u);
+    rumour.members[0].age_ms = age_ms;
+    rumour.members[0].heartbeat.sessions = sessions;
+    net_.step(0, Swim::Merge{net_.id(from), rumour});
+  };
+  net_.set_tap([](int from, const Swim::Send&) { return from != 1; });
+  net_.run_for(500ms);
+  tell(2, 10, 7);
+  tell(3, 100, 8);
+  EXPECT_EQ(std::as_const(net_.swim(0)).table().find(net_.id(1))->heartbeat.sessions, 7u);
+}
+
 TEST_F(SwimDefence, ACounterThatJumpsDeafensNobody) {
   Datagram jump = datagram(MessageKind::kGossip, net_.id(0));
   jump.counter = ~std::uint64_t{0};
