@@ -18,6 +18,17 @@ Status check(const WriteRegisterRequest& request) {
   return ok_status();
 }
 
+storage::RegisterView held_by(const storage::RegisterValue& present) {
+  return {present.merge, present.stamp, present.key, present.value};
+}
+
+// It says something else, and loses by its time alone.
+bool is_late(const storage::RegisterView& write, const storage::RegisterView& held) {
+  storage::RegisterView latest = write;
+  latest.stamp.time = ~Hlc{0};
+  return write.value != held.value && storage::wins(latest, held) && !storage::wins(write, held);
+}
+
 }  // namespace
 
 // What an answer waits for: the copies here and, where one is implied, those of the other mailbox.
@@ -176,9 +187,13 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   change.reg.value = value;
   // The same write again, one that lost to a later, or a membership as it is: a change that says nothing new.
   const bool old = present && !request.stamp.is_zero() && present->merge == change.reg.merge &&
-                   !storage::wins(change.reg, {present->merge, present->stamp, present->key, present->value});
+                   !storage::wins(change.reg, held_by(*present));
   if (old || (present && request.member_change && present->value == value)) {
     return scope_.spawn(redrive_register(partition, present->dot, std::move(done)));
+  }
+  // What stands may be further ahead of us than a clock may pull ours: shortly ours is above it.
+  if (present && request.stamp.is_zero() && is_late(change.reg, held_by(*present))) {
+    return done(Error{Errc::kOverloaded, "what stands was written by a clock ahead of this node's; try again in a moment"});
   }
   const auto appended = view_.store.append(change);
   replicator_.send(appended);
