@@ -65,8 +65,10 @@ TEST(MergedRegisters, AreOfAVersionOnlyWhenAllOwnersAgreeOnIt) {
   EXPECT_EQ(merge_registers({}, 10).version, 0u);
 }
 
+class WritingARegister : public Parts {};
+
 // What a write must be above may be further ahead than a peer's clock pulls ours: no write loses in silence.
-TEST_F(Parts, AWriteThatWouldLoseByItsTimeAloneIsRefusedUntilItWins) {
+TEST_F(WritingARegister, AWriteThatWouldLoseByItsTimeAloneIsRefusedUntilItWins) {
   std::unique_ptr<MoveControls> controls;
   std::unique_ptr<CatchUp> catch_up;
   std::unique_ptr<Replicator> replicator;
