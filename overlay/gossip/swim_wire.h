@@ -11,7 +11,8 @@
 //
 // The secret of the cluster says that a packet is of somebody who held it once. The proof says of whom: it is a MAC, under
 // a key that only the sender and the node it is sent to can make from their identities (docs/decisions/0063).
-// Kinds that we do not know are skipped; fields are added at the end; numbers are never reused.
+// Kinds that we do not know are skipped; fields are added at the end; numbers are never reused. But Datagram is closed:
+// its proof is the last bytes and covers all before it. What is new goes into Heartbeat, a Claim or an update kind.
 #pragma once
 
 #include <cstdint>
