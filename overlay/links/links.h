@@ -54,7 +54,7 @@ static_assert(kLinkTick < kPingAfter && kPingAfter < kPingTimeout);
 struct LinksConfig {
   Endpoint listen;
   Duration connect_timeout = 3s;
-  Duration first_message_timeout = 1s;  // Of who connected: it has had time to think.
+  Duration first_message_timeout = 3s;  // Of who connected: it has had time to think.
   Duration handshake_timeout = 10s;
   Duration idle_timeout = 5min;
 };
@@ -169,6 +169,7 @@ class Links final : public Rpc {
   Connection& open(const Endpoint& to, Duration timeout);
   void accept(std::unique_ptr<Stream> stream);
   void make_room_for(const std::string& host);
+  void time_handshake(Connection& connection, Duration timeout);
   void bound_strangers();
   void begin(Connection& connection, std::unique_ptr<Stream> stream);
   Status admit(Connection& connection, const LinkPeer& peer);

@@ -518,7 +518,7 @@ TEST_F(LinksTest, ClosesASilentHandshakeAndServesOthersMeanwhile) {
   EXPECT_EQ(b->links.metrics().handshakes_failed.at(Errc::kTimeout), 1u);
 }
 
-TEST_F(LinksTest, WhoConnectsHasASecondToSayWhichSecret) {
+TEST_F(LinksTest, WhoConnectsMustSoonSayWhichSecret) {
   LinksConfig config;
   config.first_message_timeout = 200ms;
   auto b = make(2, 7, config);
