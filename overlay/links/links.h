@@ -40,7 +40,7 @@ namespace starling::overlay {
 inline constexpr std::size_t kHandshakesMax = 256;
 inline constexpr std::size_t kHandshakesOfOneMax = 64;
 // Links of nodes that are no members: who joins needs one for some seconds. The one that said nothing for the longest
-// time gives way.
+// time gives way, and before those whom an answer is due.
 inline constexpr std::size_t kStrangersMax = 64;
 inline constexpr Duration kFailureLogEvery = 1s;         // Incoming links that failed, in the log.
 inline constexpr std::size_t kLinkAheadMax = 256 << 10;  // Sealed and not yet sent.

@@ -81,15 +81,16 @@ void Links::make_room_for(const std::string& host) {
   if (incoming_handshakes_ >= kHandshakesMax && oldest != nullptr) fail(*oldest, crowded);
 }
 
-// Of those who hold the secret and are no members.
+// Of those who hold the secret and are no members: first those for whom no answer is under way.
 void Links::bound_strangers() {
   std::size_t strangers = 0;
   std::shared_ptr<Connection> quietest;
+  const auto order = [](const Connection& c) { return std::pair(c.requests_in > 0, c.last_use); };
   for (const auto& [number, connection] : connections_) {
     if (connection->dialled || connection->peer == nullptr) continue;
     if (standing(*connection) != Standing::kUnknown) continue;
     ++strangers;
-    if (!quietest || connection->last_use < quietest->last_use) quietest = connection;
+    if (!quietest || order(*connection) < order(*quietest)) quietest = connection;
   }
   if (strangers > kStrangersMax) fail(*quietest, {Errc::kOverloaded, "too many links of nodes that are no members"});
 }
