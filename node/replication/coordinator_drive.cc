@@ -193,7 +193,8 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   }
   // What stands may be further ahead of us than a clock may pull ours: shortly ours is above it.
   if (present && request.stamp.is_zero() && is_late(change.reg, held_by(*present))) {
-    return done(Error{Errc::kOverloaded, "what stands was written by a clock ahead of this node's; try again in a moment"});
+    return done(Error{Errc::kOverloaded,
+                      "what stands was written by a clock ahead of this node's; try again in a moment"});
   }
   const auto appended = view_.store.append(change);
   replicator_.send(appended);

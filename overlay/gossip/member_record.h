@@ -44,7 +44,7 @@ struct MemberRecord {
   std::uint32_t sessions = 0;
   std::string version;  // Of the program, for people.
   bool proves = false;  // Its datagrams carry a proof (swim_wire.h): none without one is its own.
-  std::uint64_t run = 0;  // Random for each run of the process, which counts its datagrams from 1. 0: an older program.
+  std::uint32_t run = 0;  // Random for each run of the process, which counts its datagrams from 1. 0: an older program.
   friend bool operator==(const MemberRecord&, const MemberRecord&) = default;
   FIELDS(node, key, incarnation, gossip, link, client, admin, zone, weight, writer,
                        wire_min, wire_max, ring, catching_up, draining, read_only, wall_ms,

@@ -17,7 +17,7 @@ Swim::Swim(const SwimConfig& config, const Identity& identity, Random& random, M
       queue_(config.retransmit_mult) {
   assert(fingerprint(self_.key) == self_.node);
   self_.proves = true;
-  self_.run = std::max<std::uint64_t>(random.u64(), 1);
+  self_.run = std::max(static_cast<std::uint32_t>(random.u64()), 1u);
   heartbeat_ = {self_.wall_ms, self_.ring, self_.catching_up, self_.sessions};
 }
 

@@ -79,7 +79,7 @@ struct Datagram {
   std::uint64_t seq = 0;  // Pairs an answer with its question.
   NodeId about;           // Who must answer, who is to be probed, who answered or did not.
   std::vector<Blob> updates;
-  std::uint64_t run = 0;  // The sender's, as in its record (MemberRecord::run); zero from programs of before it.
+  std::uint32_t run = 0;  // The sender's, as in its record (MemberRecord::run); zero from programs of before it.
   Proof proof;  // Of all that is before it; zero from programs of before it (MemberRecord::proves).
   [[nodiscard]] MessageKind as() const { return static_cast<MessageKind>(kind); }
   FIELDS(from, writer, counter, heartbeat, kind, seq, about, updates, run, proof)

@@ -30,7 +30,8 @@ Links::Connection& Links::add_connection(bool dialled, Duration timeout) {
   return *connections_.emplace(connection->number, connection).first->second;
 }
 
-// Held up ourselves (a paused process, a busy machine) timers run before what came in meanwhile is read: it gets a tick.
+// Held up ourselves (a paused process, a busy machine), timers run before what came in meanwhile is read: it gets a
+// tick more.
 void Links::time_handshake(Connection& connection, Duration timeout) {
   const Instant due = loop_.now() + timeout;
   connection.handshake_timer = loop_.after(timeout, [this, c = &connection, due] {

@@ -376,7 +376,9 @@ TEST_F(SwimDefence, OfTwoRumoursTheYoungerOneCounts) {
   net_.run_for(2s);
   const auto tell = [&](int from, std::uint64_t age_ms, std::uint32_t sessions) {
     PushPull rumour = net_.swim(from).push_pull(net_.now(), net_.wall_ms(from));
-    std::erase_if(rumour.members, [&](const MemberEntry& entry) { return read_record(entry.record.data)->node != net_.id(1); });
+    std::erase_if(rumour.members, [&](const MemberEntry& entry) {
+      return read_record(entry.record.data)->node != net_.id(1);
+    });
     ASSERT_EQ(rumour.members.size(), 1u);
     rumour.members[0].age_ms = age_ms;
     rumour.members[0].heartbeat.sessions = sessions;
