@@ -167,6 +167,7 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   change.reg.key = request.key;
   change.reg.stamp = request.stamp;
   if (request.stamp.is_zero()) {
+    if (present) view_.observe_repair(present->stamp.time);
     change.reg.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
   }
   Bytes value = request.value.data;
@@ -191,10 +192,10 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   if (old || (present && request.member_change && present->value == value)) {
     return scope_.spawn(redrive_register(partition, present->dot, std::move(done)));
   }
-  // What stands may be further ahead of us than a clock may pull ours: shortly ours is above it.
+  // What stands may be further ahead of us than anything pulls our clock: in some seconds ours is above it.
   if (present && request.stamp.is_zero() && is_late(change.reg, held_by(*present))) {
     return done(Error{Errc::kOverloaded,
-                      "what stands was written by a clock ahead of this node's; try again in a moment"});
+                      "what stands was written by a clock ahead of this node's; try again in some seconds"});
   }
   const auto appended = view_.store.append(change);
   replicator_.send(appended);
