@@ -12,12 +12,13 @@ Swim::Swim(const SwimConfig& config, const Identity& identity, Random& random, M
       identity_(identity),
       random_(random),
       self_(std::move(self)),
-      next_seq_(random.u64() >> 8),  // Hard to guess, and far from running over.
+      next_seq_(random.u64()),
       awareness_(config.awareness_max),
       queue_(config.retransmit_mult) {
   assert(fingerprint(self_.key) == self_.node);
   self_.proves = true;
-  self_.run = std::max(static_cast<std::uint32_t>(random.u64()), 1u);
+  self_.run = std::max(static_cast<std::uint32_t>(next_seq_), 1u);
+  next_seq_ >>= 32;  // The other half of the draw: hard to guess, and far from running over.
   heartbeat_ = {self_.wall_ms, self_.ring, self_.catching_up, self_.sessions};
 }
 
