@@ -132,8 +132,8 @@ void NodeImpl::wire() {
   links_->on_link([this](const NodeId& peer, const overlay::Hello* hello) {
     if (hello == nullptr) return publisher_->forget(peer);
     const auto* member = view_->in_ring() ? view_->ring().member(peer) : nullptr;
-    // Whoever has the secret may come with any clock.
-    if (member != nullptr && !member->gone()) {
+    // Whoever has the secret may come with any clock. A joiner knows no members yet, and its links stay when it does.
+    if (!view_->in_ring() || (member != nullptr && !member->gone())) {
       (void)view_->observe(hlc_at(static_cast<std::uint64_t>(hello->wall_ms)));
     }
     view_->heard_of_ring(peer, hello->ring);

@@ -18,6 +18,17 @@ Status check(const WriteRegisterRequest& request) {
   return ok_status();
 }
 
+storage::RegisterView held_by(const storage::RegisterValue& present) {
+  return {present.merge, present.stamp, present.key, present.value};
+}
+
+// It says something else, and loses by its time alone.
+bool is_late(const storage::RegisterView& write, const storage::RegisterView& held) {
+  storage::RegisterView latest = write;
+  latest.stamp.time = ~Hlc{0};
+  return write.value != held.value && storage::wins(latest, held) && !storage::wins(write, held);
+}
+
 }  // namespace
 
 // What an answer waits for: the copies here and, where one is implied, those of the other mailbox.
@@ -156,6 +167,7 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   change.reg.key = request.key;
   change.reg.stamp = request.stamp;
   if (request.stamp.is_zero()) {
+    if (present) view_.observe_repair(present->stamp.time);
     change.reg.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
   }
   Bytes value = request.value.data;
@@ -176,9 +188,14 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   change.reg.value = value;
   // The same write again, one that lost to a later, or a membership as it is: a change that says nothing new.
   const bool old = present && !request.stamp.is_zero() && present->merge == change.reg.merge &&
-                   !storage::wins(change.reg, {present->merge, present->stamp, present->key, present->value});
+                   !storage::wins(change.reg, held_by(*present));
   if (old || (present && request.member_change && present->value == value)) {
     return scope_.spawn(redrive_register(partition, present->dot, std::move(done)));
+  }
+  // What stands may be further ahead of us than anything pulls our clock: in some seconds ours is above it.
+  if (present && request.stamp.is_zero() && is_late(change.reg, held_by(*present))) {
+    return done(Error{Errc::kOverloaded,
+                      "what stands was written by a clock ahead of this node's; try again in some seconds"});
   }
   const auto appended = view_.store.append(change);
   replicator_.send(appended);

@@ -33,7 +33,7 @@ struct MemberRecord {
   std::string admin;   // the admin door.
   std::string zone;
   std::uint32_t weight = 1;
-  WriterId writer;  // The run of the process.
+  WriterId writer;  // Of the node's changes. After a clean stop the next run goes on under it.
   std::uint16_t wire_min = kWireVersionMin;
   std::uint16_t wire_max = kWireVersionMax;
   RingNumber ring;  // Newest ring version known when signed.
@@ -44,10 +44,11 @@ struct MemberRecord {
   std::uint32_t sessions = 0;
   std::string version;  // Of the program, for people.
   bool proves = false;  // Its datagrams carry a proof (swim_wire.h): none without one is its own.
+  std::uint32_t run = 0;  // Random for each run of the process, which counts its datagrams from 1. 0: an older program.
   friend bool operator==(const MemberRecord&, const MemberRecord&) = default;
   FIELDS(node, key, incarnation, gossip, link, client, admin, zone, weight, writer,
                        wire_min, wire_max, ring, catching_up, draining, read_only, wall_ms,
-                       sessions, version, proves)
+                       sessions, version, proves, run)
 };
 
 struct SignedRecord {

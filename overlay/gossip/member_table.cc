@@ -27,6 +27,13 @@ void refresh(Member& member) {
   if (!member.heard) member.heartbeat.wall_ms = member.record.wall_ms;
 }
 
+// A program that names no run keeps its writer over a clean stop: of such a one the return from the dead or the left is
+// all that can be seen.
+bool is_new_run(const Member& held, const MemberRecord& record, bool revived) {
+  if (held.record.run != record.run || held.record.writer != record.writer) return true;
+  return record.run == 0 && revived && !held.live();
+}
+
 }  // namespace
 
 const Member* MemberTable::find(const NodeId& id) const {
@@ -59,13 +66,14 @@ MemberTable::Change MemberTable::put(MemberRecord record, Shared update, Instant
     ++live_;
     return Change::kJoined;
   }
-  if (held->record.writer != record.writer) {
-    held->window = {};   // A new run counts its datagrams from 1,
-    held->knows_us = 0;  // and remembers nobody.
-  }
   const bool revived =
       held->state != MemberState::kAlive &&
       beats(MemberState::kAlive, record.incarnation, held->state, held->incarnation);
+  if (is_new_run(*held, record, revived)) {
+    held->window = {};   // It counts its datagrams from 1,
+    held->knows_us = 0;  // and remembers nobody.
+    held->first_hand = false;
+  }
   held->record = std::move(record);
   held->update = std::move(update);
   refresh(*held);

@@ -31,9 +31,10 @@ struct Member {
   std::uint64_t incarnation = 0;  // Of `state`; the record may be older or newer.
   Instant since;                  // When `state` was entered.
   Heartbeat heartbeat;            // The newest heard of it,
-  std::optional<Instant> heard;   // and when it was; none: only what the record says.
-  bool first_hand = false;        // It told its clock itself: nobody else does any more.
-  ReplayWindow window;            // Of the datagrams of its run.
+  std::optional<Instant> heard;   // and when it told its clock; none: only what the record says.
+  bool first_hand = false;        // It told its clock itself: for kClockHeardMax nobody else does.
+  std::optional<Instant> rumoured;  // When it told the rest of it, where that is another's word.
+  ReplayWindow window;            // Of the datagrams of its run (MemberRecord::run).
   std::uint64_t knows_us = 0;     // The highest incarnation of ours that it has surely heard of.
 
   [[nodiscard]] bool live() const {

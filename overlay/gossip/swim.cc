@@ -12,11 +12,13 @@ Swim::Swim(const SwimConfig& config, const Identity& identity, Random& random, M
       identity_(identity),
       random_(random),
       self_(std::move(self)),
-      next_seq_(random.u64() >> 8),  // Hard to guess, and far from running over.
+      next_seq_(random.u64()),
       awareness_(config.awareness_max),
       queue_(config.retransmit_mult) {
   assert(fingerprint(self_.key) == self_.node);
   self_.proves = true;
+  self_.run = std::max(static_cast<std::uint32_t>(next_seq_), 1u);
+  next_seq_ >>= 32;  // The other half of the draw: hard to guess, and far from running over.
   heartbeat_ = {self_.wall_ms, self_.ring, self_.catching_up, self_.sessions};
 }
 
@@ -72,7 +74,7 @@ void Swim::on(const Packet& packet) {
     ++stats_.stranger;
     return;
   }
-  if (sender->record.writer != datagram.writer) {
+  if (sender->record.writer != datagram.writer || sender->record.run != datagram.run) {
     ++stats_.stale_run;
     return;
   }
@@ -117,6 +119,7 @@ void Swim::on(const UpdateSelf& update) {
   next.key = self_.key;
   next.writer = self_.writer;
   next.proves = true;
+  next.run = self_.run;
   next.incarnation = std::min(self_.incarnation + 1, kIncarnationMax);
   self_ = std::move(next);
   if (phase_ != Phase::kIdle) sign_self();
@@ -280,7 +283,7 @@ void Swim::send(const Endpoint& to, const Member* member, MessageKind kind, std:
                 const NodeId& about) {
   Datagram datagram{
       self_.node, self_.writer, ++counter_, heartbeat_, static_cast<std::uint8_t>(kind),
-      seq,        about,        {},         {}};
+      seq,        about,        {},         self_.run,  {}};
   datagram.heartbeat.wall_ms = wall_ms_;
   std::size_t budget = kPacketSizeMax - kDatagramHeaderMax;
   const auto add = [&](const Shared& update) {

@@ -91,7 +91,7 @@ class Swim {
     NodeId from;  // Proven by the link.
     PushPull body;
   };
-  // Replaces what the node says about itself. Id, key, writer and incarnation stay Swim's; ring,
+  // Replaces what the node says about itself. Id, key, writer, run and incarnation stay Swim's; ring,
   // catching_up and sessions are those of the heartbeat. REQUIRES: check_record(record).
   struct UpdateSelf {
     MemberRecord record;
@@ -140,7 +140,8 @@ class Swim {
   [[nodiscard]] std::size_t gossip_queued() const { return queue_.size(); }
 
   // How far the clocks of the live members are ahead of ours, by the median of those heard in the last
-  // `kClockHeardMax`: of each what it said itself, once it did. Nothing when none was heard. Who left has no say.
+  // `kClockHeardMax`: of each what it said itself, if it did in that time. Nothing when none was heard.
+  // Who left has no say.
   [[nodiscard]] std::optional<std::int64_t> median_clock_offset(Instant now,
                                                                 std::int64_t now_wall_ms) const;
   static constexpr Duration kClockHeardMax = 10min;

@@ -67,7 +67,7 @@ std::optional<NodeId> Swim::take_record(View signed_bytes, bool spread, MemberSt
 // restart was quick: go above it.
 void Swim::take_own_record(const MemberRecord& record, View signed_bytes) {
   if (record.incarnation < self_.incarnation || phase_ != Phase::kRunning) return;
-  if (record.incarnation == self_.incarnation && record.writer == self_.writer) return;
+  if (record.incarnation == self_.incarnation && record.run == self_.run) return;
   if (!verify_record(record, signed_bytes)) {
     ++stats_.forged;
     return;
@@ -154,10 +154,12 @@ void Swim::take_heartbeat(Member& member, const Heartbeat& heartbeat) {
   mind_ring(member);
 }
 
-// What another says that it heard of it. Its clock is its own to tell, once it did: one that lies would otherwise be
-// as many as it names.
+// What another says that it heard of it. Its clock is its own to tell, for as long as its word of it counts: one that
+// lies would otherwise be as many as it names. Then, with whom we hear only through others, theirs is all there is.
 void Swim::take_rumour(Member& member, Heartbeat heartbeat, Instant heard) {
-  if (member.heard && *member.heard >= heard) return;
+  if (heard <= std::max(member.heard, member.rumoured)) return;
+  member.rumoured = heard;
+  member.first_hand = member.first_hand && now_ - *member.heard <= kClockHeardMax;
   if (member.first_hand) {
     heartbeat.wall_ms = member.heartbeat.wall_ms;
   } else {

@@ -11,7 +11,8 @@
 //
 // The secret of the cluster says that a packet is of somebody who held it once. The proof says of whom: it is a MAC, under
 // a key that only the sender and the node it is sent to can make from their identities (docs/decisions/0063).
-// Kinds that we do not know are skipped; fields are added at the end; numbers are never reused.
+// Kinds that we do not know are skipped; fields are added at the end; numbers are never reused. But Datagram is closed:
+// its proof is the last bytes and covers all before it. What is new goes into Heartbeat, a Claim or an update kind.
 #pragma once
 
 #include <cstdint>
@@ -71,16 +72,17 @@ using Proof = Fixed<ProofTag, 16>;
 
 struct Datagram {
   NodeId from;
-  WriterId writer;            // The sender's run; `counter` is of this run.
-  std::uint64_t counter = 0;  // 1, 2, 3 ... never twice: replays are dropped.
+  WriterId writer;            // The sender's, as in its record.
+  std::uint64_t counter = 0;  // 1, 2, 3 ... never twice in a run: replays are dropped.
   Heartbeat heartbeat;
   std::uint8_t kind = 0;  // MessageKind
   std::uint64_t seq = 0;  // Pairs an answer with its question.
   NodeId about;           // Who must answer, who is to be probed, who answered or did not.
   std::vector<Blob> updates;
+  std::uint32_t run = 0;  // The sender's, as in its record (MemberRecord::run); zero from programs of before it.
   Proof proof;  // Of all that is before it; zero from programs of before it (MemberRecord::proves).
   [[nodiscard]] MessageKind as() const { return static_cast<MessageKind>(kind); }
-  FIELDS(from, writer, counter, heartbeat, kind, seq, about, updates, proof)
+  FIELDS(from, writer, counter, heartbeat, kind, seq, about, updates, run, proof)
 };
 
 struct MemberEntry {

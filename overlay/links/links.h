@@ -40,7 +40,7 @@ namespace starling::overlay {
 inline constexpr std::size_t kHandshakesMax = 256;
 inline constexpr std::size_t kHandshakesOfOneMax = 64;
 // Links of nodes that are no members: who joins needs one for some seconds. The one that said nothing for the longest
-// time gives way.
+// time gives way, and before those whom an answer is due.
 inline constexpr std::size_t kStrangersMax = 64;
 inline constexpr Duration kFailureLogEvery = 1s;         // Incoming links that failed, in the log.
 inline constexpr std::size_t kLinkAheadMax = 256 << 10;  // Sealed and not yet sent.
@@ -54,7 +54,7 @@ static_assert(kLinkTick < kPingAfter && kPingAfter < kPingTimeout);
 struct LinksConfig {
   Endpoint listen;
   Duration connect_timeout = 3s;
-  Duration first_message_timeout = 1s;  // Of who connected: it has had time to think.
+  Duration first_message_timeout = 3s;  // Of who connected: it has had time to think.
   Duration handshake_timeout = 10s;
   Duration idle_timeout = 5min;
 };
@@ -169,6 +169,7 @@ class Links final : public Rpc {
   Connection& open(const Endpoint& to, Duration timeout);
   void accept(std::unique_ptr<Stream> stream);
   void make_room_for(const std::string& host);
+  void time_handshake(Connection& connection, Duration timeout);
   void bound_strangers();
   void begin(Connection& connection, std::unique_ptr<Stream> stream);
   Status admit(Connection& connection, const LinkPeer& peer);

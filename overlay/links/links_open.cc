@@ -26,10 +26,18 @@ Links::Connection& Links::add_connection(bool dialled, Duration timeout) {
   connection->links = this;
   connection->number = next_connection_++;
   connection->dialled = dialled;
-  connection->handshake_timer = loop_.after(timeout, [this, c = connection.get()] {
+  time_handshake(*connection, timeout);
+  return *connections_.emplace(connection->number, connection).first->second;
+}
+
+// Held up ourselves (a paused process, a busy machine), timers run before what came in meanwhile is read: it gets a
+// tick more.
+void Links::time_handshake(Connection& connection, Duration timeout) {
+  const Instant due = loop_.now() + timeout;
+  connection.handshake_timer = loop_.after(timeout, [this, c = &connection, due] {
+    if (loop_.now() - due > kLinkTick) return time_handshake(*c, kLinkTick);
     fail(*c, {Errc::kTimeout, "the handshake took too long"});
   });
-  return *connections_.emplace(connection->number, connection).first->second;
 }
 
 Links::Connection& Links::open(const Endpoint& to, Duration timeout) {
@@ -74,15 +82,16 @@ void Links::make_room_for(const std::string& host) {
   if (incoming_handshakes_ >= kHandshakesMax && oldest != nullptr) fail(*oldest, crowded);
 }
 
-// Of those who hold the secret and are no members.
+// Of those who hold the secret and are no members: first those for whom no answer is under way.
 void Links::bound_strangers() {
   std::size_t strangers = 0;
   std::shared_ptr<Connection> quietest;
+  const auto order = [](const Connection& c) { return std::pair(c.requests_in > 0, c.last_use); };
   for (const auto& [number, connection] : connections_) {
     if (connection->dialled || connection->peer == nullptr) continue;
     if (standing(*connection) != Standing::kUnknown) continue;
     ++strangers;
-    if (!quietest || connection->last_use < quietest->last_use) quietest = connection;
+    if (!quietest || order(*connection) < order(*quietest)) quietest = connection;
   }
   if (strangers > kStrangersMax) fail(*quietest, {Errc::kOverloaded, "too many links of nodes that are no members"});
 }
@@ -165,9 +174,7 @@ void Links::received(Connection& connection, View bytes) {
   if (Bytes out = connection.link->output(); !out.empty()) connection.stream->write(std::move(out));
   if (!taken) return fail(connection, taken.error());
   if (!connection.dialled && connection.key && !std::exchange(connection.greeted, true)) {
-    connection.handshake_timer = loop_.after(config_.handshake_timeout, [this, c = &connection] {
-      fail(*c, {Errc::kTimeout, "the handshake took too long"});
-    });
+    time_handshake(connection, config_.handshake_timeout);
   }
   if (connection.link->up() && connection.peer == nullptr) came_up(connection);
   FrameView frame;

@@ -2,7 +2,8 @@
 //
 // A reading is (milliseconds, logical) in one number (storage/ids.h), so comparing readings
 // compares numbers, and a logical part that runs over carries into the milliseconds by itself.
-// Invariants: (1) next() is above every reading given out and every one observed before;
+// Invariants: (1) next() is above every reading given out, and above every one observed before that was not more than
+//                 kHlcAheadMax above the wall clock then: what must be above one further ahead compares, and waits;
 //             (2) nobody pulls the clock more than kHlcAheadMax above the own wall clock;
 //             (3) nothing the wall clock does makes it go back.
 // A node observes a peer's clock before its first next(), or starts from its stored last().

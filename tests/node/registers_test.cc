@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "node/mailbox/read_registers.h"
+#include "node/replication/coordinator.h"
+#include "node/replication/obligations.h"
 #include "storage/change.h"
 #include "tests/node/parts.h"
 
@@ -61,6 +63,60 @@ TEST(MergedRegisters, AreOfAVersionOnlyWhenAllOwnersAgreeOnIt) {
   EXPECT_EQ(merge_registers({of(5), of(6)}, 10).version, 0u);
   EXPECT_EQ(merge_registers({of(5), of(0)}, 10).version, 0u);
   EXPECT_EQ(merge_registers({}, 10).version, 0u);
+}
+
+class WritingARegister : public Parts {};
+
+// What a write must be above may be further ahead than a peer's clock pulls ours: no write loses in silence.
+TEST_F(WritingARegister, AWriteThatWouldLoseByItsTimeAloneIsRefusedUntilItWins) {
+  std::unique_ptr<MoveControls> controls;
+  std::unique_ptr<CatchUp> catch_up;
+  std::unique_ptr<Replicator> replicator;
+  std::unique_ptr<Coordinator> coordinator;
+  WriteRegisterRequest request;
+  request.ring = view->ring().number();
+  request.mailbox = testing::kAlice;
+  request.merge = static_cast<std::uint8_t>(MergeKind::kLww);
+  request.key = "account";
+  request.value.data = "ours";
+  std::optional<Status> outcome;
+  const auto write = [&] {
+    outcome.reset();
+    in_turn([&] { coordinator->write_register(request, [&](Status done) { outcome = std::move(done); }); });
+    run_for(50ms);
+  };
+  const auto stands = [&] { return box.store->find_register(testing::kAlice, "account")->value; };
+  in_turn([&] {
+    controls = std::make_unique<MoveControls>(*view);
+    catch_up = std::make_unique<CatchUp>(*view, *controls);
+    replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId) {});
+    coordinator = std::make_unique<Coordinator>(
+        *view, *replicator, *catch_up, [](const MailboxId&, View, View) { return ok_status(); },
+        [](const storage::ChangeView&) { return false; },
+        [](PartitionId, const Dot&, Shared, const std::function<void(Status)>&) {}, 0);
+    view->catching_up = false;
+    storage::ChangeView ahead;
+    ahead.kind = storage::ChangeKind::kRegister;
+    ahead.mailbox = testing::kAlice;
+    const Hlc time = hlc_at(static_cast<std::uint64_t>(loop.wall_ms() + 8'000));
+    ahead.reg = {MergeKind::kLww, {time, WriterId{7}}, "account", "theirs"};
+    box.store->append(ahead);
+    ASSERT_TRUE(view->observe(time).ok());
+  });
+  run_for(50ms);
+  write();
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->code(), Errc::kOverloaded);
+  EXPECT_EQ(stands(), "theirs");
+  run_for(4s);
+  write();
+  EXPECT_EQ(stands(), "ours");
+  in_turn([&] {
+    coordinator.reset();
+    replicator.reset();
+    catch_up.reset();
+    controls.reset();
+  });
 }
 
 // Three copies at home, two away, one of those here: of three home owners two know what was acknowledged.

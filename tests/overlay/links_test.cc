@@ -60,6 +60,8 @@ class LinksTest : public testing::Test {
                   [this](const NodeId&, View, Reply reply) { held.push_back(std::move(reply)); });
       links.serve(Method::kJoin, Access::kJoiners,
                   [](const NodeId&, View, Reply reply) { reply(Bytes("welcome")); });
+      links.serve(Method::kStanding, Access::kJoiners,
+                  [this](const NodeId&, View, Reply reply) { held.push_back(std::move(reply)); });
       links.on_notice(Method::kPush,
                       [this](const NodeId&, View body) { notices.emplace_back(body); });
       links.on_link([this](const NodeId&, const Hello* hello) { hello ? ++ups : ++downs; });
@@ -518,7 +520,7 @@ TEST_F(LinksTest, ClosesASilentHandshakeAndServesOthersMeanwhile) {
   EXPECT_EQ(b->links.metrics().handshakes_failed.at(Errc::kTimeout), 1u);
 }
 
-TEST_F(LinksTest, WhoConnectsHasASecondToSayWhichSecret) {
+TEST_F(LinksTest, WhoConnectsMustSoonSayWhichSecret) {
   LinksConfig config;
   config.first_message_timeout = 200ms;
   auto b = make(2, 7, config);
@@ -576,6 +578,24 @@ TEST_F(LinksTest, LinksOfThoseWhoAreNoMembersAreBounded) {
   auto member = make(98);
   EXPECT_TRUE(ask(*member, b->id(), Method::kAppend).ok());
   EXPECT_EQ(b->links.metrics().links_up, kStrangersMax + 1);
+}
+
+// Who joins waits for its answer in silence.
+TEST_F(LinksTest, AStrangerWhoWaitsForAnAnswerGivesWayLast) {
+  auto b = make(1);
+  std::vector<std::unique_ptr<Node>> strangers;
+  for (std::size_t i = 0; i <= kStrangersMax; ++i) {
+    strangers.push_back(make(100 + i));
+    standings_[strangers.back()->id()] = Standing::kUnknown;
+    if (i == 0) {
+      call(*strangers[0], b->id(), Method::kStanding);
+      ASSERT_TRUE(run_until(loop_, [&] { return b->held.size() == 1; }));
+    } else {
+      ASSERT_EQ(ask(*strangers[i], b->id(), Method::kJoin).value(), "welcome");
+    }
+  }
+  ASSERT_TRUE(run_until(loop_, [&] { return strangers[1]->downs == 1; }));
+  EXPECT_EQ(strangers[0]->downs, 0);
 }
 
 // Not a promise, a number to look at: run with --gtest_also_run_disabled_tests.

@@ -30,7 +30,8 @@ class SwimDefence : public testing::Test {
   }
   Datagram datagram(MessageKind kind, const NodeId& about, std::vector<Blob> updates = {}) {
     const MemberRecord& self = net_.swim(1).self();
-    return {self.node, self.writer, counter_++, {}, static_cast<std::uint8_t>(kind), 1, about, std::move(updates), {}};
+    return {self.node, self.writer, counter_++, {}, static_cast<std::uint8_t>(kind), 1, about, std::move(updates),
+            self.run, {}};
   }
   // Between that node and node 0.
   SecretKey key_of(const Identity& identity) {
@@ -90,6 +91,53 @@ TEST_F(SwimDefence, PacketsOfAFormerRunAreDropped) {
   EXPECT_EQ(net_.state(0, 1), MemberState::kAlive);
 }
 
+// It counts its datagrams from 1 again, and its earlier run counted far.
+TEST_F(SwimDefence, ARunUnderTheWriterOfTheOneBeforeIsHeard) {
+  net_.keep_writer(1);
+  for (const bool said : {true, false}) {  // With a farewell, or back before anybody noticed.
+    net_.run_for(10min);
+    const std::vector<Bytes> old = recorded_;
+    const WriterId writer = net_.swim(1).self().writer;
+    ASSERT_GT(net_.swim(1).stats().packets_sent, 2'000u);
+    if (said) {
+      net_.step(1, Swim::Leave{});
+      net_.run_for(5s);
+      ASSERT_EQ(net_.state(0, 1), MemberState::kLeft);
+    }
+    net_.crash(1);
+    net_.run_for(100ms);
+    net_.boot(1);
+    ASSERT_EQ(net_.swim(1).self().writer, writer);
+    const auto replayed = stats().replayed;
+    net_.run_for(20s);
+    EXPECT_EQ(stats().replayed, replayed);
+    EXPECT_TRUE(net_.converged());
+    EXPECT_EQ(net_.swim(1).stats().deaths, 0u);
+    EXPECT_EQ(net_.swim(1).stats().probes_failed, 0u);
+    // Nor can the packets of the earlier run, sent again, make the new one look old.
+    const auto stale = stats().stale_run;
+    for (const Bytes& packet : old) deliver(packet);
+    EXPECT_GE(stats().stale_run, stale + old.size());
+    net_.run_for(5s);
+    EXPECT_EQ(stats().replayed, replayed);
+  }
+}
+
+// A program that names no run: who left and comes back counts from 1 as well.
+TEST_F(SwimDefence, AnOlderProgramIsHeardAgainAfterItLeft) {
+  const Identity older = Identity::generate(random_);
+  const auto say = [&](MessageKind kind, std::uint64_t counter, std::vector<Blob> updates) {
+    deliver(pack(Datagram{older.node_id(), WriterId{}, counter, {}, static_cast<std::uint8_t>(kind), 1, net_.id(0),
+                          std::move(updates), {}, {}}));
+  };
+  say(MessageKind::kPing, 5'000, {{*encode_record(sign_record(record_of(older, 1), older))}});
+  const Claim left{older.node_id(), 1, static_cast<std::uint8_t>(MemberState::kLeft), older.node_id()};
+  say(MessageKind::kGossip, 5'001, {{*encode_claim(left)}});
+  const auto replayed = stats().replayed;
+  say(MessageKind::kPing, 1, {{*encode_record(sign_record(record_of(older, 2), older))}});
+  EXPECT_EQ(stats().replayed, replayed);
+}
+
 TEST_F(SwimDefence, ARecordSignedByAnotherKeyIsRefused) {
   MemberRecord forged = net_.swim(2).self();
   forged.incarnation += 10;
@@ -123,7 +171,7 @@ TEST_F(SwimDefence, AStrangerIsNotAnsweredUntilItShowsItsRecord) {
   const Identity stranger = Identity::generate(random_);
   Datagram ping{
       stranger.node_id(), WriterId{}, 1, {}, static_cast<std::uint8_t>(MessageKind::kPing), 1,
-      net_.id(0),         {},           {}};
+      net_.id(0),         {},           {}, {}};
   const std::uint64_t sent = stats().packets_sent;
   deliver(pack(ping));
   EXPECT_EQ(stats().stranger, 1u);
@@ -179,7 +227,7 @@ TEST_F(SwimDefence, WhoIsNoMemberLearnsNothing) {
   });
   for (const auto kind : {MessageKind::kPing, MessageKind::kPingReq, MessageKind::kGossip}) {
     const Datagram datagram{outsider.node_id(), WriterId{}, 1, {}, static_cast<std::uint8_t>(kind), 1,
-                            net_.id(0), {{*update}}, {}};
+                            net_.id(0), {{*update}}, {}, {}};
     net_.step(0, Swim::Packet{{"10.9.9.9", 1}, pack(datagram)});
   }
   net_.run_for(20s);
@@ -205,6 +253,7 @@ TEST_F(SwimDefence, OurOwnPacketReflectedIsDropped) {
                         static_cast<std::uint8_t>(MessageKind::kPing),
                         1,
                         net_.id(0),
+                        {},
                         {},
                         {}}));
   EXPECT_EQ(stats().own, 1u);
@@ -256,7 +305,7 @@ TEST_F(SwimDefence, APacketInTheNameOfAMemberTakesItsProof) {
 TEST_F(SwimDefence, AMemberWhoseRecordPromisesNoProofIsHeardWithoutOne) {
   const Identity older = Identity::generate(random_);
   Datagram ping{older.node_id(), WriterId{}, 1, {}, static_cast<std::uint8_t>(MessageKind::kPing), 1, net_.id(0),
-                {{*encode_record(sign_record(record_of(older, 1), older))}}, {}};
+                {{*encode_record(sign_record(record_of(older, 1), older))}}, {}, {}};
   const std::uint64_t sent = stats().packets_sent;
   deliver(pack(ping));
   EXPECT_EQ(stats().unproven, 0u);
@@ -304,6 +353,45 @@ TEST_F(SwimDefence, WhatAMemberSaysOfTheClocksOfOthersMovesNothingOnceTheyToldTh
   const auto offset = net_.swim(0).median_clock_offset(net_.now(), net_.wall_ms(0));
   ASSERT_TRUE(offset.has_value());
   EXPECT_NEAR(static_cast<double>(*offset), 0, 50);
+}
+
+// Node 1 is out of our reach, not out of that of the others: its word counts for a time, then theirs of it does.
+TEST_F(SwimDefence, AClockThatOnlyOthersHearGoesOn) {
+  const auto clock_of_1 = [&] { return std::as_const(net_.swim(0)).table().find(net_.id(1))->heartbeat.wall_ms; };
+  const auto last = clock_of_1();
+  const auto tell_after = [&](Duration since) {
+    PushPull rumour = net_.swim(2).push_pull(net_.now(), net_.wall_ms(2));
+    std::erase_if(rumour.members, [&](const MemberEntry& entry) {
+      return read_record(entry.record.data)->node != net_.id(1);
+    });
+    rumour.members.at(0).age_ms = 10;
+    rumour.members.at(0).heartbeat.wall_ms += to_ms(since);
+    net_.swim(0).step(Swim::Merge{net_.id(2), rumour}, net_.now() + since, net_.wall_ms(0) + to_ms(since));
+  };
+  tell_after(Swim::kClockHeardMax - 10s);
+  EXPECT_EQ(clock_of_1(), last);
+  tell_after(Swim::kClockHeardMax + 10s);
+  EXPECT_GT(clock_of_1(), last + to_ms(Swim::kClockHeardMax));
+}
+
+// The one that comes later may be the one that was heard earlier.
+TEST_F(SwimDefence, OfTwoRumoursTheYoungerOneCounts) {
+  net_.run_for(2s);
+  const auto tell = [&](int from, std::uint64_t age_ms, std::uint32_t sessions) {
+    PushPull rumour = net_.swim(from).push_pull(net_.now(), net_.wall_ms(from));
+    std::erase_if(rumour.members, [&](const MemberEntry& entry) {
+      return read_record(entry.record.data)->node != net_.id(1);
+    });
+    ASSERT_EQ(rumour.members.size(), 1u);
+    rumour.members[0].age_ms = age_ms;
+    rumour.members[0].heartbeat.sessions = sessions;
+    net_.step(0, Swim::Merge{net_.id(from), rumour});
+  };
+  net_.set_tap([](int from, const Swim::Send&) { return from != 1; });
+  net_.run_for(500ms);
+  tell(2, 10, 7);
+  tell(3, 100, 8);
+  EXPECT_EQ(std::as_const(net_.swim(0)).table().find(net_.id(1))->heartbeat.sessions, 7u);
 }
 
 TEST_F(SwimDefence, ACounterThatJumpsDeafensNobody) {

@@ -57,6 +57,8 @@ class SwimNet {
   void boot_all() {
     for (int i = 0; i < size(); ++i) boot(i);
   }
+  // Its runs from now on go on under its writer, as after a clean stop.
+  void keep_writer(int i) { hosts_[i]->keeps_writer = true; }
   void crash(int i) {
     hosts_[i]->up = false;
     hosts_[i]->inbox.clear();
@@ -177,6 +179,7 @@ class SwimNet {
     std::unique_ptr<Swim> swim;
     bool up = false;
     bool paused = false;
+    bool keeps_writer = false;
     int side = 0;
     std::int64_t wall_offset_ms = 0;
     Instant wake_at = kNever;
@@ -198,7 +201,7 @@ class SwimNet {
     record.admin = address(i, 7403).text();
     record.zone = "z" + std::to_string(i % 3);
     record.version = "0.1.0";
-    record.writer = WriterId{host.random.u64()};
+    record.writer = host.keeps_writer && host.swim ? host.swim->self().writer : WriterId{host.random.u64()};
     host.swim = std::make_unique<Swim>(config_, host.identity, host.random, record);
     host.up = true;
     host.paused = false;

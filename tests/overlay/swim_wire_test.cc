@@ -49,6 +49,7 @@ class SwimWire : public testing::Test {
             42,
             filled<NodeId>(0x70),
             {{*encode_claim(claim())}, {*encode_record(signed_record())}},
+            record_.run,
             {}};
   }
   PushPull push_pull() {
@@ -63,9 +64,10 @@ class SwimWire : public testing::Test {
   MemberRecord record_;
 };
 
-// Version 2: a record says whether its node proves its datagrams, and they do.
+// Version 2: a record says whether its node proves its datagrams, and they do; both name the run.
 TEST_F(SwimWire, GoldenBytesOfVersion2) {
   record_.proves = true;
+  record_.run = 0x11223344;
   EXPECT_EQ(hex(*encode_claim(claim())), hex(golden("swim_claim.v1")));
   EXPECT_EQ(hex(*encode_record(signed_record())), hex(golden("swim_record.v2")));
   EXPECT_EQ(hex(pack(push_pull())), hex(golden("swim_push_pull.v2")));
@@ -85,6 +87,7 @@ TEST_F(SwimWire, Version1IsReadAsWithoutProof) {
   EXPECT_EQ(old_datagram->seq, datagram().seq);
   EXPECT_EQ(old_datagram->updates.size(), 2u);
   EXPECT_EQ(old_datagram->proof, Proof{});
+  EXPECT_EQ(old_datagram->run, 0u);
   EXPECT_TRUE(decode_push_pull(golden("swim_push_pull.v1")).ok());
 }
 
@@ -113,6 +116,7 @@ TEST_F(SwimWire, TheLargestRecordAndHeaderFitTheirLimits) {
   record_.incarnation = kIncarnationMax;
   record_.weight = ~0u;
   record_.writer = WriterId{~std::uint64_t{0}};
+  record_.run = ~std::uint32_t{0};
   record_.wire_min = record_.wire_max = 0xFFFF;
   record_.ring = RingNumber{~std::uint64_t{0}};
   record_.wall_ms = INT64_MIN;
@@ -129,6 +133,7 @@ TEST_F(SwimWire, TheLargestRecordAndHeaderFitTheirLimits) {
                   ~std::uint64_t{0},
                   filled<NodeId>(2),
                   {},
+                  ~std::uint32_t{0},
                   {}};
   // The array header grows to 3 bytes when there are more than 15 updates.
   EXPECT_LE(pack(header).size() + 2, kDatagramHeaderMax);

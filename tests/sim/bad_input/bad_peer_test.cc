@@ -221,7 +221,7 @@ TEST_F(BadPeer, WhoIsNoMemberIsNotShownTheMembersNorListedAmongThem) {
   for (std::uint64_t i = 1; i <= 50; ++i) {
     const overlay::Datagram datagram{record.node, record.writer, i, {},
                                      static_cast<std::uint8_t>(1 + i % 5), i,
-                                     founder, {{update}}, {}};
+                                     founder, {{update}}, {}, {}};
     const Bytes packet = keyring().seal(pack(datagram), invite.lineage.view(), random);
     loop.enter([&] { socket->send(link_address(), packet); });
     world.run_for(100ms);
