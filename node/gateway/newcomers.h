@@ -2,7 +2,7 @@
 //
 // Anybody can open connections, so a door that is full must not stay shut to others. The oldest of all gives way; or,
 // while an address has more than its share, the oldest of the address that holds the most. So who opens many pushes out
-// its own, and who comes from many addresses does not push out those that share one (NAT, a balancer) for being several.
+// its own, and who comes from many addresses does not push out those that share one (NAT, a balancer) for being many.
 // An address is a network (network_of): of IPv6 anybody has 2^64 in one.
 // Thread: one loop; pure.
 #pragma once

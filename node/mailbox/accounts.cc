@@ -83,7 +83,8 @@ Task<Result<bool>> Accounts::has_ended(std::string user, std::uint64_t epoch) {
   if (!found.items.empty()) {
     CO_TRY_ASSIGN(account, unpack<AccountValue>(found.items.front().value.data));
   }
-  if (account.epoch < epoch && !account.disabled) {  // Forged, or the owners that answered lack the latest.
+  // Forged, or the owners that answered lack the latest.
+  if (found.items.empty() || (account.epoch < epoch && !account.disabled)) {
     auto asking_all = read_registers(view_, mailbox_of(user), kAccountKey, "", 1, false, /*of_all=*/true);
     CO_TRY_ASSIGN(found, co_await asking_all);
     if (found.items.empty() && found.of_all) co_return true;

@@ -450,6 +450,12 @@ TEST_F(Sessions, AnEpochAboveTheAccountsEndsWhenAllOwnersSaySo) {
   EXPECT_FALSE(ended(4));
   dead = {holders[0], holders[1]};
   EXPECT_FALSE(ended(4)) << "of the dead nobody knows";
+  dead.clear();
+  registers.clear();
+  EXPECT_FALSE(ended(0)) << "too few know that there is no such user";
+  silent.clear();
+  EXPECT_TRUE(ended(0));
+  EXPECT_TRUE(ended(3));
 }
 
 // Anybody may ask: what it costs begins after the place in the line.
