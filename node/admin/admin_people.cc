@@ -178,7 +178,7 @@ Task<Done> AdminApi::add_one(const NewUser& user, Json& result) {
 Task<Result<Json>> AdminApi::user_passwd(Json arguments) {
   auto setting = node_.accounts_->set_password(
       with_sigil(arguments.at("name").get<std::string>(), '@'),
-      arguments.at("password").get<std::string>());
+      arguments.at("password").get<std::string>(), "");
   CO_TRY(co_await setting);
   co_return Json::object();
 }

@@ -109,7 +109,7 @@ class HttpServer {
   overlay::Transport& transport_;
   const HttpRouter router_;
   std::map<std::uint64_t, std::shared_ptr<Connection>> connections_;
-  Newcomers waiting_;  // For a request, the first or the next.
+  Newcomers waiting_{kHttpConnectionsMax};  // For a request, the first or the next.
   std::uint64_t next_id_ = 1;
   std::unique_ptr<overlay::Listener> listener_;
 };

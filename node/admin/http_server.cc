@@ -6,7 +6,7 @@ namespace starling::node {
 class HttpServer::Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(HttpServer& server, std::uint64_t id, std::unique_ptr<overlay::Stream> stream)
-      : server_(server), id_(id), stream_(std::move(stream)), address_(stream_->peer().host) {}
+      : server_(server), id_(id), stream_(std::move(stream)), address_(network_of(stream_->peer().host)) {}
 
   void start() {
     server_.waiting_.add(id_, address_);

@@ -1,8 +1,9 @@
 // Newcomers: connections that have proven nothing yet, and who of them gives way when the places run out.
 //
-// Anybody can open connections, so a door that is full must not stay shut to others. The oldest gives way, of the
-// address that holds the most: who opens many pushes out its own, and behind a balancer, which is one address, the
-// oldest of all that wait.
+// Anybody can open connections, so a door that is full must not stay shut to others. The oldest of all gives way; or,
+// while an address has more than its share, the oldest of the address that holds the most. So who opens many pushes out
+// its own, and who comes from many addresses does not push out those that share one (NAT, a balancer) for being many.
+// An address is a network (network_of): of IPv6 anybody has 2^64 in one.
 // Thread: one loop; pure.
 #pragma once
 
@@ -15,8 +16,14 @@
 
 namespace starling::node {
 
+// The host as it counts for bounds: an IPv6 address by its /64; others as they are.
+std::string network_of(const std::string& host);
+
 class Newcomers {
  public:
+  // A share is a sixteenth of the places.
+  explicit Newcomers(std::size_t places) : share_(places / 16) {}
+
   // The lower id is the older. REQUIRES: not here yet.
   void add(std::uint64_t id, const std::string& address) {
     auto& held = by_address_[address];
@@ -38,6 +45,7 @@ class Newcomers {
   }
   [[nodiscard]] std::optional<std::uint64_t> to_give_way() const {
     if (ranks_.empty()) return std::nullopt;
+    if (std::get<0>(*ranks_.rbegin()) <= share_) return addresses_.begin()->first;
     return *by_address_.at(std::get<2>(*ranks_.rbegin())).begin();
   }
   [[nodiscard]] std::size_t size() const { return addresses_.size(); }
@@ -55,6 +63,7 @@ class Newcomers {
     if (!held.empty()) ranks_.erase(rank_of(address, held));
   }
 
+  const std::size_t share_;
   std::map<std::uint64_t, std::string> addresses_;
   std::map<std::string, Ids> by_address_;
   std::set<Rank> ranks_;

@@ -20,7 +20,7 @@ class TcpGateway::Connection final : public Door {
       : gateway_(gateway),
         id_(id),
         stream_(std::move(stream)),
-        address_(stream_->peer().host),
+        address_(network_of(stream_->peer().host)),
         reader_(protocol::kLoginFrameSizeMax),
         session_(gateway.services_, *this) {}
 

@@ -54,7 +54,7 @@ class TcpGateway {
   SessionServices services_;
   overlay::Transport& transport_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
-  Newcomers newcomers_;
+  Newcomers newcomers_{kConnectionsNotLoggedInMax};
   std::vector<std::uint64_t> retired_;
   std::uint64_t next_id_ = 1;
   std::unique_ptr<overlay::Listener> listener_;

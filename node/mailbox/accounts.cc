@@ -8,7 +8,26 @@ using overlay::Task;
 namespace {
 constexpr View kRefused = "wrong user name or password";
 constexpr int kChangeTries = 5;
-}
+
+// A try that is given back unless the password was wrong; also when the one who asked goes before the answer.
+class Trying {
+ public:
+  Trying(std::shared_ptr<Guesses> guesses, std::string user, std::string from)
+      : guesses_(std::move(guesses)), user_(std::move(user)), from_(std::move(from)) {}
+  ~Trying() {
+    if (guesses_) guesses_->give_back(user_, from_);
+  }
+  Trying(const Trying&) = delete;
+  Trying& operator=(const Trying&) = delete;
+  void was_wrong() { guesses_.reset(); }
+
+ private:
+  std::shared_ptr<Guesses> guesses_;  // The task may end after the node.
+  const std::string user_;
+  const std::string from_;
+};
+
+}  // namespace
 
 Accounts::Accounts(ClusterView& view, Names& names, Forwarder& forwarder, const Identity& identity,
                    PasswordCost cost)
@@ -32,7 +51,7 @@ Task<Status> Accounts::create(std::string user, std::string password, std::uint6
   if (kind != AddressKind::kUser) co_return Error{Errc::kInvalid, "a user's name begins with @"};
   record.address = user;
   if (!password.empty()) {
-    auto hashing = hash(std::move(password));
+    auto hashing = hash(std::move(password), "");
     CO_TRY_ASSIGN(record.password_hash, co_await hashing);
   }
   auto creating = names_.create(std::move(record));
@@ -59,26 +78,35 @@ Task<Result<Accounts::Stamped>> Accounts::read(std::string user) {
 Task<Result<bool>> Accounts::has_ended(std::string user, std::uint64_t epoch) {
   CO_TRY(check_address(user));
   auto reading = read_registers(view_, mailbox_of(user), kAccountKey, "", 1);
-  CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
-  if (found.items.empty()) {
-    if (found.enough) co_return true;
-    co_return Error{Errc::kUnavailable, "too few owners answered to know whether there is a user " + user};
+  CO_TRY_ASSIGN(ReadRegistersReply found, co_await reading);
+  AccountValue account{{}, 0, false};
+  if (!found.items.empty()) {
+    CO_TRY_ASSIGN(account, unpack<AccountValue>(found.items.front().value.data));
   }
-  CO_TRY_ASSIGN(const AccountValue account, unpack<AccountValue>(found.items.front().value.data));
-  co_return account.disabled || account.epoch > epoch || (found.enough && account.epoch < epoch);
+  // Forged, or the owners that answered lack the latest.
+  if (found.items.empty() || (account.epoch < epoch && !account.disabled)) {
+    auto asking_all = read_registers(view_, mailbox_of(user), kAccountKey, "", 1, false, /*of_all=*/true);
+    CO_TRY_ASSIGN(found, co_await asking_all);
+    if (found.items.empty() && found.of_all) co_return true;
+    if (found.items.empty()) co_return Error{Errc::kUnavailable, "not all owners say that there is no user " + user};
+    CO_TRY_ASSIGN(account, unpack<AccountValue>(found.items.front().value.data));
+  }
+  co_return account.disabled || account.epoch > epoch || (found.of_all && account.epoch < epoch);
 }
 
 Task<Result<Accounts::Login>> Accounts::log_in(std::string user, std::string device, std::string password,
                                                std::string from) {
-  if (!from.empty()) CO_TRY(guesses_.take(user, from, view_.loop.now()));
-  auto checking = check_login(user, std::move(device), std::move(password));
+  if (!from.empty()) CO_TRY(guesses_->take(user, from, view_.loop.now()));
+  Trying trying(from.empty() ? nullptr : guesses_, user, from);
+  auto checking = check_login(user, std::move(device), std::move(password), from);
   auto login = co_await checking;
-  if (!from.empty() && (login || login.code() != Errc::kUnauthenticated)) guesses_.give_back(user, from);
+  if (!login && login.code() == Errc::kUnauthenticated) trying.was_wrong();
   co_return login;
 }
 
-Task<Result<Accounts::Login>> Accounts::check_login(std::string user, std::string device, std::string password) {
-  CO_TRY_ASSIGN(HashQueue::Place place, hashes_.take_place());
+Task<Result<Accounts::Login>> Accounts::check_login(std::string user, std::string device, std::string password,
+                                                    std::string from) {
+  CO_TRY_ASSIGN(HashQueue::Place place, hashes_.take_place(from));
   auto finding = find(user);
   auto account = co_await finding;
   if (!account && account.code() != Errc::kNotFound && account.code() != Errc::kInvalid) {
@@ -117,8 +145,8 @@ Result<Accounts::Login> Accounts::make_token(const std::string& user, const std:
   return Login{std::move(token), claims.expires_ms, epoch};
 }
 
-Task<Status> Accounts::set_password(std::string user, std::string password) {
-  auto hashing = hash(std::move(password));
+Task<Status> Accounts::set_password(std::string user, std::string password, std::string from) {
+  auto hashing = hash(std::move(password), std::move(from));
   CO_TRY_ASSIGN(const std::string hashed, co_await hashing);
   auto changing = change(std::move(user), [&hashed](AccountValue& account) {
     account.password_hash = hashed;
@@ -176,9 +204,9 @@ Task<Status> Accounts::write(std::string user, Stamped next) {
   co_return written;
 }
 
-Task<Result<std::string>> Accounts::hash(std::string password) {
+Task<Result<std::string>> Accounts::hash(std::string password, std::string from) {
   CO_TRY(check_password(password));
-  CO_TRY_ASSIGN(HashQueue::Place place, hashes_.take_place());
+  CO_TRY_ASSIGN(HashQueue::Place place, hashes_.take_place(from));
   auto result = std::make_shared<Result<std::string>>(Error{Errc::kInvalid, ""});
   auto hashing = hashes_.run(
       std::move(place),

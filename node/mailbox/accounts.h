@@ -41,13 +41,14 @@ class Accounts {
   [[nodiscard]] Result<TokenClaims> check(View token) const;
   // Issued by this node, for an account that exists. kNotFound.
   overlay::Task<Result<Login>> issue(std::string user, std::string device, std::int64_t life_ms);
-  overlay::Task<Status> set_password(std::string user, std::string password);
+  // `from` as for log_in.
+  overlay::Task<Status> set_password(std::string user, std::string password, std::string from);
   overlay::Task<Status> set_disabled(std::string user, bool disabled);
   // Every session and token of the user ends; the password stays.
   overlay::Task<Status> log_out(std::string user);
   overlay::Task<Result<AccountValue>> find(std::string user);
   // Is what rests on this epoch over? The user is disabled, gone, or has another epoch: a higher one; or a lower one,
-  // when enough owners answered to know that there never was a higher. kUnavailable, kTimeout: not known.
+  // when every home owner answered, none of them behind: there never was a higher. kUnavailable, kTimeout: not known.
   overlay::Task<Result<bool>> has_ended(std::string user, std::uint64_t epoch);
 
  private:
@@ -58,8 +59,9 @@ class Accounts {
   overlay::Task<Result<Stamped>> read(std::string user);
   // Reads, lets `change` make the next value, and writes it, again when somebody else was faster.
   overlay::Task<Status> change(std::string user, std::function<void(AccountValue&)> change);
-  overlay::Task<Result<Login>> check_login(std::string user, std::string device, std::string password);
-  overlay::Task<Result<std::string>> hash(std::string password);
+  overlay::Task<Result<Login>> check_login(std::string user, std::string device, std::string password,
+                                           std::string from);
+  overlay::Task<Result<std::string>> hash(std::string password, std::string from);
   overlay::Task<Status> verify(HashQueue::Place place, std::string password, std::string hash);
   overlay::Task<Status> write(std::string user, Stamped next);
   Result<Login> make_token(const std::string& user, const std::string& device, std::uint64_t epoch,
@@ -72,7 +74,7 @@ class Accounts {
   const PasswordCost cost_;
   std::string decoy_;         // A hash that no password fits, for unknown users.
   HashQueue hashes_;
-  Guesses guesses_;
+  const std::shared_ptr<Guesses> guesses_ = std::make_shared<Guesses>();  // And of the tries under way.
   Issuers issuers_;
 };
 

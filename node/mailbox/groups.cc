@@ -32,8 +32,8 @@ Task<Status> Groups::create(std::string group, std::string owner, std::uint64_t 
     CO_TRY(co_await checking);
     auto listing = of_user(owner);
     CO_TRY_ASSIGN(const Listing listed, co_await listing);
-    const bool known = std::binary_search(listed.groups.begin(), listed.groups.end(), group);  // A retry.
-    if (!known && (listed.groups.size() >= kGroupsPerUserMax || listed.ever >= kGroupsEverMax)) {
+    const bool known = std::binary_search(listed.in_all.begin(), listed.in_all.end(), group);  // A retry.
+    if (!known && (listed.groups.size() >= kGroupsPerUserMax || listed.ever >= kGroupsOwnAndEverMax)) {
       co_return Error{Errc::kTooLarge, owner + " is, or was lately, in too many groups to create another"};
     }
   }
@@ -77,8 +77,15 @@ Task<Status> Groups::set_member(std::string group, std::string user, std::uint8_
 Task<Status> Groups::may_join(std::string group, std::string user) {
   auto listing = of_user(user);
   CO_TRY_ASSIGN(const Listing listed, co_await listing);
-  const bool in = std::binary_search(listed.groups.begin(), listed.groups.end(), group);
-  if (in || listed.groups.size() < kGroupsPerUserMax) co_return ok_status();
+  if (std::binary_search(listed.in_all.begin(), listed.in_all.end(), group)) co_return ok_status();
+  if (listed.in_all.size() < kGroupsPerUserMax) {
+    if (listed.ever < kGroupsEverMax) co_return ok_status();
+    const std::string key = std::string(kGroupPrefix) + group;
+    auto reading = read_registers(view_, mailbox_of(user), key, "", 1);
+    CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
+    if (!found.items.empty() && found.items.front().key == key) co_return ok_status();  // Was in it: no new register.
+    co_return Error{Errc::kTooLarge, user + " was lately in too many groups to be added to another"};
+  }
   co_return Error{Errc::kTooLarge, user + " is in " + std::to_string(kGroupsPerUserMax) +
                                        " groups, which is the limit, and has to leave one first"};
 }
@@ -142,18 +149,31 @@ Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
     for (const auto& item : page.items) {
       after = item.key;
       auto value = unpack<MemberValue>(item.value.data);
-      if (value && !value->removed) in.push_back({item.stamp, item.key.substr(kGroupPrefix.size())});
+      if (!value) continue;
+      std::string group = item.key.substr(kGroupPrefix.size());
+      if (value->removed) {
+        listing.left.push_back(std::move(group));
+      } else {
+        in.push_back({item.stamp, std::move(group)});
+      }
     }
-    if (more && listing.ever >= kRegistersMax) listing.whole = more = false;
+    if (more && listing.ever >= kRegistersMax) listing.read_all = more = false;
   }
+  if (listing.read_all) listing.left.clear();
+  for (const auto& membership : in) listing.in_all.push_back(membership.group);
+  std::sort(listing.in_all.begin(), listing.in_all.end());
   if (in.size() > kGroupsPerUserMax) {
-    listing.whole = false;
     std::sort(in.begin(), in.end(), [](const auto& a, const auto& b) { return a.since < b.since; });
     in.resize(kGroupsPerUserMax);
   }
   for (auto& membership : in) listing.groups.push_back(std::move(membership.group));
   std::sort(listing.groups.begin(), listing.groups.end());
   co_return listing;
+}
+
+bool Groups::Listing::is_out_of(const std::string& group) const {
+  if (std::binary_search(in_all.begin(), in_all.end(), group)) return false;
+  return read_all || std::binary_search(left.begin(), left.end(), group);
 }
 
 Status may_send(storage::Store& store, const MailboxId& mailbox, View to, View from) {

@@ -20,9 +20,10 @@ class Groups {
   Groups(ClusterView& view, Names& names, Forwarder& forwarder);
 
   // `owner` may be empty (an operator's group); `nonce` as in Names::create. kExists. kTooLarge: the owner is in
-  // kGroupsPerUserMax groups, or was, with those that are left, in kGroupsEverMax.
+  // kGroupsPerUserMax groups, or was, with those that are left, in kGroupsOwnAndEverMax.
   overlay::Task<Status> create(std::string group, std::string owner, std::uint64_t nonce);
-  // kNotFound: no such group or user. kTooLarge: who is to be added is in kGroupsPerUserMax groups.
+  // kNotFound: no such group or user. kTooLarge: who is to be added is in kGroupsPerUserMax groups, or was in
+  // kGroupsEverMax and never in this one.
   overlay::Task<Status> set_member(std::string group, std::string user, std::uint8_t role,
                                    bool removed);
   struct Roster {
@@ -37,8 +38,12 @@ class Groups {
   // Groups that a user is in, by name: the kGroupsPerUserMax oldest memberships, should there be more.
   struct Listing {
     std::vector<std::string> groups;
-    bool whole = true;      // There are no more.
-    std::size_t ever = 0;   // With those that the user left, as long as that is remembered.
+    std::vector<std::string> in_all;  // These and the younger ones.
+    bool read_all = true;             // Else there were too many registers to read, and what in_all lacks may only be
+    std::vector<std::string> left;    // unknown: these it is not in. By name; empty when all were read.
+    std::size_t ever = 0;             // With those that the user left, as long as that is remembered.
+    // Is the user known not to be in the group?
+    [[nodiscard]] bool is_out_of(const std::string& group) const;
   };
   overlay::Task<Result<Listing>> of_user(std::string user);
 

@@ -5,13 +5,21 @@ namespace starling::node {
 using overlay::Completer;
 using overlay::Task;
 
-Result<HashQueue::Place> HashQueue::take_place() {
-  if (state_->places >= kHashesAtOnceMax + kHashesWaitingMax) {
+Result<HashQueue::Place> HashQueue::take_place(const std::string& from) {
+  const std::size_t room = kHashesAtOnceMax + kHashesWaitingMax - (from.empty() ? 0 : kHashPlacesOfOperator);
+  const auto held = state_->held.find(from);
+  const bool many = !from.empty() && held != state_->held.end() && held->second >= kHashPlacesOfAddressMax;
+  if (state_->places >= room || many) {
     return Error{Errc::kOverloaded, "too many logins by password at once; try again in a second"};
   }
   ++state_->places;
-  return Place(nullptr, [state = std::weak_ptr(state_)](void*) {
-    if (const auto left = state.lock()) --left->places;
+  ++state_->held[from];
+  return Place(nullptr, [state = std::weak_ptr(state_), from](void*) {
+    const auto left = state.lock();
+    if (!left) return;
+    --left->places;
+    const auto it = left->held.find(from);
+    if (--it->second == 0) left->held.erase(it);
   });
 }
 

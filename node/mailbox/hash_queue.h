@@ -1,14 +1,17 @@
 // HashQueue: password hashes, of which two run at once and a bounded number wait.
 //
 // A hash takes a core for tens of milliseconds and 19 MiB, and anybody can ask for one. So whoever wants one takes a
-// place first, before anything is looked up for it, and is refused when there is none; places are given back when the
+// place first, before anything is looked up for it, and is refused when there is none; one address has a part of the
+// places at most, so it cannot keep all others out, and a few are the operator's. Places are given back when the
 // hash is done, not when the client that asked has gone. A hash that nobody waits for any more is left out.
 // Thread: one loop; the hashes run on Loop::work.
 #pragma once
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <string>
 
 #include "crypto/result.h"
 #include "overlay/loop/task.h"
@@ -17,6 +20,8 @@ namespace starling::node {
 
 inline constexpr std::size_t kHashesAtOnceMax = 2;
 inline constexpr std::size_t kHashesWaitingMax = 64;  // More: kOverloaded.
+inline constexpr std::size_t kHashPlacesOfAddressMax = 16;
+inline constexpr std::size_t kHashPlacesOfOperator = 4;  // Of all of them.
 
 class HashQueue {
  public:
@@ -25,7 +30,8 @@ class HashQueue {
 
   explicit HashQueue(overlay::Loop& loop) : state_(std::make_shared<State>(loop)) {}
 
-  [[nodiscard]] Result<Place> take_place();
+  // `from`: an address; empty for an operator. kOverloaded.
+  [[nodiscard]] Result<Place> take_place(const std::string& from);
   // Runs `job` when it is its turn. Whoever drops the future does without.
   overlay::Task<bool> run(Place place, std::function<void()> job);
   [[nodiscard]] std::size_t places_taken() const { return state_->places; }
@@ -42,6 +48,7 @@ class HashQueue {
     explicit State(overlay::Loop& l) : loop(l) {}
     overlay::Loop& loop;
     std::size_t places = 0;
+    std::map<std::string, std::size_t> held;  // Of the places, by address.
     std::size_t running = 0;
     std::deque<Waiting> waiting;
   };

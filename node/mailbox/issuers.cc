@@ -9,6 +9,7 @@ namespace starling::node {
 using storage::Store;
 
 namespace {
+constexpr Duration kLookAgainAfter = std::chrono::minutes(1);  // For a clock that is trusted.
 constexpr View kGonePrefix = "gone_issuer/";  // And a node id -> wall clock, u64le.
 
 Bytes row_of(const NodeId& node) { return Bytes(kGonePrefix).append(node.view()); }
@@ -28,6 +29,10 @@ void Issuers::look() {
     const auto stored = view_.store.get(Store::Family::kNode, row_of(member.id));
     auto since = stored && stored->size() == 8 ? static_cast<std::int64_t>(BytesReader(*stored).u64le()) : now + 1;
     if (since > now) {  // Or by a clock that was ahead.
+      if (!view_.clock_trusted()) {  // By one that is behind, its tokens would end as soon as that is set right.
+        again_ = view_.loop.after(kLookAgainAfter, [this] { look(); });
+        continue;
+      }
       since = now;
       Bytes row;
       BytesWriter(row).u64le(static_cast<std::uint64_t>(now));
@@ -48,7 +53,8 @@ std::optional<PublicKey> Issuers::key_of(const NodeId& node) const {
   if (member == nullptr) return std::nullopt;
   if (member->gone()) {
     const auto gone = gone_since_.find(node);
-    if (gone == gone_since_.end() || view_.loop.wall_ms() - gone->second > kTokenLifeMaxMs) return std::nullopt;
+    const bool known = gone != gone_since_.end();
+    if (known && view_.loop.wall_ms() - gone->second > kTokenLifeMaxMs) return std::nullopt;
   }
   return member->key;
 }

@@ -2,7 +2,8 @@
 //
 // Those of members; and those of a node that left or was removed for as long as a token lives, reckoned from when this
 // node first knew it gone: nobody is logged out because a machine goes, and whoever finds its disk years later logs
-// nobody in. Of a revoked node none hold. When it went is kept on disk (decision 0061).
+// nobody in. Of a revoked node none hold. When it went is kept on disk (decision 0061), once our clock is trusted;
+// until then they hold.
 // Thread: one loop.
 #pragma once
 
@@ -23,6 +24,7 @@ class Issuers {
   void look();
 
   ClusterView& view_;
+  overlay::Timer again_;
   std::map<NodeId, std::int64_t> gone_since_;  // Wall clock, milliseconds. Members that are gone, which are bounded.
 };
 

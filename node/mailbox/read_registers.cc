@@ -18,7 +18,7 @@ storage::RegisterView view_of(const RegisterItem& item) {
 
 class Reading : public std::enable_shared_from_this<Reading> {
  public:
-  Reading(ClusterView& view, ReadRegistersRequest request)
+  Reading(ClusterView& view, ReadRegistersRequest request, bool of_all)
       : view_(view), limit_(request.limit), body_(pack(request)), until_(view.loop.now() + kReadDeadline) {
     const PartitionId partition = view.store.partition_of(request.mailbox);
     owners_ = view.readers(partition);
@@ -27,7 +27,8 @@ class Reading : public std::enable_shared_from_this<Reading> {
         owners_.begin(), owners_.end(), [&](const NodeId& node) { return view.alive(node); }));
     if (reachable > 0) owners_.resize(reachable);
     for (const auto& node : owners_) is_home_.push_back(view.ring().is_home(partition, node));
-    needed_ = view.ring().enough_to_know();
+    home_ = view.ring().home(partition).size();
+    needed_ = of_all ? home_ : view.ring().enough_to_know();
   }
 
   overlay::Future<Result<ReadRegistersReply>> begin() {
@@ -82,6 +83,7 @@ class Reading : public std::enable_shared_from_this<Reading> {
     if (reply) {
       answers_.push_back(std::move(*reply));
       home_answers_ += home ? 1 : 0;
+      sure_answers_ += home && !view_.behind(asked.node) ? 1 : 0;
       if (home_answers_ >= needed_) return finish();
     } else {
       last_ = reply.error();
@@ -111,7 +113,7 @@ class Reading : public std::enable_shared_from_this<Reading> {
     auto done = std::exchange(done_, {});
     if (answers_.empty()) return done.set(last_);
     auto merged = merge_registers(answers_, limit_);
-    merged.enough = home_answers_ >= needed_;
+    merged.of_all = sure_answers_ >= home_;
     done.set(std::move(merged));
   }
 
@@ -121,12 +123,14 @@ class Reading : public std::enable_shared_from_this<Reading> {
   const Instant until_;
   std::vector<NodeId> owners_;
   std::vector<bool> is_home_;  // By owner: does it count?
+  std::size_t home_ = 1;  // Home owners, reachable or not.
   std::size_t needed_ = 1;
   std::size_t hedged_ = 0;
   std::size_t next_ = 0;
   std::size_t in_flight_ = 0;
   std::size_t home_in_flight_ = 0;
   std::size_t home_answers_ = 0;
+  std::size_t sure_answers_ = 0;  // Of those, of owners that are not behind.
   bool patient_ = false;  // The clock runs.
   std::vector<ReadRegistersReply> answers_;
   Error last_{Errc::kUnavailable, "no owner of the mailbox can be reached; see `starling status`"};
@@ -164,14 +168,14 @@ ReadRegistersReply merge_registers(const std::vector<ReadRegistersReply>& answer
 
 overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, const MailboxId& mailbox,
                                                            View prefix, View after, std::uint32_t limit,
-                                                           bool versioned) {
+                                                           bool versioned, bool of_all) {
   if (!view.in_ring()) {
     auto [done, future] = Completer<Result<ReadRegistersReply>>::make(view.loop);
     done.set(Error{Errc::kUnavailable, "this node is still joining the cluster"});
     return std::move(future);
   }
-  return std::make_shared<Reading>(view, ReadRegistersRequest{mailbox, Bytes(prefix), Bytes(after), limit, versioned})
-      ->begin();
+  ReadRegistersRequest request{mailbox, Bytes(prefix), Bytes(after), limit, versioned};
+  return std::make_shared<Reading>(view, std::move(request), of_all)->begin();
 }
 
 }  // namespace starling::node

@@ -24,10 +24,10 @@ inline constexpr Duration kHedgeWaitUnknown = 250ms;
 inline constexpr Duration kHedgeWaitMax = 1s;
 
 // kUnavailable, kTimeout: no owner answers. `versioned`: with the version of all under the prefix, unless the owners do
-// not agree on it at the moment.
+// not agree on it at the moment. `of_all`: every home owner is asked, and whether all answered is told.
 overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, const MailboxId& mailbox,
                                                            View prefix, View after, std::uint32_t limit,
-                                                           bool versioned = false);
+                                                           bool versioned = false, bool of_all = false);
 
 // What `limit` registers after `after` are, by these answers to one question. Pure.
 ReadRegistersReply merge_registers(const std::vector<ReadRegistersReply>& answers, std::uint32_t limit);

@@ -22,7 +22,10 @@ inline constexpr View kGroupPrefix = "group/";
 inline constexpr View kMemberPrefix = "member/";
 
 inline constexpr std::size_t kGroupsPerUserMax = 2000;
-inline constexpr std::size_t kGroupsEverMax = 2 * kGroupsPerUserMax;  // Left ones as well: then a user creates no more.
+// Left ones as well: then nobody adds the user to a new one,
+inline constexpr std::size_t kGroupsEverMax = 2 * kGroupsPerUserMax;
+// and the user creates no more. What lies between is the user's own doing.
+inline constexpr std::size_t kGroupsOwnAndEverMax = 2 * kGroupsEverMax;
 
 // Decided once per address, for ever. The registers of a new mailbox follow from it alone.
 struct CreationRecord {

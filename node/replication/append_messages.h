@@ -82,7 +82,9 @@ struct RegisterItem {
 struct ReadRegistersReply {
   std::vector<RegisterItem> items;
   std::uint64_t version = 0;  // register_versions.h; 0: not known.
-  bool enough = false;        // Merged of so many owners that nothing acknowledged is missing. Not on the wire.
+  // Not on the wire: every home owner answered, and none of them is behind, so nothing acknowledged is missing. Of
+  // fewer it may be: the copy that one of them lacks can be a stand-in's still.
+  bool of_all = false;
   FIELDS(items, version)
 };
 

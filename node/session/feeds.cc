@@ -220,7 +220,7 @@ void Feeds::follow(PartitionId partition) {
     if (feed.has_joined && dots > kFollowDotsMax) {
       stream.to_add.insert(mailbox);
     } else {
-      items.push_back({mailbox, feed.has_joined, feed.resume_from});
+      items.push_back({mailbox, feed.has_joined, feed.has_joined ? feed.resume_from : storage::VersionVector{}});
     }
   }
   const auto beyond = stream.to_add;

@@ -51,7 +51,7 @@ class Door {
   virtual void close() = 0;
   // The device has proven who it is.
   virtual void proven() = 0;
-  [[nodiscard]] virtual std::string address() const = 0;  // That the device comes from, without the port.
+  [[nodiscard]] virtual std::string address() const = 0;  // That the device comes from (network_of).
 
  protected:
   ~Door() = default;  // Borrowed.
@@ -108,6 +108,7 @@ class Session final : public FeedSubscriber {
     bool current = false;     // the followed owner has no more than the vector,
     std::vector<NodeId> others;  // these owners have, and are read first,
     std::vector<NodeId> spare;   // and these take the place of one that fails.
+    void pass_over(const NodeId& owner);
   };
 
   // session.cc: requests.
@@ -160,7 +161,7 @@ class Session final : public FeedSubscriber {
   // session_read.cc: pages.
   void go_on(const MailboxId& mailbox);
   void read_other(const MailboxId& mailbox);
-  void have_read_other(const MailboxId& mailbox, Result<ReadReply> reply);
+  void have_read_other(const MailboxId& mailbox, const NodeId& owner, Result<ReadReply> reply);
   bool take(const MailboxId& mailbox, const ReadReply& page);
   void read(const MailboxId& mailbox);
   bool begin_read(const MailboxId& mailbox);
@@ -186,6 +187,7 @@ class Session final : public FeedSubscriber {
   Instant checked_{};         // The account.
   std::size_t in_flight_ = 0;
   std::size_t pages_ = 0;
+  bool syncing_ = false;                // A Sync was taken. Its number is the client's choice, 0 too.
   std::uint64_t sync_request_ = 0;      // Waits for kSyncDone.
   std::size_t tails_to_sync_ = 0;
   std::map<MailboxId, Tail> tails_;

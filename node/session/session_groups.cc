@@ -112,7 +112,7 @@ Task<Done> Session::change_password(protocol::PasswordChange request) {
     finish_request(request.request, login.error());
     co_return Done{};
   }
-  auto setting = services_.accounts.set_password(user_, request.new_password);
+  auto setting = services_.accounts.set_password(user_, request.new_password, door_.address());
   finish_request(request.request, co_await setting);
   co_return Done{};
 }

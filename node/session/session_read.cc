@@ -34,10 +34,12 @@ void Session::go_on(const MailboxId& mailbox) {
   if (!tail.announced) announce_synced(tail);
 }
 
-// The pages of a session's mailboxes come together, so it is the number of reads that bounds what they may be.
+// The pages of a session's mailboxes come together, so it is the number of reads that bounds what they may be. Whoever
+// has had its turn waits behind those in line: a mailbox of many pages, or at a slow owner, holds up no others.
 bool Session::begin_read(const MailboxId& mailbox) {
   Tail& tail = tails_.at(mailbox);
-  if (reads_ >= kReadsPerSessionMax) {
+  const bool others_wait = !line_moves_ && !in_line_.empty();
+  if (reads_ >= kReadsPerSessionMax || others_wait) {
     tail.state = TailState::kInLine;
     in_line_.push_back(mailbox);
     return false;
@@ -64,16 +66,29 @@ void Session::end_read() {
 void Session::read_other(const MailboxId& mailbox) {
   if (!begin_read(mailbox)) return;
   const Tail& tail = tails_.at(mailbox);
-  services_.feeds.read_at(tail.others.back(), mailbox, tail.vector,
-                          [this, alive = alive_, mailbox](Result<ReadReply> reply) {
+  const NodeId owner = tail.others.back();
+  services_.feeds.read_at(owner, mailbox, tail.vector,
+                          [this, alive = alive_, mailbox, owner](Result<ReadReply> reply) {
                             if (!*alive || closed_) return;
                             --reads_;
-                            have_read_other(mailbox, std::move(reply));
+                            have_read_other(mailbox, owner, std::move(reply));
                             end_read();
                           });
 }
 
-void Session::have_read_other(const MailboxId& mailbox, Result<ReadReply> reply) {
+// A spare takes its place.
+void Session::Tail::pass_over(const NodeId& owner) {
+  std::erase(spare, owner);
+  if (std::erase(others, owner) == 0 || spare.empty()) return;
+  others.push_back(spare.back());
+  spare.pop_back();
+}
+
+void Session::have_read_other(const MailboxId& mailbox, const NodeId& owner, Result<ReadReply> reply) {
+  // Each mailbox that waited for it by itself would hold a place for as long.
+  if (!reply && reply.code() == Errc::kTimeout) {
+    for (auto& [other, tail] : tails_) tail.pass_over(owner);
+  }
   const auto it = tails_.find(mailbox);
   if (it == tails_.end()) return;
   Tail& tail = it->second;
@@ -83,15 +98,11 @@ void Session::have_read_other(const MailboxId& mailbox, Result<ReadReply> reply)
   }
   tail.state = TailState::kWaiting;
   if (!reply) {
-    tail.others.pop_back();
-    if (!tail.spare.empty()) {
-      tail.others.push_back(tail.spare.back());
-      tail.spare.pop_back();
-    }
+    tail.pass_over(owner);
   } else if (!take(mailbox, *reply)) {
     return;
   } else if (!reply->more) {
-    tail.others.pop_back();
+    std::erase(tail.others, owner);
   }
   go_on(mailbox);
 }

@@ -24,7 +24,7 @@ void Session::sync(std::uint64_t number, View body) {
   }
   auto request = unpack<protocol::Sync>(body);
   if (!request) return refuse_and_close(number, request.error());
-  if (sync_request_ != 0 || !tails_.empty()) {
+  if (syncing_ || !tails_.empty()) {
     return refuse(number, {Errc::kInvalid, "this connection syncs already"});
   }
   const auto& lineage = services_.view.ring().lineage();
@@ -41,6 +41,7 @@ void Session::sync(std::uint64_t number, View body) {
                                              " writers; drop the cursors and sync anew"});
   }
   if (!begin_request(number)) return;
+  syncing_ = true;
   sync_request_ = number;
   scope_->spawn(start_sync(std::move(*request)));
 }
@@ -56,7 +57,7 @@ Task<Done> Session::start_sync(protocol::Sync request) {
   --in_flight_;
   if (closed_) co_return Done{};
   if (!ended || !listed) {
-    sync_request_ = 0;
+    syncing_ = false;
     refuse(request.request, ended ? listed.error() : ended.error());
     co_return Done{};
   }
@@ -91,6 +92,7 @@ void Session::remove_tail(const std::string& address) {
   if (it->second.initial && !it->second.announced) synced_one();
   services_.feeds.unsubscribe(mailbox, *this);
   std::erase(in_line_, mailbox);
+  std::erase(to_check_, mailbox);
   tails_.erase(mailbox);
 }
 
@@ -241,7 +243,7 @@ Task<Done> Session::refresh_groups() {
     const auto listing = co_await asking;
     if (!listing) continue;
     follow_groups(*listing);
-    const auto& now = listing->groups;
+    const auto& now = listing->in_all;
     bool as_expected = expected == expected_groups_;  // Else more came meanwhile.
     for (const auto& [group, in] : expected) as_expected &= std::binary_search(now.begin(), now.end(), group) == in;
     if (as_expected) break;
@@ -251,14 +253,13 @@ Task<Done> Session::refresh_groups() {
   co_return Done{};
 }
 
-// What a list that is cut does not name is not left for that.
+// What the list leaves out because it is long is not left for that.
 void Session::follow_groups(const Groups::Listing& listing) {
   if (closed_) return;
   const auto& now = listing.groups;
   std::vector<std::string> gone;
   for (const auto& [mailbox, tail] : tails_) {
-    const bool listed = tail.address.front() != '#' || std::binary_search(now.begin(), now.end(), tail.address);
-    if (!listed && listing.whole) gone.push_back(tail.address);
+    if (tail.address.front() == '#' && listing.is_out_of(tail.address)) gone.push_back(tail.address);
   }
   protocol::JoinedOrLeft event;
   for (const auto& group : gone) {

@@ -77,11 +77,11 @@ TEST(HashQueue, TwoRunAtOnceAndABoundedNumberWait) {
   const std::size_t places = kHashesAtOnceMax + kHashesWaitingMax;
   hashing.loop.enter([&] {
     for (std::size_t i = 0; i < places; ++i) {
-      auto place = hashing.queue.take_place();
+      auto place = hashing.queue.take_place("");
       ASSERT_TRUE(place);
       scope.spawn(hashing.ask(std::move(*place)));
     }
-    EXPECT_EQ(hashing.queue.take_place().code(), Errc::kOverloaded);
+    EXPECT_EQ(hashing.queue.take_place("").code(), Errc::kOverloaded);
     EXPECT_EQ(hashing.queue.running(), kHashesAtOnceMax);
   });
   hashing.world.run_for(60s);
@@ -89,11 +89,33 @@ TEST(HashQueue, TwoRunAtOnceAndABoundedNumberWait) {
   EXPECT_EQ(hashing.queue.places_taken(), 0u);
 }
 
+TEST(HashQueue, AnAddressHasAPartOfThePlacesAndTheOperatorAFew) {
+  Hashing hashing;
+  const std::size_t places = kHashesAtOnceMax + kHashesWaitingMax;
+  std::vector<HashQueue::Place> held;
+  const auto take = [&](const std::string& from) {
+    auto place = hashing.queue.take_place(from);
+    if (place) held.push_back(std::move(*place));
+    return place.ok();
+  };
+  for (std::size_t i = 0; i < kHashPlacesOfAddressMax; ++i) EXPECT_TRUE(take("10.0.0.1"));
+  EXPECT_FALSE(take("10.0.0.1"));
+  EXPECT_TRUE(take("10.0.0.2"));
+  held.erase(held.begin());
+  EXPECT_TRUE(take("10.0.0.1"));
+  for (std::size_t i = 0; i < places; ++i) take("10.0.1." + std::to_string(i));
+  EXPECT_EQ(held.size(), places - kHashPlacesOfOperator);
+  for (std::size_t i = 0; i < kHashPlacesOfOperator; ++i) EXPECT_TRUE(take(""));
+  EXPECT_FALSE(take(""));
+  held.clear();
+  EXPECT_EQ(hashing.queue.places_taken(), 0u);
+}
+
 TEST(HashQueue, WhoGoesAwayKeepsItsPlaceUntilItsTurnAndIsThenLeftOut) {
   Hashing hashing;
   auto gone = std::make_unique<overlay::Scope>(hashing.loop);
   hashing.loop.enter([&] {
-    for (int i = 0; i < 10; ++i) gone->spawn(hashing.ask(*hashing.queue.take_place()));
+    for (int i = 0; i < 10; ++i) gone->spawn(hashing.ask(*hashing.queue.take_place("")));
     gone.reset();
     EXPECT_EQ(hashing.queue.places_taken(), 10u);
   });
