@@ -95,6 +95,7 @@ bool Holding::send(const Run& run, Segment numbers) {
     Replicate::Run changes;
     changes.partition = partition;
     changes.first = range.from;
+    changes.covered = range.from - 1;  // Here, and we own it.
     for (const auto& item : range.live) changes.changes.push_back({item.change.data});
     view_.rpc.notify(stand_in, Method::kHint, pack(Replicate{view_.ring().number(), writer, {std::move(changes)},
                                                              view_.partitions()}));

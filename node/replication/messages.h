@@ -54,7 +54,7 @@ struct Replicated {
 };
 
 // kHint (notice): a Replicate for a node that is no owner, which holds it until the owners have it. The writer may be
-// another's, whose change an owner met again (holding.h).
+// another's, whose change an owner met again (holding.h); `covered` is what that owner has itself, then.
 // kHinted (notice): "of that writer I have synced from..to".
 struct Hinted {
   struct Item {

@@ -87,7 +87,7 @@ class ClusterView {
   bool catching_up = false;  // Ours; true from a return until covered (replication/catch_up).
   bool read_only = false;    // No disk space: we store nothing.
   bool giving_up = false;    // Read-only until the next start, which empties what cannot be read.
-  bool clock_off = false;    // Our clock disagrees with the members' median: we coordinate nothing.
+  bool clock_off = false;    // Our clock is not one of a majority that agrees: we coordinate nothing.
   // It was compared in this run, or there is nobody to compare with: a node that starts with a wrong clock,
   // before it has heard of another, mints nothing.
   bool clock_compared = false;
