@@ -37,6 +37,7 @@ void StandIn::load() {
 void StandIn::receive(const NodeId& from, const Replicate& message) {
   if (!view_.in_ring()) return;
   view_.heard_of_ring(from, message.ring);
+  if (!view_.same_count(from, message.partitions)) return;
   // Who is gone may be switched off at any moment (decision 0020).
   if (view_.read_only || view_.is_holder()) return;
   for (const auto& run : message.runs) receive_run(from, message, run);
@@ -64,7 +65,8 @@ void StandIn::receive_run(const NodeId& from, const Replicate& message, const Re
   }
   if (const auto reached = take_early(key, run.covered)) segment = reached;
   if (!segment) return;
-  Hinted answer{view_.ring().number(), message.writer, {{run.partition, segment->first, segment->second}}};
+  Hinted answer{view_.ring().number(), message.writer, {{run.partition, segment->first, segment->second}},
+                view_.partitions()};
   view_.store.when_durable([this, from, answer = std::move(answer)] {
     view_.rpc.notify(from, Method::kHinted, pack(answer));
   });
@@ -216,10 +218,12 @@ void StandIn::offer(const Run& run, Held& held) {
 }
 
 Task<Done> StandIn::hand_home(NodeId owner, Run run, std::uint64_t to) {
+  const std::uint32_t count = view_.partitions();
   auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold,
-                              pack(HoldRequest{run.first, run.second, to}), kHandHomeDeadline);
+                              pack(HoldRequest{run.first, run.second, to, count}), kHandHomeDeadline);
   const auto answer = co_await asking;
   handing_.erase(owner);
+  if (!view_.same_count(count)) co_return Done{};
   auto held = held_.find(run);
   if (held == held_.end()) co_return Done{};
   if (answer) {
@@ -236,6 +240,7 @@ Task<Done> StandIn::hand_home(NodeId owner, Run run, std::uint64_t to) {
   const std::uint64_t bytes = held->second.bytes;
   auto looking = is_spent(run);
   const bool spent = co_await looking;
+  if (!view_.same_count(count)) co_return Done{};
   held = held_.find(run);
   if (!spent || held == held_.end() || held->second.bytes != bytes) co_return Done{};
   view_.log.info("what was held for others expired before it could go home", {{"partition", run.first.value}});
