@@ -118,7 +118,9 @@ void NodeImpl::wire() {
   });
   store_->on_damage([this](const storage::Damage& damage) { on_damage(damage); });
   store_->on_fatal([this](const Error& error) {
-    leaves_.log.error("the disk can no longer be trusted; stopping", {{"cause", error}});
+    const bool disk = error.code != Errc::kExists;
+    leaves_.log.error(disk ? "the disk can no longer be trusted; stopping" : "this node runs elsewhere; stopping",
+                      {{"cause", error}});
     if (on_fatal_) on_fatal_(error);
   });
   view_->on_ring([this] {
