@@ -71,6 +71,7 @@ class NodeImpl final : public Node {
 
  private:
   friend class AdminApi;
+  friend class NodeParts;  // The simulator (tests/sim/world/node_parts.h).
 
   // node_wire.cc
   void wire();
