@@ -39,6 +39,7 @@ class AdminApi {
   // admin_ring.cc: changes of the ring, and sessions.
   overlay::Task<Result<Json>> leave(Json arguments);
   overlay::Task<Result<Json>> remove(Json arguments);
+  [[nodiscard]] Status none_ahead(const std::vector<NodeId>& nodes) const;
   overlay::Task<Result<Json>> weight(Json arguments);
   overlay::Task<Result<Json>> rebalance(Json arguments);
   overlay::Task<Result<Json>> abort(Json arguments);
