@@ -118,6 +118,7 @@ class AdminApi {
   };
   [[nodiscard]] std::vector<Queue> queue_list() const;
   void collect_queues(MetricSink& sink) const;
+  void collect_refused(MetricSink& sink) const;
   [[nodiscard]] Json member_json(const NodeId& id) const;
   [[nodiscard]] Json rates() const;
   [[nodiscard]] std::string state() const;
