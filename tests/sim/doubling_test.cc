@@ -21,6 +21,7 @@ TEST_P(Doubling, AnIdleClusterGoesOnWithTwiceThePartitions) {
 TEST_P(Doubling, EachNodeStartsAgainBeforeItsSplitIsSettled) {
   ASSERT_TRUE(cluster.run_until_quiet(30s));
   double_at(b);
+  world.run_for(200ms);  // On disk.
   for (std::size_t i = 0; i < cluster.size(); ++i) cluster.crash(i, Crash::kPower);
   for (std::size_t i = 0; i < cluster.size(); ++i) ASSERT_TRUE(cluster.restart(i));
   ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 60s));
