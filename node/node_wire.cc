@@ -81,6 +81,7 @@ void NodeImpl::wire() {
     return pruner_->is_forgotten(partition, dot);
   };
   upkeep_ = std::make_unique<Upkeep>(*view_, [this] { return lowest_clock(); });
+  settling_ = std::make_unique<Settling>(*view_);
   verifier_ = std::make_unique<Verifier>(*view_);
   heads_ = std::make_unique<Heads>(*view_);
   find_copy_ = std::make_unique<FindCopy>(*view_, *publisher_, *stand_in_);

@@ -185,7 +185,7 @@ namespace {
 void add(std::vector<Carried>& out, PartitionId partition, const Dot& dot, View bytes) {
   const auto change = storage::decode(bytes, dot);
   if (!change) return;
-  Carried item{partition, dot, change->kind, {}, {}, 0};
+  Carried item{partition, dot, change->kind, {}, {}, 0, change->mailbox};
   if (change->kind == storage::ChangeKind::kRegister) {
     item.id = change->reg.stamp;
   } else {

@@ -46,6 +46,7 @@ struct Carried {
   EntryId id;              // Of a register: its stamp.
   MessageKey key;
   std::uint64_t hash = 0;  // Of the body.
+  MailboxId mailbox;
 };
 
 using IpOf = std::function<std::string(std::size_t host)>;
