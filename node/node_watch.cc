@@ -14,7 +14,7 @@ namespace {
 constexpr Duration kTickEvery = 500ms;
 constexpr Duration kWriterPatience = 10s;
 constexpr std::size_t kPeersKeptMax = 1024;       // Addresses of old acquaintance beside the members'.
-constexpr std::int64_t kClockOffsetMaxMs = 5000;  // As overlay::kHlcAheadMax.
+constexpr std::int64_t kClocksApartMaxMs = to_ms(overlay::kClocksApartMax);
 constexpr std::int64_t kExpiryOffsetMaxMs = 60'000;
 
 }  // namespace
@@ -198,19 +198,18 @@ bool NodeImpl::has_fellows() const {
 }
 
 void NodeImpl::check_clock() {
-  const auto offset = membership_->median_clock_offset();
+  const auto standing = membership_->clock_standing();
   // Nobody to compare with: what was found last holds, or a wrong clock would be right once its node is
   // cut off, or starts first. A node without fellows has only its own.
-  if (!offset && (!view_->in_ring() || has_fellows())) return;
-  // Values come from peers: compared, not subtracted.
-  const bool off = offset && (*offset > kClockOffsetMaxMs || *offset < -kClockOffsetMaxMs);
+  if (!standing && (!view_->in_ring() || has_fellows())) return;
+  const bool off = standing && !standing->agrees;
   const bool was_trusted = view_->clock_trusted();
   if (!off) view_->good_clock_ms = view_->wall_minus_steady_ms();
   if (off != view_->clock_off) {
     view_->clock_off = off;
     if (off) {
       leaves_.log.error("our clock is off: not coordinating; set it right (NTP)",
-                        {{"others_ahead_ms", *offset}});
+                        {{"others_ahead_ms", standing->median_ms}});
     } else {
       leaves_.log.info("our clock agrees with the others again");
     }
@@ -231,7 +230,7 @@ void NodeImpl::clock_is_known() {
   // The store asked the clock of its start whether it may be an old copy (storage/store.h); that clock was as old.
   const std::int64_t idle_ms = now_ms - static_cast<std::int64_t>(hlc_ms(stored_time_));
   // And of a time that is still to come, this writer might make ids twice.
-  const bool ahead = idle_ms < -static_cast<std::int64_t>(kClockOffsetMaxMs);
+  const bool ahead = idle_ms < -kClocksApartMaxMs;
   if (!store_->kept_writer() || (!ahead && idle_ms <= storage::kKeptWriterIdleMaxMs)) return;
   store_->fail({Errc::kClock, "this folder stood still for longer than its clock said at the start, or was written "
                               "under a clock that was ahead. Started again, the node goes on under a new writer"});
@@ -240,8 +239,10 @@ void NodeImpl::clock_is_known() {
 // For what expires. A minority, or a clock that the others do not share, erases nothing (hazards F12).
 std::optional<std::uint64_t> NodeImpl::lowest_clock() const {
   if (!view_->in_ring() || membership_ == nullptr) return std::nullopt;
-  const auto offset = membership_->median_clock_offset();
-  if (offset && (*offset > kExpiryOffsetMaxMs || *offset < -kExpiryOffsetMaxMs)) return std::nullopt;
+  const auto standing = membership_->clock_standing();
+  // Values come from peers: compared, not subtracted.
+  const std::int64_t ahead = standing ? standing->median_ms : 0;
+  if (ahead > kExpiryOffsetMaxMs || ahead < -kExpiryOffsetMaxMs) return std::nullopt;
   std::int64_t lowest = leaves_.loop.wall_ms();
   std::size_t members = 1, live = 1;
   for (const auto& member : view_->ring().members()) {

@@ -162,7 +162,7 @@ Task<Result<Json>> AdminApi::status(Json) {
             {"waits_for", !node_.ring_->stuck().empty() ? node_.ring_->stuck()
                           : view.catching_up           ? node_.catch_up_->waits_for()
                                                        : ""},
-            {"clock_offset_ms", node_.membership_->median_clock_offset().value_or(0)},
+            {"clock_offset_ms", node_.membership_->clock_standing().value_or(overlay::ClockStanding{}).median_ms},
             {"sessions", view.counters.sessions},
             {"connections", node_.gateway_->connections()},
             {"data", node_.config_.data},

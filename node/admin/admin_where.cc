@@ -124,6 +124,7 @@ Task<AdminApi::Copies> AdminApi::ask_all(FindCopyRequest request) {
 Task<Result<Json>> AdminApi::locate(Json out, MailboxId mailbox, std::string text) {
   CO_TRY_ASSIGN(FindCopyRequest request, parse_message(mailbox, text));
   request.partition = node_.store_->partition_of(mailbox);
+  request.partitions = node_.store_->partitions();
   auto finding = ask_all(request);
   const auto first = co_await finding;
   std::set<Dot> dots;

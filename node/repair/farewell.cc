@@ -93,6 +93,7 @@ Task<bool> Farewell::tell_members() {
 Task<Done> Farewell::ask_owners() {
   std::map<NodeId, std::vector<SealRequest::Item>> asked;
   const RingPtr ring = view_.ring_ptr();
+  if (tenures_.partitions() != ring->partitions()) co_return Done{};  // A little later.
   for (const auto partition : tenures_.voted()) {
     if (home_.contains(partition)) continue;
     for (const auto& owner : ring->home(partition)) {
@@ -104,12 +105,13 @@ Task<Done> Farewell::ask_owners() {
   for (auto& [owner, items] : asked) {
     if (!view_.alive(owner)) continue;
     auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kSeal,
-                                pack(SealRequest{ring->number(), std::move(items)}), kAskDeadline);
+                                pack(SealRequest{ring->number(), std::move(items), false, {}, ring->partitions()}),
+                                kAskDeadline);
     const auto body = co_await asking;
     const auto answer = body ? unpack<SealReply>(*body) : Result<SealReply>(body.error());
     if (!answer) continue;
     view_.heard_of_ring(owner, answer->ring);
-    if (answer->ring != ring->number()) continue;
+    if (answer->ring != ring->number() || !view_.same_count(answer->partitions)) continue;
     for (const auto& item : answer->items) {
       voting[item.partition] += item.from.value != 0 && item.until.value == 0 ? 1 : 0;
     }

@@ -88,9 +88,11 @@ Task<Done> HandOver::permit_refill() {
   if (!all_there || view_.ring().copies() < 2 || view_.read_only) co_return Done{};
   view_.giving_up = view_.read_only = true;
   co_await view_.durable();
+  const std::uint32_t count = view_.partitions();
   const auto held = view_.store.touched();
   auto comparing = covered_by_all(held);
-  const Covered covered = co_await comparing;
+  Covered covered = co_await comparing;
+  if (!view_.same_count(count)) covered.clear();
   if (covered.size() == held.size() && view_.store.permit_refill()) {
     view_.store.fail({Errc::kCatchingUp, "a file of the store cannot be read; started again, the node fetches "
                                       "what was in it from the other owners, who have all of it"});
@@ -105,6 +107,7 @@ Task<Done> HandOver::permit_refill() {
 
 // Those of which every owner but ourselves covers our vector.
 Task<HandOver::Covered> HandOver::covered_by_all(std::vector<PartitionId> partitions) {
+  const std::uint32_t count = view_.partitions();
   std::map<NodeId, std::vector<PartitionId>> asked;
   std::map<PartitionId, std::size_t> needed, covers;
   for (const auto partition : partitions) {
@@ -118,6 +121,7 @@ Task<HandOver::Covered> HandOver::covered_by_all(std::vector<PartitionId> partit
   for (const auto& [owner, theirs] : asked) {
     auto comparing = covered_by(owner, theirs);
     const auto covered = co_await comparing;
+    if (!view_.same_count(count)) co_return Covered{};
     if (!covered) blocked_by = owner;
     if (!covered) continue;
     for (const auto partition : *covered) ++covers[partition];
@@ -138,6 +142,7 @@ Task<std::optional<HandOver::Covered>> HandOver::covered_by(NodeId owner,
     CompareRequest request;
     request.ring = view_.ring().number();
     request.all = true;
+    request.partitions = view_.partitions();
     for (const auto partition : partitions) request.items.push_back({partition, 0});
     auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kCompare, pack(request),
                                 kCompareDeadline);
@@ -146,7 +151,8 @@ Task<std::optional<HandOver::Covered>> HandOver::covered_by(NodeId owner,
     auto answer = unpack<CompareReply>(*body);
     if (!answer) co_return std::nullopt;
     view_.heard_of_ring(owner, answer->ring);
-    if (answer->ring != request.ring || view_.ring().number() != request.ring) co_return std::nullopt;
+    const bool same = view_.same_count(request.partitions) && view_.same_count(answer->partitions);
+    if (!same || answer->ring != request.ring || view_.ring().number() != request.ring) co_return std::nullopt;
     for (auto& item : answer->items) {
       if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
       if (item.whole && lacking(item).empty()) {
@@ -160,7 +166,9 @@ Task<std::optional<HandOver::Covered>> HandOver::covered_by(NodeId owner,
     if (std::erase_if(partitions, [cut](PartitionId p) { return p <= cut; }) == 0) break;  // Asked for ever.
   }
   // Told now, compared again in the next turn.
+  const std::uint32_t count = view_.partitions();
   for (const auto& item : to_bring) {
+    if (!view_.same_count(count)) co_return std::nullopt;
     auto bringing = bring_home(owner, item);
     co_await bringing;
   }
@@ -183,9 +191,10 @@ std::vector<Dot> HandOver::lacking(const CompareReply::Item& theirs) const {
 
 // The owner fetches from us what it lacks, one writer after the other.
 Task<Done> HandOver::bring_home(NodeId owner, const CompareReply::Item& theirs) {
+  const std::uint32_t count = view_.partitions();
   for (const auto& dot : lacking(theirs)) {
     auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold,
-                                pack(HoldRequest{theirs.partition, dot.writer, dot.n}), kHoldDeadline);
+                                pack(HoldRequest{theirs.partition, dot.writer, dot.n, count}), kHoldDeadline);
     if (const auto answer = co_await asking; !answer) co_return Done{};
   }
   co_return Done{};

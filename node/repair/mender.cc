@@ -43,7 +43,9 @@ Task<Done> Mender::mend_all() {
 }
 
 Task<Done> Mender::try_all() {
+  const std::uint32_t count = view_.partitions();
   for (const auto partition : view_.store.damaged_partitions()) {
+    if (!view_.same_count(count)) break;
     auto mending = mend_partition(partition);
     co_await mending;
   }
@@ -57,6 +59,7 @@ Task<Done> Mender::try_all() {
 
 // One writer after the other, each from its first damaged change to its last.
 Task<Done> Mender::mend_partition(PartitionId partition) {
+  const std::uint32_t count = view_.partitions();
   const auto damaged = view_.store.damaged(partition);
   for (std::size_t at = 0; at < damaged.size();) {
     std::size_t end = at + 1;
@@ -66,6 +69,7 @@ Task<Done> Mender::mend_partition(PartitionId partition) {
     while (from <= to) {
       auto mending = mend_run(partition, damaged[at].writer, from, to);
       const Answer answer = co_await mending;
+      if (!view_.same_count(count)) co_return Done{};  // Looked for anew, in the children.
       if (answer == Answer::kMended) break;
       const Change change{partition, {damaged[at].writer, from}};
       if (answer == Answer::kNobodyHasIt) {
@@ -88,6 +92,7 @@ Task<Done> Mender::mend_partition(PartitionId partition) {
 // kMended: all of from..to. Otherwise the verdict is about `from`, or about what is left behind it.
 Task<Mender::Answer> Mender::mend_run(PartitionId partition, WriterId writer, std::uint64_t from,
                                       std::uint64_t to) {
+  const std::uint32_t count = view_.partitions();
   bool silent = false, lost = false;
   const auto owners = view_.ring().owners(partition).to_vector();
   std::vector<NodeId> nodes = owners;
@@ -103,6 +108,7 @@ Task<Mender::Answer> Mender::mend_run(PartitionId partition, WriterId writer, st
     while (at <= to && view_.alive(node)) {
       auto asking = catch_up_.ask_run(node, partition, {writer, at}, to);
       auto range = co_await asking;
+      if (!view_.same_count(count)) co_return Answer::kOpen;
       if (range && !range->lost.empty()) {
         // Written off there; another node may have it all the same.
         lost = lost || range->lost.front() == at;
@@ -127,6 +133,7 @@ Task<Mender::Answer> Mender::mend_run(PartitionId partition, WriterId writer, st
     if (at > to) break;
   }
   co_await view_.durable();
+  if (!view_.same_count(count)) co_return Answer::kOpen;
   if (at > to) {
     view_.log.info("damage is mended", {{"partition", partition.value}, {"first", to_text({writer, from})}});
     co_return Answer::kMended;
@@ -143,8 +150,10 @@ Task<Mender::Answer> Mender::mend_run(PartitionId partition, WriterId writer, st
 }
 
 Task<Status> Mender::mend(PartitionId partition, const storage::RangeStatement& range) {
+  const std::uint32_t count = view_.partitions();
   overlay::Timer timer;
   for (int turn = 0;; ++turn) {
+    CO_TRY(view_.same_count(count));
     auto mended = view_.store.mend(partition, range);
     if (mended || mended.code() != Errc::kOverloaded || turn == kTurnsMax) co_return mended;
     co_await overlay::sleep(view_.loop, kTurn, timer);
@@ -153,8 +162,10 @@ Task<Status> Mender::mend(PartitionId partition, const storage::RangeStatement& 
 
 // Lost, and made anew in one batch. The store says once that it has found all copies before it writes anything off.
 Task<Status> Mender::write_off(PartitionId partition, Dot dot) {
+  const std::uint32_t count = view_.partitions();
   overlay::Timer timer;
   for (int turn = 0;; ++turn) {
+    CO_TRY(view_.same_count(count));
     const auto copy = view_.is_owner(partition) ? next_best(partition, dot) : std::nullopt;
     if (copy) CO_TRY(coordinator_.may_make_anew(partition));
     auto marked = view_.store.mark_lost(partition, dot);
@@ -193,12 +204,17 @@ Task<Result<std::size_t>> Mender::give_up() {
   while (busy_) co_await overlay::sleep(view_.loop, kLookEvery, timer);
   busy_ = true;  // To the end: what is mended meanwhile would be written off.
   hopeless_.clear();  // Only what this pass says counts.
+  const std::uint32_t partitions = view_.partitions();
   auto trying = try_all();
   co_await trying;
   const auto hopeless = hopeless_;
   std::size_t count = 0;
   std::optional<Error> refused;
   for (const auto& [partition, dot] : hopeless) {
+    if (const auto same = view_.same_count(partitions); !same) {
+      refused = same.error();
+      break;
+    }
     auto writing_off = write_off(partition, dot);
     const auto written_off = co_await writing_off;
     if (!written_off && written_off.code() != Errc::kInvalid) {

@@ -20,9 +20,10 @@ constexpr std::uint64_t kCutoffAheadMs = 60'000;  // Above every owner's expiry 
 
 Verifier::Verifier(ClusterView& view) : view_(view), scope_(view.loop) {
   view_.rpc.serve(Method::kVerify, overlay::Access::kMembers,
-                  [this](const NodeId&, View body, overlay::Reply reply) {
+                  [this](const NodeId& from, View body, overlay::Reply reply) {
     auto request = unpack<VerifyRequest>(body);
     if (!request) return reply(request.error());
+    if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
     if (!view_.is_owner(request->partition)) {
       return reply(Error{Errc::kNotOwner, "this node does not own the partition"});
     }
@@ -33,6 +34,7 @@ Verifier::Verifier(ClusterView& view) : view_(view), scope_(view.loop) {
 
 Task<Done> Verifier::answer(VerifyRequest request, overlay::Reply reply) {
   ++exports_;
+  const std::uint32_t count = view_.partitions();
   VerifyReply out;
   out.damaged = view_.store.damaged(request.partition);
   out.lost = view_.store.lost(request.partition);
@@ -49,6 +51,10 @@ Task<Done> Verifier::answer(VerifyRequest request, overlay::Reply reply) {
     if (++out.rows % kRowsPerTurn == 0) co_await overlay::sleep(view_.loop, 0s, timer);
   }
   --exports_;
+  if (const auto same = view_.same_count(count); !same) {
+    reply(same.error());
+    co_return Done{};
+  }
   if (error && out.damaged.empty() && !out.refill) {
     reply(*error);
     co_return Done{};
@@ -63,7 +69,8 @@ Task<Verifier::Finding> Verifier::verify(PartitionId partition) {
   Finding finding{partition, Outcome::kSame, {}, {}, {}, 0};
   std::map<NodeId, VerifyReply> answers;
   std::set<Dot> damaged, lost;
-  const VerifyRequest request{partition, static_cast<std::uint64_t>(view_.loop.wall_ms()) + kCutoffAheadMs};
+  const VerifyRequest request{partition, static_cast<std::uint64_t>(view_.loop.wall_ms()) + kCutoffAheadMs,
+                              view_.partitions()};
   for (const auto& owner : view_.ring().owners(partition).to_vector()) {
     Result<VerifyReply> reply = Error{Errc::kUnavailable, "not alive"};
     if (view_.alive(owner)) {
@@ -71,6 +78,8 @@ Task<Verifier::Finding> Verifier::verify(PartitionId partition) {
                                   kVerifyDeadline);
       const auto body = co_await asking;
       reply = body ? unpack<VerifyReply>(*body) : Result<VerifyReply>(body.error());
+      // Those asked before said it of another partition.
+      if (const auto same = view_.same_count(request.partitions); !same) reply = same.error();
     }
     if (!reply) {
       finding.outcome = Outcome::kUnreachable;

@@ -217,11 +217,13 @@ Task<Result<std::vector<PartitionId>>> CatchUp::differing(NodeId peer) {
   request.ring = ring->number();
   request.by_span = true;
   request.spans = spans_with(view_, peer);
+  request.partitions = view_.partitions();
   const auto vectors = replaced();
   auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kCompare, pack(request), kFetchDeadline);
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
   CO_TRY_ASSIGN(const CompareReply answer, unpack<CompareReply>(body));
   view_.heard_of_ring(peer, answer.ring);
+  CO_TRY(same_count(request, answer));
   if (!answer.by_span || answer.ring != request.ring) co_return partitions;
   std::erase_if(partitions, [&](PartitionId partition) {
     if (std::binary_search(answer.spans.begin(), answer.spans.end(), span_of(partition))) return false;
@@ -237,6 +239,7 @@ Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained) {
   Compared all;
   if (!view_.in_ring()) co_return all;
   const Instant begun = view_.loop.now();
+  const std::uint32_t count = view_.partitions();
   auto narrowing = differing(peer);
   CO_TRY_ASSIGN(auto shared, co_await narrowing);
   if (!gained) std::erase_if(shared, [this](PartitionId partition) { return gains(partition); });
@@ -247,6 +250,7 @@ Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained) {
     while (!chunk.empty()) {
       auto comparing = compare(peer, chunk, kFetchDeadline);
       CO_TRY_ASSIGN(const Compared compared, co_await comparing);
+      CO_TRY(view_.same_count(count));
       all.missing += compared.missing;
       all.failed.insert(all.failed.end(), compared.failed.begin(), compared.failed.end());
       const auto done = std::erase_if(chunk, [&](PartitionId p) { return !compared.cut || p <= *compared.cut; });
@@ -264,10 +268,12 @@ Task<Result<CompareReply>> CatchUp::ask_vectors(NodeId peer, std::vector<Partiti
   for (const auto partition : partitions) {
     request.items.push_back({partition, digest_of(view_.store, partition)});
   }
+  request.partitions = view_.partitions();
   auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kCompare, pack(request), deadline);
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
   CO_TRY_ASSIGN(CompareReply answer, unpack<CompareReply>(body));
   view_.heard_of_ring(peer, answer.ring);
+  CO_TRY(same_count(request, answer));
   // Who owned what we own now accepts changes until it hears of it: what it says before is not all. And who knows a
   // newer version does not tell us of what we own by that.
   if (view_.catching_up && answer.ring.value != 0 && answer.ring != request.ring) {
@@ -278,8 +284,15 @@ Task<Result<CompareReply>> CatchUp::ask_vectors(NodeId peer, std::vector<Partiti
   co_return answer;
 }
 
+// Ours may have doubled while the answer was on its way.
+Status CatchUp::same_count(const CompareRequest& asked, const CompareReply& answer) const {
+  TRY(view_.same_count(asked.partitions));
+  return answer.ring.value == 0 ? ok_status() : view_.same_count(answer.partitions);
+}
+
 Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions,
                                                  Duration deadline) {
+  const std::uint32_t count = view_.partitions();
   auto told = replaced();
   auto asking = ask_vectors(peer, partitions, deadline);
   CO_TRY_ASSIGN(const CompareReply answer, co_await asking);
@@ -311,6 +324,7 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
   CO_TRY(co_await fetching);
   for (const auto& item : answer.items) {
     if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
+    CO_TRY(view_.same_count(count));
     auto regaining = regain_some(peer, item);
     co_await regaining;
   }

@@ -130,6 +130,7 @@ class CatchUp {
   overlay::Task<Result<CompareReply>> ask_vectors(NodeId peer, std::vector<PartitionId> partitions, Duration deadline);
   overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions,
                                           Duration deadline);
+  [[nodiscard]] Status same_count(const CompareRequest& asked, const CompareReply& answer) const;
   // What we tell `on_covered` of if the peer turns out to be equal.
   [[nodiscard]] std::map<PartitionId, storage::VersionVector> replaced() const;
 
@@ -204,6 +205,8 @@ class CatchUp {
   [[nodiscard]] bool all_fetched(const Runs& failed) const;
   [[nodiscard]] bool holds(const HoldRequest& request) const;
   [[nodiscard]] bool is_ours(PartitionId partition) const;  // Owned, or to be.
+  // Behind a wait: the partition of that count is there, and ours, and we store.
+  [[nodiscard]] Status may_store(PartitionId partition, std::uint32_t count) const;
   [[nodiscard]] std::vector<PartitionId> ours() const;
   [[nodiscard]] bool counts(PartitionId partition) const;  // Of ours: not only an away copy.
   [[nodiscard]] std::vector<PartitionId> counted() const;

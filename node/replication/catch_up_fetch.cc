@@ -67,14 +67,25 @@ Task<Done> CatchUp::gap(NodeId peer, PartitionId partition, WriterId writer) {
   co_return Done{};
 }
 
+Status CatchUp::may_store(PartitionId partition, std::uint32_t count) const {
+  TRY(view_.same_count(count));
+  if (!is_ours(partition)) return Error{Errc::kNotOwner, "the partition is another's by now"};
+  if (view_.read_only) return Error{Errc::kFull, "no disk space here: nothing is stored"};
+  return ok_status();
+}
+
 Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId writer,
                                   std::uint64_t n) {
+  const std::uint32_t count = view_.partitions();
   while (view_.store.held(partition, writer) < n) {
-    if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
+    CO_TRY(may_store(partition, count));
     if (filing_.contains(partition)) co_return Error{Errc::kOverloaded, "it comes by files, and they are not written yet"};
-    if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
     auto heeding = heed_controls(partition);
     CO_TRY_ASSIGN(const std::uint64_t charged, co_await heeding);
+    if (const auto same = view_.same_count(count); !same) {
+      pace_.give_back(charged);
+      co_return same;
+    }
     if (view_.store.held(partition, writer) >= n) {  // It came by another way meanwhile.
       pace_.give_back(charged);
       break;
@@ -91,20 +102,19 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
       if (merged < range.to) {
         auto merging = merge_lanes(peer, partition);
         CO_TRY(co_await merging);
+        CO_TRY(view_.same_count(count));
         lanes_merged_[{peer, partition, writer}] = std::max(range.to, n);
       }
     }
     auto waiting = turns_.take(view_.self, kNever);
     if (!co_await waiting) co_return Error{Errc::kOverloaded, "too many runs wait to be applied"};
-    if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
-    if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
+    CO_TRY(may_store(partition, count));
     view_.counters.fetched_changes += range.live.size();
     moved(partition, range);
     auto applied = view_.store.apply(partition, range);
     while (!applied && applied.code() == Errc::kOverloaded) {
       co_await view_.durable();  // The disk sets the pace.
-      if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
-      if (view_.read_only) co_return Error{Errc::kFull, "no disk space here: nothing is stored"};
+      CO_TRY(may_store(partition, count));
       applied = view_.store.apply(partition, range);
     }
     if (!applied) co_return applied.error();
@@ -118,10 +128,12 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
 
 Task<Result<storage::RangeStatement>> CatchUp::ask_run(NodeId peer, PartitionId partition, Dot from,
                                                        std::uint64_t to) {
-  Bytes request = pack(FetchRequest{partition, from.writer, from.n, to});
+  const std::uint32_t count = view_.partitions();
+  Bytes request = pack(FetchRequest{partition, from.writer, from.n, to, count});
   auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kFetch, std::move(request),
                               kFetchDeadline);
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
+  CO_TRY(view_.same_count(count));  // What is gone of a parent may be here in the other child.
   CO_TRY_ASSIGN(storage::RangeStatement range, unpack<storage::RangeStatement>(body));
   if (range.writer != from.writer || range.from != from.n || range.to < range.from) {
     co_return Error{Errc::kNotFound, "the peer has not come so far"};
@@ -139,10 +151,11 @@ Task<Status> CatchUp::merge_lanes(NodeId peer, PartitionId partition) {
 }
 
 Task<Status> CatchUp::read_lanes(NodeId peer, PartitionId partition, TakeLanes take) {
-  LanesRequest request{partition, {}};
+  LanesRequest request{partition, {}, view_.partitions()};
   for (bool more = true; more;) {
     auto asking = overlay::call(view_.loop, view_.rpc, peer, Method::kLanes, pack(request), kFetchDeadline);
     CO_TRY_ASSIGN(const Bytes body, co_await asking);
+    CO_TRY(view_.same_count(request.partitions));
     CO_TRY_ASSIGN(const LanesReply reply, unpack<LanesReply>(body));
     CO_TRY(take(reply.lanes));
     more = reply.more && !reply.lanes.empty();

@@ -101,6 +101,7 @@ Task<Done> CatchUp::survey_all() {
 }
 
 Task<bool> CatchUp::survey(NodeId peer) {
+  const std::uint32_t count = view_.partitions();
   std::vector<PartitionId> left;
   for (const auto partition : view_.ring().partitions_to_be_of(view_.self)) left.push_back(partition);
   while (!left.empty()) {
@@ -108,7 +109,7 @@ Task<bool> CatchUp::survey(NodeId peer) {
                                                                     std::min(left.size(), kComparePartitionsMax)));
     auto asking = ask_vectors(peer, chunk, kCompareDeadline);
     const auto answer = co_await asking;
-    if (!answer) co_return false;
+    if (!answer || !view_.same_count(count)) co_return false;
     note_offers(peer, answer->items);
     const PartitionId end = answer->more && !answer->items.empty() ? answer->items.back().partition : chunk.back();
     if (std::erase_if(left, [end](PartitionId p) { return p <= end; }) == 0) co_return false;

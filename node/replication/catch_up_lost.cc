@@ -39,6 +39,7 @@ Task<Done> CatchUp::regain_some(NodeId peer, CompareReply::Item theirs) {
 }
 
 Task<Status> CatchUp::regain(NodeId peer, PartitionId partition, std::vector<Dot> dots) {
+  const std::uint32_t count = view_.partitions();
   for (const auto& dot : dots) {
     auto asking = ask_run(peer, partition, dot, dot.n);
     const auto range = co_await asking;
@@ -50,6 +51,7 @@ Task<Status> CatchUp::regain(NodeId peer, PartitionId partition, std::vector<Dot
       auto merging = merge_lanes(peer, partition);
       CO_TRY(co_await merging);
     }
+    CO_TRY(view_.same_count(count));
     if (!is_ours(partition)) co_return Error{Errc::kNotOwner, "the partition is another's by now"};
     CO_TRY(view_.store.mend(partition, *range));
     observe(view_, *range);

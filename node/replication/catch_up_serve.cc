@@ -22,20 +22,23 @@ void CatchUp::serve() {
     auto request = unpack<CompareRequest>(body);
     if (!request) return reply(request.error());
     view_.heard_of_ring(from, request->ring);
+    if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
     reply(pack(request->by_span ? spans_for(from, *request) : vectors_for(*request)));
   });
   view_.rpc.serve(Method::kFetch, overlay::Access::kHolders,
                   [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<FetchRequest>(body);
     if (!request) return reply(request.error());
+    if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
     if (!view_.exists(request->partition)) return reply(Error{Errc::kInvalid, "no such partition"});
     if (request->from == 0) return reply(Error{Errc::kInvalid, "a run begins with number 1"});
     scope_.spawn(answer_fetch(from, *request, std::move(reply)));
   });
   view_.rpc.serve(Method::kLanes, overlay::Access::kHolders,
-                  [this](const NodeId&, View body, Reply reply) {
+                  [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<LanesRequest>(body);
     if (!request) return reply(request.error());
+    if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
     if (!view_.exists(request->partition)) return reply(Error{Errc::kInvalid, "no such partition"});
     std::optional<storage::LaneRow> after;
     if (!request->after.empty()) after = request->after.back();
@@ -51,6 +54,7 @@ void CatchUp::serve() {
                   [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<HoldRequest>(body);
     if (!request) return reply(request.error());
+    if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
     if (!view_.is_owner(request->partition)) {
       return reply(Error{Errc::kNotOwner, "this node does not own the partition"});
     }
@@ -59,9 +63,14 @@ void CatchUp::serve() {
 }
 
 Task<Done> CatchUp::answer_fetch(NodeId from, FetchRequest request, Reply reply) {
+  const std::uint32_t count = view_.partitions();
   auto waiting = turns_.take(from, view_.loop.now() + kFetchDeadline);
   if (!co_await waiting) {
     reply(Error{Errc::kOverloaded, "more runs are asked for here than can be read in time"});
+    co_return Done{};
+  }
+  if (const auto same = view_.same_count(count); !same) {
+    reply(same.error());
     co_return Done{};
   }
   auto range = view_.store.read_writer(request.partition, request.writer, request.from, kFetchBytesMax);
@@ -83,6 +92,7 @@ CompareReply CatchUp::spans_for(const NodeId& from, const CompareRequest& reques
   CompareReply answer;
   if (!view_.in_ring()) return answer;
   answer.ring = view_.ring().number();
+  answer.partitions = view_.partitions();
   answer.by_span = answer.ring == request.ring;
   if (answer.by_span) answer.spans = differing_spans(view_, from, request.spans);
   return answer;
@@ -91,6 +101,7 @@ CompareReply CatchUp::spans_for(const NodeId& from, const CompareRequest& reques
 CompareReply CatchUp::vectors_for(const CompareRequest& request) const {
   CompareReply answer;
   answer.ring = view_.in_ring() ? view_.ring().number() : RingNumber{};
+  answer.partitions = view_.partitions();
   std::size_t dots = 0;
   for (const auto& theirs : request.items) {
     if (!view_.exists(theirs.partition)) continue;
@@ -119,11 +130,13 @@ bool CatchUp::holds(const HoldRequest& request) const {
 }
 
 Task<Done> CatchUp::answer_hold(NodeId from, HoldRequest request, Reply reply) {
+  const std::uint32_t count = view_.partitions();
   Status fetched = ok_status();
   if (view_.store.held(request.partition, request.writer) < request.n) {
     auto fetch = fetch_until(from, request.partition, request.writer, request.n);
     fetched = co_await fetch;
   }
+  if (fetched) fetched = view_.same_count(count);
   // Who asks may be about to drop what was written off here.
   auto lost = view_.store.lost(request.partition);
   std::erase_if(lost, [&](const Dot& dot) { return dot.writer != request.writer || dot.n > request.n; });
@@ -136,7 +149,9 @@ Task<Done> CatchUp::answer_hold(NodeId from, HoldRequest request, Reply reply) {
     co_return Done{};
   }
   co_await view_.durable();
-  if (!view_.is_owner(request.partition)) {
+  if (const auto same = view_.same_count(count); !same) {
+    reply(same.error());
+  } else if (!view_.is_owner(request.partition)) {
     reply(Error{Errc::kNotOwner, "this node does not own the partition any more"});
   } else if (!holds(request)) {
     reply(Error{Errc::kCorrupt, "this owner's copy is damaged and being repaired"});

@@ -10,9 +10,10 @@ using overlay::Reply;
 FindCopy::FindCopy(ClusterView& view, const Publisher& publisher, const StandIn& stand_in)
     : view_(view), publisher_(publisher), stand_in_(stand_in) {
   view_.rpc.serve(Method::kFindCopy, overlay::Access::kMembers,
-                  [this](const NodeId&, View body, Reply reply) {
+                  [this](const NodeId& from, View body, Reply reply) {
     const auto request = unpack<FindCopyRequest>(body);
     if (!request) return reply(request.error());
+    if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
     reply(answer(*request));
   });
 }

@@ -1,6 +1,6 @@
 // Bodies of the node-to-node methods of following and reading: what a gateway asks the owners of mailboxes for its
 // sessions (overlay/links/wire.h has the numbers). One msgpack array each: new fields go to the end.
-// docs/node-protocol.md says the same in prose.
+// docs/node-protocol.md says the same in prose. `partitions`: messages.h.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,8 @@ struct FollowRequest {
   PartitionId partition;
   std::uint64_t stream = 0;  // Chosen by the gateway; a new number replaces the old stream.
   std::vector<Item> items;
-  FIELDS(ring, partition, stream, items)
+  std::uint32_t partitions = 0;
+  FIELDS(ring, partition, stream, items, partitions)
 };
 struct FollowReply {
   storage::VersionVector vector;  // What is synced; later syncs are pushed.
@@ -41,7 +42,8 @@ struct Unfollow {
   PartitionId partition;
   std::uint64_t stream = 0;
   std::vector<MailboxId> mailboxes;  // Empty: the whole stream.
-  FIELDS(partition, stream, mailboxes)
+  std::uint32_t partitions = 0;
+  FIELDS(partition, stream, mailboxes, partitions)
 };
 // kPush (notice).
 struct PushedChange {
@@ -59,7 +61,8 @@ struct Push {
     FIELDS(partition, stream, changes, regained)
   };
   std::vector<Stream> streams;
-  FIELDS(streams)
+  std::uint32_t partitions = 0;
+  FIELDS(streams, partitions)
 };
 
 // kRead: changes of a mailbox after a cursor.

@@ -43,7 +43,7 @@ Task<Result<std::uint8_t>> Holding::hold(PartitionId partition, Dot dot, Grade g
 
 Task<bool> Holding::ask_owner(NodeId owner, PartitionId partition, Dot dot) {
   auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold,
-                              pack(HoldRequest{partition, dot.writer, dot.n}), kAskDeadline);
+                              pack(HoldRequest{partition, dot.writer, dot.n, view_.partitions()}), kAskDeadline);
   const auto answer = co_await asking;
   const auto reply = answer ? unpack<HoldReply>(*answer) : Result<HoldReply>(answer.error());
   co_return reply && reply->synced >= dot.n;
@@ -95,8 +95,10 @@ bool Holding::send(const Run& run, Segment numbers) {
     Replicate::Run changes;
     changes.partition = partition;
     changes.first = range.from;
+    changes.covered = range.from - 1;  // Here, and we own it.
     for (const auto& item : range.live) changes.changes.push_back({item.change.data});
-    view_.rpc.notify(stand_in, Method::kHint, pack(Replicate{view_.ring().number(), writer, {std::move(changes)}}));
+    view_.rpc.notify(stand_in, Method::kHint, pack(Replicate{view_.ring().number(), writer, {std::move(changes)},
+                                                             view_.partitions()}));
   }
   return true;
 }

@@ -1,6 +1,9 @@
 // Bodies of the node-to-node methods between owners, replication and catching up, and of what operators ask
 // (overlay/links/wire.h has the numbers). Sends: append_messages.h; what gateways follow: follow_messages.h.
 // One msgpack array each: new fields go to the end. docs/node-protocol.md says the same in prose.
+// `partitions`, last in what names a partition: how many there are at the sender, since the number says nothing without
+// that (decision 0025). 0, of older nodes: as many as owners were placed by. Who counts others answers kStaleRing, or
+// passes the notice over (ClusterView::same_count).
 #pragma once
 
 #include <cstdint>
@@ -32,7 +35,8 @@ struct Replicate {
   RingNumber ring;
   WriterId writer;
   std::vector<Run> runs;
-  FIELDS(ring, writer, runs)
+  std::uint32_t partitions = 0;
+  FIELDS(ring, writer, runs, partitions)
 };
 
 // kReplicated (notice): "of the writer of yours I have synced 1..n".
@@ -45,11 +49,12 @@ struct Replicated {
   RingNumber ring;
   WriterId writer;
   std::vector<Item> items;
-  FIELDS(ring, writer, items)
+  std::uint32_t partitions = 0;
+  FIELDS(ring, writer, items, partitions)
 };
 
 // kHint (notice): a Replicate for a node that is no owner, which holds it until the owners have it. The writer may be
-// another's, whose change an owner met again (holding.h).
+// another's, whose change an owner met again (holding.h); `covered` is what that owner has itself, then.
 // kHinted (notice): "of that writer I have synced from..to".
 struct Hinted {
   struct Item {
@@ -61,7 +66,8 @@ struct Hinted {
   RingNumber ring;
   WriterId writer;
   std::vector<Item> items;
-  FIELDS(ring, writer, items)
+  std::uint32_t partitions = 0;
+  FIELDS(ring, writer, items, partitions)
 };
 
 // kCompare: first digests of spans of partitions; the answer has the spans that differ. Then, in those, digests
@@ -84,7 +90,8 @@ struct CompareRequest {
   bool all = false;
   bool by_span = false;     // No items; spans that are not here are empty.
   std::vector<Span> spans;  // Ascending.
-  FIELDS(ring, items, all, by_span, spans)
+  std::uint32_t partitions = 0;
+  FIELDS(ring, items, all, by_span, spans, partitions)
 };
 struct CompareReply {
   struct Item {
@@ -99,7 +106,8 @@ struct CompareReply {
   bool more = false;  // Cut at a limit: ask again for the partitions behind the last one here.
   bool by_span = false;              // The answer to a request by span, under the same ring version:
   std::vector<std::uint16_t> spans;  // these differ.
-  FIELDS(ring, items, more, by_span, spans)
+  std::uint32_t partitions = 0;      // An older node that was removed answers what it was not asked.
+  FIELDS(ring, items, more, by_span, spans, partitions)
 };
 
 // kFetch: "send me writer w from n", up to `to` unless that is 0. The answer is a storage::RangeStatement.
@@ -108,7 +116,8 @@ struct FetchRequest {
   WriterId writer;
   std::uint64_t from = 1;
   std::uint64_t to = 0;
-  FIELDS(partition, writer, from, to)
+  std::uint32_t partitions = 0;
+  FIELDS(partition, writer, from, to, partitions)
 };
 
 // kLanes: lanes of a partition, in the order of their keys. They outlive the entries that raised them, so
@@ -116,7 +125,8 @@ struct FetchRequest {
 struct LanesRequest {
   PartitionId partition;
   std::vector<storage::LaneRow> after;  // Empty: from the first. Else the last one of the answer before.
-  FIELDS(partition, after)
+  std::uint32_t partitions = 0;
+  FIELDS(partition, after, partitions)
 };
 struct LanesReply {
   std::vector<storage::LaneRow> lanes;
@@ -137,7 +147,8 @@ struct MoveSettings {
 struct VerifyRequest {
   PartitionId partition;
   std::uint64_t cutoff_ms = 0;
-  FIELDS(partition, cutoff_ms)
+  std::uint32_t partitions = 0;
+  FIELDS(partition, cutoff_ms, partitions)
 };
 struct VerifyReply {
   std::uint64_t vector = 0;  // Digest of the vector that the export is of.
@@ -155,7 +166,8 @@ struct HoldRequest {
   PartitionId partition;
   WriterId writer;
   std::uint64_t n = 0;
-  FIELDS(partition, writer, n)
+  std::uint32_t partitions = 0;
+  FIELDS(partition, writer, n, partitions)
 };
 struct HoldReply {
   std::uint64_t synced = 0;
@@ -206,7 +218,8 @@ struct FindCopyRequest {
   EntryId id;
   MessageKey key;
   std::vector<Dot> dots;
-  FIELDS(partition, mailbox, id, key, dots)
+  std::uint32_t partitions = 0;
+  FIELDS(partition, mailbox, id, key, dots, partitions)
 };
 enum class CopyState : std::uint8_t {
   kAbsent = 0,   // Not here yet.

@@ -30,10 +30,12 @@ Publisher::Publisher(ClusterView& view) : view_(view), versions_(view) {
     auto request = unpack<FollowRequest>(body);
     if (!request) return reply(request.error());
     view_.heard_of_ring(from, request->ring);
+    if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
     reply(follow(from, *request));
   });
   view_.rpc.on_notice(Method::kUnfollow, [this](const NodeId& from, View body) {
-    if (auto request = unpack<Unfollow>(body)) unfollow(from, *request);
+    const auto request = unpack<Unfollow>(body);
+    if (request && view_.same_count(from, request->partitions)) unfollow(from, *request);
   });
   serve_reads();
 }
@@ -227,7 +229,7 @@ void Publisher::flush() {
         (change.regained ? stream.regained : stream.changes).push_back({change.dot, {*change.bytes}});
         bytes += change.bytes->size();
       }
-      Push push;
+      Push push{{}, view_.partitions()};
       for (auto& [key, stream] : streams) push.streams.push_back(std::move(stream));
       view_.rpc.notify(gateway, Method::kPush, pack(push));
     }

@@ -113,14 +113,14 @@ void Replicator::flush() {
       }
       for (auto& [partition, run] : runs) finished.push_back(std::move(run));
       view_.rpc.notify(peer.node, peer.stand_in ? Method::kHint : Method::kReplicate,
-                       pack(Replicate{view_.ring().number(), view_.store.writer(),
-                                      std::move(finished)}));
+                       pack(Replicate{view_.ring().number(), view_.store.writer(), std::move(finished),
+                                      view_.partitions()}));
     }
   }
   outgoing_.clear();
   outgoing_bytes_.clear();
   for (auto& [home, items] : acks_) {
-    Replicated message{view_.ring().number(), home.second, {}};
+    Replicated message{view_.ring().number(), home.second, {}, view_.partitions()};
     for (const auto& [partition, n] : items) message.items.push_back({partition, n});
     view_.rpc.notify(home.first, Method::kReplicated, pack(message));
   }
@@ -138,6 +138,7 @@ void Replicator::acknowledge(const NodeId& peer, PartitionId partition, WriterId
 void Replicator::receive(const NodeId& from, const Replicate& message) {
   if (!view_.in_ring()) return;
   view_.heard_of_ring(from, message.ring);
+  if (!view_.same_count(from, message.partitions)) return;
   homes_[message.writer] = from;
   auto& told = told_[from];
   if (told.writer != message.writer) told = {message.writer, {}};
@@ -220,6 +221,7 @@ void Replicator::compared(const NodeId& peer, const CompareReply::Item& theirs) 
 void Replicator::received_ack(const NodeId& from, const Replicated& message) {
   if (!view_.in_ring() || message.writer != view_.store.writer()) return;
   view_.heard_of_ring(from, message.ring);
+  if (!view_.same_count(from, message.partitions)) return;
   for (const auto& item : message.items) {
     // Nobody can have synced what was never made: a larger number is a lie or a reused writer.
     if (!view_.is_owner(item.partition)) continue;
@@ -256,7 +258,7 @@ void Replicator::received_hint(const NodeId& from, const Hinted& message) {
   if (!view_.in_ring()) return;
   view_.heard_of_ring(from, message.ring);
   // Under the version that it is at, it may be no member any more: counted when we are there, too.
-  if (message.ring > view_.ring().number()) return;
+  if (message.ring > view_.ring().number() || !view_.same_count(from, message.partitions)) return;
   const auto* member = view_.ring().member(from);
   if (member == nullptr || member->gone()) return;
   if (message.writer != own) {

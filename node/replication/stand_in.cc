@@ -37,6 +37,7 @@ void StandIn::load() {
 void StandIn::receive(const NodeId& from, const Replicate& message) {
   if (!view_.in_ring()) return;
   view_.heard_of_ring(from, message.ring);
+  if (!view_.same_count(from, message.partitions)) return;
   // Who is gone may be switched off at any moment (decision 0020).
   if (view_.read_only || view_.is_holder()) return;
   for (const auto& run : message.runs) receive_run(from, message, run);
@@ -47,8 +48,8 @@ void StandIn::receive_run(const NodeId& from, const Replicate& message, const Re
   if (run.changes.empty() || run.first == 0 || !view_.exists(run.partition)) return;
   if (run.first > storage::kRunLengthMax - run.changes.size()) return;
   if (view_.is_owner(run.partition) || bytes_ > kHintBytesMax) return;
-  Held& held = held_[{run.partition, message.writer}];
-  std::pair<std::uint64_t, std::uint64_t> segment{};
+  const Run key{run.partition, message.writer};
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> segment;
   for (std::size_t i = 0; i < run.changes.size(); ++i) {
     const Dot dot{message.writer, run.first + i};
     const auto change = storage::decode(run.changes[i].data, dot);
@@ -56,24 +57,66 @@ void StandIn::receive_run(const NodeId& from, const Replicate& message, const Re
       view_.log.warn("a change to hold for others does not decode", {{"from", from}});
       break;
     }
-    const auto after = held.segments.upper_bound(dot.n);
-    const bool known = after != held.segments.begin() && std::prev(after)->second >= dot.n;
-    if (!known) {
-      view_.store.hold(run.partition, dot, run.changes[i].data);
-      held.bytes += run.changes[i].data.size();
-      bytes_ += run.changes[i].data.size();
-      ++view_.counters.hints_held;
+    if (joins(key, dot.n, run.covered)) {
+      segment = take(key, dot.n, run.changes[i].data);
+    } else {
+      keep_early(key, dot.n, run.changes[i].data);
     }
-    segment = extend(held, dot.n);
   }
-  if (segment.second == 0) {
-    if (held.segments.empty()) held_.erase({run.partition, message.writer});
-    return;
-  }
-  Hinted answer{view_.ring().number(), message.writer, {{run.partition, segment.first, segment.second}}};
+  if (const auto reached = take_early(key, run.covered)) segment = reached;
+  if (!segment) return;
+  Hinted answer{view_.ring().number(), message.writer, {{run.partition, segment->first, segment->second}},
+                view_.partitions()};
   view_.store.when_durable([this, from, answer = std::move(answer)] {
     view_.rpc.notify(from, Method::kHinted, pack(answer));
   });
+}
+
+bool StandIn::joins(const Run& run, std::uint64_t n, std::uint64_t covered) const {
+  if (n <= covered + 1) return true;
+  const auto held = held_.find(run);
+  if (held == held_.end()) return false;
+  const auto after = held->second.segments.upper_bound(n);
+  return after != held->second.segments.begin() && std::prev(after)->second + 1 >= n;
+}
+
+std::pair<std::uint64_t, std::uint64_t> StandIn::take(const Run& run, std::uint64_t n, View data) {
+  const Dot dot{run.second, n};
+  const bool known = holds(run.first, dot);
+  Held& held = held_[run];
+  if (!known) {
+    view_.store.hold(run.first, dot, data);
+    held.bytes += data.size();
+    bytes_ += data.size();
+    ++view_.counters.hints_held;
+  }
+  return extend(held, n);
+}
+
+void StandIn::keep_early(const Run& run, std::uint64_t n, View data) {
+  if (early_bytes_ + data.size() > kEarlyBytesMax) return;
+  Early& early = early_[run];
+  early.until = view_.loop.now() + kEarlyFor;
+  if (early.changes.emplace(n, Bytes(data)).second) early_bytes_ += data.size();
+}
+
+std::optional<std::pair<std::uint64_t, std::uint64_t>> StandIn::take_early(const Run& run, std::uint64_t covered) {
+  const auto early = early_.find(run);
+  if (early == early_.end()) return {};
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> segment;
+  auto& changes = early->second.changes;
+  while (!changes.empty() && joins(run, changes.begin()->first, covered)) {
+    const auto change = changes.extract(changes.begin());
+    early_bytes_ -= change.mapped().size();
+    segment = take(run, change.key(), change.mapped());
+  }
+  if (changes.empty()) early_.erase(early);
+  return segment;
+}
+
+void StandIn::drop_early(std::map<Run, Early>::iterator run) {
+  for (const auto& [n, data] : run->second.changes) early_bytes_ -= data.size();
+  early_.erase(run);
 }
 
 std::pair<std::uint64_t, std::uint64_t> StandIn::extend(Held& held, std::uint64_t n) {
@@ -136,6 +179,10 @@ bool StandIn::all_home(const Run& run, const Held& held) const {
 void StandIn::tick() {
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
   if (!view_.in_ring()) return;
+  for (auto it = early_.begin(); it != early_.end();) {
+    const auto run = it++;
+    if (view_.loop.now() > run->second.until) drop_early(run);
+  }
   for (auto it = held_.begin(); it != held_.end();) {
     const auto run = it++;
     if (all_home(run->first, run->second)) let_go(run);
@@ -171,10 +218,12 @@ void StandIn::offer(const Run& run, Held& held) {
 }
 
 Task<Done> StandIn::hand_home(NodeId owner, Run run, std::uint64_t to) {
+  const std::uint32_t count = view_.partitions();
   auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold,
-                              pack(HoldRequest{run.first, run.second, to}), kHandHomeDeadline);
+                              pack(HoldRequest{run.first, run.second, to, count}), kHandHomeDeadline);
   const auto answer = co_await asking;
   handing_.erase(owner);
+  if (!view_.same_count(count)) co_return Done{};
   auto held = held_.find(run);
   if (held == held_.end()) co_return Done{};
   if (answer) {
@@ -191,6 +240,7 @@ Task<Done> StandIn::hand_home(NodeId owner, Run run, std::uint64_t to) {
   const std::uint64_t bytes = held->second.bytes;
   auto looking = is_spent(run);
   const bool spent = co_await looking;
+  if (!view_.same_count(count)) co_return Done{};
   held = held_.find(run);
   if (!spent || held == held_.end() || held->second.bytes != bytes) co_return Done{};
   view_.log.info("what was held for others expired before it could go home", {{"partition", run.first.value}});

@@ -7,6 +7,8 @@
 // Owners that can be reached again are told, one after the other; each fetches what it lacks at its own
 // pace. A segment is dropped when every current owner has synced its end. Runs are offered in turn, and one
 // that does not get on rests, so that it holds up no other.
+// What comes before that beginning does is kept in memory, not held: if the writer dies before it sends the rest, nobody
+// has what lies between, so no owner could ever take it.
 // Invariants: (1) a segment is acknowledged only when synced; (2) it is dropped only after every owner
 // of the ring version of the moment said that it has synced 1..to of the writer, or when all that is held of
 // the writer expired and an owner cannot take it because it has forgotten what came before (repair/pruner.h).
@@ -26,6 +28,8 @@ namespace starling::node {
 
 inline constexpr std::uint64_t kHintBytesMax = 4ull << 30;  // Held for others; above, nothing is taken.
 inline constexpr std::size_t kHandHomeAtOnceMax = 4;        // Owners that fetch from here at one time.
+inline constexpr std::size_t kEarlyBytesMax = 8 << 20;      // Kept until a segment reaches it; above, it is sent again.
+inline constexpr Duration kEarlyFor = 10s;                  // The writer sends what it waits for until then.
 
 class StandIn {
  public:
@@ -49,8 +53,21 @@ class StandIn {
     Instant rests_until{};    // After an owner could not take it.
   };
 
+  struct Early {
+    std::map<std::uint64_t, Bytes> changes;  // By n.
+    Instant until{};
+  };
+
   void receive(const NodeId& from, const Replicate& message);
   void receive_run(const NodeId& from, const Replicate& message, const Replicate::Run& run);
+  // The segment that n is part of, n now included, held anew unless it was.
+  std::pair<std::uint64_t, std::uint64_t> take(const Run& run, std::uint64_t n, View data);
+  void keep_early(const Run& run, std::uint64_t n, View data);
+  // What came early and is reached by now. The segment of the last one; nothing when there is none.
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> take_early(const Run& run, std::uint64_t covered);
+  void drop_early(std::map<Run, Early>::iterator run);
+  // Owners have 1..covered: n goes on from there or from a segment.
+  [[nodiscard]] bool joins(const Run& run, std::uint64_t n, std::uint64_t covered) const;
   // The segment that n is part of, n now included.
   static std::pair<std::uint64_t, std::uint64_t> extend(Held& held, std::uint64_t n);
   void load();
@@ -64,6 +81,8 @@ class StandIn {
   ClusterView& view_;
   std::map<Run, Held> held_;
   std::uint64_t bytes_ = 0;
+  std::map<Run, Early> early_;
+  std::size_t early_bytes_ = 0;
   std::set<NodeId> handing_;  // Owners that are being told.
   Run offered_;               // The last one.
   overlay::Timer tick_;

@@ -51,6 +51,19 @@ Status ClusterView::answers_for(PartitionId partition) const {
   return ok_status();
 }
 
+Status ClusterView::same_count(std::uint32_t partitions) const {
+  if (!in_ring()) return ok_status();  // Here is none (exists).
+  const std::uint32_t theirs = partitions != 0 ? partitions : ring_->version().placed();
+  if (theirs == store.partitions()) return ok_status();
+  return Error{Errc::kStaleRing, "of " + std::to_string(theirs) + " partitions, and here are " +
+                                     std::to_string(store.partitions()) + " by now"};
+}
+
+Status ClusterView::same_count(const NodeId& peer, std::uint32_t partitions) const {
+  if (in_ring() && partitions > store.partitions() && on_newer_ring) on_newer_ring(peer, {});
+  return same_count(partitions);
+}
+
 bool ClusterView::awaits_refill(PartitionId partition) const {
   if (store.is_whole(partition)) return false;
   const auto refill = store.to_refill();

@@ -87,7 +87,7 @@ class ClusterView {
   bool catching_up = false;  // Ours; true from a return until covered (replication/catch_up).
   bool read_only = false;    // No disk space: we store nothing.
   bool giving_up = false;    // Read-only until the next start, which empties what cannot be read.
-  bool clock_off = false;    // Our clock disagrees with the members' median: we coordinate nothing.
+  bool clock_off = false;    // Our clock is not one of a majority that agrees: we coordinate nothing.
   // It was compared in this run, or there is nobody to compare with: a node that starts with a wrong clock,
   // before it has heard of another, mints nothing.
   bool clock_compared = false;
@@ -149,6 +149,13 @@ class ClusterView {
     const auto* member = in_ring() ? ring_->member(self) : nullptr;
     return member != nullptr && member->gone();
   }
+  // A partition's number says nothing without the count of partitions that it is of, and that doubles. So each message
+  // that names one says the count, and who waits with one in hand asks behind the wait whether that still stands.
+  // 0, of a node from before doublings: as many as owners were placed by. kStaleRing: it is not ours.
+  [[nodiscard]] std::uint32_t partitions() const { return store.partitions(); }
+  [[nodiscard]] Status same_count(std::uint32_t partitions) const;
+  // Of a message: more than ours are of a ring version that we have not heard of.
+  [[nodiscard]] Status same_count(const NodeId& peer, std::uint32_t partitions) const;
   // Whatever a peer names: the ring and the store take only partitions that there are.
   [[nodiscard]] bool exists(PartitionId partition) const {
     return in_ring() && partition.value < ring_->partitions();

@@ -1,4 +1,5 @@
-// Bodies of the node-to-node methods of the ring (overlay/links/wire.h has the numbers).
+// Bodies of the node-to-node methods of the ring (overlay/links/wire.h has the numbers). `partitions` of those about
+// names: replication/messages.h.
 #pragma once
 
 #include <cstdint>
@@ -119,7 +120,8 @@ struct SealRequest {
   std::vector<Item> items;
   bool safe = false;
   LineageId lineage;  // Where nothing else is asked: who is safe is so in one lineage.
-  FIELDS(ring, items, safe, lineage)
+  std::uint32_t partitions = 0;
+  FIELDS(ring, items, safe, lineage, partitions)
 };
 struct SealReply {
   struct Item {
@@ -137,7 +139,8 @@ struct SealReply {
   RingNumber ring;
   std::vector<Item> items;
   std::vector<Safe> safe;  // To a request without items.
-  FIELDS(ring, items, safe)
+  std::uint32_t partitions = 0;
+  FIELDS(ring, items, safe, partitions)
 };
 
 // kHandOver: the acceptor states of a partition's names, in the order of their instances, after `after`.
@@ -146,7 +149,8 @@ struct HandOverRequest {
   PartitionId partition;
   RingNumber term;
   Blob after;
-  FIELDS(ring, partition, term, after)
+  std::uint32_t partitions = 0;
+  FIELDS(ring, partition, term, after, partitions)
 };
 struct HandOverReply {
   struct Item {

@@ -90,8 +90,12 @@ void Tenures::serve() {
       }
       note_safe(from, request->ring);
     }
+    if (!request->items.empty()) {
+      if (const auto same = same_count(from, request->partitions); !same) return reply(same.error());
+    }
     SealReply answer;
     answer.ring = at_ ? at_->number() : RingNumber{};
+    answer.partitions = partitions();
     if (request->items.empty() && same_lineage) {
       for (const auto& [node, ring] : safe_) answer.safe.push_back({node, ring});
     }
@@ -110,9 +114,10 @@ void Tenures::serve() {
     view_.store.when_durable([shared, body = pack(answer)] { (*shared)(body); });
   });
   view_.rpc.serve(Method::kHandOver, overlay::Access::kMembers,
-                  [this](const NodeId&, View body, Reply reply) {
+                  [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<HandOverRequest>(body);
     if (!request) return reply(request.error());
+    if (const auto same = same_count(from, request->partitions); !same) return reply(same.error());
     if (!at_ || at_->number() < request->term) {
       return reply(Error{Errc::kStaleRing, "this node has not heard of the ring version yet"});
     }
@@ -124,6 +129,13 @@ void Tenures::serve() {
     auto shared = std::make_shared<Reply>(std::move(reply));
     view_.store.when_durable([shared, body = pack(*states)] { (*shared)(body); });
   });
+}
+
+// Rows are of the version that they follow, names of the present one: answered when both count as the asker does.
+Status Tenures::same_count(const NodeId& peer, std::uint32_t count) const {
+  TRY(view_.same_count(peer, count));
+  if (partitions() == view_.partitions()) return ok_status();
+  return Error{Errc::kStaleRing, "this node has not heard of the ring version yet"};
 }
 
 // The first word counts: it was safe then, and a version is sooner past an earlier one.

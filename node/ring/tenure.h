@@ -74,6 +74,8 @@ class Tenures {
   [[nodiscard]] std::vector<NodeId> needs() const;
   // Partitions that this node could vote on at some time.
   [[nodiscard]] std::vector<PartitionId> voted() const;
+  // Of so many: of the version that is followed, for a while an older one than the ring's. 0: not known yet.
+  [[nodiscard]] std::uint32_t partitions() const { return at_ ? at_->partitions() : 0; }
   // It left, and said that nobody needs it any more.
   [[nodiscard]] bool is_safe(const NodeId& node) const { return safe_.contains(node); }
 
@@ -93,6 +95,7 @@ class Tenures {
   };
 
   void serve();
+  [[nodiscard]] Status same_count(const NodeId& peer, std::uint32_t count) const;
   void load();
   void wake();
   overlay::Task<Done> run();

@@ -159,7 +159,8 @@ Task<Done> Tenures::seal(Questions asked, Batch& batch) {
 Task<std::map<NodeId, SealReply>> Tenures::ask(Questions asked) {
   std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
   for (auto& [node, items] : asked) {
-    const SealRequest request{view_.ring().number(), std::move(items), /*safe=*/false, view_.ring().lineage()};
+    const SealRequest request{view_.ring().number(), std::move(items), /*safe=*/false, view_.ring().lineage(),
+                              partitions()};
     calls.emplace(node, overlay::call(view_.loop, view_.rpc, node, Method::kSeal, pack(request),
                                       kSealDeadline));
   }
@@ -170,6 +171,7 @@ Task<std::map<NodeId, SealReply>> Tenures::ask(Questions asked) {
     auto reply = unpack<SealReply>(*body);
     if (!reply) continue;
     view_.heard_of_ring(node, reply->ring);
+    if (!reply->items.empty() && !view_.same_count(reply->partitions)) continue;
     replies.emplace(node, std::move(*reply));
   }
   co_return replies;
@@ -292,7 +294,7 @@ Task<Status> Tenures::take_over(PartitionId partition, RingNumber term, std::vec
   for (const auto& source : from) {
     if (source.votes.value != 0) name = source.votes;
     if (source.node == view_.self || source.empty) continue;  // Our own states are in place.
-    HandOverRequest request{view_.ring().number(), partition, term, {}};
+    HandOverRequest request{view_.ring().number(), partition, term, {}, partitions()};
     for (bool more = true; more;) {
       auto asking = overlay::call(view_.loop, view_.rpc, source.node, Method::kHandOver, pack(request),
                                   kSealDeadline);

@@ -121,7 +121,7 @@ void Feeds::unsubscribe(const MailboxId& mailbox, FeedSubscriber& subscriber) {
   it->second.to_add.erase(mailbox);
   if (it->second.number != 0) {
     view_.rpc.notify(it->second.owner, Method::kUnfollow,
-                     pack(Unfollow{partition, it->second.number, {mailbox}}));
+                     pack(Unfollow{partition, it->second.number, {mailbox}, view_.partitions()}));
   }
   if (it->second.mailboxes.empty()) streams_.erase(it);
 }
@@ -190,7 +190,7 @@ std::optional<NodeId> Feeds::choose_owner(PartitionId partition) const {
 
 void Feeds::send(PartitionId partition, Stream& stream, std::vector<FollowRequest::Item> items,
                  std::function<void(Result<Bytes>)> done) {
-  FollowRequest request{view_.ring().number(), partition, stream.number, std::move(items)};
+  FollowRequest request{view_.ring().number(), partition, stream.number, std::move(items), view_.partitions()};
   view_.rpc.call(stream.owner, Method::kFollow, pack(request), kFollowDeadline, std::move(done));
 }
 
@@ -203,7 +203,8 @@ void Feeds::follow(PartitionId partition) {
   stream.live = false;
   // The one that we leave would push for ever.
   if (stream.number != 0 && owner && stream.owner != *owner) {
-    view_.rpc.notify(stream.owner, Method::kUnfollow, pack(Unfollow{partition, stream.number, {}}));
+    view_.rpc.notify(stream.owner, Method::kUnfollow,
+                     pack(Unfollow{partition, stream.number, {}, view_.partitions()}));
   }
   if (!owner) return;  // watch() comes back to it.
   stream.owner = *owner;
@@ -338,6 +339,7 @@ void Feeds::follow_some() {
 }
 
 void Feeds::receive(const NodeId& from, const Push& push) {
+  if (!view_.same_count(from, push.partitions)) return;
   for (const auto& pushed : push.streams) {
     auto stream = streams_.find(pushed.partition);
     if (stream == streams_.end() || stream->second.number != pushed.stream) continue;

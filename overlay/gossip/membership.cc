@@ -122,8 +122,8 @@ void Membership::set_lineage(const LineageId& lineage) {
   lineage_ = lineage;
 }
 
-std::optional<std::int64_t> Membership::median_clock_offset() const {
-  return swim_.median_clock_offset(loop_.now(), loop_.wall_ms());
+std::optional<ClockStanding> Membership::clock_standing() const {
+  return swim_.clock_standing(loop_.now(), loop_.wall_ms());
 }
 
 MembershipStats Membership::stats() const {

@@ -105,8 +105,8 @@ class Membership {
   // Watchers are never removed; each outlives the Membership.
   void on_event(Watcher watcher) { watchers_.push_back(std::move(watcher)); }
 
-  // How far the others' clocks are ahead of ours, by their median; nothing while none is known.
-  [[nodiscard]] std::optional<std::int64_t> median_clock_offset() const;
+  // Nothing while no other clock is known.
+  [[nodiscard]] std::optional<ClockStanding> clock_standing() const;
   [[nodiscard]] MembershipStats stats() const;
   [[nodiscard]] Endpoint gossip_endpoint() const { return datagrams_->local(); }
 

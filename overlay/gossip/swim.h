@@ -24,6 +24,7 @@
 
 #include "crypto/access/identity.h"
 #include "crypto/random.h"
+#include "overlay/loop/hlc.h"
 #include "overlay/gossip/awareness.h"
 #include "overlay/gossip/gossip_queue.h"
 #include "overlay/gossip/member_table.h"
@@ -75,6 +76,14 @@ struct SwimStats {
   std::uint64_t deaths = 0;
   std::uint64_t refutations = 0;
   std::uint64_t overslept = 0;
+};
+
+// How our wall clock stands among those that are known.
+struct ClockStanding {
+  std::int64_t median_ms = 0;  // How far the others are ahead, by their median.
+  // A majority of all clocks, ours among them, is within kClocksApartMax of ours. Where no majority agrees
+  // nobody can say who is right, so everybody is off (falsetickers of Marzullo 1985, RFC 5905 section 11.2.1).
+  bool agrees = false;
 };
 
 class Swim {
@@ -139,11 +148,9 @@ class Swim {
   [[nodiscard]] int health_score() const { return awareness_.score(); }
   [[nodiscard]] std::size_t gossip_queued() const { return queue_.size(); }
 
-  // How far the clocks of the live members are ahead of ours, by the median of those heard in the last
-  // `kClockHeardMax`: of each what it said itself, if it did in that time. Nothing when none was heard.
-  // Who left has no say.
-  [[nodiscard]] std::optional<std::int64_t> median_clock_offset(Instant now,
-                                                                std::int64_t now_wall_ms) const;
+  // What the clocks of the live members say of ours: of each what it said itself in the last `kClockHeardMax`. Nothing
+  // when none was heard. Who left has no say.
+  [[nodiscard]] std::optional<ClockStanding> clock_standing(Instant now, std::int64_t now_wall_ms) const;
   static constexpr Duration kClockHeardMax = 10min;
 
  private:

@@ -238,7 +238,7 @@ PushPull Swim::push_pull(Instant now, std::int64_t now_wall_ms) const {
   return out;
 }
 
-std::optional<std::int64_t> Swim::median_clock_offset(Instant now, std::int64_t now_wall_ms) const {
+std::optional<ClockStanding> Swim::clock_standing(Instant now, std::int64_t now_wall_ms) const {
   std::vector<std::int64_t> offsets;
   for (const auto& [id, member] : table_.all()) {
     if (!member.live() || !member.heard || now - *member.heard > kClockHeardMax || gone_.contains(id)) continue;
@@ -247,11 +247,15 @@ std::optional<std::int64_t> Swim::median_clock_offset(Instant now, std::int64_t 
     offsets.push_back(theirs + to_ms(now - *member.heard) - now_wall_ms);
   }
   if (offsets.empty()) return {};
+  const std::size_t clocks = offsets.size() + 1;
+  const auto agreeing = std::count_if(offsets.begin(), offsets.end(), [](std::int64_t offset) {
+    return offset <= to_ms(kClocksApartMax) && offset >= -to_ms(kClocksApartMax);
+  });
   // Ours makes an even number odd: of three clocks the one that is wrong convicts no other.
   if (offsets.size() % 2 == 0) offsets.push_back(0);
   const auto middle = offsets.begin() + static_cast<std::ptrdiff_t>(offsets.size() / 2);
   std::nth_element(offsets.begin(), middle, offsets.end());
-  return *middle;
+  return ClockStanding{*middle, (static_cast<std::size_t>(agreeing) + 1) * 2 > clocks};
 }
 
 }  // namespace starling::overlay

@@ -22,7 +22,7 @@ inline constexpr std::int64_t kWallMsMax = (std::int64_t{1} << 48) - 1;  // What
 
 using namespace std::chrono_literals;
 
-inline std::int64_t to_ms(Duration d) {
+constexpr std::int64_t to_ms(Duration d) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
 }
 

@@ -264,4 +264,7 @@ class Load:
         if self.process.returncode != code:
             said = self.lab.histories[-1].with_suffix(".log").read_text()
             raise Failure(f"replay ended with {self.process.returncode}, not {code}: {output[-3000:]}{said}")
-        return json.loads(output)
+        report = json.loads(output)
+        if not report["acked"]:
+            raise Failure("nothing was acknowledged")
+        return report

@@ -10,6 +10,7 @@ import heapq
 import os
 import random
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def end_of_wire(name, space, mine, theirs):
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell ignores it for what runs in the background.
     name, space1, ip1, space2, ip2 = sys.argv[1:6]
     delay, jitter, loss, double = map(float, sys.argv[6:10])
     one = end_of_wire(name, space1, ip1, ip2)

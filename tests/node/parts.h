@@ -96,6 +96,25 @@ class Parts : public ::testing::Test {
   }
   void in_turn(const std::function<void()>& fn) { loop.enter(fn); }
 
+  // What a peer that asks is refused with; nothing: it is answered.
+  template <class T>
+  std::optional<Errc> refusal(overlay::Method method, const NodeId& from, const T& request) {
+    class Kept final : public overlay::Reply::Sink {
+     public:
+      explicit Kept(std::optional<Result<Bytes>>& out) : out_(out) {}
+      void reply(Result<Bytes> body) override { out_ = std::move(body); }
+
+     private:
+      std::optional<Result<Bytes>>& out_;
+    };
+    std::optional<Result<Bytes>> answer;
+    in_turn([&] { rpc.handlers.at(method)(from, pack(request), overlay::Reply(std::make_unique<Kept>(answer))); });
+    run_for(200ms);
+    EXPECT_TRUE(answer) << "method " << static_cast<int>(method);
+    if (!answer || *answer) return std::nullopt;
+    return answer->code();
+  }
+
   static Bytes encoded(const storage::ChangeView& change, const Dot& dot) { return storage::encode(change, dot); }
 
   sim::World world{1};

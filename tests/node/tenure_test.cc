@@ -65,7 +65,7 @@ class TakingOver : public Parts {
     const auto it = said.find(call.to);
     const auto request = unpack<SealRequest>(call.body);
     if (call.method != Method::kSeal || it == said.end() || !request) return Error{Errc::kTimeout, "no answer"};
-    SealReply reply{newest().number, {}, {}};
+    SealReply reply{newest().number, {}, {}, count_said};
     if (request->items.empty() && told_safe) reply.safe.push_back(*told_safe);
     for (const auto& item : request->items) {
       reply.items.push_back({item.partition, it->second.from, it->second.until, false});
@@ -80,6 +80,7 @@ class TakingOver : public Parts {
   std::map<NodeId, Said> said;  // Others are silent.
   std::optional<SealReply::Safe> told_safe;  // What the others know of who left.
   std::set<NodeId> handed;      // Were asked for their states.
+  std::uint32_t count_said = testing::kTestPartitions;
   const NodeId founder = overlay::test_id(0);
   NodeId voter, other;          // Owners beside us; the first of them did not found the cluster.
   std::unique_ptr<Tenures> tenures;
@@ -121,6 +122,33 @@ TEST_F(TakingOver, WhoEverVotedIsMergedWhenTheRestWasForcedOut) {
   begin();
   EXPECT_TRUE(tenures->may_vote(kPartition).ok()) << tenures->settled().error().text;
   EXPECT_TRUE(handed.contains(voter));
+}
+
+// What it says of is another partition (decision 0025).
+TEST_F(TakingOver, AnAnswerOfAnotherCountOfPartitionsCountsForNothing) {
+  count_said = 2 * testing::kTestPartitions;
+  said[founder] = {RingNumber{1}, RingNumber{2}};
+  begin();
+  EXPECT_FALSE(tenures->may_vote(kPartition).ok());
+  EXPECT_TRUE(handed.empty());
+}
+
+TEST_F(TakingOver, WhoCountsOtherPartitionsIsNotTold) {
+  said[founder] = {RingNumber{1}, RingNumber{2}};
+  begin();
+  ASSERT_TRUE(tenures->may_vote(kPartition).ok()) << tenures->settled().error().text;
+  SealRequest seal{newest().number, {{kPartition, newest().number}}, false, newest().lineage};
+  HandOverRequest hand_over{newest().number, kPartition, newest().number, {}};
+  for (const std::uint32_t count : {0u, testing::kTestPartitions}) {
+    seal.partitions = hand_over.partitions = count;
+    EXPECT_EQ(refusal(Method::kSeal, voter, seal), std::nullopt) << count;
+    EXPECT_EQ(refusal(Method::kHandOver, voter, hand_over), std::nullopt) << count;
+  }
+  seal.partitions = hand_over.partitions = 2 * testing::kTestPartitions;
+  EXPECT_EQ(refusal(Method::kSeal, voter, seal), Errc::kStaleRing);
+  EXPECT_EQ(refusal(Method::kHandOver, voter, hand_over), Errc::kStaleRing);
+  seal.items.clear();
+  EXPECT_EQ(refusal(Method::kSeal, voter, seal), std::nullopt) << "who left is not said of partitions";
 }
 
 // Of who owned kPartition at version 3, one left, the other was forced out then; nobody who is left voted.

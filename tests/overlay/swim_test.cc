@@ -291,13 +291,33 @@ TEST(Swim, TheMedianClockShowsWhoseIsWrong) {
   net.set_wall_offset(3, 90'000);
   net.run_for(20s);
   const auto offset = [&](int i) {
-    return net.swim(i).median_clock_offset(net.now(), net.wall_ms(i)).value();
+    return net.swim(i).clock_standing(net.now(), net.wall_ms(i)).value().median_ms;
   };
   EXPECT_NEAR(static_cast<double>(offset(3)), -90'000, 50);
   EXPECT_NEAR(static_cast<double>(offset(0)), 0, 50);
   SwimNet lone(2);
   lone.boot(0);
-  EXPECT_FALSE(lone.swim(0).median_clock_offset(lone.now(), lone.wall_ms(0)).has_value());
+  EXPECT_FALSE(lone.swim(0).clock_standing(lone.now(), lone.wall_ms(0)).has_value());
+}
+
+TEST(Swim, AClockAgreesWithAMajorityOrNot) {
+  const auto agreeing = [](std::vector<std::int64_t> offsets) {
+    Joined net(static_cast<int>(offsets.size()));
+    for (std::size_t i = 0; i < offsets.size(); ++i) net.set_wall_offset(static_cast<int>(i), offsets[i]);
+    net.run_for(20s);
+    std::set<int> out;
+    for (int i = 0; i < static_cast<int>(offsets.size()); ++i) {
+      if (net.swim(i).clock_standing(net.now(), net.wall_ms(i)).value().agrees) out.insert(i);
+    }
+    return out;
+  };
+  EXPECT_EQ(agreeing({0, 900, -900}), (std::set{0, 1, 2}));
+  EXPECT_EQ(agreeing({0, 900, 90'000}), (std::set{0, 1}));
+  EXPECT_EQ(agreeing({0, 90'000}), std::set<int>{});
+  // The median clock is wrong, as the one above it.
+  EXPECT_EQ(agreeing({0, 1'620'000, 3'480'000}), std::set<int>{});
+  EXPECT_EQ(agreeing({0, 0, 90'000, 90'000}), std::set<int>{});
+  EXPECT_EQ(agreeing({0, 0, 0, 90'000, 180'000}), (std::set{0, 1, 2}));
 }
 
 TEST(Swim, AClockThatCannotBeIsAsFarOffAsOneCanBe) {
@@ -307,10 +327,11 @@ TEST(Swim, AClockThatCannotBeIsAsFarOffAsOneCanBe) {
     PushPull told = net.swim(1).push_pull(net.now(), net.wall_ms(1));
     told.members.at(0).heartbeat.wall_ms = clock;
     net.step(0, Swim::Merge{net.id(1), told});
-    const auto offset = net.swim(0).median_clock_offset(net.now(), net.wall_ms(0));
-    ASSERT_TRUE(offset.has_value());
-    EXPECT_EQ(*offset < 0, clock < 0) << clock;
-    EXPECT_GT(std::abs(*offset), 1'000'000'000) << clock;
+    const auto standing = net.swim(0).clock_standing(net.now(), net.wall_ms(0));
+    ASSERT_TRUE(standing.has_value());
+    EXPECT_FALSE(standing->agrees);
+    EXPECT_EQ(standing->median_ms < 0, clock < 0) << clock;
+    EXPECT_GT(std::abs(standing->median_ms), 1'000'000'000) << clock;
   }
 }
 

@@ -146,6 +146,34 @@ TEST_P(StandIns, AreNotUsedWhileWOwnersAreReachable) {
   finish();
 }
 
+// The writer's power goes before it sent what comes before: nobody has that, so nobody could ever take home what does.
+TEST_P(StandIns, WhatNobodyCouldTakeHomeIsNotHeld) {
+  start(*alice, a);
+  start(*alice2, a);
+  ASSERT_TRUE(acked(send(*alice)));
+  cluster.disk(a).hold(true);
+  SendIndex lost = kUnsent;
+  std::optional<Carried> minted;
+  tap.on_leave = [&](const TapMessage& m) {
+    if ((m.method != Method::kReplicate && m.method != Method::kHint) || m.from != a) return Fate::kPass;
+    const auto x = find(m, lost);
+    if (x) minted = x;
+    return x ? Fate::kLose : Fate::kPass;
+  };
+  lost = send(*alice2);
+  ASSERT_TRUE(until([&] { return minted.has_value(); }));
+  cut_two_owners();
+  tap.on_leave = [&](const TapMessage& m) {
+    return m.from == a && m.method == Method::kHint && find(m, lost) ? Fate::kLose : Fate::kPass;
+  };
+  const auto later = send(*alice);
+  ASSERT_TRUE(until([&] { return holders(later) > 0; })) << world.trace().text("", 40);
+  cluster.crash(a, Crash::kPower);
+  cluster.disk(a).hold(false);
+  tap.on_leave = nullptr;
+  finish();
+}
+
 // When all owners have it, nobody else keeps it.
 TEST_P(StandIns, LetGoWhenEveryOwnerHasIt) {
   start(*alice, a);
