@@ -50,7 +50,8 @@ class Node {
   // a node that asks to join. kForeign, kUnsupported, kCorrupt, kAddressInUse, kFull, kClock, kIo.
   static Result<std::unique_ptr<Node>> open(Config config, Leaves leaves);
 
-  // Begins to gossip, catch up and serve. `on_fatal`: a disk that can no longer be trusted; stop now.
+  // Begins to gossip, catch up and serve. `on_fatal`: a disk that can no longer be trusted, or another
+  // process of the same identity (kExists); stop now.
   virtual void start(std::function<void(const Error&)> on_fatal) = 0;
   // Tells the others, closes the doors, syncs, marks the store clean; then calls `done`.
   virtual void stop(std::function<void()> done) = 0;

@@ -25,6 +25,7 @@
 #include "node/repair/mender.h"
 #include "node/repair/positions.h"
 #include "node/repair/pruner.h"
+#include "node/repair/settling.h"
 #include "node/repair/upkeep.h"
 #include "node/repair/verifier.h"
 #include "node/replication/catch_up.h"
@@ -70,6 +71,7 @@ class NodeImpl final : public Node {
 
  private:
   friend class AdminApi;
+  friend class NodeParts;  // The simulator (tests/sim/world/node_parts.h).
 
   // node_wire.cc
   void wire();
@@ -150,6 +152,7 @@ class NodeImpl final : public Node {
   std::unique_ptr<Eraser> eraser_;
   std::unique_ptr<Pruner> pruner_;
   std::unique_ptr<Upkeep> upkeep_;
+  std::unique_ptr<Settling> settling_;
   std::unique_ptr<Verifier> verifier_;
   std::unique_ptr<Heads> heads_;
   std::unique_ptr<FindCopy> find_copy_;

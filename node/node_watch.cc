@@ -26,6 +26,10 @@ void NodeImpl::on_member(const MemberEvent& event) {
       leaves_.log.warn("others took us for dead; catching up");
       catch_up_->fall_behind();
       break;
+    case MemberEvent::Kind::kRival:  // Both would make the same dots.
+      store_->fail({Errc::kExists, "another process runs under the identity of this node: its data folder was copied, and "
+                                   "both were started. Keep one of the two folders, and start only that"});
+      break;
     case MemberEvent::Kind::kDied:
       leaves_.log.warn("a member died", {{"node", event.node}});
       break;

@@ -77,6 +77,7 @@ void NodeImpl::wire() {
     return pruner_->is_forgotten(partition, dot);
   };
   upkeep_ = std::make_unique<Upkeep>(*view_, [this] { return lowest_clock(); });
+  settling_ = std::make_unique<Settling>(*view_);
   verifier_ = std::make_unique<Verifier>(*view_);
   heads_ = std::make_unique<Heads>(*view_);
   find_copy_ = std::make_unique<FindCopy>(*view_, *publisher_, *stand_in_);
@@ -117,7 +118,9 @@ void NodeImpl::wire() {
   });
   store_->on_damage([this](const storage::Damage& damage) { on_damage(damage); });
   store_->on_fatal([this](const Error& error) {
-    leaves_.log.error("the disk can no longer be trusted; stopping", {{"cause", error}});
+    const bool disk = error.code != Errc::kExists;
+    leaves_.log.error(disk ? "the disk can no longer be trusted; stopping" : "this node runs elsewhere; stopping",
+                      {{"cause", error}});
     if (on_fatal_) on_fatal_(error);
   });
   view_->on_ring([this] {

@@ -93,11 +93,15 @@ Error io_error(const std::string& what, const std::string& path) {
   return {Errc::kIo, "cannot " + what + " " + path + ": " + std::strerror(errno)};
 }
 
-Result<std::string> read_token(const std::string& data) {
-  std::ifstream file(token_path(data));
-  std::string token;
-  if (file) file >> token;
-  return token;
+// The token, and in a second line the node to be replaced.
+Status read_token(Config& config) {
+  std::ifstream file(token_path(config.data));
+  std::string dead;
+  if (!file || !(file >> config.join_token) || !(file >> dead)) return ok_status();
+  const auto replaces = parse_node_id(dead);
+  if (!replaces) return Error{Errc::kCorrupt, token_path(config.data) + " does not name the node that is to be replaced"};
+  config.replaces = *replaces;
+  return ok_status();
 }
 
 }  // namespace
@@ -157,7 +161,7 @@ Result<Config> make_config(const Arguments& arguments) {
   TRY(overlay::parse_log_level(config.log_level));
   config.log_file = arguments.text("log-file");
   config.log_json = arguments.flag("log-json");
-  TRY_ASSIGN(config.join_token, read_token(config.data));
+  TRY(read_token(config));
   return config;
 }
 
@@ -202,7 +206,8 @@ std::vector<std::string> words_to_go_on(std::vector<std::string> words) {
 }
 
 Status keep_join_token(const Config& config) {
-  return write_file(token_path(config.data), config.join_token + "\n", 0600);
+  const std::string dead = config.replaces.is_zero() ? "" : to_text(config.replaces) + "\n";
+  return write_file(token_path(config.data), config.join_token + "\n" + dead, 0600);
 }
 
 void drop_join_token(const Config& config) { ::unlink(token_path(config.data).c_str()); }

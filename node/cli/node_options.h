@@ -17,13 +17,13 @@ Result<Config> make_config(const Arguments& arguments);
 // The settings of `config` as the text of a starling.conf.
 std::string config_text(const Config& config);
 
-// A token to join with, kept in the data folder (mode 0600) until the node serves, so that a node that was
-// stopped before goes on joining instead of starting a cluster of its own.
+// A token to join with and the node to replace, kept in the data folder (mode 0600) until the node serves, so that a node
+// that was stopped before goes on joining instead of starting a cluster of its own.
 Status keep_join_token(const Config& config);
 void drop_join_token(const Config& config);
 
 // The command line with which a node goes on that began by these words: `join` and `replace` become `run`, without
-// the token, which is spent, and the node that was replaced.
+// the token and the node to be replaced: both are kept in the folder until it serves.
 std::vector<std::string> words_to_go_on(std::vector<std::string> words);
 
 // Creates `folder` (mode 0700) with its parents. kIo.

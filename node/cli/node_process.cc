@@ -180,6 +180,10 @@ void NodeProcess::on_fatal(const Error& error) {
                               "\n  A member gives a new token with: starling invite");
     std::_Exit(kExitFailed);
   }
+  if (error.code == Errc::kExists) {  // Started again it would meet the other once more.
+    complain(kExitFatal, error.text + ".");
+    std::_Exit(kExitFatal);
+  }
   // The next run empties what could not be read: that goes on from run to run, and ends.
   const bool mends = error.code == Errc::kCatchingUp;
   if (mends || loop_.clock_now() - started_ >= kRunToRestart) {

@@ -24,9 +24,12 @@ Bytes history_key(RingNumber number) {
   return key;
 }
 
-Error other_partitions(const RingVersion& version) {
-  return {Errc::kUnsupported, "ring version " + std::to_string(version.number.value) + " has other partitions than ours: "
-                              "this node is older than the cluster; upgrade it"};
+// Only a skip over forgotten versions leads there.
+Error other_partitions(const RingVersion& version, std::uint32_t ours) {
+  return {Errc::kUnsupported, "ring version " + std::to_string(version.number.value) + " has " +
+                                  std::to_string(version.partitions) + " partitions, and this node " +
+                                  std::to_string(ours) + ": it can follow one doubling after the other only; remove it, "
+                                  "and join with an empty folder"};
 }
 
 }  // namespace
@@ -48,7 +51,10 @@ RingService::RingService(ClusterView& view, PaxosService& paxos, const Identity&
     }
     if (request.kind != overlay::PaxosKind::kAccept || !request.value) return ok_status();
     TRY_ASSIGN(const auto next, overlay::decode_ring_version(request.value->data));
-    if (next.partitions != now.partitions) return other_partitions(next);  // What is chosen must be adopted by somebody.
+    // What is chosen must be adopted by somebody.
+    if (next.partitions != now.partitions && !view_.store.is_split_settled()) {
+      return Error{Errc::kOverloaded, "the doubling before this one is not settled"};
+    }
     return overlay::follows(now, next);
   };
   kind.known = [](View) -> std::optional<Blob> { return std::nullopt; };
@@ -67,11 +73,26 @@ Result<std::optional<RingVersion>> RingService::load(Store& store) {
   return std::optional<RingVersion>{std::move(version)};
 }
 
+// The store first: what it refuses leaves everything as it was, and what is put in this turn, by those who watch the
+// ring, too, is durable with its split.
+Status RingService::take_partitions(const RingVersion& version) {
+  auto& store = view_.store;
+  if (!view_.in_ring()) store.set_partitions(version.partitions);
+  if (version.partitions == store.partitions()) return ok_status();
+  if (version.partitions != 2 * store.partitions()) return other_partitions(version, store.partitions());
+  const auto split = store.split();
+  if (!split) note_stuck(split.error());  // Members go on to tell of the version, so we try again.
+  return split;
+}
+
+void RingService::note_stuck(const Error& why) {
+  if (std::exchange(stuck_, why.text) == why.text) return;
+  view_.log.warn("a newer ring version cannot be followed", {{"cause", why}});
+}
+
 Status RingService::set(const RingVersion& version) {
-  if (view_.in_ring() && version.partitions != view_.ring().partitions()) {
-    return other_partitions(version);
-  }
   TRY_ASSIGN(auto ring, overlay::Ring::make(version));
+  TRY(take_partitions(version));
   const Bytes encoded = overlay::encode(version);
   view_.store.put(Store::Family::kNode, kRingKey, encoded);
   view_.store.put(Store::Family::kNode, history_key(version.number), encoded);
@@ -81,7 +102,6 @@ Status RingService::set(const RingVersion& version) {
   for (std::uint64_t n = oldest; n <= last && n + kRingHistoryMax <= version.number.value; ++n) {
     view_.store.put(Store::Family::kNode, history_key({n}), "");
   }
-  view_.store.set_partitions(version.partitions);
   stuck_.clear();
   view_.set_ring(std::move(ring));
   view_.log.info("ring version", {{"number", version.number.value},
@@ -184,9 +204,7 @@ Task<Done> RingService::walk(NodeId peer, RingNumber until) {
     // It came by another way meanwhile.
     if (!walked && view_.ring().number() >= next) walked = ok_status();
   }
-  if (!walked && std::exchange(stuck_, walked.error().text) != walked.error().text) {
-    view_.log.warn("a newer ring version cannot be followed", {{"cause", walked.error()}});
-  }
+  if (!walked) note_stuck(walked.error());
   walking_ = false;
   co_return Done{};
 }

@@ -13,7 +13,8 @@
 // Invariants: (1) a version is durable at a majority of its voters before anybody acts on it; a node that
 // loses its own copy learns it again; (2) a node never goes back to an older
 // version, nor to a lineage that its own does not end in, nor over a step that is none (decisions 0031, 0042);
-// (3) one change at a time: the Paxos instance of the next number.
+// (3) one change at a time: the Paxos instance of the next number; (4) the store has the partitions of the version:
+// where they are doubled, it is split in the batch that has the version, or the node stays where it is and tries again.
 // Thread: one loop.   The rules of versions: overlay/ring/ring_version.h, ring_change.h.
 #pragma once
 
@@ -132,6 +133,8 @@ class RingService {
   [[nodiscard]] std::optional<overlay::RingVersion> known(RingNumber number) const;
   Status keep_if_it_fits(const overlay::RingVersion& version);
   [[nodiscard]] std::optional<NodeId> trusted(const NodeId& peer);
+  Status take_partitions(const overlay::RingVersion& version);
+  void note_stuck(const Error& why);
   Status set(const overlay::RingVersion& version);
 
   ClusterView& view_;

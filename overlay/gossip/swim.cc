@@ -37,6 +37,7 @@ Swim::Output Swim::step(const Input& input, Instant now, std::int64_t now_wall_m
 void Swim::on(const Start& start) {
   assert(phase_ == Phase::kIdle);
   phase_ = Phase::kRunning;
+  started_at_ = now_;
   seeds_ = start.seeds;
   died_at_ = self_.incarnation == 0 ? 0 : self_.incarnation - 1;
   sign_self();

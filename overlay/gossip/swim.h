@@ -36,6 +36,11 @@
 namespace starling::overlay {
 
 inline constexpr Duration kRingReminder = 1s;
+// How often a run of our identity has to outbid the very incarnation that we had chosen to go above it: records of
+// former runs, which others may still have, do not. Of two that run at once the newcomer gives way.
+inline constexpr int kRivalBidsOfNewcomer = 3;
+inline constexpr int kRivalBids = 12;
+inline constexpr Duration kNewcomerFor = 60s;
 inline constexpr std::size_t kRelaysMax = 256;  // Probes made for others at once. Above: not made.
 
 struct MemberEvent {
@@ -48,6 +53,7 @@ struct MemberEvent {
     kLeft,              // Of its own will; of ourselves: our leave is done.
     kSelfDeclaredDead,  // Others took us for dead (it is refuted): we may have missed things.
     kNewerRing,         // `node` knows ring version `ring`, newer than ours. Repeated while it is.
+    kRival,             // Another process runs under our identity: a data folder was copied, and both were started.
   };
   Kind kind;
   NodeId node;
@@ -212,6 +218,7 @@ class Swim {
   // swim_news.cc
   std::optional<NodeId> take_record(View signed_bytes, bool spread, MemberState initial);
   void take_own_record(const MemberRecord& record, View signed_bytes);
+  void look_for_rival(const MemberRecord& record);
   void take_claim(const Claim& claim);
   void take_heartbeat(Member& member, const Heartbeat& heartbeat);
   void take_rumour(Member& member, Heartbeat heartbeat, Instant heard);
@@ -236,6 +243,9 @@ class Swim {
   std::uint64_t died_at_ = 0;  // Up to this incarnation no death of ours is news.
   std::uint64_t counter_ = 0;
   std::uint64_t next_seq_;
+  Instant started_at_;
+  std::uint32_t rival_run_ = 0;  // The run of our identity that outbid us last,
+  int rival_bids_ = 0;           // and how often it did, one after the other.
 
   // The others.
   MemberTable table_;

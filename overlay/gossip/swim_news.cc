@@ -72,9 +72,19 @@ void Swim::take_own_record(const MemberRecord& record, View signed_bytes) {
     ++stats_.forged;
     return;
   }
+  look_for_rival(record);
   self_.incarnation = std::min(record.incarnation + 1, kIncarnationMax);
   died_at_ = std::max(died_at_, record.incarnation);
   sign_self();
+}
+
+void Swim::look_for_rival(const MemberRecord& record) {
+  if (record.run == self_.run || record.run == 0) return;
+  if (std::exchange(rival_run_, record.run) != record.run) rival_bids_ = 0;
+  // Only who knows our incarnation goes exactly one above it, time after time.
+  if (record.incarnation != self_.incarnation + 1) return;
+  const bool newcomer = now_ - started_at_ < kNewcomerFor;
+  if (++rival_bids_ == (newcomer ? kRivalBidsOfNewcomer : kRivalBids)) event(MemberEvent::Kind::kRival, self_.node);
 }
 
 void Swim::take_claim(const Claim& claim) {

@@ -141,8 +141,17 @@ TEST_F(OptionsTest, AJoinTokenIsKeptForItsOwnerUntilItIsDropped) {
   const auto mode = std::filesystem::status(folder_ + "/join-token").permissions();
   EXPECT_EQ(mode, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
   EXPECT_EQ(make_config(*parse({"x", "--data", folder_}))->join_token, "starling1-abc");
+  EXPECT_TRUE(make_config(*parse({"x", "--data", folder_}))->replaces.is_zero());
+  // Whoever was to replace a dead node, and was stopped before it did, replaces it still.
+  config->replaces.raw.fill(7);
+  ASSERT_TRUE(keep_join_token(*config).ok());
+  auto again = make_config(*parse({"x", "--data", folder_}));
+  EXPECT_EQ(again->join_token, "starling1-abc");
+  EXPECT_EQ(again->replaces, config->replaces);
   drop_join_token(*config);
-  EXPECT_EQ(make_config(*parse({"x", "--data", folder_}))->join_token, "");
+  again = make_config(*parse({"x", "--data", folder_}));
+  EXPECT_EQ(again->join_token, "");
+  EXPECT_TRUE(again->replaces.is_zero());
 }
 
 TEST_F(OptionsTest, AClientFindsTheNodeByItsFolder) {

@@ -37,12 +37,13 @@ class SwimDefence : public testing::Test {
   SecretKey key_of(const Identity& identity) {
     return proof_key(identity, net_.identity(0).public_key()).value();
   }
-  MemberRecord record_of(const Identity& identity, std::uint64_t incarnation) {
+  MemberRecord record_of(const Identity& identity, std::uint64_t incarnation, std::uint32_t run = 0) {
     MemberRecord record;
     record.node = identity.node_id();
     record.key = identity.public_key();
     record.incarnation = incarnation;
     record.gossip = "10.9.9.9:1";
+    record.run = run;
     return record;
   }
   const SwimStats& stats() { return net_.swim(0).stats(); }
@@ -340,6 +341,37 @@ TEST_F(SwimDefence, ANodeAtTheHighestIncarnationStopsAsAnyOther) {
   top.step(Swim::UpdateSelf{top.self()}, net_.now(), 0);
   EXPECT_EQ(top.self().incarnation, kIncarnationMax);
   top.step(Swim::Leave{}, net_.now(), 0);
+}
+
+// Of a data folder that was copied both are started: the newcomer gives way, and if it does not, the other.
+TEST_F(SwimDefence, AnotherProcessOfOurIdentityIsFound) {
+  net_.run_for(2 * kNewcomerFor);
+  Swim copy(SwimConfig::lan(), net_.identity(0), random_, record_of(net_.identity(0), 1, 77));
+  int newcomer_told = 0, other_told = 0;
+  copy.step(Swim::Start{}, net_.now(), net_.wall_ms(0));
+  for (int round = 1; round <= 2 * kRivalBids; ++round) {
+    for (const auto& out : copy.step(Swim::Merge{net_.id(1), net_.swim(0).push_pull(net_.now(), net_.wall_ms(0))},
+                                     net_.now(), net_.wall_ms(0)).events) {
+      if (out.kind == Kind::kRival && newcomer_told == 0) newcomer_told = round;
+    }
+    net_.step(0, Swim::Merge{net_.id(1), copy.push_pull(net_.now(), net_.wall_ms(0))});
+    if (other_told == 0 && net_.count(0, Kind::kRival, 0) > 0) other_told = round;
+  }
+  EXPECT_GT(newcomer_told, 0);
+  EXPECT_GT(other_told, newcomer_told);
+}
+
+// What a former run said of itself may come late, in any order.
+TEST_F(SwimDefence, RecordsOfAFormerRunAreNoRival) {
+  for (const std::uint64_t incarnation : {5u, 9u, 7u, 30u, 31u, 32u, 33u}) {
+    PushPull late = net_.swim(1).push_pull(net_.now(), net_.wall_ms(1));
+    Swim former(SwimConfig::lan(), net_.identity(0), random_, record_of(net_.identity(0), incarnation, 77));
+    former.step(Swim::Start{}, net_.now(), net_.wall_ms(0));
+    late.members.push_back(former.push_pull(net_.now(), net_.wall_ms(0)).members.front());
+    net_.step(0, Swim::Merge{net_.id(1), late});
+    EXPECT_GT(net_.swim(0).self().incarnation, incarnation);
+  }
+  EXPECT_EQ(net_.count(0, Kind::kRival, 0), 0);
 }
 
 // One that lies about all the others is one all the same.

@@ -139,7 +139,7 @@ TEST_F(Checkers, APositionOfWhichNothingIsLeftCountsNoMore) {
   history.delivered(early);
   for (const auto device : {a[0], a[1], b[1]}) deliver(m, device, 1, "id5");
   expect_only(check_clients(history), 4);
-  history.written_off(PartitionId{0}, early.dot, 1);
+  history.written_off({PartitionId{0}, 1}, early.dot);
   EXPECT_TRUE(check_clients(history).empty()) << text(check_clients(history));
 }
 
@@ -161,14 +161,27 @@ TEST_F(StoreCheckers, AMessageMayBeLostWithAllCopiesThatItsAckCounted) {
 
 TEST_F(StoreCheckers, WhatIsWrittenOffWasDestroyedAndIsNowhere) {
   const Dot dot{WriterId{9}, 4};
-  stores.nodes[0].partitions[PartitionId{0}].lost = {dot};
+  const Part here{partition_of(slot_of(mailbox_of("#ops")), 2), 2};
+  const Part sibling{PartitionId{static_cast<std::uint16_t>(1 - here.partition.value)}, 2};
+  stores.nodes[0].partition_count = 2;
+  stores.nodes[0].partitions[here.partition].lost = {dot};
   expect_only(check_lost(stores, {}), 1);
-  expect_only(check_lost(stores, {{0, PartitionId{1}, dot, {}, 0}, {0, PartitionId{0}, {WriterId{9}, 5}, {}, 0}}), 1);
-  const std::vector<Destroyed> hit{{1, PartitionId{0}, dot, {}, 0}};
+  expect_only(check_lost(stores, {{0, sibling, dot, {}, 0}, {0, here, {WriterId{9}, 5}, {}, 0}}), 1);
+  EXPECT_TRUE(check_lost(stores, {{0, here, dot, {}, 0}}).empty());
+  const std::vector<Destroyed> hit{{1, {PartitionId{0}, 1}, dot, {}, 0}};  // Before the partitions were doubled.
   EXPECT_TRUE(check_lost(stores, hit).empty());
   store(1, "#ops", acked(a[0], "#ops", "one", 1, "id1"));
   stores.nodes[1].partitions[PartitionId{0}].entries.back().dot = dot;
   expect_only(check_lost(stores, hit), 1);
+}
+
+TEST_F(StoreCheckers, AnOwnerWithOtherPartitionsThanTheRingIsFound) {
+  EXPECT_TRUE(check_counts(stores).empty());
+  stores.nodes[1].partition_count = 2;
+  expect_only(check_counts(stores), 5);
+  stores.nodes[1].partition_count = 1;
+  stores.nodes[1].settled = false;
+  expect_only(check_counts(stores), 5);
 }
 
 TEST_F(StoreCheckers, PositionsOfALaneOutOfOrderAreFound) {

@@ -111,5 +111,27 @@ TEST_F(CheckRows, FindsADotThatIsTwoChanges) {
   EXPECT_EQ(check_stored_dots(stores)[0].invariant, 8);
 }
 
+// n1 has twice the partitions: a dot above the split is one change in each of two, and of n0's one it is either.
+TEST_F(CheckRows, FindsADotThatIsTwoChangesOfOneChild) {
+  const Dot dot{WriterId{9}, 3};
+  const auto mailbox = [](std::uint8_t first) {
+    MailboxId id;
+    id.raw[0] = first;
+    return id;
+  };
+  const auto entry = [&](std::uint8_t first, std::uint64_t hash) {
+    return StoredEntry{mailbox(first), {device_of(kAlice, "phone"), 7, hash}, {10, WriterId{9}}, false, hash, dot};
+  };
+  stores.nodes[1].partition_count = 2;
+  at(1).entries = {entry(0x01, 100)};
+  stores.nodes[1].partitions[PartitionId{1}].entries = {entry(0x81, 101)};
+  EXPECT_TRUE(check_stored_dots(stores).empty());
+  at(0).entries = {entry(0x81, 101)};
+  EXPECT_TRUE(check_stored_dots(stores).empty());
+  at(0).entries = {entry(0x82, 102)};
+  ASSERT_EQ(check_stored_dots(stores).size(), 1u);
+  EXPECT_EQ(check_stored_dots(stores)[0].invariant, 8);
+}
+
 }  // namespace
 }  // namespace starling::sim

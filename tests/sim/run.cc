@@ -28,6 +28,7 @@ struct Parts {
   Workload& workload;
   Nemesis& nemesis;
   Movements& movements;
+  Doublings& doublings;
   NameRaces& races;
   Watch& watch;
   Intruder& intruder;
@@ -133,6 +134,7 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   p.workload.start();
   p.nemesis.start();
   p.movements.start(options.length);
+  p.doublings.start(options.length);
   p.watch.start();
   if (options.race > Duration(0)) p.races.start(options.race);
   if (options.intruder) p.intruder.start(p.workload.users());
@@ -141,6 +143,7 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   p.world.run_for(options.length - options.length / 3);
   p.nemesis.stop();
   p.movements.stop();
+  p.doublings.stop();
   p.races.stop();
   p.intruder.stop();
   p.workload.stop();
@@ -151,7 +154,8 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   if (options.faults.rot) TRY(read_all(p.cluster));
   p.workload.wake_all();
   const auto settled = [&] {
-    return p.cluster.all_serving() && p.workload.settled() && p.movements.settled();
+    return p.cluster.all_serving() && p.workload.settled() && p.movements.settled() &&
+           p.doublings.settled();
   };
   const bool ended = p.world.run_until(settled, options.settle_limit);
   const auto unrest = wait_for_quiet(options.quiet, p);
@@ -166,7 +170,7 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   TRY_ASSIGN(const ClusterExport stores, p.cluster.stop_and_export());
   for (const auto& node : stores.nodes) {
     for (const auto& [partition, held] : node.partitions) {
-      for (const auto& dot : held.lost) p.workload.history().written_off(partition, dot, stores.partition_count);
+      for (const auto& dot : held.lost) p.workload.history().written_off({partition, node.partition_count}, dot);
     }
   }
   judge(stores, p, report.violations);
@@ -267,10 +271,12 @@ RunReport run_once(const RunOptions& options) {
     NameRaces races(world, cluster);
     Watch watch(world, cluster);
     Intruder intruder(world, cluster);
-    HomeCopies homes(cluster, tap, run.cluster.partitions);
+    HomeCopies homes(cluster, tap);
     Movements movements(world, cluster, run.moves);
+    run.doubles.cuts = run.faults.crashes;
+    Doublings doublings(world, cluster, run.doubles);
     report.status =
-        go(run, {world, cluster, tap, workload, nemesis, movements, races, watch, intruder,
+        go(run, {world, cluster, tap, workload, nemesis, movements, doublings, races, watch, intruder,
                  judges_homes ? &homes : nullptr}, report);
     report.queues = watch.highest();
     const auto& history = workload.history();
@@ -284,6 +290,7 @@ RunReport run_once(const RunOptions& options) {
     report.shown = history.deliveries().size();
     report.faults = nemesis.done();
     for (const auto& [kind, n] : movements.done()) report.faults[kind] += n;
+    for (const auto& [kind, n] : doublings.done()) report.faults[kind] += n;
     report.names = races.races().size();
     report.fatal_errors = cluster.fatal_errors();
     report.digest = world.trace().digest();

@@ -13,6 +13,7 @@
 
 #include "tests/sim/judge/checkers.h"
 #include "tests/sim/world/cluster.h"
+#include "tests/sim/world/doublings.h"
 #include "tests/sim/world/movements.h"
 #include "tests/sim/world/nemesis.h"
 #include "tests/sim/world/workload.h"
@@ -29,6 +30,7 @@ struct RunOptions {
   bool sites = false;        // Two sites, 40 ms apart, under the policy 2+1; 6 nodes unless more are asked for.
   std::size_t joins = 0;     // Nodes that join while things break, all at one time.
   MovementOptions moves;     // Changes of the ring while things break.
+  DoublingOptions doubles;   // Of the partitions while things break.
   ClusterOptions cluster;
   WorkloadOptions workload;
   FaultOptions faults;

@@ -71,13 +71,13 @@ Violations check_stored(const History& history, const ClusterExport& stores) {
 }
 
 Violations check_lost(const ClusterExport& stores, const std::vector<Destroyed>& destroyed) {
-  using At = std::pair<PartitionId, Dot>;
-  std::set<At> hit;
-  for (const auto& change : destroyed) hit.emplace(change.partition, change.dot);
-  std::map<At, std::string> held;  // By whom.
+  std::map<Dot, std::vector<Part>> hit;
+  for (const auto& change : destroyed) hit[change.dot].push_back(change.part);
+  using Copy = std::pair<MailboxId, std::string>;  // And by whom it is held.
+  std::map<Dot, std::vector<Copy>> held;
   for (const auto& node : stores.nodes) {
     for (const auto& [id, partition] : node.partitions) {
-      for (const auto& entry : partition.entries) held.try_emplace({id, entry.dot}, node.name);
+      for (const auto& entry : partition.entries) held[entry.dot].emplace_back(entry.mailbox, node.name);
     }
   }
   Violations out;
@@ -86,10 +86,13 @@ Violations check_lost(const ClusterExport& stores, const std::vector<Destroyed>&
       for (const auto& dot : partition.lost) {
         const std::string what = "written off at " + node.name + ": change " + to_text(dot) + " of partition " +
                                  std::to_string(id.value);
-        if (!hit.contains({id, dot})) out.push_back({1, what + ", which no fault destroyed", to_text(dot)});
-        if (const auto it = held.find({id, dot}); it != held.end()) {
-          out.push_back({1, what + ", which " + it->second + " has", to_text(dot)});
-        }
+        const Part here{id, node.partition_count};
+        const auto& hits = hit[dot];
+        const bool was_hit = std::any_of(hits.begin(), hits.end(), [&](const Part& part) { return part.meets(here); });
+        if (!was_hit) out.push_back({1, what + ", which no fault destroyed", to_text(dot)});
+        const auto& copies = held[dot];
+        const auto copy = std::find_if(copies.begin(), copies.end(), [&](const Copy& c) { return here.holds(c.first); });
+        if (copy != copies.end()) out.push_back({1, what + ", which " + copy->second + " has", to_text(dot)});
       }
     }
   }
@@ -104,6 +107,7 @@ Violations check_stored_order(const ClusterExport& stores) {
     for (const auto& [id, partition] : node.partitions) {
       // A former owner may still hold what it held.
       const auto owners = stores.owners.find(id);
+      if (node.partition_count != stores.partition_count) continue;  // Nor is it one of the others' partitions.
       if (owners != stores.owners.end() &&
           std::find(owners->second.begin(), owners->second.end(), n) == owners->second.end()) {
         continue;
@@ -159,6 +163,21 @@ Violations check_converged(const ClusterExport& stores) {
   return out;
 }
 
+Violations check_counts(const ClusterExport& stores) {
+  std::set<std::size_t> owners;
+  for (const auto& [partition, of_it] : stores.owners) owners.insert(of_it.begin(), of_it.end());
+  Violations out;
+  for (const auto n : owners) {
+    const auto& node = stores.nodes[n];
+    if (node.partition_count != stores.partition_count) {
+      out.push_back({5, node.name + " has " + std::to_string(node.partition_count) + " partitions, the ring has " +
+                            std::to_string(stores.partition_count), "partitions"});
+    }
+    if (!node.settled) out.push_back({5, node.name + " has not settled its split", "partitions"});
+  }
+  return out;
+}
+
 Violations check_all(const History& history, const ClusterExport* stores) {
   Violations out;
   const auto add = [&out](Violations more) {
@@ -167,6 +186,7 @@ Violations check_all(const History& history, const ClusterExport* stores) {
   };
   add(check_clients(history));
   if (stores) {
+    add(check_counts(*stores));
     add(check_stored(history, *stores));
     add(check_stored_order(*stores));
     add(check_converged(*stores));

@@ -37,6 +37,9 @@ Violations check_stored_order(const ClusterExport& stores);
 // 5: the owners of a partition hold equal vectors, and equal vectors mean equal bytes.
 Violations check_converged(const ClusterExport& stores);
 
+// 5: every owner has as many partitions as the ring, and each row in the place that this gives it.
+Violations check_counts(const ClusterExport& stores);
+
 // All of the above. Without an export the checks of stores are left out.
 Violations check_all(const History& history, const ClusterExport* stores);
 // One line each, `limit` at most.

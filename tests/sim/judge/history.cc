@@ -177,9 +177,10 @@ bool History::may_be_lost(const SendRecord& send) const {
 }
 
 bool History::is_written_off(const Delivery& delivery) const {
-  if (written_off_.empty()) return false;
-  const auto partition = partition_of(slot_of(mailbox_of(delivery.mailbox)), partitions_);
-  return written_off_.contains({partition, delivery.dot});
+  const auto found = written_off_.find(delivery.dot);
+  if (found == written_off_.end()) return false;
+  const auto mailbox = mailbox_of(delivery.mailbox);
+  return std::any_of(found->second.begin(), found->second.end(), [&](const Part& part) { return part.holds(mailbox); });
 }
 
 std::size_t History::count(Outcome outcome) const {

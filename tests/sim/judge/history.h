@@ -25,6 +25,20 @@
 
 namespace starling::sim {
 
+// A partition, and of how many it is one: while they are doubled nodes count them differently.
+struct Part {
+  PartitionId partition;
+  std::uint32_t of = 1;
+
+  [[nodiscard]] bool holds(const MailboxId& mailbox) const {
+    return partition_of(slot_of(mailbox), of) == partition;
+  }
+  // One lies in the other.
+  [[nodiscard]] bool meets(const Part& other) const {
+    return of <= other.of ? covering(other.partition, other.of, of) == partition : other.meets(*this);
+  }
+};
+
 using DeviceIndex = std::size_t;
 using SendIndex = std::size_t;
 
@@ -92,10 +106,7 @@ class History {
 
   // Nobody has this change any more. A device that was shown it is judged as if it stood where the copies that are
   // left stand.
-  void written_off(PartitionId partition, const Dot& dot, std::uint32_t partitions) {
-    written_off_.emplace(partition, dot);
-    partitions_ = partitions;
-  }
+  void written_off(const Part& part, const Dot& dot) { written_off_[dot].push_back(part); }
 
   [[nodiscard]] const std::vector<DeviceInfo>& devices() const { return devices_; }
   [[nodiscard]] const std::vector<SendRecord>& sends() const { return sends_; }
@@ -120,8 +131,7 @@ class History {
   std::unordered_map<std::uint64_t, SendIndex> by_hash_;
   std::vector<Delivery> deliveries_;
   std::map<std::uint64_t, std::map<MailboxId, std::set<std::size_t>>> destroyed_;  // By body: nodes.
-  std::set<std::pair<PartitionId, Dot>> written_off_;
-  std::uint32_t partitions_ = 1;
+  std::map<Dot, std::vector<Part>> written_off_;
 };
 
 // The whole history in the order of time, with header and end.
@@ -130,7 +140,7 @@ std::vector<node::check::Event> events(const History& history, const std::string
 // A stored change that a fault destroyed at a node.
 struct Destroyed {
   std::size_t node = 0;
-  PartitionId partition;
+  Part part;               // Where the row lay: its slot may be that of a parent that is not settled yet.
   Dot dot;
   MailboxId mailbox;       // Of a message.
   std::uint64_t hash = 0;  // Of its body; 0: no message, or it was unreadable before.
@@ -157,9 +167,11 @@ struct PartitionExport {
 struct NodeExport {
   std::string name;
   std::map<PartitionId, PartitionExport> partitions;
+  std::uint32_t partition_count = 1;  // Of its store.
+  bool settled = true;                // No row lies where it lay before the last split.
 };
 struct ClusterExport {
-  std::uint32_t partition_count = 0;
+  std::uint32_t partition_count = 0;  // Of the ring.
   std::vector<NodeExport> nodes;
   std::map<PartitionId, std::vector<std::size_t>> owners;  // Indexes into nodes.
 };

@@ -25,20 +25,24 @@ void HomeCopies::start() {
 
 void HomeCopies::heard(const TapMessage& m) {
   if (m.method == Method::kReplicate) {
-    for (const auto& change : carried(m)) dots_[{change.hash, change.partition}].insert(change.dot);
+    for (const auto& change : carried(m)) dots_[{change.hash, change.mailbox}].insert(change.dot);
   }
   if (m.method != Method::kReplicated) return;
   const auto told = unpack<node::Replicated>(m.body);
   if (!told) return;
   for (const auto& item : told->items) {
-    auto& synced = synced_[{m.from, told->writer, item.partition}];
+    auto& synced = synced_[{m.from, told->writer}][told->partitions][item.partition];
     synced = std::max(synced, item.n);
   }
 }
 
-bool HomeCopies::has(std::size_t node, PartitionId partition, const Dot& dot) const {
-  const auto told = synced_.find({node, dot.writer, partition});
-  return told != synced_.end() && told->second >= dot.n;
+// What was said of a parent is true of its children.
+bool HomeCopies::has(std::size_t node, const MailboxId& mailbox, const Dot& dot) const {
+  const auto told = synced_.find({node, dot.writer});
+  return told != synced_.end() && std::any_of(told->second.begin(), told->second.end(), [&](const auto& of) {
+    const auto synced = of.second.find(starling::partition_of(slot_of(mailbox), of.first));
+    return synced != of.second.end() && synced->second >= dot.n;
+  });
 }
 
 // By the one that minted it: of another's change nothing was heard here.
@@ -46,16 +50,16 @@ void HomeCopies::acknowledged(const TapMessage& request) {
   const auto send = unpack<node::AppendRequest>(request.body);
   if (!send) return;
   const bool copy = (send->flags & (node::kAppendCopy | node::kAppendPosition)) == node::kAppendCopy;
-  const PartitionId partition =
-      starling::partition_of(slot_of(mailbox_of(copy ? send->from : send->to)), partitions_);
-  const auto dots = dots_.find({body_hash(send->body.data), partition});
+  const MailboxId mailbox = mailbox_of(copy ? send->from : send->to);
+  const auto& home = home_.at(starling::partition_of(slot_of(mailbox), static_cast<std::uint32_t>(home_.size())));
+  const auto dots = dots_.find({body_hash(send->body.data), mailbox});
   if (dots == dots_.end()) return;
   for (const auto& dot : dots->second) {
     if (dot.writer != cluster_.writer(request.to)) continue;
     ++judged_;
     std::size_t copies = 0;
-    for (const auto owner : home_[partition]) {
-      copies += owner == request.to || has(owner, partition, dot) ? 1 : 0;
+    for (const auto owner : home) {
+      copies += owner == request.to || has(owner, mailbox, dot) ? 1 : 0;
     }
     if (copies >= 2) return;
     // The latest first: the trace does not go back for ever.

@@ -21,14 +21,13 @@ namespace starling::sim {
 
 class HomeCopies {
  public:
-  HomeCopies(SimCluster& cluster, Tap& tap, std::uint32_t partitions)
-      : cluster_(cluster), tap_(tap), partitions_(partitions) {}
+  HomeCopies(SimCluster& cluster, Tap& tap) : cluster_(cluster), tap_(tap) {}
 
   static bool can_judge(const FaultOptions& faults) {
     return !faults.crashes && !faults.partitions && !faults.pauses && !faults.more && !faults.hard && !faults.rot &&
            !faults.sites;
   }
-  // Once the cluster is formed. REQUIRES: its ring stays as it is.
+  // Once the cluster is formed. REQUIRES: its ring stays as it is, but for the count of partitions.
   void start();
   [[nodiscard]] const Violations& violations() const { return violations_; }
   [[nodiscard]] std::size_t judged() const { return judged_; }
@@ -36,14 +35,13 @@ class HomeCopies {
  private:
   void heard(const TapMessage& m);
   void acknowledged(const TapMessage& request);
-  [[nodiscard]] bool has(std::size_t node, PartitionId partition, const Dot& dot) const;
+  [[nodiscard]] bool has(std::size_t node, const MailboxId& mailbox, const Dot& dot) const;
 
   SimCluster& cluster_;
   Tap& tap_;
-  const std::uint32_t partitions_;
-  std::map<PartitionId, std::vector<std::size_t>> home_;
-  std::map<std::pair<std::uint64_t, PartitionId>, std::set<Dot>> dots_;  // By the hash of the body.
-  std::map<std::tuple<std::size_t, WriterId, PartitionId>, std::uint64_t> synced_;
+  std::map<PartitionId, std::vector<std::size_t>> home_;  // As the partitions were counted at first.
+  std::map<std::pair<std::uint64_t, MailboxId>, std::set<Dot>> dots_;  // By the hash of the body.
+  std::map<std::tuple<std::size_t, WriterId>, std::map<std::uint32_t, std::map<PartitionId, std::uint64_t>>> synced_;  // By count.
   Violations violations_;
   std::size_t judged_ = 0;
 };

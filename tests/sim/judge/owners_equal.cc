@@ -137,20 +137,24 @@ Violations check_stored_dots(const ClusterExport& stores) {
     const NodeExport* node;
     const StoredEntry* entry;
   };
-  std::map<std::tuple<PartitionId, WriterId, std::uint64_t>, Seen> seen;
+  std::uint32_t finest = 1;
+  for (const auto& node : stores.nodes) finest = std::max(finest, node.partition_count);
+  std::map<std::tuple<std::uint32_t, PartitionId, Dot>, Seen> seen;
   Violations out;
   for (const auto& node : stores.nodes) {
     for (const auto& [partition, held] : node.partitions) {
       for (const auto& entry : held.entries) {
-        const std::tuple at{partition, entry.dot.writer, entry.dot.n};
-        const auto [first, fresh] = seen.try_emplace(at, Seen{&node, &entry});
-        const auto& other = *first->second.entry;
-        if (fresh || (other.key == entry.key && other.hash == entry.hash)) continue;
-        out.push_back({8, "partition " + std::to_string(partition.value) + ": dot " +
-                              to_text(entry.dot) + " is " + to_text(other.id) + " at " +
-                              first->second.node->name + " and " + to_text(entry.id) + " at " +
-                              node.name,
-                       to_text(entry.id)});
+        const PartitionId child = starling::partition_of(slot_of(entry.mailbox), finest);
+        for (const Part& part : {Part{partition, node.partition_count}, Part{child, finest}}) {
+          const auto [first, fresh] = seen.try_emplace({part.of, part.partition, entry.dot}, Seen{&node, &entry});
+          const auto& other = *first->second.entry;
+          if (fresh || (other.key == entry.key && other.hash == entry.hash)) continue;
+          out.push_back({8, "partition " + std::to_string(part.partition.value) + " of " + std::to_string(part.of) +
+                                ": dot " + to_text(entry.dot) + " is " + to_text(other.id) + " at " +
+                                first->second.node->name + " and " + to_text(entry.id) + " at " + node.name,
+                         to_text(entry.id)});
+          break;
+        }
       }
     }
   }

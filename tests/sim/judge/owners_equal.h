@@ -21,7 +21,8 @@ MailboxNames mailbox_names(const std::vector<std::string>& addresses);
 // the position, or the stamp, of the first such row.
 Violations check_rows(const ClusterExport& stores, const MailboxNames& names,
                       std::size_t rows = 4);
-// 8: a dot of a partition is one change at all nodes.
+// 8: a dot of a partition is one change at all nodes. Of nodes that count partitions differently, in the smaller
+// ones: above a split a dot is one change in each child.
 Violations check_stored_dots(const ClusterExport& stores);
 
 }  // namespace starling::sim

@@ -33,6 +33,8 @@ Status add_entries(storage::Store& store, PartitionId partition, PartitionExport
 
 Result<NodeExport> export_store(storage::Store& store) {
   NodeExport out;
+  out.partition_count = store.partitions();
+  out.settled = store.is_split_settled();
   for (const auto partition : store.touched()) {
     PartitionExport& into = out.partitions[partition];
     const auto rows = store.export_partition(partition, store.expiry_time());

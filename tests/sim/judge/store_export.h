@@ -11,7 +11,7 @@
 namespace starling::sim {
 
 Result<NodeExport> export_store(storage::Store& store);
-// Opens the store that a stopped node left on `disk` in its data folder.
+// Opens the store that a stopped node left on `disk` in its data folder. `partitions`: of a store that says no count.
 Result<NodeExport> export_store(SimDisk& disk, const std::string& data, std::uint32_t partitions);
 
 }  // namespace starling::sim

@@ -7,8 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "storage/engine/engine.h"
+#include "overlay/ring/ring_change.h"
 #include "storage/layout.h"
 #include "tests/sim/judge/store_export.h"
+#include "tests/sim/world/node_parts.h"
 
 namespace starling::sim {
 
@@ -267,6 +269,23 @@ void SimCluster::crash(std::size_t i, Crash kind) {
   host.disk->after_crash(power);
 }
 
+namespace {
+
+// The partition, as the store counts, in whose rows of the log this slot comes first. While a split is settled that of
+// a lower child may be its parent's.
+Result<Part> part_of(storage::Engine& engine, Slot first_slot) {
+  rocksdb::PinnableSlice count, split;
+  TRY_ASSIGN(const bool counted, engine.get(storage::ColumnFamily::kNode, storage::kNodePartitions, count));
+  TRY_ASSIGN(const bool splitting, engine.get(storage::ColumnFamily::kNode, storage::kNodeSplit, split));
+  const auto known = storage::parse_number({count.data(), count.size()});
+  if (!counted || !known) return Error{Errc::kCorrupt, "the store does not say how many partitions it has"};
+  auto of = static_cast<std::uint32_t>(*known);
+  if (splitting && starling::partition_of(first_slot, of).value % 2 == 0) of /= 2;
+  return Part{starling::partition_of(first_slot, of), of};
+}
+
+}  // namespace
+
 Status SimCluster::rot(std::size_t i, Random& random) {
   assert(!up(i));
   TRY_ASSIGN(auto engine, storage::Engine::open({folder(i) + "/store", disk(i).env(), false}));
@@ -278,7 +297,8 @@ Status SimCluster::rot(std::size_t i, Random& random) {
   if (log.empty()) return Error{Errc::kNotFound, "no change is stored"};
   auto& [key, value] = log[random.below(log.size())];
   const Dot dot = *storage::parse_dot_key(key, sizeof(Slot));
-  Destroyed destroyed{i, partition_of(Slot{BytesReader(key).u16be()}, options_.partitions), dot, {}, 0};
+  TRY_ASSIGN(const Part part, part_of(*engine, Slot{BytesReader(key).u16be()}));
+  Destroyed destroyed{i, part, dot, {}, 0};
   const auto change = storage::decode(value, dot);
   if (change && change->kind != storage::ChangeKind::kRegister) {
     destroyed.mailbox = change->mailbox;
@@ -509,6 +529,7 @@ SimCluster::Vectors SimCluster::vectors(std::size_t i) {
 std::vector<SimCluster::Unrest> SimCluster::unrest() {
   std::vector<Unrest> out;
   std::vector<Vectors> all;
+  std::set<std::uint32_t> counts;
   for (std::size_t i = 0; i < hosts_.size(); ++i) {
     const std::string& name = hosts_[i]->name;
     if (retired(i)) {
@@ -527,9 +548,14 @@ std::vector<SimCluster::Unrest> SimCluster::unrest() {
       if (rates.at(duty) == 0) continue;
       out.push_back({9, name + " has " + rates.at(duty).dump() + " " + duty});
     }
+    if (!departed(i)) {  // Who is safe to power off needs not follow the ring.
+      if (!settled(i)) out.push_back({9, name + " has not settled its split"});
+      counts.insert(partitions(i));
+    }
     all.push_back(vectors(i));
   }
-  if (all.size() < hosts_.size()) return out;
+  if (counts.size() > 1) out.push_back({11, "nodes have other partitions than each other"});
+  if (all.size() < hosts_.size() || counts.size() > 1) return out;
   const auto asked = any_up();
   if (!asked) return out;
   for (const auto& [partition, owners] : owner_table(*asked)) {
@@ -542,6 +568,19 @@ std::vector<SimCluster::Unrest> SimCluster::unrest() {
     }
   }
   return out;
+}
+
+std::uint32_t SimCluster::partitions(std::size_t i) { return node::NodeParts::store(node(i)).partitions(); }
+
+bool SimCluster::settled(std::size_t i) { return node::NodeParts::store(node(i)).is_split_settled(); }
+
+void SimCluster::propose_doubled(std::size_t i, std::function<void(Status)> done) {
+  // Of the partitions that it has now: another one may be under way.
+  auto build = [from = partitions(i)](const overlay::RingVersion& before) -> Result<overlay::RingVersion> {
+    if (before.partitions == from) return overlay::next_doubled(before);
+    return Error{Errc::kExists, "somebody doubled the partitions meanwhile"};
+  };
+  hosts_[i]->loop->enter([&] { node::NodeParts::propose(node(i), std::move(build), std::move(done)); });
 }
 
 bool SimCluster::run_until_quiet(Duration limit) {

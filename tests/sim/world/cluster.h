@@ -30,7 +30,7 @@ struct ClusterOptions {
   std::size_t nodes = 3;
   std::uint8_t copies = 3;
   std::uint8_t synced = 0;         // 0: majority.
-  std::uint32_t partitions = 16;
+  std::uint32_t partitions = 16;   // At first.
   std::vector<std::string> zones;  // Node i is in zones[i % size], and a site of the network; empty: none.
   overlay::SitePolicy sites;       // Of the cluster, from its founding.
   NetworkOptions network;
@@ -125,6 +125,7 @@ class SimCluster {
   [[nodiscard]] overlay::Endpoint client_address(std::size_t i) const;
   // Of its run, or of the last one.
   [[nodiscard]] WriterId writer(std::size_t i) const { return hosts_[i]->writer; }
+  [[nodiscard]] const NodeId& node_id(std::size_t i) const { return hosts_[i]->node_id; }
   // Index of the node with this id, short or long. nullopt for a stranger.
   std::optional<std::size_t> index_of(const std::string& id);
   // Owners of the partition of `address`, in preference order, asked from the first node that is
@@ -137,6 +138,13 @@ class SimCluster {
   // What node i has synced: partition -> writer -> n. Empty while it is down.
   using Vectors = std::map<PartitionId, std::map<WriterId, std::uint64_t>>;
   Vectors vectors(std::size_t i);
+  // Of its store. REQUIRES, as the next two: node i is up.
+  std::uint32_t partitions(std::size_t i);
+  // Nothing lies any more where it lay before the last split.
+  bool settled(std::size_t i);
+  // Node i proposes twice the partitions, at once and whatever the operator's command would say to it. `done` comes in
+  // a turn of the node, or never if that ends first.
+  void propose_doubled(std::size_t i, std::function<void(Status)> done);
   // Why the cluster is not quiet, in sentences: a node that is down, owners with different vectors,
   // a change that owes another, something held for others.
   struct Unrest {

@@ -46,6 +46,7 @@ struct Carried {
   EntryId id;              // Of a register: its stamp.
   MessageKey key;
   std::uint64_t hash = 0;  // Of the body.
+  MailboxId mailbox;
 };
 
 using IpOf = std::function<std::string(std::size_t host)>;
@@ -65,6 +66,8 @@ class Tap {
   std::function<std::optional<Bytes>(const TapMessage& request)> forge;
   std::function<void(const TapMessage& request, Bytes& answer)> alter_answer;
 
+  // How late kLate is.
+  Duration late_min = 1ms;
   Duration late_max = 100ms;
 
   // Lets go of what was held, in order.
