@@ -40,6 +40,7 @@ AdminApi::AdminApi(NodeImpl& node)
                {"remove", &AdminApi::remove},
                {"weight", &AdminApi::weight},
                {"rebalance", &AdminApi::rebalance},
+               {"double", &AdminApi::double_partitions},
                {"sites", &AdminApi::sites},
                {"abort", &AdminApi::abort},
                {"movement", &AdminApi::movement},
@@ -189,6 +190,7 @@ Task<Result<Json>> AdminApi::status(Json) {
                     {"synced", view.ring().w()},
                     {"sites", sites_json()},
                     {"partitions", version.partitions},
+                    {"units", version.placed()},
                     {"nodes", nodes},
                     {"serving", serving},
                     {"change", change_name(version.change)},
@@ -233,7 +235,8 @@ Task<Result<Json>> AdminApi::ring(Json arguments) {
   }
   Json out{{"number", version.number.value}, {"lineage", hex(version.lineage.view())},
            {"copies", version.copies},       {"synced", ring.w()},
-           {"partitions", version.partitions}, {"change", change_name(version.change)},
+           {"partitions", version.partitions}, {"units", version.placed()},
+           {"change", change_name(version.change)},
            {"placement", static_cast<int>(version.rule)},
            {"zones_shared", ring.zones_shared().size()},
            {"sites", sites_json()},
@@ -369,6 +372,7 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_calls_total", "Calls to other nodes", links.calls);
   count("starling_call_timeouts_total", "Calls that met their deadline", links.timeouts);
   collect_movement(sink);
+  collect_split(sink);
   collect_sites(sink);
   collect_queues(sink);
   collect_refused(sink);
