@@ -47,8 +47,8 @@ class Replicator {
 
   // REQUIRES: the change was just appended to our store.
   void send(const storage::Appended& appended);
-  // `all`: every owner, home and away, not W.
-  void when_replicated(PartitionId partition, std::uint64_t n, bool all, Done done);
+  // Of our change n of the mailbox's partition. `all`: every owner, home and away, not W.
+  void when_replicated(const MailboxId& mailbox, std::uint64_t n, bool all, Done done);
   [[nodiscard]] std::size_t waiting() const { return waiters_; }
   [[nodiscard]] bool overloaded() const { return waiters_ >= kWaitersMax; }
   // Of the home owners that can be reached, W can take one more change; or none has too much waiting for it.
@@ -78,6 +78,7 @@ class Replicator {
 
  private:
   struct Waiter {
+    MailboxId mailbox;
     std::uint64_t n;
     Instant since;
     Done done;
@@ -124,6 +125,7 @@ class Replicator {
   static std::uint64_t covered_by(const overlay::NodeList& owners, const Progress& progress, std::size_t copies);
   std::uint64_t covered_with_stand_ins(PartitionId partition, const Progress& progress) const;
   std::uint8_t copies_of(PartitionId partition, const Progress& progress, std::uint64_t n) const;
+  void partitions_doubled();
   void tick();
   void nudge();
   void resend(PartitionId partition, Progress& progress, Instant now);

@@ -119,6 +119,9 @@ class ClusterView {
   [[nodiscard]] RingPtr previous_ring() const { return previous_; }
   void set_ring(RingPtr ring);
   void on_ring(std::function<void()> watcher) { ring_watchers_.push_back(std::move(watcher)); }
+  // Partition p is 2p and 2p + 1 from now on, in the ring and in the store. Before those of on_ring; what is put into
+  // the store meanwhile is durable with its split.
+  void on_doubled(std::function<void()> watcher) { doubled_watchers_.push_back(std::move(watcher)); }
   void heard_of_ring(const NodeId& peer, RingNumber number) {
     if (in_ring() && number > ring_->number() && on_newer_ring) on_newer_ring(peer, number);
   }
@@ -203,6 +206,7 @@ class ClusterView {
   RingPtr ring_;
   RingPtr previous_;
   std::vector<std::function<void()>> ring_watchers_;
+  std::vector<std::function<void()>> doubled_watchers_;
 };
 
 }  // namespace starling::node

@@ -182,7 +182,7 @@ class Quorum : public Parts {
       replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId) {});
       appended = box.store->append(testing::entry(kAlice, 1, hlc_at(1000)));
       replicator->send(appended);
-      replicator->when_replicated(kPartition, appended.dot.n, false, [this](Result<std::uint8_t> copies) {
+      replicator->when_replicated(kAlice, appended.dot.n, false, [this](Result<std::uint8_t> copies) {
         outcome = std::move(copies);
         answered = world.now();
       });
