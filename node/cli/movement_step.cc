@@ -88,4 +88,27 @@ MoveStep own_move_step(const Json& node) {
   return step;
 }
 
+MoveStep settle_step(const Json& doubling) {
+  MoveStep step;
+  const auto partitions = number_of(doubling, "partitions");
+  const Json& settling = list_of(doubling, "settling");
+  const std::uint64_t open = settling.size(), nodes = std::max(open, number_of(doubling, "nodes"));
+  step.open = open > 0;
+  double done = static_cast<double>(nodes - open);
+  for (const Json& node : settling) {
+    done += real_of(node, "share");
+    if (!step.waits_for.empty()) continue;
+    const std::string name = "node " + text_of(node, "short"), waits = text_of(node, "waits_for");
+    const bool followed = number_of(node, "partitions") == partitions;
+    if (!flag_of(node, "answered")) {
+      step.waits_for = name + " does not answer; it goes on by itself when it is back";
+    } else if (!waits.empty()) {
+      step.waits_for = name + (followed ? ": " : " has not followed yet: ") + waits;
+    }
+  }
+  step.share = nodes == 0 ? 1 : done / static_cast<double>(nodes);
+  step.text = "settling: " + thousands(nodes - open) + " of " + counted(nodes, "node") + " done";
+  return step;
+}
+
 }  // namespace starling::node::cli
