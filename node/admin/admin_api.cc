@@ -359,8 +359,6 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_gossip_packets_sent_total", "Gossip datagrams sent", members.swim.packets_sent);
   count("starling_gossip_packets_received_total", "Gossip datagrams received",
         members.swim.packets_received);
-  count("starling_gossip_unproven_total", "Gossip datagrams in the name of a member, without its proof",
-        members.swim.unproven);
   count("starling_suspicions_total", "Members suspected", members.swim.suspicions);
   count("starling_deaths_total", "Members declared dead by this node or others", members.swim.deaths);
   const auto& links = node_.links_->metrics();
@@ -377,6 +375,7 @@ void AdminApi::collect(MetricSink& sink) const {
   collect_split(sink);
   collect_sites(sink);
   collect_queues(sink);
+  collect_refused(sink);
   gauge("starling_resident_bytes", "Resident memory of the process",
         static_cast<double>(resident_bytes()));
 }

@@ -39,6 +39,7 @@ class AdminApi {
   // admin_ring.cc: changes of the ring, and sessions.
   overlay::Task<Result<Json>> leave(Json arguments);
   overlay::Task<Result<Json>> remove(Json arguments);
+  [[nodiscard]] Status none_ahead(const std::vector<NodeId>& nodes) const;
   overlay::Task<Result<Json>> weight(Json arguments);
   overlay::Task<Result<Json>> rebalance(Json arguments);
   overlay::Task<Result<Json>> abort(Json arguments);
@@ -130,6 +131,7 @@ class AdminApi {
   };
   [[nodiscard]] std::vector<Queue> queue_list() const;
   void collect_queues(MetricSink& sink) const;
+  void collect_refused(MetricSink& sink) const;
   [[nodiscard]] Json member_json(const NodeId& id) const;
   [[nodiscard]] Json rates() const;
   [[nodiscard]] std::string state() const;

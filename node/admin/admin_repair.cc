@@ -63,6 +63,7 @@ Task<Result<Json>> AdminApi::verify(Json arguments) {
     for (const auto partition : open) {
       auto verifying = node_.verifier_->verify(partition);
       const auto finding = co_await verifying;
+      CO_TRY(node_.view_->same_count(partitions));
       if (meeting < kMeetings && may_pass(finding.outcome)) {
         again.push_back(partition);
         continue;

@@ -169,6 +169,21 @@ Task<Result<Json>> AdminApi::leave(Json arguments) {
   co_return co_await changing;
 }
 
+// Does one of these know a version that we have not heard of? If the partitions were doubled in it, the two sides number
+// what they accept differently from there on.
+Status AdminApi::none_ahead(const std::vector<NodeId>& nodes) const {
+  const RingNumber ours = node_.view_->ring().number();
+  for (const auto& node : nodes) {
+    const auto member = node_.membership_->find(node);
+    if (!member || member->heartbeat.ring <= ours) continue;
+    return Error{Errc::kStaleRing, "node " + short_text(node) + " was at ring version " +
+                                       std::to_string(member->heartbeat.ring.value) + ", and this node is at " +
+                                       std::to_string(ours.value) + ": if the partitions were doubled meanwhile, what "
+                                       "only such nodes accepted cannot come home until they are doubled here, too"};
+  }
+  return ok_status();
+}
+
 Task<Result<Json>> AdminApi::remove(Json arguments) {
   CO_TRY_ASSIGN(const auto nodes, nodes_of(arguments));
   auto asking = node_.ring_->may_do_without(nodes);
@@ -189,7 +204,7 @@ Task<Result<Json>> AdminApi::remove(Json arguments) {
   const bool dry_run = arguments.value("dry_run", false);
   if (arguments.value("force", false)) {
     std::string lost = not_home;
-    for (const Status& kept : {spared, may_remove(ring, nodes)}) {
+    for (const Status& kept : {spared, may_remove(ring, nodes), none_ahead(nodes)}) {
       if (!kept) lost += (lost.empty() ? "" : "; ") + kept.error().text;
     }
     auto looking = site_loss(nodes);

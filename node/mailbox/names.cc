@@ -82,7 +82,6 @@ Task<Status> Names::create(CreationRecord record) {
 // Proposes under one ring version after the other, until the voters of one decide.
 Task<Result<CreationRecord>> Names::decide(CreationRecord record) {
   overlay::Timer timer;
-  const PartitionId partition = view_.store.partition_of(mailbox_of(record.address));
   const Instant until = view_.loop.now() + kDecideDeadline;
   Error last{Errc::kUnavailable, "this node is still joining"};
   while (view_.in_ring() && view_.loop.now() < until) {
@@ -91,7 +90,7 @@ Task<Result<CreationRecord>> Names::decide(CreationRecord record) {
       co_return Error{Errc::kUnavailable, "this node's clock is off, so it decides no names; set it right (NTP)"};
     }
     record.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
-    auto voters = view_.ring().home(partition).to_vector();
+    auto voters = view_.ring().home(view_.store.partition_of(mailbox_of(record.address))).to_vector();
     std::sort(voters.begin(), voters.end());
     auto proposing = paxos_.propose(instance_of(record.address), view_.ring().number(), std::move(voters),
                                     {pack(record)}, until - view_.loop.now());

@@ -12,6 +12,7 @@ constexpr std::size_t kErasedAtOnceMax = 2000;  // In one turn of the loop.
 }  // namespace
 
 Eraser::Eraser(ClusterView& view, MayGo may_go) : view_(view), may_go_(std::move(may_go)) {
+  view_.on_doubled([this] { has_.clear(); });
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
 }
 

@@ -20,6 +20,7 @@ constexpr View kSafeKey = "farewell";
 Farewell::Farewell(ClusterView& view, const HandOver& hand_over, const StandIn& stand_in,
                    const Tenures& tenures)
     : view_(view), hand_over_(hand_over), stand_in_(stand_in), tenures_(tenures), scope_(view.loop) {
+  view_.on_doubled([this] { home_.clear(); });
   scope_.spawn(run());
 }
 
@@ -32,7 +33,7 @@ std::size_t Farewell::names() const {
 }
 
 bool Farewell::all_home() const {
-  return hand_over_.leaving().empty() && stand_in_.bytes() == 0 && names() == 0;
+  return hand_over_.leaving().empty() && stand_in_.is_known() && stand_in_.segments() == 0 && names() == 0;
 }
 
 std::string Farewell::waits_for() const {
@@ -93,7 +94,6 @@ Task<bool> Farewell::tell_members() {
 Task<Done> Farewell::ask_owners() {
   std::map<NodeId, std::vector<SealRequest::Item>> asked;
   const RingPtr ring = view_.ring_ptr();
-  if (tenures_.partitions() != ring->partitions()) co_return Done{};  // A little later.
   for (const auto partition : tenures_.voted()) {
     if (home_.contains(partition)) continue;
     for (const auto& owner : ring->home(partition)) {
@@ -116,6 +116,7 @@ Task<Done> Farewell::ask_owners() {
       voting[item.partition] += item.from.value != 0 && item.until.value == 0 ? 1 : 0;
     }
   }
+  if (!view_.same_count(ring->partitions())) co_return Done{};
   for (const auto& [partition, owners] : voting) {
     if (partition.value < ring->partitions() && owners > ring->home(partition).size() / 2) {
       home_.insert(partition);

@@ -17,6 +17,10 @@ constexpr int kTurnsMax = 10'000;        // of so many at most.
 
 Mender::Mender(ClusterView& view, CatchUp& catch_up, Coordinator& coordinator)
     : view_(view), catch_up_(catch_up), coordinator_(coordinator), scope_(view.loop) {
+  view_.on_doubled([this] {
+    hopeless_.clear();
+    due_ = true;
+  });
   scope_.spawn(run());
 }
 

@@ -27,6 +27,10 @@ bool is_own_copy(const storage::ChangeView& change) {
 }  // namespace
 
 Positions::Positions(ClusterView& view, Forwarder& forwarder) : view_(view), forwarder_(forwarder) {
+  view_.on_doubled([this] {
+    settled_.clear();
+    asking_.clear();
+  });
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
 }
 
@@ -92,8 +96,8 @@ void Positions::ask(const At& at, const storage::ChangeView& copy) {
   request.flags |= kAppendPosition;
   asking_.insert(at);
   forwarder_.append(std::move(request), Bytes(copy.entry.body), kAppendDeadline,
-                    [this, alive = alive_, at](const Result<AppendReply>& answer) {
-                      if (!*alive) return;
+                    [this, alive = alive_, at, count = view_.partitions()](const Result<AppendReply>& answer) {
+                      if (!*alive || view_.partitions() != count) return;  // Doubled: it is asked anew.
                       asking_.erase(at);
                       if (answer || pointless(answer.code())) settled_[at.first].insert(at.second);
                     });

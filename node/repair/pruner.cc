@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "node/replication/children.h"
+
 namespace starling::node {
 
 using overlay::Task;
@@ -45,6 +47,7 @@ Bytes list_key(PartitionId partition) {
 Pruner::Pruner(ClusterView& view, Obligations& obligations, Writers open_writers)
     : view_(view), obligations_(obligations), open_writers_(std::move(open_writers)), scope_(view.loop) {
   load();
+  view_.on_doubled([this] { partitions_doubled(); });
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
 }
 
@@ -53,6 +56,14 @@ bool Pruner::is_forgotten(PartitionId partition, const Dot& dot) const {
   if (list == listed_.end()) return false;
   const auto run = list->second.find(dot.writer);
   return run != list->second.end() && run->second.forgotten && dot.n <= run->second.n;
+}
+
+// What was spent of a parent is spent of both children.
+void Pruner::partitions_doubled() {
+  for (const auto& [partition, list] : listed_) view_.store.put(Store::Family::kNode, list_key(partition), {});
+  split_keys(listed_);
+  for (const auto& [partition, list] : listed_) persist(partition);
+  lacking_.clear();
 }
 
 void Pruner::tick() {
@@ -72,9 +83,11 @@ bool Pruner::judges(PartitionId partition) const {
   return view_.in_ring() && view_.is_owner(partition) && view_.answers_for(partition).ok();
 }
 
-// A writer that is closed stays so, however long this takes.
+// A writer that is closed stays so, however long this takes. When the partitions are doubled meanwhile, it begins anew.
 Task<Done> Pruner::turn(std::uint64_t period, std::set<WriterId> open) {
   overlay::Timer timer;
+  const std::uint32_t count = view_.partitions();
+  const auto is_over = [&] { return view_.partitions() != count; };
   const std::uint64_t now_ms = view_.store.expiry_time();
   std::size_t looked = 0, room = kListedMax, forgotten = 0;
   auto partitions = view_.store.touched();
@@ -87,10 +100,11 @@ Task<Done> Pruner::turn(std::uint64_t period, std::set<WriterId> open) {
     const auto vector = view_.store.vector(partition);
     for (const auto& dot : vector.dots()) {
       if (++looked % kRunsAtOnce == 0) co_await overlay::sleep(view_.loop, 1ms, timer);
-      if (!judges(partition) || spent.size() >= std::min(room, kListedOfOneMax)) break;
+      if (is_over() || !judges(partition) || spent.size() >= std::min(room, kListedOfOneMax)) break;
       if (open.contains(dot.writer) || !view_.store.is_spent(partition, dot.writer)) continue;
       spent[dot.writer] = listed(partition, dot, now_ms);
     }
+    if (is_over()) break;
     if (!judges(partition)) continue;  // What was listed stays so.
     room -= spent.size();
     std::uint64_t youngest = 0;
@@ -98,9 +112,11 @@ Task<Done> Pruner::turn(std::uint64_t period, std::set<WriterId> open) {
     for (auto& [writer, each] : spent) {
       if (each.since == youngest || !is_due(each)) continue;
       if (++looked % kRunsAtOnce == 0) co_await overlay::sleep(view_.loop, 1ms, timer);
+      if (is_over()) break;
       each.forgotten = judges(partition) && forget({partition, writer});
       forgotten += each.forgotten ? 1 : 0;
     }
+    if (is_over()) break;
     const bool had = listed_.contains(partition);
     if (spent.empty()) {
       listed_.erase(partition);
@@ -110,11 +126,12 @@ Task<Done> Pruner::turn(std::uint64_t period, std::set<WriterId> open) {
     if (had || listed_.contains(partition)) persist(partition);
   }
   if (forgotten > 0) view_.log.info("closed writers forgotten", {{"runs", forgotten}});
+  turning_ = false;
+  if (is_over()) co_return Done{};
   period_ = period;
   Bytes value;
   BytesWriter(value).u64be(period_);
   view_.store.put(Store::Family::kNode, kPeriodKey, value);
-  turning_ = false;
   co_return Done{};
 }
 

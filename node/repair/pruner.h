@@ -56,6 +56,7 @@ class Pruner {
     Instant last{};
   };
 
+  void partitions_doubled();
   void tick();
   overlay::Task<Done> turn(std::uint64_t period, std::set<WriterId> open);
   [[nodiscard]] bool judges(PartitionId partition) const;

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 
+#include "node/replication/children.h"
+
 namespace starling::node {
 
 AwayLag::AwayLag(ClusterView& view) : view_(view) {
   view_.lags = [this](PartitionId partition, const NodeId& owner) { return lags({partition, owner}); };
+  view_.on_doubled([this] { split_keys(marks_); });  // One may lack nothing: the next comparison tells.
   view_.on_ring([this] {
     std::erase_if(marks_, [this](const auto& mark) { return !is_away(mark.first); });
     std::erase_if(heard_, [this](const NodeId& node) { return view_.ring().member(node) == nullptr; });

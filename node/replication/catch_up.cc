@@ -26,6 +26,7 @@ Error does_not_advance() { return {Errc::kCorrupt, "the peer answers in pages th
 CatchUp::CatchUp(ClusterView& view, MoveControls& controls)
     : view_(view), controls_(controls), vouchers_(view), turns_(view.loop), scope_(view.loop) {
   serve();
+  view_.on_doubled([this] { partitions_doubled(); });
   view_.on_ring([this] { lanes_merged_.clear(); });
 }
 
@@ -39,6 +40,15 @@ void CatchUp::fall_behind() {
   lanes_merged_.clear();
   view_.catching_up = true;
   if (on_catching_up) on_catching_up(true);
+}
+
+// What is on its way ends with the numbers that it was asked by (ClusterView::same_count). A return that has met some
+// owners meets them again: what they did not give was noted under those numbers, too.
+void CatchUp::partitions_doubled() {
+  gaps_.clear();
+  wanted_.clear();
+  offers_.clear();
+  if (view_.catching_up) ++returns_;
 }
 
 // Owners change by the version after an intent.

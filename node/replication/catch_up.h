@@ -125,6 +125,7 @@ class CatchUp {
   [[nodiscard]] std::size_t fetching() const { return gaps_.size(); }  // Gaps.
 
  private:
+  void partitions_doubled();
   overlay::Task<Done> run();
   overlay::Task<Result<std::vector<PartitionId>>> differing(NodeId peer);
   overlay::Task<Result<CompareReply>> ask_vectors(NodeId peer, std::vector<PartitionId> partitions, Duration deadline);

@@ -170,10 +170,9 @@ void Coordinator::append(AppendRequest request, Bytes body, Done done) {
   if (!view_.in_ring()) return done(Error{Errc::kNotOwner, "this node is not in a ring yet"});
   if (auto valid = check(request, body); !valid) return done(valid.error());
   const MailboxId target = mailbox_of(request.to);
-  Pending send{std::move(request), std::move(body), std::move(done), target, {}, {}};
+  Pending send{std::move(request), std::move(body), std::move(done), target, {}};
   if (is_copy(send.request) && !is_position(send.request)) send.mailbox = mailbox_of(send.request.from);
   send.key = {send.request.device, lane_to(target), send.request.seq};
-  send.partition = view_.store.partition_of(send.mailbox);
   send.content = storage::content_hash(entry_of(send.request, send.body), kind_of(send.request));
   const auto floor = overlay::HlcClock::check(send.request.floor.time, view_.loop.wall_ms());
   // A clock that may be wrong itself judges none: the send is refused below, and another owner asked.
@@ -200,7 +199,7 @@ void Coordinator::refuse(const Pending& send, Error error) {
 
 void Coordinator::admit(Pending send) {
   const bool quorum = send.request.grade <= static_cast<std::uint8_t>(Grade::kAll);
-  if (auto may = may_store(send.partition, send.request.flags, quorum); !may) {
+  if (auto may = may_store(view_.store.partition_of(send.mailbox), send.request.flags, quorum); !may) {
     return refuse(send, may.error());
   }
   const KeyIn key{send.mailbox, send.key};
@@ -294,7 +293,7 @@ void Coordinator::known(Pending send, const storage::KeyState& state) {
   const auto grade = static_cast<Grade>(send.request.grade);
   flight = {state.dot, state.id, send.content, state.is_void, grade, {}};
   flight.waiters.push_back(std::move(send.done));
-  scope_.spawn(redrive(key, send.partition, state.dot, grade));
+  scope_.spawn(redrive(key, state.dot, grade));
 }
 
 void Coordinator::mint(Pending send) {
@@ -330,8 +329,7 @@ void Coordinator::mint(Pending send) {
   flight.is_void = is_void(request);
   flight.grade = static_cast<Grade>(request.grade);
   flight.waiters.push_back(std::move(send.done));
-  replicate(key, appended.partition, appended.dot, static_cast<Grade>(request.grade),
-            appended.bytes);
+  replicate(key, appended.dot, static_cast<Grade>(request.grade), appended.bytes);
 }
 
 // Stamped once, so that all copies of a message go together (hazards F22).
@@ -345,7 +343,7 @@ std::uint64_t Coordinator::expiry_of(const EntryId& id, const AppendRequest& req
 // Any owner may hold what we lack: a retry, or a number below the lane's end that we do not have.
 Task<starling::Done> Coordinator::ask_owners(Pending send, LaneId lane) {
   send.asked = true;
-  const auto owners = view_.candidates(send.partition);
+  const auto owners = view_.candidates(view_.store.partition_of(send.mailbox));
   for (const auto& owner : owners) {
     if (owner == view_.self || !view_.alive(owner)) continue;
     Bytes body = pack(FindKeyRequest{send.mailbox, send.key});
@@ -358,7 +356,8 @@ Task<starling::Done> Coordinator::ask_owners(Pending send, LaneId lane) {
     }
     const auto reply = unpack<FindKeyReply>(*answer);
     if (!reply || !reply->found) continue;
-    auto fetching = catch_up_.fetch_until(owner, send.partition, reply->dot.writer, reply->dot.n);
+    const PartitionId partition = view_.store.partition_of(send.mailbox);
+    auto fetching = catch_up_.fetch_until(owner, partition, reply->dot.writer, reply->dot.n);
     const auto fetched = co_await fetching;
     send.all_answered = fetched.ok();
     break;
@@ -378,10 +377,10 @@ std::size_t Coordinator::longest_lane() const {
 Task<starling::Done> Coordinator::compare_first(Pending send, LaneId lane) {
   send.compared = true;
   ++comparing_;
-  const auto owners = view_.candidates(send.partition);
+  const auto owners = view_.candidates(view_.store.partition_of(send.mailbox));
   for (const auto& owner : owners) {
     if (owner == view_.self || !view_.alive(owner)) continue;
-    auto comparing = catch_up_.compare_partition(owner, send.partition, kAskDeadline);
+    auto comparing = catch_up_.compare_partition(owner, view_.store.partition_of(send.mailbox), kAskDeadline);
     if (const auto compared = co_await comparing; !compared) send.all_answered = false;
   }
   --comparing_;

@@ -63,7 +63,6 @@ class Coordinator {
     Done done;
     MailboxId mailbox;
     MessageKey key;
-    PartitionId partition;
     std::uint64_t content = 0;
     bool asked = false;     // The other owners were asked for the key,
     bool all_answered = true;  // and all of them answered.
@@ -98,18 +97,16 @@ class Coordinator {
   void mint(Pending send);
   // The same key, said otherwise: a void for a content, or a copy with a smaller id.
   static bool supersedes(const AppendRequest& request, bool stored_is_void, const EntryId& stored_id);
-  void replicate(const KeyIn& key, PartitionId partition, const Dot& dot, protocol::Grade grade,
-                 Shared change);
+  // What takes several steps knows the mailbox: the number of its partition may change meanwhile (ClusterView::on_doubled).
+  void replicate(const KeyIn& key, const Dot& dot, protocol::Grade grade, Shared change);
   struct Both;
-  void drive_implied(PartitionId partition, const Dot& dot, Shared change,
+  void drive_implied(const MailboxId& mailbox, const Dot& dot, Shared change,
                      const std::shared_ptr<Both>& both);
   void finish(const KeyIn& key, Result<std::uint8_t> copies);
   overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
   overlay::Task<starling::Done> compare_first(Pending send, LaneId lane);
-  overlay::Task<starling::Done> redrive(KeyIn key, PartitionId partition, Dot dot,
-                                        protocol::Grade grade);
-  overlay::Task<starling::Done> redrive_register(PartitionId partition, Dot dot,
-                                                 std::function<void(Status)> done);
+  overlay::Task<starling::Done> redrive(KeyIn key, Dot dot, protocol::Grade grade);
+  overlay::Task<starling::Done> redrive_register(MailboxId mailbox, Dot dot, std::function<void(Status)> done);
   void resume_lane(const LaneId& lane);
   [[nodiscard]] std::uint64_t expiry_of(const EntryId& id, const AppendRequest& request) const;
   void refuse(const Pending& send, Error error);

@@ -48,13 +48,12 @@ struct Coordinator::Both {
 };
 
 // Waits for the copies of this mailbox and, where one is implied, for the sender's own.
-void Coordinator::replicate(const KeyIn& key, PartitionId partition, const Dot& dot, Grade grade,
-                            Shared change) {
+void Coordinator::replicate(const KeyIn& key, const Dot& dot, Grade grade, Shared change) {
   auto both = std::make_shared<Both>();
   both->done = [this, key](Result<std::uint8_t> copies) { finish(key, std::move(copies)); };
   const auto parsed = storage::parse(*change);
   assert(parsed.ok());
-  if (implies_(*parsed)) drive_implied(partition, dot, change, both);
+  if (implies_(*parsed)) drive_implied(key.mailbox, dot, change, both);
   auto part = [both](Result<std::uint8_t> copies) { both->part(copies); };
   switch (grade) {
     case Grade::kMemory: return part(std::uint8_t{0});
@@ -62,14 +61,14 @@ void Coordinator::replicate(const KeyIn& key, PartitionId partition, const Dot& 
       return view_.store.when_durable([part] { part(std::uint8_t{1}); });
     case Grade::kQuorum:
     case Grade::kAll:
-      replicator_.when_replicated(partition, dot.n, grade == Grade::kAll, part);
+      replicator_.when_replicated(key.mailbox, dot.n, grade == Grade::kAll, part);
   }
 }
 
-void Coordinator::drive_implied(PartitionId partition, const Dot& dot, Shared change,
+void Coordinator::drive_implied(const MailboxId& mailbox, const Dot& dot, Shared change,
                                 const std::shared_ptr<Both>& both) {
   ++both->left;
-  drive_copy_(partition, dot, std::move(change), [both](Status done) {
+  drive_copy_(view_.store.partition_of(mailbox), dot, std::move(change), [both](Status done) {
     // Stored here, so the sender may not take it for refused: it retries, and that completes the rest.
     if (!done) {
       return both->part(Error{Errc::kTimeout, "stored, but what it implies is not acknowledged yet: " +
@@ -94,18 +93,18 @@ void Coordinator::finish(const KeyIn& key, Result<std::uint8_t> copies) {
   }
 }
 
-Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot dot, Grade grade) {
+Task<starling::Done> Coordinator::redrive(KeyIn key, Dot dot, Grade grade) {
   co_await view_.durable();
-  auto stored = view_.store.read_change(partition, dot);
+  auto stored = view_.store.read_change(view_.store.partition_of(key.mailbox), dot);
   if (!stored) {
     finish(key, stored.error());
     co_return starling::Done{};
   }
   if (dot.writer == view_.store.writer()) {
-    replicate(key, partition, dot, grade == Grade::kAll ? grade : Grade::kQuorum, stored->bytes);
+    replicate(key, dot, grade == Grade::kAll ? grade : Grade::kQuorum, stored->bytes);
     co_return starling::Done{};
   }
-  auto holding = holding_.hold(partition, dot, grade);
+  auto holding = holding_.hold(view_.store.partition_of(key.mailbox), dot, grade);
   const auto copies = co_await holding;
   if (!copies) {
     finish(key, copies.error());
@@ -113,7 +112,7 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
   }
   const auto change = storage::decode(*stored->bytes, dot);
   if (change && implies_(*change)) {
-    drive_copy_(partition, dot, stored->bytes, [this, key, copies = *copies](Status done) {
+    drive_copy_(view_.store.partition_of(key.mailbox), dot, stored->bytes, [this, key, copies = *copies](Status done) {
       if (!done) return finish(key, Error{Errc::kTimeout, done.error().text});
       finish(key, copies);
     });
@@ -124,11 +123,11 @@ Task<starling::Done> Coordinator::redrive(KeyIn key, PartitionId partition, Dot 
 }
 
 // The register stands already, under this dot: it is driven to its copies, and to what it implies.
-Task<starling::Done> Coordinator::redrive_register(PartitionId partition, Dot dot,
-                                                   std::function<void(Status)> done) {
+Task<starling::Done> Coordinator::redrive_register(MailboxId mailbox, Dot dot, std::function<void(Status)> done) {
   auto [durable, synced] = overlay::Completer<bool>::make(view_.loop);
   view_.store.when_durable([durable = durable]() mutable { durable.set(true); });
   co_await synced;
+  const PartitionId partition = view_.store.partition_of(mailbox);
   const auto stored = view_.store.read_change(partition, dot);
   if (!stored) {
     done(Error{Errc::kUnavailable, "the write that stands cannot be read here: " + stored.error().text});
@@ -139,9 +138,9 @@ Task<starling::Done> Coordinator::redrive_register(PartitionId partition, Dot do
     done(copies ? ok_status() : Status(copies.error()));
   };
   const auto change = storage::decode(*stored->bytes, dot);
-  if (change && implies_(*change)) drive_implied(partition, dot, stored->bytes, both);
+  if (change && implies_(*change)) drive_implied(mailbox, dot, stored->bytes, both);
   if (dot.writer == view_.store.writer()) {
-    replicator_.when_replicated(partition, dot.n, false,
+    replicator_.when_replicated(mailbox, dot.n, false,
                                 [both](Result<std::uint8_t> copies) { both->part(copies); });
     co_return starling::Done{};
   }
@@ -190,7 +189,7 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   const bool old = present && !request.stamp.is_zero() && present->merge == change.reg.merge &&
                    !storage::wins(change.reg, held_by(*present));
   if (old || (present && request.member_change && present->value == value)) {
-    return scope_.spawn(redrive_register(partition, present->dot, std::move(done)));
+    return scope_.spawn(redrive_register(request.mailbox, present->dot, std::move(done)));
   }
   // What stands may be further ahead of us than anything pulls our clock: in some seconds ours is above it.
   if (present && request.stamp.is_zero() && is_late(change.reg, held_by(*present))) {
@@ -204,8 +203,8 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
     if (!copies) return done(copies.error());
     done(ok_status());
   };
-  if (implies_(change)) drive_implied(partition, appended.dot, appended.bytes, both);
-  replicator_.when_replicated(partition, appended.dot.n, false,
+  if (implies_(change)) drive_implied(request.mailbox, appended.dot, appended.bytes, both);
+  replicator_.when_replicated(request.mailbox, appended.dot.n, false,
                               [both](Result<std::uint8_t> copies) { both->part(copies); });
 }
 

@@ -14,6 +14,7 @@ constexpr Duration kAskDeadline = kAppendDeadline / 2;
 
 Holding::Holding(ClusterView& view, Replicator& replicator) : view_(view), replicator_(replicator) {
   replicator_.on_held = [this](const NodeId& from, const Hinted& message) { received(from, message); };
+  view_.on_doubled([this] { give_up_all(); });
 }
 
 Task<Result<std::uint8_t>> Holding::hold(PartitionId partition, Dot dot, Grade grade) {
@@ -128,6 +129,14 @@ void Holding::received(const NodeId& from, const Hinted& message) {
       --waits_;
     }
   }
+}
+
+// Runs are other ones by now. hold() counts again under the new ring version, so nothing of them counts.
+void Holding::give_up_all() {
+  for (auto& [run, handed] : std::exchange(handed_, {})) {
+    for (auto& [n, wait] : handed.waits) wait.done.set({});
+  }
+  waits_ = 0;
 }
 
 // Something was lost on the way. Each number has its own patience.

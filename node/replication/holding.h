@@ -59,6 +59,7 @@ class Holding {
   bool send(const Run& run, Segment numbers);
   overlay::Task<Segment> answer(Run run, std::uint64_t from, std::uint64_t n, bool asks);
   void received(const NodeId& from, const Hinted& message);
+  void give_up_all();
   void give_up(const Run& run, std::uint64_t n);
 
   ClusterView& view_;

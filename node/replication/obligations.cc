@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "node/replication/children.h"
+
 namespace starling::node {
 
 using storage::ChangeKind;
@@ -38,7 +40,32 @@ Obligations::Obligations(ClusterView& view, Forwarder& forwarder, Replicator& re
   replicator_.on_settled = [this](PartitionId partition, WriterId writer, std::uint64_t n) {
     heard(partition, writer, n);
   };
+  view_.on_doubled([this] { partitions_doubled(); });
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+}
+
+// A duty goes with its mailbox; what was met, or looked at, of a parent's log was so of both children. The rows go with
+// the split: without them a child's duties would count as met by another partition's.
+void Obligations::partitions_doubled() {
+  std::map<At, At> moved;
+  for (auto& [at, duty] : std::exchange(duties_, {})) {
+    const auto change = storage::parse(*duty.change);
+    assert(change.ok());
+    const At now = at_of(change->mailbox, at.second);
+    moved.emplace(at, now);
+    duties_.emplace(now, std::move(duty));
+  }
+  std::erase_if(retries_, [&](const auto& retry) { return !moved.contains(retry.second); });
+  for (auto& [when, at] : retries_) at = moved.at(at);
+  for (const auto& [run, n] : settled_) {
+    view_.store.put(Store::Family::kNode, settled_key(run.first, run.second), {});
+  }
+  split_keys(settled_);
+  split_keys(scanned_);
+  split_keys(in_log_);
+  dirty_.clear();
+  for (const auto& [run, n] : settled_) dirty_.insert(run);
+  persist();
 }
 
 bool Obligations::implies(const storage::ChangeView& change) {
@@ -82,6 +109,8 @@ void Obligations::attempt(const At& at) {
   ++view_.counters.copies_driven;
   const auto change = storage::parse(*duty.change);
   assert(change.ok());
+  const MailboxId mailbox = change->mailbox;
+  const Dot dot = at.second;
   if (change->kind == ChangeKind::kRegister) {
     // The address after the prefix names the other mailbox; the value says which group.
     WriteRegisterRequest request;
@@ -93,12 +122,13 @@ void Obligations::attempt(const At& at) {
     request.key = "group/" + member->address;
     request.value.data = Bytes(change->reg.value);
     forwarder_.write_register(std::move(request), kAppendDeadline,
-                              [this, at](Status done) { finished(at, std::move(done)); });
+                              [this, mailbox, dot](Status done) { finished(at_of(mailbox, dot), std::move(done)); });
     return;
   }
   const AppendRequest request = copy_request(*change);
   forwarder_.append(request, Bytes(change->entry.body), kAppendDeadline,
-                    [this, at, request](Result<AppendReply> answer) {
+                    [this, mailbox, dot, request](Result<AppendReply> answer) {
+                      const At at = at_of(mailbox, dot);
                       if (!answer) return finished(at, answer.error());
                       if (answer->id < request.id) return move_to(at, request, answer->id);
                       finished(at, ok_status());
@@ -114,8 +144,8 @@ void Obligations::move_to(const At& at, AppendRequest request, const EntryId& id
   request.flags |= kAppendPosition;
   request.id = id;
   forwarder_.append(std::move(request), Bytes(change->entry.body), kAppendDeadline,
-                    [this, at](Result<AppendReply> answer) {
-                      finished(at, answer ? ok_status() : Status(answer.error()));
+                    [this, mailbox = change->mailbox, dot = at.second](Result<AppendReply> answer) {
+                      finished(at_of(mailbox, dot), answer ? ok_status() : Status(answer.error()));
                     });
 }
 

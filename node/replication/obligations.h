@@ -52,6 +52,11 @@ class Obligations {
   };
 
   void add(const At& at, Shared change);
+  // Where the duty of this change is by now.
+  [[nodiscard]] At at_of(const MailboxId& mailbox, const Dot& dot) const {
+    return {view_.store.partition_of(mailbox), dot};
+  }
+  void partitions_doubled();
   void attempt(const At& at);
   void move_to(const At& at, AppendRequest request, const EntryId& id);
   void redrive();

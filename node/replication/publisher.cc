@@ -37,6 +37,11 @@ Publisher::Publisher(ClusterView& view) : view_(view), versions_(view) {
     const auto request = unpack<Unfollow>(body);
     if (request && view_.same_count(from, request->partitions)) unfollow(from, *request);
   });
+  view_.on_doubled([this] {
+    streams_.clear();
+    followers_.clear();
+    outgoing_.clear();
+  });
   serve_reads();
 }
 

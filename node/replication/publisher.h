@@ -4,7 +4,8 @@
 // every later synced change of those mailboxes is pushed, in apply order, whatever way it came here; with
 // `resume`, first what the gateway's vector of the mailbox does not cover, unless that is too much: then
 // the answer says so and the gateway reads pages at its own pace. A gap cannot go unseen: pushes travel
-// in order on one link, and a link that fails (or overflows) makes the gateway follow anew.
+// in order on one link, and a link that fails (or overflows) makes the gateway follow anew. So does a doubling of the
+// partitions: there are no streams of those before.
 // Invariants: (1) nothing is pushed before it is synced; (2) no allocation per follower on the append
 // path: a change's bytes are shared by all streams of a turn.
 // Thread: one loop.

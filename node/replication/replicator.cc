@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
+
+#include "node/replication/children.h"
 
 namespace starling::node {
 
@@ -31,8 +34,42 @@ Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std
   view_.on_ring([this] {
     const auto before = view_.previous_ring();
     if (before && before->lineage() != view_.ring().lineage()) told_.clear();
+    for (const auto& [from, message] : std::exchange(early_acks_, {})) received_ack(from, message);
   });
+  view_.on_doubled([this] { partitions_doubled(); });
   tick();
+}
+
+// Who has 1..n of a parent has it of both children. What left under the old numbers, and what is said of it, may be
+// passed over: it is sent once more as soon as somebody waits for it, and fetched where there is a hole before it.
+void Replicator::partitions_doubled() {
+  auto before = std::exchange(progress_, {});
+  waiting_.clear();
+  for (auto& [parent, progress] : before) {
+    for (const auto child : children_of(parent)) {
+      auto& now = progress_[child];
+      now.acked = progress.acked;
+      now.hinted = progress.hinted;
+      now.settled = progress.settled;
+    }
+    for (const auto waiters : {&Progress::quorum, &Progress::all}) {
+      for (auto& waiter : progress.*waiters) {
+        const PartitionId child = view_.store.partition_of(waiter.mailbox);
+        waiting_.insert(child);
+        (progress_[child].*waiters).push_back(std::move(waiter));
+      }
+    }
+  }
+  for (auto& [peer, changes] : outgoing_) {
+    for (auto& change : changes) {
+      const auto parsed = storage::parse(*change.bytes);
+      assert(parsed.ok());
+      change.partition = view_.store.partition_of(parsed->mailbox);
+    }
+  }
+  for (auto& [home, items] : acks_) split_keys(items);
+  for (auto& [node, told] : told_) split_keys(told.covered);
+  retransmissions_.clear();
 }
 
 void Replicator::send(const storage::Appended& appended) {
@@ -61,13 +98,14 @@ void Replicator::send(const storage::Appended& appended) {
   }
 }
 
-void Replicator::when_replicated(PartitionId partition, std::uint64_t n, bool all, Done done) {
+void Replicator::when_replicated(const MailboxId& mailbox, std::uint64_t n, bool all, Done done) {
+  const PartitionId partition = view_.store.partition_of(mailbox);
   auto& progress = progress_[partition];
   auto& waiters = all ? progress.all : progress.quorum;
   // A retry may wait for an n below those already waiting; order of n is what completes them.
   auto at = std::upper_bound(waiters.begin(), waiters.end(), n,
                              [](std::uint64_t value, const Waiter& w) { return value < w.n; });
-  waiters.insert(at, {n, view_.loop.now(), std::move(done)});
+  waiters.insert(at, {mailbox, n, view_.loop.now(), std::move(done)});
   ++waiters_;
   waiting_.insert(partition);
   progress.acked[view_.self] = view_.store.synced(partition, view_.store.writer());
@@ -139,11 +177,26 @@ void Replicator::receive(const NodeId& from, const Replicate& message) {
   if (!view_.in_ring()) return;
   view_.heard_of_ring(from, message.ring);
   if (!view_.same_count(from, message.partitions)) return;
-  homes_[message.writer] = from;
+  if (!is_of(message.writer, from)) return;
   auto& told = told_[from];
   if (told.writer != message.writer) told = {message.writer, {}};
   if (view_.read_only) return;  // Not acknowledged, so it does not count; fetched later.
   for (const auto& run : message.runs) receive_run(from, message, run);
+}
+
+bool Replicator::is_of(WriterId writer, const NodeId& from) {
+  if (!view_.may_run(from, writer)) {
+    if (view_.counters.forged++ == 0) view_.log.warn("changes under the writer of another member", {{"from", from}});
+    return false;
+  }
+  if (homes_.size() >= kHomesMax && !homes_.contains(writer)) {
+    std::erase_if(homes_, [this](const auto& home) {
+      const auto runner = view_.liveness.runner ? view_.liveness.runner(home.first) : std::nullopt;
+      return runner != home.second;
+    });
+  }
+  homes_[writer] = from;
+  return true;
 }
 
 void Replicator::receive_run(const NodeId& from, const Replicate& message,
@@ -221,6 +274,10 @@ void Replicator::compared(const NodeId& peer, const CompareReply::Item& theirs) 
 void Replicator::received_ack(const NodeId& from, const Replicated& message) {
   if (!view_.in_ring() || message.writer != view_.store.writer()) return;
   view_.heard_of_ring(from, message.ring);
+  if (message.ring > view_.ring().number()) {
+    if (early_acks_.size() < kEarlyAcksMax) early_acks_.emplace_back(from, message);
+    return;
+  }
   if (!view_.same_count(from, message.partitions)) return;
   for (const auto& item : message.items) {
     // Nobody can have synced what was never made: a larger number is a lie or a reused writer.

@@ -32,6 +32,8 @@
 namespace starling::node {
 
 inline constexpr std::size_t kWaitersMax = 200'000;  // Above: kOverloaded.
+inline constexpr std::size_t kHomesMax = 4096;       // Writers of other nodes that are remembered.
+inline constexpr std::size_t kEarlyAcksMax = 1024;   // Of newer ring versions; more are sent again.
 // What may wait for one owner. The other half of a link's queue is for answers, copies and pushes.
 inline constexpr std::size_t kOwnerQueueBytesMax = overlay::kLinkQueueBytesMax / 2;
 
@@ -47,8 +49,8 @@ class Replicator {
 
   // REQUIRES: the change was just appended to our store.
   void send(const storage::Appended& appended);
-  // `all`: every owner, home and away, not W.
-  void when_replicated(PartitionId partition, std::uint64_t n, bool all, Done done);
+  // Of our change n of the mailbox's partition. `all`: every owner, home and away, not W.
+  void when_replicated(const MailboxId& mailbox, std::uint64_t n, bool all, Done done);
   [[nodiscard]] std::size_t waiting() const { return waiters_; }
   [[nodiscard]] bool overloaded() const { return waiters_ >= kWaitersMax; }
   // Of the home owners that can be reached, W can take one more change; or none has too much waiting for it.
@@ -78,6 +80,7 @@ class Replicator {
 
  private:
   struct Waiter {
+    MailboxId mailbox;
     std::uint64_t n;
     Instant since;
     Done done;
@@ -120,10 +123,13 @@ class Replicator {
   void receive(const NodeId& from, const Replicate& message);
   void receive_run(const NodeId& from, const Replicate& message, const Replicate::Run& run);
   void received_ack(const NodeId& from, const Replicated& message);
+  // False: another member runs that writer.
+  bool is_of(WriterId writer, const NodeId& from);
   void complete(PartitionId partition, Progress& progress);
   static std::uint64_t covered_by(const overlay::NodeList& owners, const Progress& progress, std::size_t copies);
   std::uint64_t covered_with_stand_ins(PartitionId partition, const Progress& progress) const;
   std::uint8_t copies_of(PartitionId partition, const Progress& progress, std::uint64_t n) const;
+  void partitions_doubled();
   void tick();
   void nudge();
   void resend(PartitionId partition, Progress& progress, Instant now);
@@ -139,6 +145,7 @@ class Replicator {
   std::map<NodeId, std::size_t> outgoing_bytes_;        // and its size.
   std::map<std::pair<NodeId, WriterId>, std::map<PartitionId, std::uint64_t>> acks_;
   std::map<WriterId, NodeId> homes_;                    // Writer -> the node that runs it.
+  std::vector<std::pair<NodeId, Replicated>> early_acks_;  // Counted when we are at their ring version, too (F32).
   std::map<NodeId, Told> told_;                         // Of its last writer.
   AwayLag away_;
   Instant nudged_at_{};                                 // Away owners that lag.

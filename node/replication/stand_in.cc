@@ -18,11 +18,25 @@ constexpr Duration kRest = 5s;               // Of a run that an owner could not
 }  // namespace
 
 StandIn::StandIn(ClusterView& view) : view_(view), scope_(view.loop) {
-  load();
+  look();
+  view_.on_doubled([this] {
+    known_ = false;
+    held_.clear();
+    early_.clear();
+    bytes_ = early_bytes_ = 0;
+  });
   view_.rpc.on_notice(Method::kHint, [this](const NodeId& from, View body) {
     if (auto message = unpack<Replicate>(body)) receive(from, *message);
   });
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+}
+
+// The store shows nothing while a split moves it. That it shows nothing because there is nothing is known when it is
+// settled, or takes something.
+void StandIn::look() {
+  if (known_) return;
+  load();
+  known_ = !held_.empty() || view_.store.is_split_settled();
 }
 
 void StandIn::load() {
@@ -48,6 +62,7 @@ void StandIn::receive_run(const NodeId& from, const Replicate& message, const Re
   if (run.changes.empty() || run.first == 0 || !view_.exists(run.partition)) return;
   if (run.first > storage::kRunLengthMax - run.changes.size()) return;
   if (view_.is_owner(run.partition) || bytes_ > kHintBytesMax) return;
+  look();
   const Run key{run.partition, message.writer};
   std::optional<std::pair<std::uint64_t, std::uint64_t>> segment;
   for (std::size_t i = 0; i < run.changes.size(); ++i) {
@@ -57,10 +72,10 @@ void StandIn::receive_run(const NodeId& from, const Replicate& message, const Re
       view_.log.warn("a change to hold for others does not decode", {{"from", from}});
       break;
     }
-    if (joins(key, dot.n, run.covered)) {
-      segment = take(key, dot.n, run.changes[i].data);
-    } else {
+    if (!joins(key, dot.n, run.covered)) {
       keep_early(key, dot.n, run.changes[i].data);
+    } else if (const auto reached = take(key, dot.n, run.changes[i].data)) {
+      segment = reached;
     }
   }
   if (const auto reached = take_early(key, run.covered)) segment = reached;
@@ -80,12 +95,13 @@ bool StandIn::joins(const Run& run, std::uint64_t n, std::uint64_t covered) cons
   return after != held->second.segments.begin() && std::prev(after)->second + 1 >= n;
 }
 
-std::pair<std::uint64_t, std::uint64_t> StandIn::take(const Run& run, std::uint64_t n, View data) {
+std::optional<std::pair<std::uint64_t, std::uint64_t>> StandIn::take(const Run& run, std::uint64_t n, View data) {
   const Dot dot{run.second, n};
-  const bool known = holds(run.first, dot);
+  const bool is_new = !holds(run.first, dot);
+  if (is_new && !view_.store.hold(run.first, dot, data)) return std::nullopt;
+  known_ = true;
   Held& held = held_[run];
-  if (!known) {
-    view_.store.hold(run.first, dot, data);
+  if (is_new) {
     held.bytes += data.size();
     bytes_ += data.size();
     ++view_.counters.hints_held;
@@ -108,7 +124,9 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> StandIn::take_early(const
   while (!changes.empty() && joins(run, changes.begin()->first, covered)) {
     const auto change = changes.extract(changes.begin());
     early_bytes_ -= change.mapped().size();
-    segment = take(run, change.key(), change.mapped());
+    const auto reached = take(run, change.key(), change.mapped());
+    if (!reached) break;
+    segment = reached;
   }
   if (changes.empty()) early_.erase(early);
   return segment;
@@ -157,6 +175,7 @@ storage::RangeStatement StandIn::read(PartitionId partition, WriterId writer,
   for (auto& change : view_.store.read_held(partition, Dot{writer, from}, kFetchBytesMax)) {
     if (change.dot.n != range.to + 1 || change.dot.n > last) break;
     range.to = change.dot.n;
+    if (change.bytes->empty()) continue;  // The sibling's: gone of this one.
     range.live.push_back({change.dot.n, {Bytes(*change.bytes)}});
   }
   return range;
@@ -179,6 +198,7 @@ bool StandIn::all_home(const Run& run, const Held& held) const {
 void StandIn::tick() {
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
   if (!view_.in_ring()) return;
+  look();
   for (auto it = early_.begin(); it != early_.end();) {
     const auto run = it++;
     if (view_.loop.now() > run->second.until) drop_early(run);
@@ -257,6 +277,7 @@ Task<bool> StandIn::is_spent(Run run) {
     if (held == held_.end()) co_return false;
     if (page.empty()) co_return from > held->second.segments.rbegin()->second;
     for (const auto& change : page) {
+      if (change.bytes->empty()) continue;  // The sibling's.
       const auto decoded = storage::decode(*change.bytes, change.dot);
       if (!decoded || decoded->kind == storage::ChangeKind::kRegister) co_return false;
       const auto expiry = storage::expiry_seconds(decoded->entry.expires_ms);

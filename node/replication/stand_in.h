@@ -9,6 +9,8 @@
 // that does not get on rests, so that it holds up no other.
 // What comes before that beginning does is kept in memory, not held: if the writer dies before it sends the rest, nobody
 // has what lies between, so no owner could ever take it.
+// When the partitions are doubled, each child has the segments of its parent: what is of its sibling has no bytes in
+// it. Until the store has sorted that out nothing is taken, and nothing is known of what is held.
 // Invariants: (1) a segment is acknowledged only when synced; (2) it is dropped only after every owner
 // of the ring version of the moment said that it has synced 1..to of the writer, or when all that is held of
 // the writer expired and an owner cannot take it because it has forgotten what came before (repair/pruner.h).
@@ -39,6 +41,8 @@ class StandIn {
   [[nodiscard]] storage::RangeStatement read(PartitionId partition, WriterId writer,
                                              std::uint64_t from) const;
   [[nodiscard]] bool holds(PartitionId partition, const Dot& dot) const;
+  // Is all that is held here known? Not while a split of the store moves it (storage/store.h).
+  [[nodiscard]] bool is_known() const { return known_; }
   [[nodiscard]] std::size_t segments() const { return held_.size(); }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   [[nodiscard]] std::size_t handing() const { return handing_.size(); }  // Owners being told.
@@ -60,8 +64,8 @@ class StandIn {
 
   void receive(const NodeId& from, const Replicate& message);
   void receive_run(const NodeId& from, const Replicate& message, const Replicate::Run& run);
-  // The segment that n is part of, n now included, held anew unless it was.
-  std::pair<std::uint64_t, std::uint64_t> take(const Run& run, std::uint64_t n, View data);
+  // The segment that n is part of, n now included, held anew unless it was. Nothing: the store does not take it now.
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> take(const Run& run, std::uint64_t n, View data);
   void keep_early(const Run& run, std::uint64_t n, View data);
   // What came early and is reached by now. The segment of the last one; nothing when there is none.
   std::optional<std::pair<std::uint64_t, std::uint64_t>> take_early(const Run& run, std::uint64_t covered);
@@ -70,6 +74,7 @@ class StandIn {
   [[nodiscard]] bool joins(const Run& run, std::uint64_t n, std::uint64_t covered) const;
   // The segment that n is part of, n now included.
   static std::pair<std::uint64_t, std::uint64_t> extend(Held& held, std::uint64_t n);
+  void look();
   void load();
   void tick();
   void let_go(std::map<Run, Held>::iterator run);
@@ -79,6 +84,7 @@ class StandIn {
   overlay::Task<Done> hand_home(NodeId owner, Run run, std::uint64_t to);
 
   ClusterView& view_;
+  bool known_ = false;
   std::map<Run, Held> held_;
   std::uint64_t bytes_ = 0;
   std::map<Run, Early> early_;

@@ -9,6 +9,9 @@ namespace starling::node {
 void ClusterView::set_ring(RingPtr ring) {
   previous_ = std::exchange(ring_, std::move(ring));
   std::erase_if(reads, [this](const auto& read) { return ring_->member(read.first) == nullptr; });
+  if (previous_ != nullptr && ring_->partitions() == 2 * previous_->partitions()) {
+    for (auto& watcher : doubled_watchers_) watcher();
+  }
   for (auto& watcher : ring_watchers_) watcher();
 }
 

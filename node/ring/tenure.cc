@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "node/replication/children.h"
+
 namespace starling::node {
 
 using overlay::Method;
@@ -32,6 +34,7 @@ Tenures::Tenures(ClusterView& view, Recall recall, KeptAfter kept_after)
     : view_(view), recall_(std::move(recall)), kept_after_(std::move(kept_after)), scope_(view.loop) {
   load();
   serve();
+  view_.on_doubled([this] { partitions_doubled(); });
   view_.on_ring([this] { wake(); });
   look_around();
 }
@@ -91,11 +94,11 @@ void Tenures::serve() {
       note_safe(from, request->ring);
     }
     if (!request->items.empty()) {
-      if (const auto same = same_count(from, request->partitions); !same) return reply(same.error());
+      if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
     }
     SealReply answer;
     answer.ring = at_ ? at_->number() : RingNumber{};
-    answer.partitions = partitions();
+    answer.partitions = view_.partitions();
     if (request->items.empty() && same_lineage) {
       for (const auto& [node, ring] : safe_) answer.safe.push_back({node, ring});
     }
@@ -117,7 +120,7 @@ void Tenures::serve() {
                   [this](const NodeId& from, View body, Reply reply) {
     auto request = unpack<HandOverRequest>(body);
     if (!request) return reply(request.error());
-    if (const auto same = same_count(from, request->partitions); !same) return reply(same.error());
+    if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
     if (!at_ || at_->number() < request->term) {
       return reply(Error{Errc::kStaleRing, "this node has not heard of the ring version yet"});
     }
@@ -129,13 +132,6 @@ void Tenures::serve() {
     auto shared = std::make_shared<Reply>(std::move(reply));
     view_.store.when_durable([shared, body = pack(*states)] { (*shared)(body); });
   });
-}
-
-// Rows are of the version that they follow, names of the present one: answered when both count as the asker does.
-Status Tenures::same_count(const NodeId& peer, std::uint32_t count) const {
-  TRY(view_.same_count(peer, count));
-  if (partitions() == view_.partitions()) return ok_status();
-  return Error{Errc::kStaleRing, "this node has not heard of the ring version yet"};
 }
 
 // The first word counts: it was safe then, and a version is sooner past an earlier one.
@@ -205,6 +201,23 @@ void Tenures::load() {
     if (value.empty() || !NodeId::from(View(key).substr(kSafePrefix.size()), node)) continue;
     safe_[node] = RingNumber{BytesReader(value).u64be()};
   }
+}
+
+// Both children have the terms of their parent, with the split of the store. What is being taken over begins anew.
+void Tenures::partitions_doubled() {
+  std::map<PartitionId, Bytes> unreadable;
+  for (const auto partition : unreadable_) {
+    unreadable[partition] = view_.store.get(Store::Family::kPaxos, row_key(partition)).value_or("?");
+  }
+  for (const auto& [partition, row] : rows_) view_.store.put(Store::Family::kPaxos, row_key(partition), "");
+  for (const auto& [partition, row] : unreadable) view_.store.put(Store::Family::kPaxos, row_key(partition), "");
+  split_keys(rows_);
+  split_keys(unreadable);
+  split_keys(unreadable_);
+  split_keys(pending_);
+  silent_.clear();
+  for (const auto& [partition, row] : rows_) view_.store.put(Store::Family::kPaxos, row_key(partition), pack(row));
+  for (const auto& [partition, row] : unreadable) view_.store.put(Store::Family::kPaxos, row_key(partition), row);
 }
 
 void Tenures::wake() {
@@ -296,25 +309,23 @@ Task<Result<RingPtr>> Tenures::ring_at(RingNumber number) {
   co_return ring;
 }
 
-std::vector<NodeId> Tenures::sorted(const overlay::NodeList& nodes) {
-  auto out = nodes.to_vector();
+std::vector<NodeId> Tenures::home_in(const Ring& ring, PartitionId partition) const {
+  const std::uint32_t count = view_.partitions();
+  if (ring.partitions() > count) return {};
+  auto out = ring.home(ring.covering(partition, count)).to_vector();
   std::sort(out.begin(), out.end());
   return out;
 }
 
-bool Tenures::same_owners(const Ring& a, const Ring& b, PartitionId partition) {
-  if (a.partitions() > b.partitions() || partition.value >= b.partitions()) return false;
-  return sorted(a.home(a.covering(partition, b.partitions()))) == sorted(b.home(partition));
-}
-
 // Terms begin and end. All rows of a version are written at once, with the number of the version.
 void Tenures::step(RingNumber last, const Ring* before, const Ring& after) {
-  for (std::uint32_t i = 0; i < after.partitions(); ++i) {
+  const std::uint32_t count = view_.partitions();
+  for (std::uint32_t i = 0; i < count; ++i) {
     const PartitionId partition{static_cast<std::uint16_t>(i)};
-    const bool ours = after.is_home(partition, view_.self);
+    const bool ours = after.is_home(after.covering(partition, count), view_.self);
     const auto found = rows_.find(partition);
     if (!ours && (found == rows_.end() || found->second.term.value == 0)) continue;
-    if (before != nullptr && same_owners(*before, after, partition)) continue;
+    if (before != nullptr && home_in(*before, partition) == home_in(after, partition)) continue;
     Row row = found == rows_.end() ? Row{} : found->second;
     // The last version in which we could vote, where we could.
     if (row.from.value != 0 && row.until.value == 0) row.until = last;

@@ -74,8 +74,6 @@ class Tenures {
   [[nodiscard]] std::vector<NodeId> needs() const;
   // Partitions that this node could vote on at some time.
   [[nodiscard]] std::vector<PartitionId> voted() const;
-  // Of so many: of the version that is followed, for a while an older one than the ring's. 0: not known yet.
-  [[nodiscard]] std::uint32_t partitions() const { return at_ ? at_->partitions() : 0; }
   // It left, and said that nobody needs it any more.
   [[nodiscard]] bool is_safe(const NodeId& node) const { return safe_.contains(node); }
 
@@ -95,8 +93,8 @@ class Tenures {
   };
 
   void serve();
-  [[nodiscard]] Status same_count(const NodeId& peer, std::uint32_t count) const;
   void load();
+  void partitions_doubled();
   void wake();
   overlay::Task<Done> run();
   overlay::Task<Status> follow_ring();
@@ -124,9 +122,8 @@ class Tenures {
   overlay::Task<Status> take_over(PartitionId partition, RingNumber term, std::vector<Source> from);
   Status merge(PartitionId partition, const HandOverReply& page);
   overlay::Task<Result<RingPtr>> ring_at(RingNumber number);
-  static std::vector<NodeId> sorted(const overlay::NodeList& nodes);
-  // Of a partition of `b`, and of what it lay in before.
-  static bool same_owners(const overlay::Ring& a, const overlay::Ring& b, PartitionId partition);
+  // Sorted: who was at home in that version in what a partition of now lay in.
+  [[nodiscard]] std::vector<NodeId> home_in(const overlay::Ring& ring, PartitionId partition) const;
   overlay::Task<bool> forced_out(NodeId node);
   [[nodiscard]] bool given_up(const NodeId& node, RingNumber term) const;
   void note_safe(const NodeId& node, RingNumber ring);
@@ -141,7 +138,7 @@ class Tenures {
   const Recall recall_;
   const KeptAfter kept_after_;
   RingPtr at_;                               // The version that the rows are as of.
-  std::map<PartitionId, Row> rows_;
+  std::map<PartitionId, Row> rows_;          // By the partitions of now, however old that version is.
   std::set<PartitionId> unreadable_;  // Their row on disk.
   std::map<PartitionId, RingNumber> pending_;  // Present terms that we cannot vote in yet.
   std::map<PartitionId, std::vector<NodeId>> silent_;  // Of those pending: who has to answer and does not.

@@ -91,8 +91,7 @@ Task<Result<std::vector<NodeId>>> Tenures::home_at(RingNumber number, PartitionI
     CO_TRY_ASSIGN(const RingPtr ring, co_await finding);
     known = batch.homes.try_emplace(number).first;
     for (const auto& item : batch.items) {
-      if (ring->partitions() > at_->partitions() || item.partition.value >= at_->partitions()) continue;
-      known->second[item.partition] = sorted(ring->home(ring->covering(item.partition, at_->partitions())));
+      known->second[item.partition] = home_in(*ring, item.partition);
     }
   }
   const auto home = known->second.find(partition);
@@ -100,9 +99,10 @@ Task<Result<std::vector<NodeId>>> Tenures::home_at(RingNumber number, PartitionI
 }
 
 // Asks the owners of now and of the term before about a batch of partitions, then takes over each that
-// enough of them answered for.
+// enough of them answered for. When the partitions are doubled meanwhile, this begins anew.
 Task<Status> Tenures::take_over_some() {
   Batch batch;
+  const std::uint32_t count = view_.partitions();
   // Round and round, so that partitions that must wait hold up no others.
   auto next = pending_.upper_bound(last_tried_);
   while (batch.items.size() < std::min(kSealPartitionsMax, pending_.size())) {
@@ -130,6 +130,7 @@ Task<Status> Tenures::take_over_some() {
   for (const auto& item : batch.items) {
     auto finding = find_sources(item, batch);
     auto sources = co_await finding;
+    CO_TRY(view_.same_count(count));
     if (!sources) {
       failed = sources.error();
       continue;
@@ -160,7 +161,7 @@ Task<std::map<NodeId, SealReply>> Tenures::ask(Questions asked) {
   std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
   for (auto& [node, items] : asked) {
     const SealRequest request{view_.ring().number(), std::move(items), /*safe=*/false, view_.ring().lineage(),
-                              partitions()};
+                              view_.partitions()};
     calls.emplace(node, overlay::call(view_.loop, view_.rpc, node, Method::kSeal, pack(request),
                                       kSealDeadline));
   }
@@ -290,15 +291,17 @@ Error Tenures::too_few(PartitionId partition, std::vector<NodeId> away, bool for
 
 Task<Status> Tenures::take_over(PartitionId partition, RingNumber term, std::vector<Source> from) {
   overlay::Timer timer;
+  const std::uint32_t count = view_.partitions();
   RingNumber name = term;
   for (const auto& source : from) {
     if (source.votes.value != 0) name = source.votes;
     if (source.node == view_.self || source.empty) continue;  // Our own states are in place.
-    HandOverRequest request{view_.ring().number(), partition, term, {}, partitions()};
+    HandOverRequest request{view_.ring().number(), partition, term, {}, count};
     for (bool more = true; more;) {
       auto asking = overlay::call(view_.loop, view_.rpc, source.node, Method::kHandOver, pack(request),
                                   kSealDeadline);
       CO_TRY_ASSIGN(const Bytes body, co_await asking);
+      CO_TRY(view_.same_count(count));
       CO_TRY_ASSIGN(const HandOverReply page, unpack<HandOverReply>(body));
       CO_TRY(merge(partition, page));
       more = page.more && !page.items.empty();
@@ -307,6 +310,7 @@ Task<Status> Tenures::take_over(PartitionId partition, RingNumber term, std::vec
       co_await overlay::sleep(view_.loop, kHandOverRest, timer);
     }
   }
+  CO_TRY(view_.same_count(count));
   if (!still(partition, term)) co_return ok_status();  // The next term is pending by now.
   put(partition, {name, name, {}});
   pending_.erase(partition);

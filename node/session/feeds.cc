@@ -47,10 +47,28 @@ Feeds::Feeds(ClusterView& view) : view_(view), next_number_(view.random.u64() >>
   view_.rpc.on_link([this](const NodeId& peer, const overlay::Hello* hello) {
     if (hello == nullptr) refollow_all([&](const Stream& s) { return s.live && s.owner == peer; });
   });
+  view_.on_doubled([this] { partitions_doubled(); });
   view_.on_ring([this] {
     refollow_all([this](const Stream&) { return true; });
   });
   watch();
+}
+
+// A stream's mailboxes go on in two. Nobody pushes those yet: what the sessions have is in their feeds, and each is
+// followed from there.
+void Feeds::partitions_doubled() {
+  for (const auto& [parent, stream] : std::exchange(streams_, {})) {
+    for (const auto& mailbox : stream.mailboxes) {
+      Stream& child = streams_[view_.store.partition_of(mailbox)];
+      if (child.mailboxes.empty()) child.known = stream.known;
+      child.mailboxes.insert(mailbox);
+      feeds_.at(mailbox).ready = false;
+    }
+  }
+  adding_.clear();
+  to_follow_.clear();
+  to_follow_set_.clear();
+  avoided_.clear();
 }
 
 // An owner may be declared dead, or fall behind, while its link still stands; and what could not be

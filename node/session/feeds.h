@@ -115,6 +115,7 @@ class Feeds {
   void followed(PartitionId partition, std::uint64_t number, Result<Bytes> reply);
   void add(PartitionId partition);
   void mark_ready(const MailboxId& mailbox);
+  void partitions_doubled();
   void refollow_all(const std::function<bool(const Stream&)>& which);
   void follow_some();
   void watch();

@@ -160,7 +160,7 @@ TEST_F(Counts, AnAcknowledgementCountsForThePartitionThatItMeant) {
   in_turn([&] {
     appended = box.store->append(testing::entry(kAlice, 1, hlc_at(1000)));
     replicator->send(appended);
-    replicator->when_replicated(child, appended.dot.n, false, [&](Result<std::uint8_t> done) { copies = std::move(done); });
+    replicator->when_replicated(kAlice, appended.dot.n, false, [&](Result<std::uint8_t> done) { copies = std::move(done); });
   });
   run_for(100ms);
   for (const std::uint32_t count : {0u, kBefore, 2 * kAfter}) {
@@ -180,7 +180,7 @@ TEST_F(Counts, ASegmentCountsForThePartitionThatItMeant) {
   in_turn([&] {
     appended = box.store->append(testing::entry(kAlice, 1, hlc_at(1000)));
     replicator->send(appended);
-    replicator->when_replicated(child, appended.dot.n, false, [&](Result<std::uint8_t> done) { copies = std::move(done); });
+    replicator->when_replicated(kAlice, appended.dot.n, false, [&](Result<std::uint8_t> done) { copies = std::move(done); });
   });
   run_for(100ms);
   for (const std::uint32_t count : {0u, kBefore, 2 * kAfter}) {
