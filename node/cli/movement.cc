@@ -41,8 +41,8 @@ int wait_for(const Arguments& arguments, std::uint64_t ring, const Json& begun, 
       return code;
     }
     const MoveStep step = move_step(movement, begun);
-    if (!text_of(movement, "change").empty() && number_of(movement, "ring") > ring) break;  // The next one.
-    if (!step.open) break;
+    const bool next_one = !text_of(movement, "change").empty() && number_of(movement, "ring") > ring;
+    if (next_one ? !step.handing_over : !step.open) break;
     if (!step.waits_for.empty() && step.waits_for != said) progress.say("waiting: " + step.waits_for);
     said = step.waits_for;
     progress.show(step.share, step.text, step.seconds_left);

@@ -65,6 +65,7 @@ class Commands(Case):
         Case.setUp(first)
         cls.addClassCleanup(first.doCleanups)
         cls.folder = first.dir
+        cls.addClassCleanup(first.cluster, "down", "--wipe")
         first.cluster("up", str(NODES), "--", "--partitions", "128", "--free-space-min", "16")
         first.starling("replay", "--generate", "--limit", LINES, "--users", 12, "--rooms", 4, "--devices", 1, "--speed", 0,
                        "--verify-fresh", 0, "--cluster", first.dir / "c", seconds=3 * SECONDS)
