@@ -245,8 +245,7 @@ class Commands(Case):
         self.eventually("a joiner waits, and says for what", lambda: (
             log.exists() and "another change of the ring is under way; try again soon" in log.read_text()))
         self.assertEqual(len(self.serving()), NODES)
-        self.at(1, "abort")
-        self.at(1, "resume")
+        self.rest()
         self.eventually("then it joins", lambda: joiner.read().endswith("serving\r\n"))
         self.at(5, "leave")
         self.ends(joiner.process)
