@@ -11,7 +11,6 @@
 #include "node/ring/messages.h"
 #include "overlay/ring/paxos_wire.h"
 #include "tests/sim/moves.h"
-#include "tests/sim/world/node_parts.h"
 
 namespace starling::sim {
 
@@ -113,7 +112,7 @@ class Doubling : public Moves {
 
   // How far node i has synced the writer of `dot`, in the partition of the address as the node counts.
   std::uint64_t synced_of(std::size_t i, const std::string& address, WriterId writer) {
-    return node::NodeParts::store(cluster.node(i)).synced(of(slot(address), cluster.partitions(i)), writer);
+    return cluster.store(i).synced(of(slot(address), cluster.partitions(i)), writer);
   }
   // Of how many partitions a message of type T speaks.
   template <class T>

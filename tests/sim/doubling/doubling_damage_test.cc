@@ -59,7 +59,7 @@ class DoublingDamage : public Doubling {
     EXPECT_EQ(answer.at("lost"), 0) << answer;
     ASSERT_NO_FATAL_FAILURE(settle_all());
     ASSERT_TRUE(cluster.run_until_quiet(60s));
-    const auto& store = node::NodeParts::store(cluster.node(c));
+    const auto& store = cluster.store(c);
     EXPECT_TRUE(store.damaged_partitions().empty());
     start(*bob, c);
     all_shown(messages);
@@ -91,7 +91,7 @@ TEST_P(DoublingDamage, BeforeItAndFound) {
   tap.on_leave = [&](const TapMessage& m) {
     return m.method == Method::kFetch && m.from == c ? Fate::kLose : Fate::kPass;
   };
-  auto& store = node::NodeParts::store(cluster.node(c));
+  auto& store = cluster.store(c);
   (void)cluster.admin(c, "repair", {{"start", true}});
   ASSERT_TRUE(until([&] { return !store.damaged_partitions().empty(); }, 30s));
   ASSERT_TRUE(agree(b));

@@ -104,29 +104,6 @@ TEST_P(DoublingMessages, ALateAcknowledgementCountsForNoChild) {
   finish();
 }
 
-// What is pushed late is not of a stream that the gateway still has; it comes by the new one, once.
-TEST_P(DoublingMessages, ALatePushIsShownOnce) {
-  start(*bob2, a);
-  std::vector<SendIndex> said;
-  delaying = true;
-  tap.late_min = 1500ms;
-  tap.late_max = 2000ms;
-  tap.on_leave = [this](const TapMessage& m) {
-    const bool it = m.method == Method::kPush && m.from != m.to && count_said<node::Push>(m) == before();
-    return it && delaying ? Fate::kLate : Fate::kPass;
-  };
-  tap.on_arrive = [this](const TapMessage& m) {
-    if (m.method == Method::kPush) see(m, count_said<node::Push>(m));
-  };
-  said = say_both(3);
-  ASSERT_NO_FATAL_FAILURE(double_all(a));
-  ASSERT_TRUE(until([&] { return late > 0; }));
-  delaying = false;
-  for (const auto m : say_both(2)) said.push_back(m);
-  all_shown(said);
-  finish();
-}
-
 class DoublingFetches : public DoublingMessages {
  protected:
   // c lacks what it is told from now on, and has to fetch it.
@@ -190,10 +167,12 @@ TEST_P(DoublingFetches, ALateAnswerIsNotAppliedToAnotherPartition) {
   finish();
 }
 
-// c keeps the old count for a while, and asks those who have the new one.
+// c keeps the old count for a while, and compares with those who have the new one.
 TEST_P(DoublingFetches, AnOwnerWithTheOldCountIsToldNothingUntilItFollows) {
   starve_c();
-  see_fetches();
+  tap.on_arrive = [this](const TapMessage& m) {
+    if (m.method == Method::kCompare && m.from == c) see(m, count_said<node::CompareRequest>(m));
+  };
   deafen(c);
   auto said = say_both(3);
   ASSERT_TRUE(agree(b));
