@@ -128,7 +128,8 @@ class NodeImpl final : public Node {
   std::optional<Invite> invite_;
   LineageId lineage_;
   std::set<NodeId> other_lineage_;  // Members whose ring is of another lineage, as of their last link.
-  std::set<WriterId> running_writers_;
+  std::set<WriterId> running_writers_;      // Of members that live.
+  std::map<WriterId, NodeId> runners_;      // Of all members, dead ones too: who says that it runs under it.
   Instant writer_shared_since_{};
   std::function<void(const Error&)> on_fatal_;
   std::function<void()> stopped_;  // Of a stop under way.

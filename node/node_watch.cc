@@ -156,10 +156,12 @@ void NodeImpl::tick() {
   membership_->set_heartbeat(heartbeat);
   running_writers_.clear();
   running_writers_.insert(store_->writer());
+  runners_.clear();
   for (const auto& member : membership_->members()) {
     const auto* in_ring = view_->in_ring() ? view_->ring().member(member.id) : nullptr;
     const bool gone = in_ring != nullptr && in_ring->gone();
     if (!gone && membership_->is_alive(member.id)) running_writers_.insert(member.record.writer);
+    if (!gone) runners_.emplace(member.record.writer, member.id);
     if (member.id != view_->self && member.record.writer == store_->writer()) draw_again(member.id);
   }
   check_disk();

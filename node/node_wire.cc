@@ -23,6 +23,10 @@ void NodeImpl::wire() {
   };
   view_->liveness.reachable = [this](const NodeId& node) { return links_->reachable(node); };
   view_->liveness.queued = [this](const NodeId& node) { return links_->queued(node); };
+  view_->liveness.runner = [this](WriterId writer) -> std::optional<NodeId> {
+    const auto runner = runners_.find(writer);
+    return runner == runners_.end() ? std::nullopt : std::optional(runner->second);
+  };
   view_->liveness.catching_up = [this](const NodeId& node) {
     const auto member = membership_->find(node);
     return member && member->heartbeat.catching_up;

@@ -40,6 +40,7 @@ AdminApi::AdminApi(NodeImpl& node)
                {"remove", &AdminApi::remove},
                {"weight", &AdminApi::weight},
                {"rebalance", &AdminApi::rebalance},
+               {"double", &AdminApi::double_partitions},
                {"sites", &AdminApi::sites},
                {"abort", &AdminApi::abort},
                {"movement", &AdminApi::movement},
@@ -189,6 +190,7 @@ Task<Result<Json>> AdminApi::status(Json) {
                     {"synced", view.ring().w()},
                     {"sites", sites_json()},
                     {"partitions", version.partitions},
+                    {"units", version.placed()},
                     {"nodes", nodes},
                     {"serving", serving},
                     {"change", change_name(version.change)},
@@ -233,7 +235,8 @@ Task<Result<Json>> AdminApi::ring(Json arguments) {
   }
   Json out{{"number", version.number.value}, {"lineage", hex(version.lineage.view())},
            {"copies", version.copies},       {"synced", ring.w()},
-           {"partitions", version.partitions}, {"change", change_name(version.change)},
+           {"partitions", version.partitions}, {"units", version.placed()},
+           {"change", change_name(version.change)},
            {"placement", static_cast<int>(version.rule)},
            {"zones_shared", ring.zones_shared().size()},
            {"sites", sites_json()},
@@ -356,8 +359,6 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_gossip_packets_sent_total", "Gossip datagrams sent", members.swim.packets_sent);
   count("starling_gossip_packets_received_total", "Gossip datagrams received",
         members.swim.packets_received);
-  count("starling_gossip_unproven_total", "Gossip datagrams in the name of a member, without its proof",
-        members.swim.unproven);
   count("starling_suspicions_total", "Members suspected", members.swim.suspicions);
   count("starling_deaths_total", "Members declared dead by this node or others", members.swim.deaths);
   const auto& links = node_.links_->metrics();
@@ -371,8 +372,10 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_calls_total", "Calls to other nodes", links.calls);
   count("starling_call_timeouts_total", "Calls that met their deadline", links.timeouts);
   collect_movement(sink);
+  collect_split(sink);
   collect_sites(sink);
   collect_queues(sink);
+  collect_refused(sink);
   gauge("starling_resident_bytes", "Resident memory of the process",
         static_cast<double>(resident_bytes()));
 }

@@ -39,6 +39,7 @@ class AdminApi {
   // admin_ring.cc: changes of the ring, and sessions.
   overlay::Task<Result<Json>> leave(Json arguments);
   overlay::Task<Result<Json>> remove(Json arguments);
+  [[nodiscard]] Status none_ahead(const std::vector<NodeId>& nodes) const;
   overlay::Task<Result<Json>> weight(Json arguments);
   overlay::Task<Result<Json>> rebalance(Json arguments);
   overlay::Task<Result<Json>> abort(Json arguments);
@@ -50,7 +51,6 @@ class AdminApi {
   [[nodiscard]] Json sites_json() const;
   overlay::Task<Json> site_lags();
   void collect_sites(MetricSink& sink) const;
-  overlay::Task<Status> all_read(std::uint32_t format);
   overlay::Task<Json> site_loss(std::vector<NodeId> nodes);
   using Build = RingService::Build;
   overlay::Task<Result<Json>> change(Build build, bool dry_run);
@@ -62,6 +62,19 @@ class AdminApi {
   [[nodiscard]] std::set<NodeId> live_members() const;
   void tell_draining();
   void serve_movement();
+  // What members say of themselves.
+  static constexpr Duration kMovementDeadline = std::chrono::seconds(2);
+  using Answers = std::map<NodeId, Result<MovementReply>>;
+  overlay::Task<Answers> ask_movement(std::vector<NodeId> nodes);
+  static Status reads(const NodeId& node, const MovementReply& reply, std::uint32_t format, const std::string& what);
+  // admin_double.cc: twice the partitions.
+  overlay::Task<Result<Json>> double_partitions(Json arguments);
+  [[nodiscard]] Status may_follow(const Answers& answers) const;
+  [[nodiscard]] Status may_follow(const overlay::RingMember& member, const MovementReply& reply) const;
+  [[nodiscard]] Json plan_json(const Answers& answers, std::uint32_t to) const;
+  overlay::Task<Json> doubling_json();
+  void add_split(MovementReply& reply) const;
+  void collect_split(MetricSink& sink) const;
   // admin_movement.cc: the copying that they cause.
   overlay::Task<Result<Json>> pause(Json arguments);
   overlay::Task<Result<Json>> resume(Json arguments);
@@ -118,6 +131,7 @@ class AdminApi {
   };
   [[nodiscard]] std::vector<Queue> queue_list() const;
   void collect_queues(MetricSink& sink) const;
+  void collect_refused(MetricSink& sink) const;
   [[nodiscard]] Json member_json(const NodeId& id) const;
   [[nodiscard]] Json rates() const;
   [[nodiscard]] std::string state() const;

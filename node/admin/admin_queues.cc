@@ -78,4 +78,31 @@ void AdminApi::collect_queues(MetricSink& sink) const {
   }
 }
 
+// What came from outside and was not taken.
+void AdminApi::collect_refused(MetricSink& sink) const {
+  const auto refused = [&sink](const char* reason, std::uint64_t value) {
+    sink.counter("starling_gossip_refused_total", "Gossip datagrams and news that were not heeded",
+                 static_cast<double>(value), {{"reason", reason}});
+  };
+  const auto members = node_.membership_->stats();
+  refused("foreign", members.foreign);
+  refused("corrupt", members.corrupt);
+  refused("malformed", members.swim.malformed);
+  refused("own", members.swim.own);
+  refused("outsider", members.swim.outsider);
+  refused("stranger", members.swim.stranger);
+  refused("stale_run", members.swim.stale_run);
+  refused("unproven", members.swim.unproven);
+  refused("replayed", members.swim.replayed);
+  refused("misdirected", members.swim.misdirected);
+  refused("forged", members.swim.forged);
+  refused("table_full", members.swim.table_full);
+  for (const auto& [code, times] : node_.links_->metrics().handshakes_failed) {
+    sink.counter("starling_handshakes_failed_total", "Links to or from other nodes that did not come up",
+                 static_cast<double>(times), {{"code", std::string(name(code))}});
+  }
+  sink.counter("starling_forged_changes_total", "Messages of a member with changes under another member's writer",
+               static_cast<double>(node_.view_->counters.forged));
+}
+
 }  // namespace starling::node

@@ -16,8 +16,6 @@ using overlay::Task;
 
 namespace {
 
-constexpr Duration kMovementDeadline = 2s;
-
 Json moves_json(const Moves& moves) {
   Json nodes = Json::array();
   for (const auto& item : moves.nodes) {
@@ -38,7 +36,8 @@ Json movement_json(const MovementReply& reply) {
           {"partitions", reply.partitions}, {"partitions_done", reply.partitions_done},
           {"changes", reply.changes},  {"changes_done", reply.changes_done},
           {"bytes", reply.bytes},      {"bytes_left", reply.bytes_left},
-          {"rate", reply.rate}};
+          {"rate", reply.rate},        {"split", {{"partitions", reply.partitions_of},
+                                                  {"share", std::min(reply.split_share, 100u) / 100.0}}}};
 }
 
 }  // namespace
@@ -67,6 +66,7 @@ MovementReply AdminApi::own_movement() const {
     out.needs = node_.ring_->who_is_needed();
   }
   out.ring_format = overlay::kRingFormatSites;  // It reads the next one, and does not split its store yet (0025).
+  add_split(out);
   for (const auto& [zone, lag] : node_.replicator_->away().by_site()) {
     if (lag) out.lags.push_back({zone, lag->changes, static_cast<std::uint64_t>(to_ms(lag->age))});
   }
@@ -78,6 +78,26 @@ MovementReply AdminApi::own_movement() const {
 }
 
 Json AdminApi::own_movement_json() const { return movement_json(own_movement()); }
+
+// All at once. Who does not answer has the error.
+Task<AdminApi::Answers> AdminApi::ask_movement(std::vector<NodeId> nodes) {
+  const auto& view = *node_.view_;
+  std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
+  Answers answers;
+  for (const auto& node : nodes) {
+    if (node == view.self) {
+      answers.emplace(node, own_movement());
+    } else {
+      calls.emplace(node, overlay::call(view.loop, view.rpc, node, overlay::Method::kMovement, Bytes(),
+                                        kMovementDeadline));
+    }
+  }
+  for (auto& [node, call] : calls) {
+    const auto body = co_await call;
+    answers.emplace(node, body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error()));
+  }
+  co_return answers;
+}
 
 // A full id, or enough of its beginning.
 Result<NodeId> AdminApi::find_node(const std::string& text) const {
@@ -149,6 +169,21 @@ Task<Result<Json>> AdminApi::leave(Json arguments) {
   co_return co_await changing;
 }
 
+// Does one of these know a version that we have not heard of? If the partitions were doubled in it, the two sides number
+// what they accept differently from there on.
+Status AdminApi::none_ahead(const std::vector<NodeId>& nodes) const {
+  const RingNumber ours = node_.view_->ring().number();
+  for (const auto& node : nodes) {
+    const auto member = node_.membership_->find(node);
+    if (!member || member->heartbeat.ring <= ours) continue;
+    return Error{Errc::kStaleRing, "node " + short_text(node) + " was at ring version " +
+                                       std::to_string(member->heartbeat.ring.value) + ", and this node is at " +
+                                       std::to_string(ours.value) + ": if the partitions were doubled meanwhile, what "
+                                       "only such nodes accepted cannot come home until they are doubled here, too"};
+  }
+  return ok_status();
+}
+
 Task<Result<Json>> AdminApi::remove(Json arguments) {
   CO_TRY_ASSIGN(const auto nodes, nodes_of(arguments));
   auto asking = node_.ring_->may_do_without(nodes);
@@ -169,7 +204,7 @@ Task<Result<Json>> AdminApi::remove(Json arguments) {
   const bool dry_run = arguments.value("dry_run", false);
   if (arguments.value("force", false)) {
     std::string lost = not_home;
-    for (const Status& kept : {spared, may_remove(ring, nodes)}) {
+    for (const Status& kept : {spared, may_remove(ring, nodes), none_ahead(nodes)}) {
       if (!kept) lost += (lost.empty() ? "" : "; ") + kept.error().text;
     }
     auto looking = site_loss(nodes);
@@ -238,13 +273,10 @@ Task<Result<Json>> AdminApi::abort(Json) {
 Task<Json> AdminApi::movement_of(NodeId node) {
   const auto& view = *node_.view_;
   Json out{{"answered", false}};
-  if (node == view.self) {
-    out = movement_json(own_movement());
-  } else if (view.alive(node)) {
-    auto asking = overlay::call(view.loop, view.rpc, node, overlay::Method::kMovement, Bytes(), kMovementDeadline);
-    const auto body = co_await asking;
-    const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
-    if (reply) out = movement_json(*reply);
+  if (view.alive(node)) {
+    auto asking = ask_movement({node});
+    const auto answers = co_await asking;
+    if (const auto& reply = answers.at(node)) out = movement_json(*reply);
   }
   const auto* member = view.ring().member(node);
   out["node"] = to_text(node);
@@ -254,7 +286,7 @@ Task<Json> AdminApi::movement_of(NodeId node) {
   co_return out;
 }
 
-// Those who gain by the change under way, and those who left and can be reached.
+// Those who gain by the change under way, and those who left and can be reached or are not known to be safe.
 Task<Result<Json>> AdminApi::movement(Json arguments) {
   const RingPtr ring = node_.view_->ring_ptr();
   Json nodes = Json::array();
@@ -262,7 +294,8 @@ Task<Result<Json>> AdminApi::movement(Json arguments) {
   for (const auto& member : ring->members()) {
     const bool gains = !ring->partitions_to_be_of(member.id).empty();
     const bool joins = member.state == overlay::RingMemberState::kJoining;
-    const bool left = member.gone() && node_.view_->alive(member.id);
+    const bool unsafe = member.state == overlay::RingMemberState::kLeft && !node_.tenures_->is_safe(member.id);
+    const bool left = member.gone() && (unsafe || node_.view_->alive(member.id));
     const bool drives = ring->changing() && member.votes() && node_.view_->alive(member.id);
     if (!gains && !joins && !left && !drives) continue;
     auto asking = movement_of(member.id);
@@ -271,6 +304,8 @@ Task<Result<Json>> AdminApi::movement(Json arguments) {
     if (waits_for.empty() && !left) waits_for = waits;
     if (gains || joins || left) nodes.push_back(std::move(one));
   }
+  auto looking = doubling_json();
+  Json doubling = co_await looking;
   // Of two versions mixed, a node that just left would be missing, as if it were safe.
   if (node_.view_->ring().number() != ring->number()) {
     auto again = movement(std::move(arguments));
@@ -284,7 +319,8 @@ Task<Result<Json>> AdminApi::movement(Json arguments) {
                  {"waits_for", version.change == overlay::RingChange::kNone ? "" : waits_for},
                  {"controls", controls_json()},
                  {"moves", moves_json(moves_of(*ring))},
-                 {"nodes", std::move(nodes)}};
+                 {"nodes", std::move(nodes)},
+                 {"doubling", std::move(doubling)}};
 }
 
 // By gossip, for `status` at other nodes.

@@ -16,8 +16,6 @@ using overlay::Task;
 
 namespace {
 
-constexpr Duration kAskDeadline = 2s;
-
 Json policy_json(const overlay::SitePolicy& policy) {
   return {{"home", policy.home}, {"away", policy.away}, {"only", policy.only}};
 }
@@ -58,18 +56,12 @@ Json AdminApi::sites_json() const {
 Task<Json> AdminApi::site_lags() {
   const auto& view = *node_.view_;
   const RingPtr ring = view.ring_ptr();
-  std::map<NodeId, overlay::Future<Result<Bytes>>> calls;
-  std::vector<NodeId> silent;
+  std::vector<NodeId> asked, silent;
   std::set<std::string> sites_there;
   for (const auto& member : ring->members()) {
     if (member.owns() && ring->by_site()) sites_there.insert(member.zone);
-    if (!member.owns() || member.id == view.self) continue;
-    if (!view.alive(member.id)) {
-      silent.push_back(member.id);
-      continue;
-    }
-    calls.emplace(member.id, overlay::call(view.loop, view.rpc, member.id, overlay::Method::kMovement, Bytes(),
-                                           kAskDeadline));
+    if (!member.owns() && member.id != view.self) continue;
+    (view.alive(member.id) ? asked : silent).push_back(member.id);
   }
   std::map<std::string, MovementReply::Lag> sites;
   std::set<std::string> unknown;
@@ -87,10 +79,9 @@ Task<Json> AdminApi::site_lags() {
       if (zone != member->zone && !known.contains(zone)) unknown.insert(zone);
     }
   };
-  add(view.self, own_movement());
-  for (auto& [node, call] : calls) {
-    const auto body = co_await call;
-    const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
+  auto asking = ask_movement(std::move(asked));
+  const auto answers = co_await asking;
+  for (const auto& [node, reply] : answers) {
     if (reply) add(node, *reply);
     if (!reply) silent.push_back(node);
   }
@@ -111,20 +102,10 @@ void AdminApi::collect_sites(MetricSink& sink) const {
 }
 
 // A node that cannot read the new format would be left behind.
-Task<Status> AdminApi::all_read(std::uint32_t format) {
-  const RingPtr ring = node_.view_->ring_ptr();
-  for (const auto& member : ring->members()) {
-    if (member.gone() || member.id == node_.view_->self || !node_.view_->alive(member.id)) continue;
-    auto asking = overlay::call(node_.view_->loop, node_.view_->rpc, member.id, overlay::Method::kMovement, Bytes(),
-                                kAskDeadline);
-    const auto body = co_await asking;
-    const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
-    if (!reply) co_return reply.error();
-    if (reply->ring_format >= format) continue;
-    co_return Error{Errc::kUnsupported, "node " + short_text(member.id) + " is older than policies of sites and would "
-                                            "not follow: upgrade it first"};
-  }
-  co_return ok_status();
+Status AdminApi::reads(const NodeId& node, const MovementReply& reply, std::uint32_t format, const std::string& what) {
+  if (reply.ring_format >= format) return ok_status();
+  return Error{Errc::kUnsupported, "node " + short_text(node) + " is older than " + what + " and would not follow: "
+                                   "upgrade it first"};
 }
 
 // Without `home`, `away` or `off` it only tells.
@@ -147,8 +128,16 @@ Task<Result<Json>> AdminApi::sites(Json arguments) {
     CO_TRY_ASSIGN(policy.away, copies_of(arguments, "away"));
     policy.only = arguments.value("only", "");
   }
-  auto asking = all_read(overlay::kRingFormatSites);
-  CO_TRY(co_await asking);
+  std::vector<NodeId> members;
+  for (const auto& member : node_.view_->ring().members()) {
+    if (!member.gone() && node_.view_->alive(member.id)) members.push_back(member.id);
+  }
+  auto asking = ask_movement(std::move(members));
+  const auto answers = co_await asking;
+  for (const auto& [node, reply] : answers) {
+    if (!reply) co_return reply.error();
+    CO_TRY(reads(node, *reply, overlay::kRingFormatSites, "policies of sites"));
+  }
   auto build = [policy](const RingVersion& before) { return overlay::next_intent_sites(before, policy); };
   auto changing = change(build, arguments.value("dry_run", false));
   co_return co_await changing;
@@ -169,14 +158,14 @@ Task<Json> AdminApi::site_loss(std::vector<NodeId> nodes) {
   const auto note = [&](const MovementReply& reply) {
     for (const auto& item : reply.newest) newest = std::max(newest, goes(item.node) ? item.ms : 0);
   };
-  note(own_movement());
+  std::vector<NodeId> asked{node_.view_->self};
   for (const auto& member : ring->members()) {
-    if (taken_over == 0) break;
-    if (member.gone() || goes(member.id) || !node_.view_->alive(member.id)) continue;
-    auto asking = overlay::call(node_.view_->loop, node_.view_->rpc, member.id, overlay::Method::kMovement, Bytes(),
-                                kAskDeadline);
-    const auto body = co_await asking;
-    const auto reply = body ? unpack<MovementReply>(*body) : Result<MovementReply>(body.error());
+    const bool other = !member.gone() && !goes(member.id) && member.id != node_.view_->self;
+    if (taken_over > 0 && other && node_.view_->alive(member.id)) asked.push_back(member.id);
+  }
+  auto asking = ask_movement(std::move(asked));
+  const auto answers = co_await asking;
+  for (const auto& [node, reply] : answers) {
     if (reply) note(*reply);
   }
   co_return Json{{"taken_over", taken_over}, {"newest_ms", newest}};

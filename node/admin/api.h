@@ -4,7 +4,8 @@
 // The TCP admin port serves only GET /metrics, /healthz and /readyz.
 //
 // method          arguments                                  answer
-// status          {}                                         {cluster:{lineage, ring, copies, synced, partitions, nodes,
+// status          {}                                         {cluster:{lineage, ring, copies, synced, partitions,
+//                                                              units (fewer once that was doubled), nodes,
 //                                                              sites (as below), serving, change, movement:{paused, rate_limit}},
 //                                                             node:{id, short, version, writer, left_out, movement,
 //                                                              uptime_s, state, waits_for (why it catches up for long),
@@ -16,7 +17,7 @@
 //                                                             gone and down, whom `nodes` does not count either,
 //                                                             rates:{appends, deliveries, commits, ...} (counted
 //                                                              since the start)}
-// ring            {partitions?: bool, vectors?: bool}        {number, lineage, copies, synced, partitions, change,
+// ring            {partitions?: bool, vectors?: bool}        {number, lineage, copies, synced, partitions, units, change,
 //                                                             placement, zones_shared (partitions whose copies share a
 //                                                             zone because the others are too small),
 //                                                             sites (as below),
@@ -45,6 +46,10 @@
 //                                                              them)}}
 // weight          {nodes: [id], weight, dry_run?}            as leave
 // rebalance       {dry_run?}                                 as leave: to the newest placement rule
+// double          {to} (twice the partitions there are),     {ring, partitions, to, units, already, dry_run,
+//                  dry_run?; a dry run needs no `to`           nodes:[{node, short, now, next, bytes (it moves within its
+//                                                              disk, at most), room}]}; already: it was done before.
+//                                                              Agreed on; `movement` tells how far it is
 // sites           {}                                         {policy:{home, away, only}, in_force, home_copies,
 //                                                              away_copies, zones:[{zone, nodes, home_of,
 //                                                              behind:{changes, ms}}] (what was accepted elsewhere and
@@ -56,8 +61,10 @@
 //                                                              nodes:[{node, short, state, gains, answered, ring,
 //                                                              installed, missing, leaving, names, safe, waits_for,
 //                                                              partitions, partitions_done, changes, changes_done,
-//                                                              bytes, bytes_left, rate}]}:
-//                                                              who gains by the open change, and who left
+//                                                              bytes, bytes_left, rate, split:{partitions, share}}],
+//                                                              who gains by the open change, and who left;
+//                                                              doubling:{partitions, units, nodes, settling:[{node,
+//                                                              short, answered, partitions, share, waits_for}]}}
 // pause, resume   {}                                         {paused, rate_limit, change: is one under way?,
 //                                                              taken:[short], away:[short] (told when back)}
 // throttle        {rate?: bytes a second, 0: none}           the same; without a rate it tells the present one

@@ -18,6 +18,7 @@ std::vector<Command> all_commands() {
       remove_command(),
       weight_command(),
       rebalance_command(),
+      ring_double_command(),
       sites_command(),
       abort_command(),
       pause_command(),

@@ -35,6 +35,7 @@ Command leave_command();
 Command remove_command();
 Command weight_command();
 Command rebalance_command();
+Command ring_double_command();
 Command sites_command();
 Command abort_command();
 Command pause_command();

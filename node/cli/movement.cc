@@ -31,27 +31,6 @@ void print_moves(const Json& moves, bool colour) {
             << homes_text(moves);
 }
 
-// Until the change of ring version `ring` is complete and nothing is left to hand home. Ctrl-C ends the
-// waiting and nothing else.
-int wait_for(const Arguments& arguments, std::uint64_t ring, const Json& begun, Json& movement) {
-  Progress progress;
-  std::string said;
-  for (;;) {
-    if (const int code = admin_call(arguments, "movement", Json::object(), movement, kAskTries); code != kExitOk) {
-      return code;
-    }
-    const MoveStep step = move_step(movement, begun);
-    if (!text_of(movement, "change").empty() && number_of(movement, "ring") > ring) break;  // The next one.
-    if (!step.open) break;
-    if (!step.waits_for.empty() && step.waits_for != said) progress.say("waiting: " + step.waits_for);
-    said = step.waits_for;
-    progress.show(step.share, step.text, step.seconds_left);
-    std::this_thread::sleep_for(kPollEvery);
-  }
-  progress.finish();
-  return kExitOk;
-}
-
 Json nodes_of(const Arguments& arguments) {
   Json nodes = Json::array();
   for (const auto& node : arguments.list("node")) nodes.push_back(node);
@@ -201,6 +180,24 @@ std::string homes_text(const Json& moves) {
   return out;
 }
 
+int follow_change(const Arguments& arguments, const Look& look, Json& movement) {
+  Progress progress;
+  std::string said;
+  for (;;) {
+    if (const int code = admin_call(arguments, "movement", Json::object(), movement, kAskTries); code != kExitOk) {
+      return code;
+    }
+    const MoveStep step = look(movement);
+    if (!step.open) break;
+    if (!step.waits_for.empty() && step.waits_for != said) progress.say("waiting: " + step.waits_for);
+    said = step.waits_for;
+    progress.show(step.share, step.text, step.seconds_left);
+    std::this_thread::sleep_for(kPollEvery);
+  }
+  progress.finish();
+  return kExitOk;
+}
+
 int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done) {
   Json begun;
   if (const int code = admin_call(arguments, method, question, begun); code != kExitOk) return code;
@@ -214,7 +211,12 @@ int change_ring(const Arguments& arguments, const std::string& method, const Jso
   }
   Json movement;
   const auto ring = number_of(begun, "ring");
-  if (const int code = wait_for(arguments, ring, begun, movement); code != kExitOk) return code;
+  const auto look = [&](const Json& now) {
+    MoveStep step = move_step(now, begun);
+    if (!text_of(now, "change").empty() && number_of(now, "ring") > ring) step.open = step.handing_over;  // The next one.
+    return step;
+  };
+  if (const int code = follow_change(arguments, look, movement); code != kExitOk) return code;
   begun["finished"] = movement;
   if (json) {
     std::cout << begun.dump(2) << "\n";

@@ -3,17 +3,27 @@
 // Thread: the main thread.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "node/cli/admin_client.h"
+#include "node/cli/movement_step.h"
 #include "node/cli/options.h"
 
 namespace starling::node::cli {
 
 // Calls `method` with `question` and follows the change; `done` says what it came to. An exit code.
 int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done);
+// Asks how far it is, and shows it, until `look` at an answer of `movement` finds nothing open. Ctrl-C ends the
+// following and nothing else.
+using Look = std::function<MoveStep(const Json& movement)>;
+int follow_change(const Arguments& arguments, const Look& look, Json& movement);
 // What a change does to the home sites, from `homes` of its moves; one line each, none without a policy of sites.
 std::string homes_text(const Json& moves);
+// Which nodes settle still after a doubling of the partitions, from `doubling` of an answer of `movement`; nothing
+// when none does.
+void print_settling(const Json& doubling, bool colour);
+std::string settled_text(double share);  // "34 %"; 100 only when it is all.
 // --dry-run, --no-wait, and how the node is reached.
 void add_change_options(po::options_description& options);
 

@@ -18,12 +18,15 @@ struct MoveStep {
   std::string text;
   std::optional<std::uint64_t> seconds_left;
   std::string waits_for;
-  bool open = false;  // The change is not complete, or somebody has still something to hand home.
+  bool open = false;  // The change is not complete, or somebody has still something to hand home or to settle.
+  bool handing_over = false;  // Of those, one that the command let go, whatever else is under way by now.
 };
 
 // From an answer of `movement`, and what the command that began the change was told.
 MoveStep move_step(const Json& movement, const Json& begun);
 // Of one node that fetches: `movement` of its `status`.
 MoveStep own_move_step(const Json& node);
+// Of the nodes that settle after a doubling of the partitions: `doubling` of an answer of `movement`.
+MoveStep settle_step(const Json& doubling);
 
 }  // namespace starling::node::cli

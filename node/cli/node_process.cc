@@ -58,6 +58,7 @@ NodeProcess::NodeProcess(Config config, overlay::Log log)
 
 int NodeProcess::run() {
   if (auto opened = open(); !opened) {
+    if (opened.code() == Errc::kForeign) drop_join_token(config_);  // The node that is there goes on without it.
     return complain(kExitFailed, "cannot start: " + opened.error().text + next_step(opened.code()));
   }
   started_ = loop_.clock_now();

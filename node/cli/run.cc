@@ -26,13 +26,15 @@ bool has_other_files(const std::string& data) {
   return false;
 }
 
+int in_use(const Config& config) {
+  return complain(kExitFailed, "the folder " + config.data +
+                                   " is in use for something else: give an empty or a new one with --data");
+}
+
 int run(const Arguments& arguments) {
   auto config = make_config(arguments);
   if (!config) return complain(kExitUsage, config.error().text);
-  if (has_other_files(config->data)) {
-    return complain(kExitFailed, "the folder " + config->data +
-                                     " is in use for something else: give an empty or a new one with --data");
-  }
+  if (has_other_files(config->data)) return in_use(*config);
   return run_node(*config);
 }
 
@@ -66,17 +68,6 @@ Status check_token(const std::string& token) {
   return check_time(invite, wall_ms());
 }
 
-// A folder that a node has used, unless it was still joining.
-bool has_node(const std::string& data) {
-  namespace fs = std::filesystem;
-  std::error_code error;
-  if (fs::exists(data + "/join-token", error)) return false;
-  for (const auto& entry : fs::directory_iterator(data, error)) {
-    if (entry.path().filename() != "starling.conf" && entry.path().extension() != ".log") return true;
-  }
-  return false;
-}
-
 int join(const Arguments& arguments) {
   auto config = make_config(arguments);
   if (!config) return complain(kExitUsage, config.error().text);
@@ -95,11 +86,8 @@ int join(const Arguments& arguments) {
                                      "\n  A member gives a new one with: starling invite");
   }
   if (auto made = create_folder(config->data); !made) return complain(kExitFailed, made.error().text);
-  if (has_node(config->data)) {
-    return complain(kExitFailed, "there is a node in " + config->data +
-                                     " already: start it with `starling run --data " + config->data +
-                                     "`, or join with an empty folder");
-  }
+  // A member's folder is started as by `run`; one that left is emptied (Node::open).
+  if (has_other_files(config->data)) return in_use(*config);
   const std::string path = config->data + "/starling.conf";
   std::error_code error;
   if (!std::filesystem::exists(path, error)) {

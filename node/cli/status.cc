@@ -53,6 +53,12 @@ void print_sites(const Json& sites, bool colour) {
   std::cout << "\n";
 }
 
+std::string partitions_text(const Json& cluster) {
+  const auto partitions = number_of(cluster, "partitions"), units = number_of(cluster, "units");
+  return thousands(partitions) + " partitions" +
+         (units == 0 || units == partitions ? "" : ", placed as " + thousands(units));
+}
+
 // What the node lacks of what it should have.
 void print_wants(const Json& node, bool colour) {
   if (const auto partitions = number_of(node, "damaged_partitions"); partitions > 0) {
@@ -64,6 +70,11 @@ void print_wants(const Json& node, bool colour) {
     std::cout << paint("Lost:", Tone::kBad, colour) << " " << counted(lost, "change")
               << " had no copy left and were written off (`starling verify` lists them)\n";
   }
+  const Json split = node.value("movement", Json::object()).value("split", Json::object());
+  if (const double share = real_of(split, "share"); split.contains("share") && share < 1) {
+    std::cout << "Settling: " << settled_text(share)
+              << " of what the doubling of the partitions moves on this disk has its place\n";
+  }
   if (const auto missing = number_of(node, "missing"); missing > 0) {
     std::cout << "It fetches: " << counted(missing, "change") << " that other owners have\n";
   }
@@ -73,7 +84,7 @@ void print_heading(const Json& cluster, const Json& node, bool colour) {
   std::cout << "Cluster " << text_of(cluster, "lineage") << ": ring " << number_of(cluster, "ring") << ", "
             << number_of(cluster, "serving") << " of " << number_of(cluster, "nodes") << " nodes serving, "
             << number_of(cluster, "copies") << " copies, " << number_of(cluster, "synced")
-            << " on disk per ack, " << thousands(number_of(cluster, "partitions")) << " partitions\n";
+            << " on disk per ack, " << partitions_text(cluster) << "\n";
   print_sites(cluster.value("sites", Json::object()), colour);
   const std::string change = text_of(cluster, "change");
   if (!change.empty() && change != "none") std::cout << "A change of the ring is under way: " << change << "\n";
@@ -181,6 +192,7 @@ int ring_diff(const Arguments& arguments) {
     std::cout << "\n";
     table.print(std::cout, stdout_has_colour());
   }
+  print_settling(answer.value("doubling", Json::object()), stdout_has_colour());
   return kExitOk;
 }
 
@@ -196,7 +208,7 @@ int ring(const Arguments& arguments) {
   const bool colour = stdout_has_colour();
   std::cout << "Ring " << number_of(answer, "number") << " of cluster " << text_of(answer, "lineage") << ": "
             << number_of(answer, "copies") << " copies, " << number_of(answer, "synced")
-            << " on disk per ack, " << thousands(number_of(answer, "partitions")) << " partitions\n";
+            << " on disk per ack, " << partitions_text(answer) << "\n";
   print_sites(answer.value("sites", Json::object()), colour);
   std::cout << "\n";
   Table table({"Node", "State", "Zone", ">Weight", ">Partitions", ">At home in", ">First owner of", ">Share"});
@@ -211,6 +223,10 @@ int ring(const Arguments& arguments) {
               << "small for a copy of each\n";
   }
   if (arguments.flag("partitions")) print_partitions(answer, colour);
+  if (number_of(answer, "units") == number_of(answer, "partitions") || !answer.contains("units")) return kExitOk;
+  Json movement;
+  if (const int code = admin_call(arguments, "movement", Json::object(), movement); code != kExitOk) return code;
+  print_settling(movement.value("doubling", Json::object()), colour);
   return kExitOk;
 }
 

@@ -34,6 +34,7 @@ Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std
   view_.on_ring([this] {
     const auto before = view_.previous_ring();
     if (before && before->lineage() != view_.ring().lineage()) told_.clear();
+    for (const auto& [from, message] : std::exchange(early_acks_, {})) received_ack(from, message);
   });
   view_.on_doubled([this] { partitions_doubled(); });
   tick();
@@ -176,11 +177,26 @@ void Replicator::receive(const NodeId& from, const Replicate& message) {
   if (!view_.in_ring()) return;
   view_.heard_of_ring(from, message.ring);
   if (!view_.same_count(from, message.partitions)) return;
-  homes_[message.writer] = from;
+  if (!is_of(message.writer, from)) return;
   auto& told = told_[from];
   if (told.writer != message.writer) told = {message.writer, {}};
   if (view_.read_only) return;  // Not acknowledged, so it does not count; fetched later.
   for (const auto& run : message.runs) receive_run(from, message, run);
+}
+
+bool Replicator::is_of(WriterId writer, const NodeId& from) {
+  if (!view_.may_run(from, writer)) {
+    if (view_.counters.forged++ == 0) view_.log.warn("changes under the writer of another member", {{"from", from}});
+    return false;
+  }
+  if (homes_.size() >= kHomesMax && !homes_.contains(writer)) {
+    std::erase_if(homes_, [this](const auto& home) {
+      const auto runner = view_.liveness.runner ? view_.liveness.runner(home.first) : std::nullopt;
+      return runner != home.second;
+    });
+  }
+  homes_[writer] = from;
+  return true;
 }
 
 void Replicator::receive_run(const NodeId& from, const Replicate& message,
@@ -258,6 +274,10 @@ void Replicator::compared(const NodeId& peer, const CompareReply::Item& theirs) 
 void Replicator::received_ack(const NodeId& from, const Replicated& message) {
   if (!view_.in_ring() || message.writer != view_.store.writer()) return;
   view_.heard_of_ring(from, message.ring);
+  if (message.ring > view_.ring().number()) {
+    if (early_acks_.size() < kEarlyAcksMax) early_acks_.emplace_back(from, message);
+    return;
+  }
   if (!view_.same_count(from, message.partitions)) return;
   for (const auto& item : message.items) {
     // Nobody can have synced what was never made: a larger number is a lie or a reused writer.

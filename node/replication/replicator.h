@@ -32,6 +32,8 @@
 namespace starling::node {
 
 inline constexpr std::size_t kWaitersMax = 200'000;  // Above: kOverloaded.
+inline constexpr std::size_t kHomesMax = 4096;       // Writers of other nodes that are remembered.
+inline constexpr std::size_t kEarlyAcksMax = 1024;   // Of newer ring versions; more are sent again.
 // What may wait for one owner. The other half of a link's queue is for answers, copies and pushes.
 inline constexpr std::size_t kOwnerQueueBytesMax = overlay::kLinkQueueBytesMax / 2;
 
@@ -121,6 +123,8 @@ class Replicator {
   void receive(const NodeId& from, const Replicate& message);
   void receive_run(const NodeId& from, const Replicate& message, const Replicate::Run& run);
   void received_ack(const NodeId& from, const Replicated& message);
+  // False: another member runs that writer.
+  bool is_of(WriterId writer, const NodeId& from);
   void complete(PartitionId partition, Progress& progress);
   static std::uint64_t covered_by(const overlay::NodeList& owners, const Progress& progress, std::size_t copies);
   std::uint64_t covered_with_stand_ins(PartitionId partition, const Progress& progress) const;
@@ -141,6 +145,7 @@ class Replicator {
   std::map<NodeId, std::size_t> outgoing_bytes_;        // and its size.
   std::map<std::pair<NodeId, WriterId>, std::map<PartitionId, std::uint64_t>> acks_;
   std::map<WriterId, NodeId> homes_;                    // Writer -> the node that runs it.
+  std::vector<std::pair<NodeId, Replicated>> early_acks_;  // Counted when we are at their ring version, too (F32).
   std::map<NodeId, Told> told_;                         // Of its last writer.
   AwayLag away_;
   Instant nudged_at_{};                                 // Away owners that lag.

@@ -55,6 +55,7 @@ struct NodeCounters {
   std::uint64_t login_failures = 0;
   std::uint64_t fell_behind = 0;
   std::uint64_t clock_refused = 0;
+  std::uint64_t forged = 0;          // Messages under another member's writer.
   std::uint64_t sessions = 0;        // Gauge.
 };
 
@@ -66,6 +67,8 @@ class ClusterView {
     std::function<bool(const NodeId&)> reachable;  // By a link; sooner to doubt than `alive`.
     std::function<bool(const NodeId&)> catching_up;
     std::function<std::size_t(const NodeId&)> queued = {};  // Bytes that wait for its link. May be empty.
+    // The member that says of itself, signed, that it runs under this writer. May be empty.
+    std::function<std::optional<NodeId>(WriterId)> runner = {};
   };
 
   ClusterView(NodeId self, overlay::Loop& loop, overlay::Rpc& rpc, storage::Store& store, overlay::HlcClock& hlc,
@@ -128,6 +131,11 @@ class ClusterView {
 
   [[nodiscard]] bool alive(const NodeId& node) const {
     return node == self || liveness.alive(node);
+  }
+  // Its record may still name the writer of an earlier run, or not be heard of: only a known runner excludes others.
+  [[nodiscard]] bool may_run(const NodeId& node, WriterId writer) const {
+    const auto runner = liveness.runner ? liveness.runner(writer) : std::nullopt;
+    return !runner || *runner == node;
   }
   // Alive, and our links do not say otherwise: whom to send to, and who does the chores of a partition
   // (coordinates()). Both sides of a doubt may be told yes, or both no. So nothing follows from it that may be

@@ -96,8 +96,15 @@ struct MovementReply {
   };
   // Of what this node accepted at home: what has not come to each other site, and since when. Left out: not known yet.
   std::vector<Lag> lags;
+  // Of doubling the partitions (docs/decisions/0025); older nodes leave it out, and cannot follow one anyway.
+  std::uint32_t partitions_of = 0;  // So many its store is split into.
+  std::uint32_t split_share = 100;  // Percent of its rows that lie where that says; 100: all.
+  std::uint64_t damaged = 0;        // Partitions of which something cannot be read here.
+  std::uint64_t store_bytes = 0;    // Of its table files;
+  std::uint64_t room_bytes = 0;     // and what fits on its disk before it turns read-only.
   FIELDS(ring, installed, missing, leaving, names, safe, waits_for, partitions, partitions_done, changes,
-         changes_done, bytes, bytes_left, rate, needs, newest, ring_format, lags)
+         changes_done, bytes, bytes_left, rate, needs, newest, ring_format, lags, partitions_of, split_share,
+         damaged, store_bytes, room_bytes)
 };
 
 // kSeal: "the owners of these partitions are others since these ring versions; vote no more under older

@@ -133,8 +133,22 @@ Status RingService::adopt(const RingVersion& version) {
   return set(version);
 }
 
+// From one version to the next partitions become more, never fewer. So one with fewer goes on from before ours were
+// doubled, and who does not know of that numbers differently what was accepted since: it cannot be told.
+Status RingService::may_lead_to(const RingVersion& version) const {
+  const auto& ours = view_.ring().version();
+  if (version.number <= ours.number || version.partitions >= ours.partitions) return ok_status();
+  return Error{Errc::kForeign, "nodes were forced out of the ring before its partitions were doubled, and it goes on with " +
+                                   std::to_string(version.partitions) + ", while node " + short_text(view_.self) +
+                                   " has " + std::to_string(ours.partitions) + ": what only it holds cannot come home "
+                                   "until they are doubled there, too; keep its folder"};
+}
+
 // What a member says was decided.
 void RingService::learn(const NodeId& from, const RingVersion& version) {
+  if (view_.in_ring()) {
+    if (const auto may = may_lead_to(version); !may) return note_stuck(may.error());
+  }
   const auto adopted = adopt(version);
   const bool between = !adopted && (adopted.code() == Errc::kStaleRing || adopted.code() == Errc::kForeign);
   if (between) scope_.spawn(walk(from, version.number));

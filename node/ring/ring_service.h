@@ -135,6 +135,7 @@ class RingService {
   [[nodiscard]] std::optional<NodeId> trusted(const NodeId& peer);
   Status take_partitions(const overlay::RingVersion& version);
   void note_stuck(const Error& why);
+  [[nodiscard]] Status may_lead_to(const overlay::RingVersion& version) const;
   Status set(const overlay::RingVersion& version);
 
   ClusterView& view_;

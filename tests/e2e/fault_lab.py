@@ -140,7 +140,7 @@ class Node:
 
 
 class Lab:
-    """Three nodes on a net (fault_net.py, fault_proxy.py), their load, and a place for everything."""
+    """Nodes on a net (fault_net.py, fault_proxy.py), their load, and a place for everything."""
 
     def __init__(self, net, disks=None, nodes=3, env=None, later=0):
         """The last `later` of the nodes are not started: join() is for them."""
@@ -179,9 +179,9 @@ class Lab:
     def __exit__(self, *_):
         self.stack.close()
 
-    def join(self, node):
+    def join(self, node, command="join -"):
         token = run(STARLING, "invite", "--data", self.nodes[0].data).stdout
-        node.spawn("join -", stdin=token)
+        node.spawn(command, stdin=token)
 
     def serving(self):
         return all(node.ready() for node in self.nodes)
@@ -190,15 +190,15 @@ class Lab:
         TOTALS["faults"] += 1
         say(text)
 
-    def load(self, lines=2000, seconds=12, patience=90):
+    def load(self, lines=2000, seconds=12, patience=90, users=30):
         """A conversation, played at an even pace; every user reads all of it again at the end, on a new
         device. Faults are injected while it runs."""
         self.loads += 1
         self.lines = self.lines or lines   # The same conversation, so that groups keep their members.
         history = self.folder / f"load{self.loads}.history"
         self.histories.append(history)
-        words = ["replay", "--generate", "--limit", self.lines, "--users", 30, "--rooms", 4, "--devices", 1,
-                 "--verify-fresh", 30, "--patience", patience, "--json", "--cluster", self.folder,
+        words = ["replay", "--generate", "--limit", self.lines, "--users", users, "--rooms", 4, "--devices", 1,
+                 "--verify-fresh", users, "--patience", patience, "--json", "--cluster", self.folder,
                  "--record", history, *(["--seconds", seconds] if seconds else ["--speed", 0])]
         with open(history.with_suffix(".log"), "wb") as log:
             process = subprocess.Popen([STARLING, *map(str, words)], stdout=subprocess.PIPE, text=True,
@@ -258,6 +258,11 @@ class Load:
         eventually("the load sends", lambda: sends() >= before + count or not self.running())
         if not self.running():
             raise Failure("the load ended before the fault was injected")
+
+    def stop(self):
+        """What is said so far is all, and is proven."""
+        self.process.send_signal(signal.SIGINT)
+        return self.finish()
 
     def finish(self, code=0, seconds=300):
         output, _ = self.process.communicate(timeout=seconds)

@@ -92,9 +92,9 @@ void for_each_message(With with) {
   with("ring_answer", RingAnswer{{"ring"}});
   with("ring_progress", RingProgress{kRing});
   with("standing_reply", StandingReply{kRing, true});
-  with("movement_reply.v5", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
+  with("movement_reply.v6", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
                                        9'000'000, 3'000'000, 1'000'000, {id<NodeId>(7)}, {{id<NodeId>(7), 77'000}}, 4,
-                                       {{"west", 12, 3'400}}});
+                                       {{"west", 12, 3'400}}, 8192, 34, 5, 9'000'000'000, 7'000'000'000});
   with("move_settings", MoveSettings{true, kEntry, 20'000'000, {kEntry.time + 1, WriterId{9}}});
   with("ring_get_request", RingGetRequest{kRing});
   with("keys_exchange", KeysExchange{{"keyring"}});
@@ -129,6 +129,10 @@ TEST(NodeMessages, OlderBytesAreReadAndWhatTheyLackHasItsDefault) {
   ASSERT_TRUE(of_before_lags.ok()) << of_before_lags.error().text;
   EXPECT_EQ(of_before_lags->ring_format, 4u);
   EXPECT_TRUE(of_before_lags->lags.empty());
+  const auto of_before_doubling = unpack<MovementReply>(golden("node_movement_reply.v5"));
+  ASSERT_TRUE(of_before_doubling.ok()) << of_before_doubling.error().text;
+  EXPECT_EQ(of_before_doubling->lags.size(), 1u);
+  EXPECT_EQ(of_before_doubling->partitions_of, 0u);
   const auto run = unpack<Replicate>(golden("node_replicate.v1"));
   ASSERT_TRUE(run.ok()) << run.error().text;
   EXPECT_EQ(run->runs.at(0).changes.size(), 2u);

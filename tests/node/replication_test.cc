@@ -94,10 +94,15 @@ class Holders : public Parts {
     ASSERT_NO_FATAL_FAILURE(Parts::SetUp());
     in_turn([&] { stand_in = std::make_unique<StandIn>(*view); });
   }
+  // W owners have what comes before.
   void hint(PartitionId partition, WriterId writer, std::uint64_t from, std::uint64_t to,
             std::uint64_t expires_ms = 0) {
+    hint_covered(partition, writer, from, to, from - 1, expires_ms);
+  }
+  void hint_covered(PartitionId partition, WriterId writer, std::uint64_t from, std::uint64_t to, std::uint64_t covered,
+                    std::uint64_t expires_ms = 0) {
     std::deque<Bytes> changes;  // Borrowed by the message.
-    Replicate::Run run{partition, from, 0, {}};
+    Replicate::Run run{partition, from, 0, {}, covered};
     for (std::uint64_t n = from; n <= to; ++n) {
       auto change = testing::entry(kAlice, n, hlc_at(1000 + n));
       change.entry.expires_ms = expires_ms;
@@ -134,6 +139,26 @@ TEST_F(Holders, WhoHasLeftHoldsNothingForOthers) {
   EXPECT_EQ(rpc.said(Method::kHinted), 1u) << "an ack would count it";
   EXPECT_FALSE(stand_in->holds(kPartition, {kWriter, 3}));
   EXPECT_TRUE(stand_in->holds(kPartition, {kWriter, 2})) << "what it had, it hands home";
+}
+
+// If its writer died now, nobody could ever take home what goes on from nothing.
+TEST_F(Holders, WhatComesEarlyIsHeldOnceItIsReached) {
+  hint_covered(kPartition, kWriter, 5, 6, 1);
+  hint_covered(kPartition, kWriter, 3, 3, 1);
+  EXPECT_EQ(stand_in->segments(), 0u);
+  EXPECT_EQ(rpc.said(Method::kHinted), 0u);
+  hint_covered(kPartition, kWriter, 4, 4, 2);  // Two owners have 2 by now: it goes on from there, with 3.
+  ASSERT_EQ(rpc.said(Method::kHinted), 1u);
+  const auto said = unpack<Hinted>(rpc.notices.back().body);
+  ASSERT_TRUE(said.ok());
+  EXPECT_EQ(said->items[0].from, 3u);
+  EXPECT_EQ(said->items[0].to, 6u);
+  EXPECT_EQ(box.store->read_held(kPartition, {kWriter, 1}, 1 << 20).size(), 4u);
+  hint_covered(kPartition, kWriter, 9, 9, 2);
+  run_for(kEarlyFor + 1s);
+  hint_covered(kPartition, kWriter, 7, 8, 2);
+  EXPECT_TRUE(stand_in->holds(kPartition, {kWriter, 8}));
+  EXPECT_FALSE(stand_in->holds(kPartition, {kWriter, 9})) << "it was not waited for so long";
 }
 
 TEST_F(Holders, ARunThatNobodyCanTakeHoldsUpNoOther) {
@@ -214,6 +239,38 @@ TEST_F(Quorum, StandInsServeInThePlaceOfOwnersBeforeACoordinatorGivesUp) {
   run_for(1s);
   EXPECT_FALSE(outcome);
   EXPECT_GT(rpc.said(Method::kHint), 0u);
+}
+
+// Who is no owner any more under the acknowledger's version would be counted under ours (hazards F32).
+TEST_F(Quorum, AnAcknowledgementOfANewerVersionCountsWhenWeAreThereToo) {
+  const auto& before = view->ring().version();
+  const overlay::NewWeight weight{others[0], 200};
+  const auto next = overlay::must(overlay::next_intent_weight(before, {&weight, 1}));
+  const Bytes body = pack(Replicated{next.number, box.store->writer(), {{kPartition, appended.dot.n}}});
+  run_for(100ms);  // Our own disk.
+  in_turn([&] { rpc.listeners.at(Method::kReplicated)(owners[1], body); });
+  run_for(100ms);
+  EXPECT_FALSE(outcome);
+  in_turn([&] { view->set_ring(overlay::must(overlay::Ring::make(next))); });
+  ASSERT_TRUE(outcome);
+  EXPECT_TRUE(outcome->ok());
+}
+
+// A dot is made by one node: under the writer of another, replicas would hold two changes for it.
+TEST_F(Quorum, NobodyWritesUnderTheWriterOfAnotherMember) {
+  view->liveness.runner = [&](WriterId writer) {
+    return writer == kWriter ? std::optional(owners[2]) : std::nullopt;
+  };
+  const Bytes change = encoded(testing::entry(kAlice, 9, hlc_at(1000)), {kWriter, 1});
+  const Bytes body = pack(Replicate{view->ring().number(), kWriter, {{kPartition, 1, 0, {{change}}, 0}}});
+  in_turn([&] { rpc.listeners.at(Method::kReplicate)(owners[1], body); });
+  run_for(100ms);
+  EXPECT_EQ(box.store->held(kPartition, kWriter), 0u);
+  EXPECT_EQ(view->counters.forged, 1u);
+  in_turn([&] { rpc.listeners.at(Method::kReplicate)(owners[2], body); });
+  run_for(100ms);
+  EXPECT_EQ(box.store->held(kPartition, kWriter), 1u);
+  EXPECT_EQ(view->counters.forged, 1u);
 }
 
 // All that it sends are notices, and a link looks after silence only while a call is out.

@@ -290,6 +290,39 @@ TEST_P(Splits, TwoJoinsAndALeaveAskedAtOnceComeOneAfterTheOther) {
   finish();
 }
 
+// c has not heard what the others agreed on last. If that doubled the partitions, what they hold could not come home.
+TEST_P(Splits, WhoWasAheadIsNamedBeforeItIsForcedOut) {
+  tap.alter = [this](const TapMessage& m, Bytes& body) {
+    const bool of_ring = m.method == Method::kRingDecided || m.method == Method::kPaxos;
+    if (m.to == c && m.from != c && of_ring) body = "?";
+  };
+  tap.alter_answer = [this](const TapMessage& m, Bytes& answer) {
+    if (m.from == c && m.to != c && m.method == Method::kRingGet) answer = "?";
+  };
+  const auto lost = [this] {
+    const auto told = cluster.admin(c, "remove", {{"nodes", {cluster.id(a)}}, {"force", true}, {"dry_run", true}});
+    return told ? told->at("lost").get<std::string>() : told.error().text;
+  };
+  ASSERT_TRUE(change(a, "weight", {a}, {{"weight", 200}}));
+  world.run_for(2s);
+  std::vector<std::size_t> others;
+  for (std::size_t i = 0; i < 5; ++i) {
+    if (i != c) others.push_back(i);
+  }
+  for (const auto i : others) cluster.crash(i, Crash::kPower);
+  for (const auto i : others) believes_dead(c, i);
+  EXPECT_NE(lost().find("was at ring version"), std::string::npos) << lost();
+  tap.alter = nullptr;
+  tap.alter_answer = nullptr;
+  for (const auto i : others) ASSERT_TRUE(cluster.restart(i));
+  ASSERT_TRUE(until([&] { return cluster.all_serving() && open_change(c).empty(); }, 180s)) << waits_for(c);
+  cluster.crash(a, Crash::kPower);
+  believes_dead(c, a);
+  EXPECT_EQ(lost().find("was at ring version"), std::string::npos) << lost();
+  ASSERT_TRUE(cluster.restart(a));
+  finish();
+}
+
 // Three of five machines are gone for good, and with them every majority.
 TEST_P(Splits, WhatIsLeftGoesOnUnderANewLineageOnceTheDeadAreForcedOut) {
   std::vector<std::size_t> dead{a, b}, left{c};

@@ -29,10 +29,9 @@ void HomeCopies::heard(const TapMessage& m) {
   }
   if (m.method != Method::kReplicated) return;
   const auto told = unpack<node::Replicated>(m.body);
-  const auto told_count = static_cast<std::uint32_t>(home_.size());
   if (!told) return;
   for (const auto& item : told->items) {
-    auto& synced = synced_[{m.from, told->writer}][told_count][item.partition];
+    auto& synced = synced_[{m.from, told->writer}][told->partitions][item.partition];
     synced = std::max(synced, item.n);
   }
 }

@@ -125,6 +125,28 @@ void forge_password(Bytes& answer) {
   });
 }
 
+template <class T>
+void say_count(Bytes& body, std::uint32_t count) {
+  change<T>(body, [count](T& message) { message.partitions = count; });
+}
+
+// Whatever the sender meant, the receiver hears of its own partitions.
+void hide_count(Method method, Bytes& body, std::uint32_t count) {
+  switch (method) {
+    case Method::kReplicate:
+    case Method::kHint: return say_count<node::Replicate>(body, count);
+    case Method::kReplicated: return say_count<node::Replicated>(body, count);
+    case Method::kHinted: return say_count<node::Hinted>(body, count);
+    case Method::kCompare: return say_count<node::CompareRequest>(body, count);
+    case Method::kFetch: return say_count<node::FetchRequest>(body, count);
+    case Method::kLanes: return say_count<node::LanesRequest>(body, count);
+    case Method::kHold: return say_count<node::HoldRequest>(body, count);
+    case Method::kFollow: return say_count<node::FollowRequest>(body, count);
+    case Method::kPush: return say_count<node::Push>(body, count);
+    default: return;
+  }
+}
+
 // An acceptor that grants everything and remembers nothing.
 std::optional<Bytes> grant(const TapMessage& m, View instances) {
   if (m.method != Method::kPaxos) return std::nullopt;
@@ -158,6 +180,7 @@ std::string sabotage_text(int invariant) {
     case 11: return "acceptors forget what they promised about ring versions";
     case 12: return "whoever asks for an account is told the password hash of an intruder";
     case 13: return "copies in another site are counted like those at home";
+    case 14: return "a partition's number is taken for one of as many partitions as the receiver has";
     default: return "";
   }
 }
@@ -205,6 +228,12 @@ void sabotage(int invariant, World& world, SimCluster& cluster, Tap& tap) {
     case 9:
       tap.alter_answer = [owners = cluster.owner_table(0)](const TapMessage& m, Bytes& answer) {
         never_home(m, answer, owners);
+      };
+      break;
+    case 14:
+      tap.alter = [&cluster](const TapMessage& m, Bytes& body) { hide_count(m.method, body, cluster.partitions(m.to)); };
+      tap.alter_answer = [&cluster](const TapMessage& m, Bytes& body) {
+        if (m.method == Method::kCompare) say_count<node::CompareReply>(body, cluster.partitions(m.from));
       };
       break;
     case 10: tap.forge = [](const TapMessage& m) { return grant(m, "name/"); }; break;

@@ -570,9 +570,11 @@ std::vector<SimCluster::Unrest> SimCluster::unrest() {
   return out;
 }
 
-std::uint32_t SimCluster::partitions(std::size_t i) { return node::NodeParts::store(node(i)).partitions(); }
+storage::Store& SimCluster::store(std::size_t i) { return node::NodeParts::store(node(i)); }
 
-bool SimCluster::settled(std::size_t i) { return node::NodeParts::store(node(i)).is_split_settled(); }
+std::uint32_t SimCluster::partitions(std::size_t i) { return store(i).partitions(); }
+
+bool SimCluster::settled(std::size_t i) { return store(i).is_split_settled(); }
 
 void SimCluster::propose_doubled(std::size_t i, std::function<void(Status)> done) {
   // Of the partitions that it has now: another one may be under way.

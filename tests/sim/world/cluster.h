@@ -138,7 +138,9 @@ class SimCluster {
   // What node i has synced: partition -> writer -> n. Empty while it is down.
   using Vectors = std::map<PartitionId, std::map<WriterId, std::uint64_t>>;
   Vectors vectors(std::size_t i);
-  // Of its store. REQUIRES, as the next two: node i is up.
+  // What no operator is shown of it. REQUIRES, as the next three: node i is up.
+  storage::Store& store(std::size_t i);
+  // Of its store.
   std::uint32_t partitions(std::size_t i);
   // Nothing lies any more where it lay before the last split.
   bool settled(std::size_t i);

@@ -136,7 +136,7 @@ class TapRpc final : public overlay::Rpc {
   }
   // The loop forgets it when the process ends.
   void later(std::function<void()> send) {
-    loop_.turn_at(loop_.now() + loop_.world().between(1ms, tap_.late_max),
+    loop_.turn_at(loop_.now() + loop_.world().between(tap_.late_min, tap_.late_max),
                   [alive = std::weak_ptr<bool>(alive_), send = std::move(send)] {
                     if (!alive.expired()) send();
                   });
@@ -175,6 +175,7 @@ void Tap::clear() {
   on_answer = nullptr;
   alter = nullptr;
   forge = nullptr;
+  late_min = 1ms;
   late_max = 100ms;
   alter_answer = nullptr;
   release();

@@ -66,6 +66,8 @@ class Tap {
   std::function<std::optional<Bytes>(const TapMessage& request)> forge;
   std::function<void(const TapMessage& request, Bytes& answer)> alter_answer;
 
+  // How late kLate is.
+  Duration late_min = 1ms;
   Duration late_max = 100ms;
 
   // Lets go of what was held, in order.

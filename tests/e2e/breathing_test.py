@@ -1,0 +1,359 @@
+"""The ring breathes: real nodes join, leave, are removed and replaced while people write, and are killed or cut off
+midway. Judged by `starling check`, which has to find a planted loss, and by `starling verify`.
+
+STARLING names the program. Where namespaces are not permitted nodes talk through a proxy of ours. So that there is a
+midway, the copying is throttled; each case sees bytes that came and bytes that lack before its fault. `--long` (or
+STARLING_FAULTS_LONG=1) breathes up to ten nodes instead of five.
+
+    python3 tests/e2e/breathing_test.py [--long] [Case.test ...]
+"""
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+if "--long" in sys.argv:
+    sys.argv.remove("--long")
+    os.environ["STARLING_FAULTS_LONG"] = "1"
+
+import fault_net  # noqa: E402
+from fault_lab import LONG, STARLING, TOTALS, Failure, Lab, clean_environment, eventually, run, say  # noqa: E402
+from fault_proxy import Proxy  # noqa: E402
+
+NO_NET = fault_net.permitted()
+NET = Proxy if NO_NET else fault_net.Namespaces
+MOST = 10 if LONG else 5      # Nodes that 3 become, and that become 3.
+PARTITIONS = 512 if LONG else 128
+LINES = 40_000 if LONG else 4000   # 4000: about half a MB for a fourth node.
+USERS = 12
+LOAD_SECONDS = 120            # At most: it is told to stop when the case is over.
+SLOW = "64K"                  # The least that a throttle takes.
+MOVE_SECONDS = 180            # For a change of the ring, on a machine that does other things too.
+
+
+def tearDownModule():
+    print(f"\n{TOTALS['faults']} faults, {TOTALS['messages']} acknowledged messages, "
+          f"{TOTALS['deliveries']} deliveries checked", flush=True)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        print(f"\n{self.id().split('.', 1)[1]}", flush=True)
+
+    @contextlib.contextmanager
+    def cluster(self, nodes, later=0):
+        """Nodes that have something to move, and people who write while the case runs. Then the proof."""
+        lab = Lab(NET, nodes=nodes, later=later)
+        for node in lab.nodes:
+            node.words = ["--partitions", PARTITIONS]
+        with lab:
+            lab.load(lines=LINES, seconds=0, users=USERS).finish()
+            self.lab = lab
+            self.throttled(SLOW)
+            self.load = lab.load(seconds=LOAD_SECONDS, users=USERS)
+            self.load.wait_sends()
+            yield lab.nodes
+            self.load.stop()
+            lab.judge()
+            lab.judge_can_fail()
+            at = next(node for node in lab.nodes if not node.ended())
+            eventually("all owners have the same", lambda: self.starling(at, "verify", code=None).returncode == 0)
+
+    # --- An operator. ---
+
+    def starling(self, node, *words, code=0, stdin=""):
+        """At that node. `code` None: whatever it ends with."""
+        done = run(STARLING, *words, "--data", node.data, check=False, stdin=stdin, seconds=MOVE_SECONDS)
+        if code is not None:
+            self.assertEqual(done.returncode, code, f"{words}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def asked(self, node, *words):
+        return json.loads(self.starling(node, *words, "--json").stdout)
+
+    def begun(self, node, *words):
+        """A command that goes on while the case does. Its process."""
+        process = subprocess.Popen([STARLING, *map(str, words), "--data", str(node.data)], stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True, env=clean_environment())
+        self.lab.stack.callback(process.kill)
+        return process
+
+    def ended(self, process, code=0):
+        """What the command said."""
+        said = process.communicate(timeout=MOVE_SECONDS)[0]
+        self.assertEqual(process.returncode, code, said)
+        return said
+
+    def throttled(self, rate):
+        """On all nodes that run; the others hear of it when they are back."""
+        self.starling(next(node for node in self.lab.nodes if not node.ended()), "throttle", rate)
+
+    def killed(self, node):
+        self.lab.fault(f"{node.name}: SIGKILL")
+        node.kill()
+
+    def me(self, node):
+        return self.asked(node, "status")["node"]
+
+    def members(self, node, *states):
+        """Short ids of the members in these states."""
+        return {member["short"] for member in self.asked(node, "ring")["members"] if member["state"] in states}
+
+    def change(self, node):
+        return self.asked(node, "ring")["change"]
+
+    # --- Where a change of the ring is. ---
+
+    def moved(self, at):
+        """Bytes that came, and that lack, to those who gain by the change under way; as `at` knows it."""
+        movement = self.asked(at, "ring", "--diff")
+        nodes = movement["nodes"] if movement["change"] else []
+        return sum(node.get("bytes", 0) for node in nodes), sum(node.get("bytes_left", 0) for node in nodes)
+
+    def midway(self, at):
+        """Until some of what the change moves has come, and not all."""
+        seen = (0, 0)
+
+        def there():
+            nonlocal seen
+            seen = self.moved(at)
+            return seen[0] > 0 and seen[1] > 0
+        eventually("something has moved", there)
+        self.assertTrue(self.load.running(), "nobody writes any more")
+        say(f"midway: {seen[0]} bytes came, about {seen[1]} lack")
+
+    def serves(self, node):
+        """Until it does, as one of the ring and caught up."""
+        node.wait_ready(MOVE_SECONDS)
+        eventually("it is serving", lambda: self.me(node)["state"] == "serving")
+
+
+class Breath(Case):
+    def test_three_become_many_and_three_again(self):
+        """All that is there in the end came with a join; all who founded the cluster have left."""
+        with self.cluster(MOST, later=MOST - 3) as nodes:
+            for joiner in nodes[3:]:
+                self.lab.fault(f"{joiner.name} joins")
+                self.lab.join(joiner)
+                self.midway(nodes[0])
+                self.throttled("off")
+                self.serves(joiner)
+                self.throttled(SLOW)
+            for leaver in nodes[:-3]:
+                self.lab.fault(f"{leaver.name} leaves")
+                leaving = self.begun(leaver, "leave")
+                self.midway(nodes[-1])
+                self.throttled("off")
+                self.assertTrue(self.ended(leaving).endswith("safe to power off\n"))
+                self.assertEqual(self.me(leaver)["state"], "safe to power off")
+                leaver.stop()
+                self.throttled(SLOW)
+            self.assertEqual(self.members(nodes[-1], "serving"), {self.me(node)["short"] for node in nodes[-3:]})
+
+
+class Killed(Case):
+    def test_a_joiner_killed_midway_goes_on(self):
+        with self.cluster(4, later=1) as nodes:
+            at, joiner = nodes[0], nodes[3]
+            self.lab.join(joiner)
+            self.midway(at)
+            self.killed(joiner)
+            self.assertEqual(self.change(at), "join")
+            self.assertIn("no answer", self.starling(at, "ring", "--diff").stdout)
+            joiner.spawn()
+            self.throttled("off")
+            self.serves(joiner)
+            self.assertEqual(len(self.members(at, "serving")), 4)
+
+    def test_a_leaver_killed_midway_is_safe_when_it_was_back(self):
+        """The others get what it owned from each other; only it knows what it alone has."""
+        with self.cluster(4) as nodes:
+            at, leaver = nodes[0], nodes[3]
+            name = self.me(leaver)["short"]
+            leaving = self.begun(at, "leave", name)
+            self.midway(at)
+            self.killed(leaver)
+            self.assertEqual(self.change(at), "leave")
+            self.throttled("off")
+            eventually("it has left", lambda: self.members(at, "left") == {name}, MOVE_SECONDS)
+            self.assertIn("no answer", self.starling(at, "ring", "--diff").stdout)
+            leaver.spawn()
+            said = self.ended(leaving)
+            self.assertIn(f"waiting: node {name} left and does not answer", said)
+            self.assertTrue(said.endswith("safe to power off\n"))
+            self.assertEqual(self.me(leaver)["state"], "safe to power off")
+            leaver.stop()
+            self.assertEqual(len(self.members(at, "serving")), 3)
+
+    def test_a_joiner_does_without_a_donor_killed_midway(self):
+        with self.cluster(4, later=1) as nodes:
+            at, donor, joiner = nodes[0], nodes[1], nodes[3]
+            self.lab.join(joiner)
+            self.midway(at)
+            self.killed(donor)
+            self.assertEqual(self.change(at), "join")
+            self.assertGreater(self.moved(at)[1], 0, "all had come before")
+            self.throttled("off")
+            self.serves(joiner)
+            self.assertTrue(donor.ended())
+            donor.spawn()
+            self.serves(donor)
+            self.assertEqual(len(self.members(at, "serving")), 4)
+
+
+class Together(Case):
+    def test_two_joins_and_a_leave_at_once(self):
+        """One goes first; the second joiner waits by itself, the leave is refused until its turn."""
+        with self.cluster(6, later=2) as nodes:
+            at, leaver, first, second = nodes[0], nodes[1], nodes[4], nodes[5]
+            self.lab.join(first)
+            self.midway(at)
+            self.lab.fault("another node joins, and a third shall leave")
+            self.lab.join(second)
+            refused = self.starling(leaver, "leave", code=1)
+            self.assertIn("another change is under way: wait until it completes, or abort it", refused.stderr)
+            eventually("the second joiner says why it waits", lambda: (
+                "another change of the ring is under way" in second.log.read_text()))
+            self.assertEqual((self.change(at), len(self.members(at, "joining"))), ("join", 1))
+            self.throttled("off")
+            eventually("it leaves", lambda: self.starling(leaver, "leave", code=None).returncode == 0, MOVE_SECONDS)
+            self.serves(first)
+            self.serves(second)
+            self.assertEqual(self.me(leaver)["state"], "safe to power off")
+            leaver.stop()
+            self.assertEqual(len(self.members(at, "serving")), 5)
+
+
+class Cut(Case):
+    def test_a_joiner_cut_off_midway_goes_on(self):
+        with self.cluster(4, later=1) as nodes:
+            at, joiner = nodes[0], nodes[3]
+            self.lab.join(joiner)
+            self.midway(at)
+            self.lab.fault("the joiner is cut off")
+            self.lab.net.isolate(joiner.number)
+            name = self.me(joiner)["short"]
+            eventually("the change waits for it", lambda: (
+                f"node {name}, which joins, is away" in self.asked(at, "ring", "--diff")["waits_for"]))
+            self.assertEqual(self.change(joiner), "join")
+            self.assertGreater(self.lab.net.heal(), 0, "the cut took nothing")
+            self.throttled("off")
+            self.serves(joiner)
+            self.assertEqual(len(self.members(at, "serving")), 4)
+
+    def split(self, one, other):
+        self.lab.fault(f"{' '.join(n.name for n in one)} and {' '.join(n.name for n in other)} hear each other no more")
+        for here in one:
+            for there in other:
+                self.lab.net.cut(here.number, there.number)
+                self.lab.net.cut(there.number, here.number)
+        for side in (one, other):
+            eventually("the others are missed", lambda: all(
+                n.metric("starling_members_alive") == len(side) for n in side))
+
+    def healed(self, nodes):
+        self.assertGreater(self.lab.net.heal(), 0, "the cut took nothing")
+        eventually("all see all", lambda: all(n.metric("starling_members_alive") == len(nodes) and n.ready()
+                                              for n in nodes))
+
+    def weighed(self, node, *words):
+        """Somebody at that node wants three times its share. The command, under way."""
+        return self.begun(node, "weight", self.me(node)["short"], 300, *words)
+
+    def refused(self, process):
+        """A change without a majority ends by itself, and says so."""
+        said = self.ended(process, code=5)
+        say(said.strip())
+        self.assertIn("no majority", said)
+
+    def agreed(self, nodes):
+        """The weights, when the change is complete and everybody has the same ring."""
+        eventually("all have the same ring", lambda: (
+            len({self.asked(node, "ring")["number"] for node in nodes}) == 1 and not self.change(nodes[0])), MOVE_SECONDS)
+        weights = {member["short"]: member["weight"] for member in self.asked(nodes[0], "ring")["members"]}
+        return [weights[self.me(node)["short"]] for node in nodes]
+
+    def test_only_a_majority_changes_the_ring(self):
+        with self.cluster(5) as nodes:
+            self.split(nodes[:3], nodes[3:])
+            minority = self.weighed(nodes[3])
+            majority = self.weighed(nodes[0])
+            self.midway(nodes[0])
+            self.refused(minority)
+            self.assertEqual((self.change(nodes[0]), self.change(nodes[3])), ("weight", ""))
+            self.healed(nodes)
+            self.throttled("off")
+            self.assertIn("done\n", self.ended(majority))
+            self.assertEqual(self.agreed(nodes), [300, 100, 100, 100, 100])
+
+    def test_no_half_changes_the_ring(self):
+        with self.cluster(4) as nodes:
+            begun = self.weighed(nodes[0], "--no-wait")
+            self.ended(begun)
+            self.midway(nodes[0])
+            self.split(nodes[:2], nodes[2:])
+            halves = [self.begun(nodes[at], "abort") for at in (0, 2)]
+            for half in halves:
+                self.refused(half)
+            self.healed(nodes)
+            self.throttled("off")
+            self.assertEqual(self.agreed(nodes), [300, 100, 100, 100])
+
+
+class Dead(Case):
+    def removed(self, node, at):
+        """It is killed, and shall be removed. Its short id."""
+        name = self.me(node)["short"]
+        self.killed(node)
+        eventually("it may be removed", lambda: (
+            self.starling(at, "remove", name, "--no-wait", code=None).returncode == 0))
+        return name
+
+    def test_a_removed_node_returns(self):
+        with self.cluster(4) as nodes:
+            at, victim = nodes[0], nodes[3]
+            for midway in (True, False):
+                name = self.removed(victim, at)
+                if midway:
+                    self.midway(at)
+                    self.lab.fault("it returns")
+                    victim.spawn()
+                    self.assertEqual(self.change(at), "remove")
+                    self.throttled("off")
+                eventually("it is removed", lambda: self.members(at, "removed") >= {name}, MOVE_SECONDS)
+                if not midway:
+                    self.lab.fault("it returns")
+                    victim.spawn()
+                eventually("it has handed home what it has", lambda: victim.state() == "safe to power off")
+                victim.stop()
+                self.lab.join(victim)
+                self.serves(victim)
+            self.assertEqual(len(self.members(at, "serving")), 4)
+            self.assertEqual(len(self.members(at, "removed")), 2)
+
+    def test_a_dead_one_is_replaced_by_one_that_is_killed_midway(self):
+        with self.cluster(4, later=1) as nodes:
+            at, dead, successor = nodes[0], nodes[2], nodes[3]
+            me = self.me(dead)
+            self.lab.join(successor, f"replace {me['id']} -")
+            eventually("a live one is not replaced", successor.ended)
+            self.assertIn(f"node {me['short']}, which shall be replaced, is alive", successor.last_words())
+            self.killed(dead)
+            eventually("it is missed", lambda: at.metric("starling_members_alive") == 2)
+            self.lab.join(successor, f"replace {me['id']} -")
+            self.midway(at)
+            self.killed(successor)
+            self.assertEqual(self.change(at), "replace")
+            successor.spawn()
+            self.throttled("off")
+            self.serves(successor)
+            self.assertEqual(self.members(at, "removed"), {me["short"]})
+            self.assertEqual(len(self.members(at, "serving")), 3)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=0)
