@@ -582,7 +582,10 @@ void SimCluster::propose_doubled(std::size_t i, std::function<void(Status)> done
     if (before.partitions == from) return overlay::next_doubled(before);
     return Error{Errc::kExists, "somebody doubled the partitions meanwhile"};
   };
-  hosts_[i]->loop->enter([&] { node::NodeParts::propose(node(i), std::move(build), std::move(done)); });
+  // Later, where the process stands still.
+  hosts_[i]->loop->enter([this, i, build = std::move(build), done = std::move(done)]() mutable {
+    node::NodeParts::propose(node(i), std::move(build), std::move(done));
+  });
 }
 
 bool SimCluster::run_until_quiet(Duration limit) {
