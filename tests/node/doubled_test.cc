@@ -238,11 +238,19 @@ class DoubledHints : public Doubled {
     ASSERT_NO_FATAL_FAILURE(Doubled::SetUp());
     in_turn([&] { stand_in = std::make_unique<StandIn>(*view); });
   }
-  void hint(PartitionId partition, std::uint64_t first, const std::vector<MailboxId>& mailboxes) {
+  void settle() {
+    while (!box.store->is_split_settled()) {
+      in_turn([&] { ASSERT_TRUE(box.store->settle_split(1 << 20).ok()); });
+      box.sync();
+    }
+    run_for(600ms);
+  }
+  // Nothing: it is gone.
+  void hint(PartitionId partition, std::uint64_t first, const std::vector<std::optional<MailboxId>>& mailboxes) {
     std::vector<Bytes> changes;
     for (const auto& mailbox : mailboxes) {
       const std::uint64_t n = first + changes.size();
-      changes.push_back(encoded(testing::entry(mailbox, n, hlc_at(1000 + n)), {kWriter, n}));
+      changes.push_back(mailbox ? encoded(testing::entry(*mailbox, n, hlc_at(1000 + n)), {kWriter, n}) : Bytes());
     }
     Replicate::Run run;
     run.partition = partition;
@@ -264,11 +272,7 @@ TEST_F(DoubledHints, ASegmentGoesOnInBothChildrenOnceTheStoreShowsIt) {
   const auto answered = rpc.said(Method::kHinted);
   hint(kLower, 4, {kAlice});
   EXPECT_EQ(rpc.said(Method::kHinted), answered);
-  while (!box.store->is_split_settled()) {
-    in_turn([&] { ASSERT_TRUE(box.store->settle_split(1 << 20).ok()); });
-    box.sync();
-  }
-  run_for(600ms);
+  settle();
   EXPECT_TRUE(stand_in->is_known());
   const auto lower = stand_in->read(kLower, kWriter, 1);
   EXPECT_EQ(lower.to, 3u);
@@ -278,6 +282,26 @@ TEST_F(DoubledHints, ASegmentGoesOnInBothChildrenOnceTheStoreShowsIt) {
   EXPECT_EQ(upper.to, 3u);
   ASSERT_EQ(upper.live.size(), 1u);
   EXPECT_EQ(upper.live[0].n, 2u);
+  // And so in theirs.
+  in_turn([this] { split(); });
+  box.sync();
+  settle();
+  std::size_t live = 0;
+  for (std::uint16_t p = 4; p < 8; ++p) {
+    const auto held = stand_in->read(PartitionId{p}, kWriter, 1);
+    EXPECT_EQ(held.to, 3u) << p;
+    live += held.live.size();
+  }
+  EXPECT_EQ(live, 3u);
+}
+
+TEST_F(DoubledHints, ASegmentGoesOnOverWhatIsSaidToBeGone) {
+  hint(kPartition, 1, {kAlice, std::nullopt, kEve});
+  EXPECT_EQ(rpc.said(Method::kHinted), 1u);
+  const auto held = stand_in->read(kPartition, kWriter, 1);
+  EXPECT_EQ(held.to, 3u);
+  ASSERT_EQ(held.live.size(), 2u);
+  EXPECT_EQ(held.live[1].n, 3u);
 }
 
 }  // namespace
