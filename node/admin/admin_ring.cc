@@ -286,7 +286,7 @@ Task<Json> AdminApi::movement_of(NodeId node) {
   co_return out;
 }
 
-// Those who gain by the change under way, and those who left and can be reached.
+// Those who gain by the change under way, and those who left and can be reached or are not known to be safe.
 Task<Result<Json>> AdminApi::movement(Json arguments) {
   const RingPtr ring = node_.view_->ring_ptr();
   Json nodes = Json::array();
@@ -294,7 +294,8 @@ Task<Result<Json>> AdminApi::movement(Json arguments) {
   for (const auto& member : ring->members()) {
     const bool gains = !ring->partitions_to_be_of(member.id).empty();
     const bool joins = member.state == overlay::RingMemberState::kJoining;
-    const bool left = member.gone() && node_.view_->alive(member.id);
+    const bool unsafe = member.state == overlay::RingMemberState::kLeft && !node_.tenures_->is_safe(member.id);
+    const bool left = member.gone() && (unsafe || node_.view_->alive(member.id));
     const bool drives = ring->changing() && member.votes() && node_.view_->alive(member.id);
     if (!gains && !joins && !left && !drives) continue;
     auto asking = movement_of(member.id);

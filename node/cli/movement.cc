@@ -213,7 +213,7 @@ int change_ring(const Arguments& arguments, const std::string& method, const Jso
   const auto ring = number_of(begun, "ring");
   const auto look = [&](const Json& now) {
     MoveStep step = move_step(now, begun);
-    if (!text_of(now, "change").empty() && number_of(now, "ring") > ring) step.open = false;  // The next one.
+    if (!text_of(now, "change").empty() && number_of(now, "ring") > ring) step.open = step.handing_over;  // The next one.
     return step;
   };
   if (const int code = follow_change(arguments, look, movement); code != kExitOk) return code;

@@ -42,6 +42,14 @@ struct Fetching {
   }
 };
 
+// The command that began took it out of the ring.
+bool lets_go(const Json& begun, const Json& node) {
+  const Json& nodes = list_of(begun, "nodes");
+  return std::any_of(nodes.begin(), nodes.end(), [&](const Json& item) {
+    return number_of(item, "next") == 0 && text_of(item, "short") == text_of(node, "short");
+  });
+}
+
 }  // namespace
 
 MoveStep move_step(const Json& movement, const Json& begun) {
@@ -51,11 +59,18 @@ MoveStep move_step(const Json& movement, const Json& begun) {
   for (const Json& node : list_of(movement, "nodes")) {
     const std::string state = text_of(node, "state");
     const bool gone = state == "left" || state == "removed";
+    const bool ours = gone && lets_go(begun, node);
     if (gone && flag_of(node, "answered") && !flag_of(node, "safe")) {
       leaving += number_of(node, "leaving");
       names += number_of(node, "names");
       step.open = true;
+      step.handing_over |= ours;
       if (step.waits_for.empty()) step.waits_for = text_of(node, "waits_for");
+    }
+    // One that is safe, and down, is not told of.
+    if (ours && state == "left" && !flag_of(node, "answered")) {
+      step.open = step.handing_over = true;
+      step.waits_for = "node " + text_of(node, "short") + " left and does not answer: start it, it hands over what it has";
     }
     if (number_of(node, "gains") > 0) fetching.add(node);
   }

@@ -19,6 +19,7 @@ struct MoveStep {
   std::optional<std::uint64_t> seconds_left;
   std::string waits_for;
   bool open = false;  // The change is not complete, or somebody has still something to hand home or to settle.
+  bool handing_over = false;  // Of those, one that the command let go, whatever else is under way by now.
 };
 
 // From an answer of `movement`, and what the command that began the change was told.

@@ -112,7 +112,7 @@ Proposer::Output Proposer::step(const Input& input, Instant now) {
   if (!done() && now >= deadline_) {
     fail(Errc::kUnavailable,
          "no majority of " + std::to_string(voters_.size()) +
-             " voters answered in time; the outcome is unknown: ask for the decision, then retry",
+             " voters answered in time; the outcome is unknown: look whether it was done, then try again",
          out);
   }
   if (!done() && now >= wake_at_) begin_round(now, out);

@@ -169,17 +169,23 @@ class Killed(Case):
             self.serves(joiner)
             self.assertEqual(len(self.members(at, "serving")), 4)
 
-    def test_a_leaver_killed_midway_goes_on(self):
+    def test_a_leaver_killed_midway_is_safe_when_it_was_back(self):
+        """The others get what it owned from each other; only it knows what it alone has."""
         with self.cluster(4) as nodes:
             at, leaver = nodes[0], nodes[3]
-            leaving = self.begun(at, "leave", self.me(leaver)["short"])
+            name = self.me(leaver)["short"]
+            leaving = self.begun(at, "leave", name)
             self.midway(at)
             self.killed(leaver)
             self.assertEqual(self.change(at), "leave")
-            leaver.spawn()
             self.throttled("off")
-            self.assertTrue(self.ended(leaving).endswith("safe to power off\n"))
-            eventually("it knows so, too", lambda: leaver.state() == "safe to power off")
+            eventually("it has left", lambda: self.members(at, "left") == {name}, MOVE_SECONDS)
+            self.assertIn("no answer", self.starling(at, "ring", "--diff").stdout)
+            leaver.spawn()
+            said = self.ended(leaving)
+            self.assertIn(f"waiting: node {name} left and does not answer", said)
+            self.assertTrue(said.endswith("safe to power off\n"))
+            self.assertEqual(self.me(leaver)["state"], "safe to power off")
             leaver.stop()
             self.assertEqual(len(self.members(at, "serving")), 3)
 

@@ -65,6 +65,7 @@ class Commands(Case):
         Case.setUp(first)
         cls.addClassCleanup(first.doCleanups)
         cls.folder = first.dir
+        cls.addClassCleanup(first.cluster, "down", "--wipe")
         first.cluster("up", str(NODES), "--", "--partitions", "128", "--free-space-min", "16")
         first.starling("replay", "--generate", "--limit", LINES, "--users", 12, "--rooms", 4, "--devices", 1, "--speed", 0,
                        "--verify-fresh", 0, "--cluster", first.dir / "c", seconds=3 * SECONDS)
@@ -244,8 +245,7 @@ class Commands(Case):
         self.eventually("a joiner waits, and says for what", lambda: (
             log.exists() and "another change of the ring is under way; try again soon" in log.read_text()))
         self.assertEqual(len(self.serving()), NODES)
-        self.at(1, "abort")
-        self.at(1, "resume")
+        self.rest()
         self.eventually("then it joins", lambda: joiner.read().endswith("serving\r\n"))
         self.at(5, "leave")
         self.ends(joiner.process)

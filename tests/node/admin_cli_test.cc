@@ -236,6 +236,24 @@ TEST_F(AdminCliTest, LeaveShowsWhatMovesAndEndsWhenTheNodeMayBeSwitchedOff) {
   EXPECT_THAT(output.err, HasSubstr("waiting: node cccc"));
 }
 
+// It died before it had handed over: "safe to power off" is for it to say.
+TEST_F(AdminCliTest, LeaveWaitsForALeaverThatDoesNotAnswerAlsoWhileTheNextChangeIsUnderWay) {
+  answers_["leave"] = {Json{{"ring", 7}, {"change", "leave"}, {"dry_run", false}, {"moved", 12}, {"copies", 48},
+                            {"nodes", {{{"short", "aaaa"}, {"now", 12}, {"next", 0}, {"loses", 12}}}}}};
+  const Json dead{{"short", "aaaa"}, {"state", "left"}, {"answered", false}};
+  const Json safe{{"short", "aaaa"}, {"state", "left"}, {"answered", true}, {"safe", true}};
+  Json next = moving("join", false, Json::array({dead}));
+  next["ring"] = 9;
+  Json then = moving("join", false, Json::array({safe}));
+  then["ring"] = 9;
+  answers_["movement"] = {moving("", true, Json::array({dead})), next, then};
+  const Output output = run({"leave", "aaaa"});
+  EXPECT_EQ(output.code, kExitOk) << output.err;
+  EXPECT_EQ(calls_.size(), 4U);
+  EXPECT_THAT(output.err, HasSubstr("waiting: node aaaa left and does not answer"));
+  EXPECT_THAT(output.out, testing::EndsWith("safe to power off\n"));
+}
+
 TEST_F(AdminCliTest, ADryRunAndNoWaitFollowNothing) {
   answers_["remove"] = {Json{{"ring", 7}, {"dry_run", true}}};
   EXPECT_THAT(run({"remove", "aaaa", "--dry-run"}).out, HasSubstr("Nothing was changed"));
