@@ -505,11 +505,12 @@ void Replicator::resend_to(const Peer& peer, PartitionId partition, Progress& pr
   resent = now;
   if (from <= sent) retransmission.expired(partition, now);
   ++view_.counters.retransmits;
+  // An owner fetches what is gone. To a stand-in it is said by a change without bytes, or its segment would end there.
+  const bool fills = peer.stand_in && view_.says_gaps() && range->lost.empty();
   std::uint64_t next = from;
   for (const auto& item : range->live) {
-    if (item.n > until || (peer.stand_in && item.n - next > kGoneAtOnce)) break;
-    // An owner fetches what is gone. To a stand-in it is said by a change without bytes, or its segment would end there.
-    for (; peer.stand_in && next < item.n; ++next) queue(peer, partition, next, std::make_shared<const Bytes>());
+    if (item.n > until || (fills && item.n - next > kGoneAtOnce)) break;
+    for (; fills && next < item.n; ++next) queue(peer, partition, next, std::make_shared<const Bytes>());
     next = item.n + 1;
     queue(peer, partition, item.n, std::make_shared<const Bytes>(item.change.data));
     sent = std::max(sent, item.n);
