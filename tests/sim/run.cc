@@ -264,7 +264,9 @@ RunReport run_once(const RunOptions& options) {
     if (run.sites) by_site(run);
     run = sabotaged(run);
     const bool judges_homes = run.sites && run.joins == 0 && run.moves.count == 0 && HomeCopies::can_judge(run.faults);
-    if (options.explain || options.sabotage != 0 || run.faults.rot || judges_homes) run.cluster.tap = &tap;
+    if (options.explain || options.sabotage != 0 || run.faults.rot || run.doubles.count > 0 || judges_homes) {
+      run.cluster.tap = &tap;
+    }
     SimCluster cluster(world, run.cluster);
     Workload workload(world, cluster, run.workload);
     Nemesis nemesis(world, cluster, run.faults, tap);
@@ -274,7 +276,7 @@ RunReport run_once(const RunOptions& options) {
     HomeCopies homes(cluster, tap);
     Movements movements(world, cluster, run.moves);
     run.doubles.cuts = run.faults.crashes;
-    Doublings doublings(world, cluster, run.doubles);
+    Doublings doublings(world, cluster, run.doubles, tap);
     report.status =
         go(run, {world, cluster, tap, workload, nemesis, movements, doublings, races, watch, intruder,
                  judges_homes ? &homes : nullptr}, report);

@@ -582,9 +582,8 @@ void SimCluster::propose_doubled(std::size_t i, std::function<void(Status)> done
     if (before.partitions == from) return overlay::next_doubled(before);
     return Error{Errc::kExists, "somebody doubled the partitions meanwhile"};
   };
-  // Later, where the process stands still.
-  hosts_[i]->loop->enter([this, i, build = std::move(build), done = std::move(done)]() mutable {
-    node::NodeParts::propose(node(i), std::move(build), std::move(done));
+  hosts_[i]->loop->enter([this, i, build = std::move(build), done = std::move(done)] {  // A paused node, later.
+    node::NodeParts::propose(node(i), build, done);
   });
 }
 
