@@ -26,7 +26,6 @@ Task<bool> Settling::settle() {
   overlay::Timer timer;
   const Instant began = view_.loop.now();
   std::uint64_t rows = 0, moved = 0;
-  share_ = 0;
   for (;;) {
     if (view_.read_only) {
       note("no disk space: nothing is written");
@@ -53,6 +52,7 @@ Task<bool> Settling::settle() {
   share_ = 0;  // Of the next walk, until that begins.
   view_.log.info("everything stored is where it belongs since the partitions were doubled",
                  {{"rows", rows}, {"moved", moved}, {"ms", to_ms(view_.loop.now() - began)}});
+  share_ = 0;  // Of the next walk.
   co_return true;
 }
 

@@ -120,12 +120,14 @@ int ClusterView::stand_in_rank(PartitionId partition, const overlay::RingMember&
 std::vector<NodeId> ClusterView::stand_ins(PartitionId partition) const {
   const std::size_t owners = reachable_home(partition);
   if (owners >= ring().w()) return {};
+  // By what owners are computed for, so that both children of a partition have the stand-in that holds their segments.
+  const PartitionId unit = starling::covering(partition, ring().partitions(), ring().version().placed());
   std::vector<std::tuple<int, std::size_t, NodeId>> ranked;
   for (const auto& member : ring().members()) {
     if (!member.votes() || ring().is_home(partition, member.id) || !reachable(member.id)) continue;
     if (behind(member.id)) continue;  // No disk space, or not sure of what it has.
     ranked.emplace_back(stand_in_rank(partition, member),
-                        std::hash<std::string>{}(Bytes(member.id.view()) + std::to_string(partition.value)),
+                        std::hash<std::string>{}(Bytes(member.id.view()) + std::to_string(unit.value)),
                         member.id);
   }
   std::sort(ranked.rbegin(), ranked.rend());

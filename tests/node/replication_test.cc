@@ -205,6 +205,7 @@ class Quorum : public Parts {
     ASSERT_NO_FATAL_FAILURE(Parts::SetUp());
     in_turn([&] {
       replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId) {});
+      box.store->on_synced([this](std::span<const storage::SyncedChange> changes) { replicator->on_synced(changes); });
       appended = box.store->append(testing::entry(kAlice, 1, hlc_at(1000)));
       replicator->send(appended);
       replicator->when_replicated(kAlice, appended.dot.n, false, [this](Result<std::uint8_t> copies) {

@@ -108,7 +108,10 @@ class SettlesOfTheFuture : public Settles {
   void prepare() override {
     Settles::prepare();
     box.close_cleanly();
-    box.tamper(storage::ColumnFamily::kLog, 50, [](Bytes& value) { value[0] = 99; });
+    box.tamper(storage::ColumnFamily::kLog, 50, [](Bytes& value) {  // Rows are in the order of their numbers.
+      value[0] = 99;
+      testing::seal(value, {kWriter, 51});
+    });
     box.open();
   }
 };

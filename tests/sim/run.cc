@@ -91,13 +91,14 @@ void judge(const ClusterExport& stores, Parts& p, Violations& out) {
 }
 
 // A node is refused when it left or was removed. One that the ring does not know was to join: the only thing that
-// may come in its way is an operator who took the join back. Everything else is a node lost to a mistake.
+// may come in its way is an operator who took the join back, or that the node which it should replace came back.
+// Everything else is a node lost to a mistake.
 Violations check_refused_nodes(Parts& p) {
   Violations out;
   for (const auto& why : p.cluster.wrong_refusals()) out.push_back({11, why, ""});
   const bool taken_back = p.movements.done().contains("abort");
   for (const auto& refusal : p.cluster.refusals()) {
-    if (!refusal.joining || taken_back) continue;
+    if (!refusal.joining || taken_back || p.movements.replaces(refusal.node)) continue;
     out.push_back({11, "n" + std::to_string(refusal.node) + " may not join: " + refusal.text, ""});
   }
   return out;
@@ -179,6 +180,10 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
                                                 " ms after the last fault and answer: " + why, ""});
   }
   if (!ended) return Error{Errc::kTimeout, "sends or nodes do not settle after the faults"};
+  if (!p.movements.enough()) {
+    return Error{Errc::kOverloaded, "only " + std::to_string(p.movements.agreed()) + " movements were agreed, not " +
+                                        std::to_string(options.moves.agreed_min)};
+  }
   return ok_status();
 }
 
@@ -264,7 +269,9 @@ RunReport run_once(const RunOptions& options) {
     if (run.sites) by_site(run);
     run = sabotaged(run);
     const bool judges_homes = run.sites && run.joins == 0 && run.moves.count == 0 && HomeCopies::can_judge(run.faults);
-    if (options.explain || options.sabotage != 0 || run.faults.rot || judges_homes) run.cluster.tap = &tap;
+    if (options.explain || options.sabotage != 0 || run.faults.rot || run.doubles.count > 0 || judges_homes) {
+      run.cluster.tap = &tap;
+    }
     SimCluster cluster(world, run.cluster);
     Workload workload(world, cluster, run.workload);
     Nemesis nemesis(world, cluster, run.faults, tap);
@@ -274,7 +281,7 @@ RunReport run_once(const RunOptions& options) {
     HomeCopies homes(cluster, tap);
     Movements movements(world, cluster, run.moves);
     run.doubles.cuts = run.faults.crashes;
-    Doublings doublings(world, cluster, run.doubles);
+    Doublings doublings(world, cluster, run.doubles, tap);
     report.status =
         go(run, {world, cluster, tap, workload, nemesis, movements, doublings, races, watch, intruder,
                  judges_homes ? &homes : nullptr}, report);

@@ -117,6 +117,14 @@ TEST_F(Sabotage, OfSitesCopiesThatAreCountedFromAwayAreFound) {
   expect_found(13, 1, options);
 }
 
+// A partition of another count is taken for the one with its number (decision 0025).
+TEST_F(Sabotage, OfDoublingsNumbersWithoutTheirCountAreFound) {
+  auto options = default_run();
+  options.doubles.count = 3;
+  options.faults.more = true;
+  expect_found(14, 5, options);
+}
+
 TEST_F(Sabotage, NamesWhatItBreaks) {
   for (int invariant = 1; invariant <= kSabotageMax; ++invariant) {
     EXPECT_FALSE(sabotage_text(invariant).empty()) << invariant;

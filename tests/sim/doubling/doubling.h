@@ -11,6 +11,7 @@
 #include "node/ring/messages.h"
 #include "overlay/ring/paxos_wire.h"
 #include "tests/sim/moves.h"
+#include "tests/sim/world/doublings.h"
 
 namespace starling::sim {
 
@@ -94,8 +95,7 @@ class Doubling : public Moves {
   // Node i learns of no ring version, until it hears.
   void deafen(std::size_t i) {
     tap.alter = [i](const TapMessage& m, Bytes& body) {
-      const bool of_ring = m.method == Method::kRingDecided || (m.method == Method::kPaxos && votes_on_ring(m.body));
-      if (m.to == i && m.from != i && of_ring) body = "?";
+      if (m.to == i && m.from != i && m.method != Method::kRingGet && tells_of_ring(m)) body = "?";
     };
     tap.alter_answer = [i](const TapMessage& m, Bytes& body) {
       if (m.from == i && m.to != i && m.method == Method::kRingGet) body = "?";
@@ -104,10 +104,6 @@ class Doubling : public Moves {
   void hear() {
     tap.alter = nullptr;
     tap.alter_answer = nullptr;
-  }
-  static bool votes_on_ring(View body) {
-    const auto request = overlay::decode_paxos_request(body);
-    return request && View(request->instance.data).starts_with("ring");
   }
 
   // How far node i has synced the writer of `dot`, in the partition of the address as the node counts.

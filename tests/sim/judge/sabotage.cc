@@ -190,6 +190,10 @@ RunOptions sabotaged(const RunOptions& options) {
   run.workload.forgetful = options.sabotage == 2;
   run.cluster.keep_writers = options.sabotage == 8;
   if (options.sabotage == 13) run.cluster.sites = {};
+  if (options.sabotage == 14) {
+    run.doubles.deaf_one_in = 1;
+    run.doubles.deaf_most = 12s;
+  }
   return run;
 }
 

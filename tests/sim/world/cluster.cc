@@ -582,7 +582,9 @@ void SimCluster::propose_doubled(std::size_t i, std::function<void(Status)> done
     if (before.partitions == from) return overlay::next_doubled(before);
     return Error{Errc::kExists, "somebody doubled the partitions meanwhile"};
   };
-  hosts_[i]->loop->enter([&] { node::NodeParts::propose(node(i), std::move(build), std::move(done)); });
+  hosts_[i]->loop->enter([this, i, build = std::move(build), done = std::move(done)] {  // A paused node, later.
+    node::NodeParts::propose(node(i), build, done);
+  });
 }
 
 bool SimCluster::run_until_quiet(Duration limit) {

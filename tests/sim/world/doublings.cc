@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "overlay/ring/paxos_wire.h"
 #include "tests/sim/world/node_parts.h"
 
 namespace starling::sim {
@@ -14,6 +15,12 @@ constexpr std::uint64_t kCommitsMax = 12;  // Of a node, until its power is lost
 constexpr Duration kCutWithin[] = {20ms, 200ms, 1s, 3s};
 
 }  // namespace
+
+bool tells_of_ring(const TapMessage& m) {
+  if (m.method != overlay::Method::kPaxos) return m.method == overlay::Method::kRingDecided || m.method == overlay::Method::kRingGet;
+  const auto request = overlay::decode_paxos_request(m.body);
+  return request && View(request->instance.data).starts_with("ring");
+}
 
 void Doublings::later(Duration delay, std::function<void()> fn) {
   world_.after(delay, [this, fn = std::move(fn), alive = alive_] {
@@ -29,6 +36,7 @@ void Doublings::start(Duration length) {
   if (options_.count == 0) return;
   running_ = true;
   gap_ = length / static_cast<int>(options_.count + 1);
+  listen();
   next();
 }
 
@@ -87,7 +95,27 @@ void Doublings::propose(std::size_t at) {
   });
 }
 
+// What tells of a ring version is garbled on its way to who is deaf.
+void Doublings::listen() {
+  tap_.alter = [this, alive = alive_, before = tap_.alter](const TapMessage& m, Bytes& body) {
+    if (before) before(m, body);
+    if (*alive && deaf_ == m.to && m.from != m.to && m.method != overlay::Method::kRingGet && tells_of_ring(m)) body = "?";
+  };
+  tap_.alter_answer = [this, alive = alive_, before = tap_.alter_answer](const TapMessage& m, Bytes& body) {
+    if (before) before(m, body);
+    if (*alive && deaf_ == m.from && m.from != m.to && m.method == overlay::Method::kRingGet) body = "?";
+  };
+}
+
+void Doublings::deafen(std::size_t i) {
+  ++done_["deaf at a doubling"];
+  world_.note("doublings", "n" + std::to_string(i) + " is deaf to ring versions");
+  deaf_ = i;
+  later(draw(options_.deaf_most), [this] { deaf_.reset(); });
+}
+
 void Doublings::strike() {
+  if (random_.below(options_.deaf_one_in) == 0) deafen(random_.below(cluster_.size()));
   if (!options_.cuts) return;
   switch (random_.below(5)) {
     case 0: return;
