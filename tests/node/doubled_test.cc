@@ -296,9 +296,11 @@ TEST_F(DoubledHints, ASegmentGoesOnInBothChildrenOnceTheStoreShowsIt) {
 }
 
 TEST_F(DoubledHints, ASegmentGoesOnOverWhatIsSaidToBeGone) {
-  hint(kPartition, 1, {kAlice, std::nullopt, kEve});
+  double_partitions();  // From then on it is said.
+  settle();
+  hint(kLower, 1, {kAlice, std::nullopt, kAlice});
   EXPECT_EQ(rpc.said(Method::kHinted), 1u);
-  const auto held = stand_in->read(kPartition, kWriter, 1);
+  const auto held = stand_in->read(kLower, kWriter, 1);
   EXPECT_EQ(held.to, 3u);
   ASSERT_EQ(held.live.size(), 2u);
   EXPECT_EQ(held.live[1].n, 3u);
