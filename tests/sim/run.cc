@@ -255,6 +255,17 @@ void by_site(RunOptions& run) {
   run.faults.sites = run.faults.partitions;
 }
 
+// Of the first thing that the trace knows by name; else how it ended.
+std::string story(const Trace& trace, const std::vector<Violation>& violations) {
+  for (const auto& violation : violations) {
+    if (violation.needle.empty()) continue;
+    if (std::string found = trace.text(violation.needle, 200); !found.empty()) {
+      return "trace of " + violation.needle + ":\n" + found;
+    }
+  }
+  return "trace of the end:\n" + trace.text("", 200);
+}
+
 RunReport run_once(const RunOptions& options) {
   const std::clock_t begin = std::clock();
   RunReport report;
@@ -302,8 +313,7 @@ RunReport run_once(const RunOptions& options) {
     report.fatal_errors = cluster.fatal_errors();
     report.digest = world.trace().digest();
     if (!report.passed()) {
-      report.trace = world.trace().text(
-          report.violations.empty() ? "" : report.violations.front().needle, 200);
+      report.trace = story(world.trace(), report.violations);
     }
   }
   report.events = world.events_run();
@@ -347,8 +357,7 @@ std::string RunReport::text() const {
   if (!status) out += "stopped: " + status.error().text + "\n";
   out += sim::text(violations);
   if (!trace.empty()) {
-    out += "trace of " + (violations.empty() ? "the end" : violations.front().needle) + ":\n" +
-           trace;
+    out += trace;
   }
   return out;
 }
