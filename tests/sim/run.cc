@@ -299,6 +299,7 @@ RunReport run_once(const RunOptions& options) {
     if (!report.passed()) {
       report.trace = world.trace().text(
           report.violations.empty() ? "" : report.violations.front().needle, 200);
+      if (report.trace.empty()) report.trace = world.trace().text("", 200);  // Of no message.
     }
   }
   report.events = world.events_run();

@@ -152,6 +152,15 @@ TEST_F(Scenarios, NodesComeAndGoWhileThingsBreak) {
   });
 }
 
+TEST_F(Scenarios, PartitionsAreDoubledWhileThingsBreak) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.doubles.count = 2;
+    options.faults.more = true;
+    return options;
+  });
+}
+
 TEST_F(Scenarios, RareFaultsToo) {
   for_seeds([](std::uint64_t seed) {
     auto options = base(seed);
