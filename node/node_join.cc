@@ -1,4 +1,6 @@
 // From a data folder, or an invite, to a serving member.
+#include <algorithm>
+
 #include "node/node_impl.h"
 
 namespace starling::node {
@@ -38,11 +40,14 @@ Status NodeImpl::load_ring() {
   TRY_ASSIGN(const auto version, RingService::load(*store_));
   if (version) {
     lineage_ = version->lineage;
-    if (invite_ && invite_->lineage != lineage_) {
-      return Error{Errc::kForeign, config_.data + " holds a node of another cluster; join with an "
-                                                  "empty --data folder"};
-    }
-    return ring_->resume(*version);
+    TRY(ring_->resume(*version));
+    if (!invite_ || invite_->lineage == lineage_) return ok_status();
+    // Nodes may have been forced out since we joined by it, before we ever served.
+    const auto rings = ring_->since(ring_->kept_after({}).value_or(version->number));
+    const auto of_invite = [this](const RingPtr& ring) { return ring->lineage() == invite_->lineage; };
+    if (std::any_of(rings.begin(), rings.end(), of_invite)) return ok_status();
+    return Error{Errc::kForeign, config_.data + " holds a node of another cluster; join with an "
+                                                "empty --data folder"};
   }
   if (invite_) {
     lineage_ = invite_->lineage;

@@ -93,6 +93,7 @@ void NodeImpl::wire() {
   tenures_ = std::make_unique<Tenures>(
       *view_, [this](RingNumber number) { return ring_->recall(number); },
       [this](RingNumber number) { return ring_->kept_after(number); });
+  catch_up_->is_safe = [this](const NodeId& node) { return tenures_->is_safe(node); };
   ring_->names_settled = [this] { return tenures_->settled(); };
   ring_->covered = [this] { return catch_up_->covered(); };
   ring_->who_is_needed = [this] {

@@ -38,7 +38,9 @@ Result<RingVersion> doubled_to(const RingVersion& before, std::uint64_t to) {
 void AdminApi::add_split(MovementReply& reply) const {
   const auto& store = *node_.store_;
   reply.partitions_of = store.partitions();
-  reply.split_share = static_cast<std::uint32_t>(100 * node_.settling_->share());
+  // The walk may be through while its last rows are on their way.
+  const auto walked = static_cast<std::uint32_t>(100 * node_.settling_->share());
+  reply.split_share = store.is_split_settled() ? 100 : std::min(walked, 99u);
   if (reply.waits_for.empty()) reply.waits_for = node_.settling_->waits_for();
   reply.damaged = store.damaged_partitions().size();
   reply.store_bytes = store.disk_use().file_bytes;

@@ -65,7 +65,7 @@ MovementReply AdminApi::own_movement() const {
     if (!node_.ring_->stuck().empty()) out.waits_for = node_.ring_->stuck();
     out.needs = node_.ring_->who_is_needed();
   }
-  out.ring_format = overlay::kRingFormatSites;  // It reads the next one, and does not split its store yet (0025).
+  out.ring_format = overlay::kRingFormat;
   add_split(out);
   for (const auto& [zone, lag] : node_.replicator_->away().by_site()) {
     if (lag) out.lags.push_back({zone, lag->changes, static_cast<std::uint64_t>(to_ms(lag->age))});

@@ -83,7 +83,7 @@ int double_partitions(const Arguments& arguments) {
   std::cout.flush();
   if (!arguments.flag("no-wait")) {
     if (const int code = wait_for(arguments, to, answer); code != kExitOk) return code;
-    if (!json) std::cout << "All nodes have settled. done\n";
+    if (!json) std::cout << "All nodes have settled.\n";
   } else if (!json) {
     std::cout << "It goes on by itself; see: starling ring --diff\n";
   }

@@ -21,10 +21,25 @@ constexpr Duration kReturnPatience = kSilencePatience;
 // "There is more", and nothing in front of it: to ask again would be to ask for ever.
 Error does_not_advance() { return {Errc::kCorrupt, "the peer answers in pages that do not advance"}; }
 
+// As after a change that was taken back.
+bool same_owners(const overlay::Ring& a, const overlay::Ring& b) {
+  if (a.partitions() != b.partitions()) return false;
+  for (std::uint32_t i = 0; i < a.partitions(); ++i) {
+    const PartitionId partition{static_cast<std::uint16_t>(i)};
+    if (a.owners(partition).to_vector() != b.owners(partition).to_vector()) return false;
+    if (a.home(partition).to_vector() != b.home(partition).to_vector()) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 CatchUp::CatchUp(ClusterView& view, MoveControls& controls)
-    : view_(view), controls_(controls), vouchers_(view), turns_(view.loop), scope_(view.loop) {
+    : view_(view),
+      controls_(controls),
+      vouchers_(view, [this](const NodeId& node) { return is_safe && is_safe(node); }),
+      turns_(view.loop),
+      scope_(view.loop) {
   serve();
   view_.on_doubled([this] { partitions_doubled(); });
   view_.on_ring([this] { lanes_merged_.clear(); });
@@ -51,7 +66,7 @@ void CatchUp::partitions_doubled() {
   if (view_.catching_up) ++returns_;
 }
 
-// Owners change by the version after an intent.
+// Owners change by the version after an intent, unless that takes it back: then what is waited for is as before.
 void CatchUp::ring_changed(bool gained) {
   const auto before = view_.previous_ring();
   if (!before) {
@@ -60,7 +75,8 @@ void CatchUp::ring_changed(bool gained) {
   }
   // Who owned in the versions that we never saw, if there are such, is not known: those that follow will do.
   const bool skipped = before->number().value + 1 != view_.ring().number().value;
-  const bool moved = skipped || before->changing() || before->lineage() != view_.ring().lineage();
+  const bool moved = skipped || before->lineage() != view_.ring().lineage() ||
+                     (before->changing() && !same_owners(*before, view_.ring()));
   if (moved && !skipped && (gained || view_.catching_up)) vouchers_.add(before);
   if (gained || skipped || (moved && view_.catching_up)) return fall_behind();
   if (!view_.catching_up) vouchers_.cover();

@@ -59,6 +59,8 @@ class CatchUp {
   // Who is away, and has to answer for that.
   [[nodiscard]] std::vector<NodeId> cover_needs() const;
   std::function<void(bool)> on_catching_up;  // Tells the others.
+  // It left, and everybody has what it held.
+  std::function<bool(const NodeId&)> is_safe;
   // Of a partition with superseded changes: `peer` has synced at least this.
   std::function<void(const NodeId& peer, PartitionId, const storage::VersionVector& has)> on_covered;
   // Of a partition in which the peer differs from us: what it holds.

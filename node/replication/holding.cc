@@ -85,11 +85,12 @@ bool Holding::send(const Run& run, Segment numbers) {
     if (!range) return false;
     std::erase_if(range->live, [&](const auto& item) { return item.n > numbers.to; });
     range->to = std::min(range->to, numbers.to);
-    for (const auto& item : range->live) {
-      if (item.n != next++) return false;
-      bytes += item.change.data.size();
-    }
-    if (next != range->to + 1 || range->live.empty() || bytes > kHandedBytesMax) return false;
+    const std::uint64_t count = range->to + 1 - next;
+    const bool gaps = range->live.size() != count;
+    if (gaps && (!view_.says_gaps() || !range->lost.empty() || count > kGapsHandedMax)) return false;
+    for (const auto& item : range->live) bytes += item.change.data.size();
+    if (range->to < next || bytes > kHandedBytesMax) return false;
+    next = range->to + 1;
     pieces.push_back(std::move(*range));
   }
   for (const auto& range : pieces) {
@@ -97,7 +98,8 @@ bool Holding::send(const Run& run, Segment numbers) {
     changes.partition = partition;
     changes.first = range.from;
     changes.covered = range.from - 1;  // Here, and we own it.
-    for (const auto& item : range.live) changes.changes.push_back({item.change.data});
+    changes.changes.resize(range.to + 1 - range.from);  // Without bytes: nothing of that number is here.
+    for (const auto& item : range.live) changes.changes[item.n - range.from] = {item.change.data};
     view_.rpc.notify(stand_in, Method::kHint, pack(Replicate{view_.ring().number(), writer, {std::move(changes)},
                                                              view_.partitions()}));
   }

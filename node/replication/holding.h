@@ -7,7 +7,8 @@
 // that. A stand-in mostly has all that from the writer itself: it is handed the change, and answers with the whole
 // segment that it is in; what that lacks at its beginning is handed, too. An away owner that stands in keeps the whole log.
 // Invariant: a copy counts when it is synced.
-// Bounded: what lacks more than kHandedBytesMax, or was told of by nobody and has gaps by now, waits for owners, and is
+// Bounded: what lacks more than kHandedBytesMax, or was told of by nobody and has gaps by now (which stand-ins
+// can be told only since partitions were doubled), waits for owners, and is
 // not looked at again for kHopelessFor.
 // Thread: one loop.
 #pragma once
@@ -24,6 +25,7 @@
 namespace starling::node {
 
 inline constexpr std::size_t kHandedBytesMax = 1 << 20;  // To one stand-in, of one run, at once.
+inline constexpr std::uint64_t kGapsHandedMax = 4096;     // Numbers of a piece with gaps.
 inline constexpr std::size_t kHandedRunsMax = 4096;      // Under way. More wait for owners,
 inline constexpr std::size_t kHandedWaitsMax = 20'000;   // and so do more changes.
 inline constexpr Duration kHopelessFor = 5s;

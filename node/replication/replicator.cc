@@ -16,6 +16,7 @@ namespace {
 // One that is lost, and the next one, too, are made up for while the coordinator waits.
 static_assert(3 * (kRetransmitMax + kRetransmitLook) < kAppendDeadline);
 constexpr Duration kNudgeEvery = 1s;
+constexpr std::uint64_t kGoneAtOnce = 4096;   // Numbers in a row.
 constexpr std::size_t kNudgedAtOnce = 16;  // Away owners of a partition, in one tick.
 
 }  // namespace
@@ -61,6 +62,7 @@ void Replicator::partitions_doubled() {
     }
   }
   for (auto& [peer, changes] : outgoing_) {
+    std::erase_if(changes, [](const Outgoing& change) { return change.bytes->empty(); });
     for (auto& change : changes) {
       const auto parsed = storage::parse(*change.bytes);
       assert(parsed.ok());
@@ -503,8 +505,13 @@ void Replicator::resend_to(const Peer& peer, PartitionId partition, Progress& pr
   resent = now;
   if (from <= sent) retransmission.expired(partition, now);
   ++view_.counters.retransmits;
+  // An owner fetches what is gone. To a stand-in it is said by a change without bytes, or its segment would end there.
+  const bool fills = peer.stand_in && view_.says_gaps() && range->lost.empty();
+  std::uint64_t next = from;
   for (const auto& item : range->live) {
-    if (item.n > until) break;
+    if (item.n > until || (fills && item.n - next > kGoneAtOnce)) break;
+    for (; fills && next < item.n; ++next) queue(peer, partition, next, std::make_shared<const Bytes>());
+    next = item.n + 1;
     queue(peer, partition, item.n, std::make_shared<const Bytes>(item.change.data));
     sent = std::max(sent, item.n);
   }

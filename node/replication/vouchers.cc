@@ -73,7 +73,8 @@ Vouchers::Asked Vouchers::ask(const overlay::Ring& then, PartitionId partition,
     const bool removed = is_removed(owner);
     const bool left = !removed && view_.ring().member(owner)->gone() && !view_.alive(owner);
     out.there += there ? 1 : 0;
-    asked += there || !(removed || (left && !patient)) ? 1 : 0;
+    const bool waited_for = !removed && !(left && (!patient || is_safe_(owner)));
+    asked += there || waited_for ? 1 : 0;
     if (!there && !removed) out.silent.push_back(owner);
   }
   out.least = site_lost ? asked : std::min(asked, then.enough_to_know());

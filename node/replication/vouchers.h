@@ -4,7 +4,7 @@
 // a change newcomers could else vouch for each other, while what the old owners acknowledged last is with
 // those alone (decision 0031). So, until this node has compared with enough owners of every ring version since
 // it last did, it goes on catching up. Who was removed is not asked for: a removal leaves enough others, or
-// the operator accepted the loss. Of partitions that had a home site (overlay/ring/sites.h) its owners there are
+// the operator accepted the loss. Nor is who left, once everybody has what it held. Of partitions that had a home site (overlay/ring/sites.h) its owners there are
 // asked; where a lost site took all of those away, every away owner that is left: what they hold is all there is.
 // The version of the last cover is on disk, so a restart in between forgets nothing.
 // Thread: one loop.
@@ -23,7 +23,9 @@ inline constexpr std::size_t kVouchersMax = 16;  // Ring versions; the oldest gi
 
 class Vouchers {
  public:
-  explicit Vouchers(ClusterView& view) : view_(view) {}
+  // `is_safe`: it left, and every owner of then has what it held (repair/farewell.h).
+  using IsSafe = std::function<bool(const NodeId&)>;
+  Vouchers(ClusterView& view, IsSafe is_safe) : view_(view), is_safe_(std::move(is_safe)) {}
 
   // The version whose owners, and those of all later ones, have to answer; nothing on a first start.
   [[nodiscard]] std::optional<RingNumber> covered_at() const;
@@ -52,6 +54,7 @@ class Vouchers {
                                     const std::set<NodeId>& answered, bool patient) const;
 
   ClusterView& view_;
+  const IsSafe is_safe_;
   std::vector<RingPtr> rings_;
 };
 

@@ -101,8 +101,11 @@ void Links::begin(Connection& connection, std::unique_ptr<Stream> stream) {
                     hooks_.hello()};
   connection.lineage = config.hello.lineage;
   if (connection.dialled) {
-    connection.key = key_id(keyring_.primary());
-    config.secret = LinkSecret{Bytes(connection.key->view()), keyring_.link_psk()};
+    // Who was away during a rotation does not know the newest secret, and says nothing to it: then an older one.
+    const auto known = keyring_.ids();
+    const auto peer = connection.wanted ? peers_.find(*connection.wanted) : peers_.end();
+    connection.key = known[peer == peers_.end() ? 0 : peer->second->mute % known.size()];
+    config.secret = LinkSecret{Bytes(connection.key->view()), *keyring_.link_psk(*connection.key)};
   }
   config.find_secret = [this, c = &connection](View name) -> std::optional<SecretKey> {
     KeyId id;
@@ -168,6 +171,7 @@ void Links::received(Connection& connection, View bytes) {
   const auto keep = connection.shared_from_this();
   metrics_.bytes_in += bytes.size();
   connection.last_in = loop_.now();
+  connection.heard = true;
   connection.waiting_since.reset();
   const Status taken = connection.link->receive(bytes);
   if (connection.links == nullptr) return;
@@ -203,6 +207,7 @@ void Links::came_up(Connection& connection) {
   peer.redial_set = false;
   peer.breaker.close();
   peer.refusals = 0;
+  peer.mute = 0;
   ++metrics_.links_opened;
   take_over(peer, connection);
   if (connection.links == nullptr) return;

@@ -98,6 +98,7 @@ void Links::fail(Connection& connection, const Error& error) {
   Peer& peer = peer_of(*connection.wanted);
   if (peer.dialling != &connection) return;
   peer.dialling = nullptr;
+  if (connection.link && !connection.heard) ++peer.mute;
   dial_failed(peer, error);
 }
 

@@ -11,6 +11,7 @@ struct Links::Connection : std::enable_shared_from_this<Connection> {
   std::uint64_t number = 0;
   bool dialled = false;
   bool greeted = false;      // It dialled us, and its first message came.
+  bool heard = false;        // Anything came.
   std::optional<KeyId> key;  // Of the secret under which it came, once it is named.
   LineageId lineage;         // By which we introduced ourselves.
   Peer* peer = nullptr;
@@ -42,6 +43,7 @@ struct Links::Peer {
   std::unordered_map<std::uint64_t, Done> calls;
   Breaker breaker;
   int refusals = 0;  // "My own dial is under way", in a row.
+  std::size_t mute = 0;  // It ended so many of our dials without a word, in a row.
   Instant wanted{};  // When somebody last asked for it in vain.
   Timer redial;
   bool redial_set = false;

@@ -16,7 +16,7 @@
 namespace starling::storage {
 namespace {
 
-constexpr View kElsewhere = "";  // A row of hints whose n is of the sibling.
+constexpr View kElsewhere = "";  // A row of hints whose n is of the sibling, or gone.
 
 // In front of the keys of a slot; 65536: behind all.
 Bytes slot_bound(std::uint32_t slot) {
@@ -235,9 +235,18 @@ void RocksStore::end_stage() {
 // True: it is written elsewhere. kUnsupported: of a format of the future, so nobody can tell whose it is.
 Result<bool> RocksStore::settle_row(ColumnFamily family, View key, View value) {
   const auto dot = parse_dot_key(key, sizeof(Slot));
-  if (!dot || value.empty()) return false;
+  if (!dot) return false;
   const Slot lower = BytesReader(key).u16be();
   const auto upper = static_cast<Slot>(lower + half());
+  if (value.empty()) {  // Of neither child.
+    rocksdb::PinnableSlice there;
+    TRY_ASSIGN(const bool found, engine_->get(family, log_key(upper, *dot).view(), there));
+    if (found) return false;
+    gathering_->moves_rows = gathering_->has_writes = true;
+    mark_dirty();
+    engine_->put(*gathering_->writes, family, log_key(upper, *dot).view(), kElsewhere);
+    return true;
+  }
   const auto change = decode(value, *dot);
   if (!change && change.code() == Errc::kUnsupported) return change.error();
   if (!change) {

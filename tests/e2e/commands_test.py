@@ -23,7 +23,7 @@ import urllib.request
 from cluster_test import FREE, SECONDS, STARLING, Case, environment
 
 NODES = 4
-LINES = 6000         # So that a change moves for some seconds at the slowest throttle.
+LINES = 6000         # So that a change moves for some seconds at the slowest throttle, whoever gains: in many rooms.
 SLOW = "64K"
 COLUMNS = 140
 REDRAWN = "\r\x1b[K"
@@ -67,7 +67,7 @@ class Commands(Case):
         cls.folder = first.dir
         cls.addClassCleanup(first.cluster, "down", "--wipe")
         first.cluster("up", str(NODES), "--", "--partitions", "128", "--free-space-min", "16")
-        first.starling("replay", "--generate", "--limit", LINES, "--users", 12, "--rooms", 4, "--devices", 1, "--speed", 0,
+        first.starling("replay", "--generate", "--limit", LINES, "--users", 12, "--rooms", 60, "--devices", 1, "--speed", 0,
                        "--verify-fresh", 0, "--cluster", first.dir / "c", seconds=3 * SECONDS)
 
     def setUp(self):

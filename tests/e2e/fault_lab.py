@@ -190,14 +190,14 @@ class Lab:
         TOTALS["faults"] += 1
         say(text)
 
-    def load(self, lines=2000, seconds=12, patience=90, users=30):
+    def load(self, lines=2000, seconds=12, patience=90, users=30, rooms=4):
         """A conversation, played at an even pace; every user reads all of it again at the end, on a new
         device. Faults are injected while it runs."""
         self.loads += 1
         self.lines = self.lines or lines   # The same conversation, so that groups keep their members.
         history = self.folder / f"load{self.loads}.history"
         self.histories.append(history)
-        words = ["replay", "--generate", "--limit", self.lines, "--users", users, "--rooms", 4, "--devices", 1,
+        words = ["replay", "--generate", "--limit", self.lines, "--users", users, "--rooms", rooms, "--devices", 1,
                  "--verify-fresh", users, "--patience", patience, "--json", "--cluster", self.folder,
                  "--record", history, *(["--seconds", seconds] if seconds else ["--speed", 0])]
         with open(history.with_suffix(".log"), "wb") as log:

@@ -50,7 +50,7 @@ TEST_F(AdminCliTest, ADoublingIsFollowedUntilTheLastNodeHasSettled) {
   const Output output = run({"ring", "double", "--to", "8192"});
   EXPECT_EQ(output.code, kExitOk) << output.err;
   EXPECT_EQ(output.out, "Agreed: 8,192 partitions since ring version 5. Each node settles what it has, and serves "
-                        "meanwhile.\nAll nodes have settled. done\n");
+                        "meanwhile.\nAll nodes have settled.\n");
   EXPECT_EQ(output.err, "waiting: node bbbb does not answer; it goes on by itself when it is back\n");
   EXPECT_EQ(calls_[0], R"(double {"to":8192})");
   EXPECT_EQ(calls_.size(), 5u);
@@ -72,7 +72,7 @@ TEST_F(AdminCliTest, TheSameDoublingAgainOnlyFollows) {
   answers_["movement"] = {settling(Json::array())};
   const Output output = run({"ring", "double", "--to", "8192"});
   EXPECT_EQ(output.code, kExitOk) << output.err;
-  EXPECT_EQ(output.out, "There are 8,192 partitions already.\nAll nodes have settled. done\n");
+  EXPECT_EQ(output.out, "There are 8,192 partitions already.\nAll nodes have settled.\n");
   const Json json = Json::parse(run({"ring", "double", "--to", "8192", "--json"}).out);
   EXPECT_TRUE(json["already"]);
   EXPECT_EQ(json["finished"]["partitions"], 8192);

@@ -12,12 +12,13 @@ class Vouching : public Parts {
  protected:
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(Parts::SetUp());
-    vouchers = std::make_unique<Vouchers>(*view);
+    vouchers = std::make_unique<Vouchers>(*view, [this](const NodeId& node) { return safe.contains(node); });
     vouchers->add(view->ring_ptr());
   }
   [[nodiscard]] std::string lacking(const std::set<NodeId>& answered) const {
     return vouchers->lacking({kPartition}, answered, /*patient=*/true);
   }
+  std::set<NodeId> safe;  // To power off.
   std::unique_ptr<Vouchers> vouchers;
 };
 

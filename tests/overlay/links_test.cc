@@ -349,6 +349,16 @@ TEST_F(LinksTest, UnderstandsBothSecretsDuringARotation) {
   EXPECT_TRUE(ask(*a, b->id(), Method::kAppend).ok());
 }
 
+// It was away during the rotation.
+TEST_F(LinksTest, DialsWhoDoesNotKnowTheNewestSecretUnderAnOlderOne) {
+  auto a = make(1, 8);
+  auto b = make(2, 7);
+  ASSERT_TRUE(a->keyring.add(cluster_secret(7)).ok());
+  EXPECT_FALSE(ask(*a, b->id(), Method::kAppend).ok());
+  EXPECT_TRUE(run_until(loop_, [&] { return a->links.linked(b->id()); })) << "it does not try again by itself";
+  EXPECT_TRUE(ask(*a, b->id(), Method::kAppend).ok());
+}
+
 TEST_F(LinksTest, TellsTheDiallerWhyItWasRefused) {
   auto a = make(1);
   auto b = make(2);

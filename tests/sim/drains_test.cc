@@ -1,4 +1,4 @@
-// Nodes that ask their sessions to go: drained ones, and those that are restarted in order.
+// Nodes that ask their sessions to go: drained ones, those that are restarted in order, and those that leave.
 #include "tests/sim/hazards/hazards.h"
 
 #include <nlohmann/json.hpp>
@@ -88,6 +88,33 @@ TEST_P(Drains, ARollingRestartLeavesNobodyWithoutServiceFor2s) {
   world.run_for(10ms);
   EXPECT_GT(longest, Duration(0)) << "nobody was moved";
   EXPECT_LT(longest, 2s);
+  finish();
+}
+
+// Before the node is gone, not because it is.
+TEST_P(Drains, ALeaverHandsItsSessionsOverBeforeItIsSafeToPowerOff) {
+  for (auto* device : devices()) start(*device, a);
+  std::size_t lost = 0;
+  for (int i = 0; i < 20; ++i) send(*alice);
+  ASSERT_TRUE(caught_up(*alice));
+  ASSERT_EQ(sessions(a), 4);
+  ASSERT_TRUE(cluster.admin(b, "leave", {{"nodes", {cluster.id(a)}}}));
+  std::optional<Instant> empty, safe;
+  for (const Instant end = world.now() + 120s; !safe && world.now() < end; world.run_for(50ms)) {
+    if (!empty && sessions(a) == 0) empty = world.now();
+    if (cluster.departed(a)) safe = world.now();
+    for (auto* device : devices()) {
+      lost += device->running() ? 0 : 1;
+      if (device->open_sends() < 2) send(*device);
+    }
+  }
+  ASSERT_TRUE(safe) << "it never came to an end";
+  EXPECT_TRUE(empty && *empty <= *safe) << "it was safe to power off with " << sessions(a) << " sessions";
+  EXPECT_EQ(lost, 0u);
+  cluster.retire(a);
+  ASSERT_TRUE(until([&] { return all_ready(); }, 30s));
+  for (auto* device : devices()) EXPECT_NE(device->client().endpoint(), cluster.client_address(a));
+  for (int i = 0; i < 5; ++i) send(*bob);
   finish();
 }
 

@@ -187,6 +187,37 @@ TEST_P(Moves, ANewNodeTakesThePlaceOfADeadOneInOneChange) {
   finish();
 }
 
+// The ring is busy when it comes, and its power is lost before anybody let it in: it still comes in that one's place.
+TEST_P(Moves, AReplacerThatIsRestartedBeforeItIsAdmittedStillReplaces) {
+  cluster.crash(a, Crash::kPower);
+  believes_dead(b, a);
+  tap.on_leave = [](const TapMessage& m) { return m.method == Method::kInstalled ? Fate::kLose : Fate::kPass; };
+  ASSERT_TRUE(change(b, "weight", {c}, {{"weight", 300}}));
+  const auto before = cluster.admin(b, "ring", Json::object())->at("number").get<int>();
+  const auto heir = cluster.begin_replace(b, a);
+  ASSERT_TRUE(heir);
+  for (const auto crash : {Crash::kProcess, Crash::kPower}) {
+    world.run_for(3s);
+    ASSERT_EQ(state_of(*heir, b), "") << "it is in already";
+    cluster.crash(*heir, crash);
+    ASSERT_TRUE(cluster.restart(*heir));
+  }
+  ASSERT_EQ(cluster.admin(b, "ring", Json::object())->at("number"), before);
+  tap.clear();
+  ASSERT_TRUE(until([&] { return cluster.up(*heir) && cluster.node(*heir).serving(); }, 120s)) << waits_for(b);
+  EXPECT_EQ(state_of(a, b), "removed");
+  EXPECT_EQ(cluster.admin(b, "ring", Json::object())->at("number"), before + 3) << "one change, not two";
+  // What it was started with means nothing once it is in.
+  cluster.crash(*heir, Crash::kPower);
+  ASSERT_TRUE(cluster.restart(*heir));
+  ASSERT_TRUE(until([&] { return cluster.node(*heir).serving(); }, 60s));
+  EXPECT_EQ(cluster.admin(b, "ring", Json::object())->at("number"), before + 3);
+  ASSERT_TRUE(cluster.restart(a));
+  ASSERT_TRUE(departs(a));
+  cluster.retire(a);
+  finish();
+}
+
 // Nobody can say of it that it is safe to power off while an owner has not got what it holds.
 TEST_P(Moves, F33_ALeaverBlockedByADeadOwnerSaysSo) {
   const std::size_t d = other_than({a, b, c});

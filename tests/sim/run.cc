@@ -91,13 +91,14 @@ void judge(const ClusterExport& stores, Parts& p, Violations& out) {
 }
 
 // A node is refused when it left or was removed. One that the ring does not know was to join: the only thing that
-// may come in its way is an operator who took the join back. Everything else is a node lost to a mistake.
+// may come in its way is an operator who took the join back, or that the node which it should replace came back.
+// Everything else is a node lost to a mistake.
 Violations check_refused_nodes(Parts& p) {
   Violations out;
   for (const auto& why : p.cluster.wrong_refusals()) out.push_back({11, why, ""});
   const bool taken_back = p.movements.done().contains("abort");
   for (const auto& refusal : p.cluster.refusals()) {
-    if (!refusal.joining || taken_back) continue;
+    if (!refusal.joining || taken_back || p.movements.replaces(refusal.node)) continue;
     out.push_back({11, "n" + std::to_string(refusal.node) + " may not join: " + refusal.text, ""});
   }
   return out;
@@ -179,6 +180,10 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
                                                 " ms after the last fault and answer: " + why, ""});
   }
   if (!ended) return Error{Errc::kTimeout, "sends or nodes do not settle after the faults"};
+  if (!p.movements.enough()) {
+    return Error{Errc::kOverloaded, "only " + std::to_string(p.movements.agreed()) + " movements were agreed, not " +
+                                        std::to_string(options.moves.agreed_min)};
+  }
   return ok_status();
 }
 

@@ -28,7 +28,8 @@ void each_option(RunOptions& run, Number number, Flag flag) {
   time("quiet", "virtual seconds that repair may take in the end", run.quiet);
   time("race", "seconds between two names that two people want at once; 0: never", run.race);
   count("joins", "nodes that join while things break", run.joins);
-  count("moves", "joins, leaves, removals, weights and aborts while things break", run.moves.count);
+  count("moves", "movements of the operator while things break", run.moves.count);
+  count("moves-min", "of them that have to be agreed", run.moves.agreed_min);
   count("doubles", "times that the partitions are doubled while things break", run.doubles.count);
   count("nodes-max", "that serve at once, with --moves", run.moves.nodes_max);
   count("users", "people", run.workload.users);

@@ -95,6 +95,7 @@ class Replay {
     std::vector<std::set<std::uint32_t>> members(script_.rooms.size());
     for (const auto& line : script_.lines) members[line.room].insert(line.from);
     for (std::size_t room = 0; room < members.size(); ++room) {
+      if (members[room].empty()) continue;  // Of many rooms and few lines.
       std::vector<std::string> names;
       for (const auto speaker : members[room]) names.push_back(script_.speakers[speaker]);
       TRY(swarm_.add_group(script_.rooms[room], names));

@@ -1,12 +1,17 @@
-// Movements: the operator who cannot leave the ring alone: joins, leaves, removals, weights and aborts by
-// chance, while the nemesis breaks things. Whoever may be switched off is; a removed node comes back later.
+// Movements: the operator who cannot leave the cluster alone: joins, leaves, removals, replacements, forced removals,
+// weights, aborts, pauses, throttles, drains and new keys by chance, now and then several at once, while the nemesis
+// breaks things. Whoever may be switched off is; a removed node comes back later.
 //
+// What counts is what was agreed: a change of the ring that is in it, a command that was answered with yes.
+// A forced removal is asked for only where it can lose nothing and split nobody off: all others serve at one ring
+// version with no change open, an ordinary removal would be allowed, and who is forced out is gone for good.
 // Thread: the world's.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "tests/sim/world/cluster.h"
@@ -14,9 +19,10 @@
 namespace starling::sim {
 
 struct MovementOptions {
-  std::size_t count = 0;      // Changes asked for in a run.
-  std::size_t nodes_min = 3;  // That serve: fewer are not left by a leave or a removal,
-  std::size_t nodes_max = 7;  // and more are not joined.
+  std::size_t count = 0;       // Asked for until so many are agreed.
+  std::size_t agreed_min = 0;  // Of them; fewer fail the run.
+  std::size_t nodes_min = 3;   // That serve: fewer are not left by a leave or a removal,
+  std::size_t nodes_max = 7;   // and more are not joined.
 };
 
 class Movements {
@@ -27,28 +33,53 @@ class Movements {
   Movements(const Movements&) = delete;
   Movements& operator=(const Movements&) = delete;
 
-  // Spreads its changes over `length`.
+  // Spreads what it asks for over `length`.
   void start(Duration length);
-  // No more changes; what is open goes on, and who may go is switched off, as before.
-  void stop() { running_ = false; }
+  // No more is asked for, and what holds changes up is taken back; what is open goes on, and who may go is switched
+  // off, as before.
+  void stop();
   // No change is open and nobody has still something to hand home.
   [[nodiscard]] bool settled();
   // What was done, by kind: asked, and agreed on.
   [[nodiscard]] const std::map<std::string, std::size_t>& done() const { return done_; }
+  [[nodiscard]] std::size_t agreed() const { return agreed_; }  // While it ran, what only undoes another left out.
+  [[nodiscard]] bool enough() const { return agreed_ >= options_.agreed_min; }
+  // It was to take a dead node's place, and may be told that it cannot.
+  [[nodiscard]] bool replaces(std::size_t i) const { return replacers_.contains(i); }
 
  private:
   void later(Duration delay, std::function<void()> fn);
   void next();
   void move();
   void look();
+  void see(const Json& ring);
+  void calm(const Json& controls);
   void join();
   void leave();
   void remove();
+  void replace();
+  void force_out();
   void weight();
-  void abort();
+  void pause();
+  void throttle();
+  void drain();
+  void rotate();
+  void agree(const std::string& kind);
+  using Answer = std::function<void(const Result<Json>&)>;
   void ask_for(const std::string& kind, const std::string& method, const Json& arguments);
+  void ask_at(std::size_t at, const std::string& kind, const std::string& method, const Json& arguments,
+              Answer then = {});
+  void begin(std::size_t inviter, const std::string& kind, std::optional<std::size_t> dead);
+  void try_to_force_out(std::size_t node, int turns);
+  void force_if_alike(std::size_t node);
+  void force_if_allowed(std::size_t node);
+  void come_back_later(std::size_t node);
+  void take_back_joins();
+  [[nodiscard]] bool quiet_but(std::size_t node);
+  [[nodiscard]] std::string state(std::size_t i) const;   // In the ring, as last seen; empty: not in it.
   [[nodiscard]] std::optional<std::size_t> any(bool up);  // Of the members that are wanted.
-  [[nodiscard]] std::size_t members() const;              // Those that serve, are down, or join.
+  [[nodiscard]] std::optional<std::size_t> dead_one();    // One that is down, or is made to be.
+  [[nodiscard]] std::size_t members() const;              // Those that serve, are down, or are to join.
 
   World& world_;
   SimCluster& cluster_;
@@ -56,10 +87,16 @@ class Movements {
   SeededRandom random_;
   bool running_ = false;
   Duration gap_{};
-  std::size_t begun_ = 0;
+  std::size_t agreed_ = 0;
+  bool forcing_ = false;  // Nothing else is asked of the ring meanwhile.
   std::map<std::string, std::size_t> done_;
   std::map<std::string, std::string> states_;  // In the ring, by short id, as last seen.
+  std::map<std::string, NodeId> ids_;
   bool changing_ = false;
+  std::map<std::size_t, std::string> joining_;  // Those that the ring did not show yet, and as what they come.
+  std::set<std::size_t> begun_;                 // All that were to join,
+  std::set<std::size_t> replacers_;             // and those in the place of others.
+  std::set<std::size_t> drained_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
