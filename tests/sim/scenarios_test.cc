@@ -155,6 +155,15 @@ TEST_F(Scenarios, NodesComeAndGoWhileThingsBreak) {
   });
 }
 
+TEST_F(Scenarios, PartitionsAreDoubledWhileThingsBreak) {
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.doubles.count = 2;
+    options.faults.more = true;
+    return options;
+  });
+}
+
 // Of everything that an operator may ask for: a hundred that were agreed, in one run.
 TEST_F(Scenarios, AHundredMovementsLoseNothing) {
   for_seeds(
