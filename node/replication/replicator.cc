@@ -1,7 +1,6 @@
 #include "node/replication/replicator.h"
 
 #include <algorithm>
-#include <array>
 #include <cassert>
 
 #include "node/replication/children.h"
@@ -10,16 +9,6 @@ namespace starling::node {
 
 using overlay::Loop;
 using overlay::Method;
-
-namespace {
-
-// One that is lost, and the next one, too, are made up for while the coordinator waits.
-static_assert(3 * (kRetransmitMax + kRetransmitLook) < kAppendDeadline);
-constexpr Duration kNudgeEvery = 1s;
-constexpr std::uint64_t kGoneAtOnce = 4096;   // Numbers in a row.
-constexpr std::size_t kNudgedAtOnce = 16;  // Away owners of a partition, in one tick.
-
-}  // namespace
 
 Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std::move(on_gap)), away_(view) {
   view_.rpc.on_notice(Method::kReplicate, [this](const NodeId& from, View body) {
@@ -248,18 +237,6 @@ std::uint64_t Replicator::covered(PartitionId partition, WriterId writer) const 
   return covered == told->second.covered.end() ? 0 : covered->second;
 }
 
-// What it fetched otherwise, or what got lost on the way with nobody waiting for it, shows by its answer.
-void Replicator::nudge() {
-  const WriterId own = view_.store.writer();
-  for (const auto& [partition, owner] : away_.some(kNudgedAtOnce)) {
-    const std::uint64_t synced = view_.store.synced(partition, own);
-    if (synced == 0) continue;
-    const auto last = view_.store.read_writer(partition, own, synced, 1);
-    if (!last || last->live.empty()) continue;
-    queue({owner}, partition, last->live[0].n, std::make_shared<const Bytes>(last->live[0].change.data));
-  }
-}
-
 void Replicator::compared(const NodeId& peer, const CompareReply::Item& theirs) {
   if (!view_.is_home(theirs.partition)) return;
   const WriterId own = view_.store.writer();
@@ -337,183 +314,6 @@ void Replicator::received_hint(const NodeId& from, const Hinted& message) {
     retransmissions_[from].acknowledged(item.partition, item.to, view_.loop.now());
     progress.acked[view_.self] = view_.store.synced(item.partition, own);
     complete(item.partition, progress);
-  }
-}
-
-// The largest n of which 1..n is on W nodes (hazards F38): up to `base` on home owners alone, behind it on the
-// home owners that reach n and on the stand-ins whose segment begins no later than at base + 1.
-std::uint64_t Replicator::covered_with_stand_ins(PartitionId partition,
-                                                 const Progress& progress) const {
-  const std::size_t copies = view_.ring().w();
-  const auto home = view_.ring().home(partition);
-  const std::uint64_t base = covered_by(home, progress, copies);
-  const bool away_owners = view_.ring().copies() > home.size();
-  if (progress.hinted.empty() && !away_owners) return base;
-  const auto end_of = [&progress](const NodeId& owner) {
-    const auto it = progress.acked.find(owner);
-    return it == progress.acked.end() ? 0 : it->second;
-  };
-  std::vector<std::uint64_t> ends;
-  for (const auto& owner : home) ends.push_back(end_of(owner));
-  const std::uint64_t at_an_owner = *std::max_element(ends.begin(), ends.end());
-  // Away owners only while somebody stands in: else what is counted would hang on the other site. Then each that has it
-  // counts, asked or not: one that lagged may be the only one with all since an owner died.
-  if (away_owners && at_an_owner > base && view_.reachable_home(partition) < copies) {
-    for (const auto& node : view_.ring().owners(partition)) {
-      if (!view_.ring().is_home(partition, node)) ends.push_back(end_of(node));
-    }
-  }
-  for (const auto& [node, segment] : progress.hinted) {
-    const auto* member = view_.ring().member(node);
-    if (member == nullptr || member->gone() || view_.ring().is_owner(partition, node)) continue;
-    if (segment.from <= base + 1) ends.push_back(segment.to);
-  }
-  std::sort(ends.begin(), ends.end(), std::greater<>());
-  return ends.size() < copies ? base : std::max(base, std::min(ends[copies - 1], at_an_owner));
-}
-
-// The largest n that at least `copies` of these owners have synced.
-std::uint64_t Replicator::covered_by(const overlay::NodeList& owners, const Progress& progress,
-                                     std::size_t copies) {
-  std::array<std::uint64_t, overlay::kCopiesMax> synced{};
-  std::size_t count = 0;
-  for (const auto& owner : owners) {
-    auto it = progress.acked.find(owner);
-    synced[count++] = it == progress.acked.end() ? 0 : it->second;
-  }
-  if (copies == 0 || count < copies) return 0;
-  std::sort(synced.begin(), synced.begin() + count, std::greater<>());
-  return synced[copies - 1];
-}
-
-std::uint8_t Replicator::copies_of(PartitionId partition, const Progress& progress,
-                                   std::uint64_t n) const {
-  std::uint8_t copies = 0;
-  for (const auto& owner : view_.ring().owners(partition)) {
-    auto it = progress.acked.find(owner);
-    if (it != progress.acked.end() && it->second >= n) ++copies;
-  }
-  for (const auto& [node, segment] : progress.hinted) {
-    if (view_.ring().is_owner(partition, node)) continue;
-    if (segment.from <= n && n <= segment.to) ++copies;
-  }
-  return copies;
-}
-
-void Replicator::complete(PartitionId partition, Progress& progress) {
-  if (progress.quorum.empty() && progress.all.empty()) return;
-  std::vector<std::pair<Done, std::uint8_t>> ready;
-  auto drain = [&](std::deque<Waiter>& waiters, std::uint64_t covered) {
-    while (!waiters.empty() && waiters.front().n <= covered) {
-      ready.emplace_back(std::move(waiters.front().done),
-                         copies_of(partition, progress, waiters.front().n));
-      waiters.pop_front();
-      --waiters_;
-    }
-  };
-  drain(progress.quorum, covered_with_stand_ins(partition, progress));
-  const auto owners = view_.ring().owners(partition);
-  drain(progress.all, covered_by(owners, progress, owners.size()));
-  if (progress.quorum.empty() && progress.all.empty()) waiting_.erase(partition);
-  for (auto& [done, copies] : ready) done(copies);
-}
-
-void Replicator::tick() {
-  tick_ = view_.loop.after(kRetransmitLook, [this] { tick(); });
-  if (!view_.in_ring()) return;
-  const Instant now = view_.loop.now();
-  if (now - nudged_at_ >= kNudgeEvery) {
-    nudged_at_ = now;
-    nudge();
-  }
-  std::vector<std::pair<Done, bool>> expired;  // True: nobody is left to wait for.
-  const auto waiting = waiting_;  // Completing may change it.
-  for (const auto partition : waiting) {
-    auto& progress = progress_[partition];
-    complete(partition, progress);  // The ring or its W may have changed.
-    const bool no_quorum = view_.storing_nodes(partition) < view_.ring().w();
-    for (auto* waiters : {&progress.quorum, &progress.all}) {
-      std::erase_if(*waiters, [&](Waiter& waiter) {
-        if (!no_quorum && now - waiter.since < kAppendDeadline) return false;
-        expired.emplace_back(std::move(waiter.done), no_quorum);
-        --waiters_;
-        return true;
-      });
-    }
-    if (progress.quorum.empty() && progress.all.empty()) {
-      waiting_.erase(partition);
-      continue;
-    }
-    const auto& oldest = progress.quorum.empty() ? progress.all.front() : progress.quorum.front();
-    if (now - oldest.since >= kRetransmitMin) resend(partition, progress, now);
-  }
-  for (auto& [done, hopeless] : expired) {
-    if (hopeless) {
-      done(Error{Errc::kUnavailable, "too few of the nodes that must store it can be reached any more; retry with "
-                                     "the same key"});
-    } else {
-      done(Error{Errc::kTimeout, "too few owners synced it in time; retry with the same key"});
-    }
-  }
-}
-
-// From the last acknowledged n of each owner that lags, out of the log (so: what we have synced).
-void Replicator::resend(PartitionId partition, Progress& progress, Instant now) {
-  for (const auto& owner : view_.ring().owners(partition)) {
-    if (owner == view_.self || !view_.alive(owner)) continue;
-    probe(owner);
-    resend_to({owner}, partition, progress, progress.acked[owner] + 1, now);
-  }
-  const std::uint64_t next = covered_by(view_.ring().home(partition), progress, view_.ring().w()) + 1;
-  for (const auto& node : view_.stand_ins(partition)) {
-    if (view_.ring().is_owner(partition, node)) continue;
-    const auto& segment = progress.hinted[node];
-    const bool joins = segment.from != 0 && segment.from <= next && segment.to >= next;
-    resend_to({node, true}, partition, progress, joins ? segment.to + 1 : next, now);
-  }
-}
-
-// A link looks after silence while a call is out, and ours are all notices: so we ask for a sign of life, and
-// its breaker opens within two seconds where none comes.
-void Replicator::probe(const NodeId& owner) {
-  if (!probed_.insert(owner).second) return;
-  view_.rpc.call(owner, Method::kPing, {}, kAppendDeadline,
-                 [this, owner](const Result<Bytes>&) { probed_.erase(owner); });
-}
-
-// What is waited for longer than this peer takes, and what was sent before it.
-void Replicator::resend_to(const Peer& peer, PartitionId partition, Progress& progress, std::uint64_t from,
-                           Instant now) {
-  if (is_crowded(peer.node)) return;
-  auto& retransmission = retransmissions_[peer.node];
-  auto& resent = progress.resent[peer.node];
-  // What it was not sent yet waits for no answer: it could not be reached then, or was not asked to stand in.
-  auto& sent = progress.sent[peer.node];
-  const Duration timeout = from > sent ? kRetransmitMin : retransmission.timeout();
-  if (now - resent < timeout) return;
-  std::uint64_t until = 0;
-  for (const auto* waiters : {&progress.quorum, &progress.all}) {
-    for (const auto& waiter : *waiters) {
-      if (now - waiter.since >= timeout) until = std::max(until, waiter.n);
-    }
-  }
-  const WriterId own = view_.store.writer();
-  until = std::min(until, view_.store.synced(partition, own));
-  if (from > until) return;
-  const auto range = view_.store.read_writer(partition, own, from, kReplicateBytesMax / 4);
-  if (!range) return;
-  resent = now;
-  if (from <= sent) retransmission.expired(partition, now);
-  ++view_.counters.retransmits;
-  // An owner fetches what is gone. To a stand-in it is said by a change without bytes, or its segment would end there.
-  const bool fills = peer.stand_in && view_.says_gaps() && range->lost.empty();
-  std::uint64_t next = from;
-  for (const auto& item : range->live) {
-    if (item.n > until || (fills && item.n - next > kGoneAtOnce)) break;
-    for (; fills && next < item.n; ++next) queue(peer, partition, next, std::make_shared<const Bytes>());
-    next = item.n + 1;
-    queue(peer, partition, item.n, std::make_shared<const Bytes>(item.change.data));
-    sent = std::max(sent, item.n);
   }
 }
 

@@ -247,8 +247,13 @@ std::vector<std::string> SimCluster::wrong_refusals() {
 }
 
 void SimCluster::clear(Host& host) {
-  // Once it serves, a process drops its token (node/cli/node_process.cc).
-  if (host.node && (host.node->serving() || host.node->departed())) host.config.join_token.clear();
+  // Once it serves, a process drops its token (node/cli/node_process.cc). Who leaves has served.
+  if (host.node) {
+    const auto* ring = node::NodeParts::ring(*host.node);
+    const auto* self = ring != nullptr ? ring->member(node::NodeParts::id(*host.node)) : nullptr;
+    const bool has_served = self != nullptr && self->state != overlay::RingMemberState::kJoining;
+    if (has_served || host.node->serving() || host.node->departed()) host.config.join_token.clear();
+  }
   host.node.reset();
   host.transport.reset();
   host.log.reset();
