@@ -20,12 +20,10 @@ Error unavailable(const NodeId& node, const std::string& why) {
 
 // What to tell a caller before anything is queued.
 Status Links::ready_to_send(Peer& peer, std::size_t size) {
-  const Instant now = loop_.now();
   if (!peer.up && !peer.breaker.closed()) {
-    peer.wanted = now;
-    const auto rest = std::max(peer.breaker.next() - now, Duration::zero());
-    return unavailable(peer.id, peer.breaker.cause().text + "; next attempt in " +
-                                    std::to_string(to_ms(rest)) + " ms");
+    peer.wanted = loop_.now();
+    // Without a time: the same words as long as the cause is the same.
+    return unavailable(peer.id, peer.breaker.cause().text + "; the next attempt comes by itself");
   }
   if (queued(peer) + size > kLinkQueueBytesMax) {
     return Error{Errc::kOverloaded,

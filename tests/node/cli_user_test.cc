@@ -82,6 +82,11 @@ TEST(ProgressLine, SaysHowFarAndHowLongStill) {
   EXPECT_EQ(progress_line(0, "x", 10s, 200).find("left"), std::string::npos);
   EXPECT_EQ(progress_line(2.0, "x", 10s, 200).find("101"), std::string::npos);
   EXPECT_EQ(progress_line(0.5, "long text", 10s, 20).size(), 20u);
+  // The bar gives way first, then the text: how long it takes is what people look for.
+  const std::string narrow = progress_line(0.5, std::string(60, 'x'), 10s, 60);
+  EXPECT_EQ(narrow.size(), 60u);
+  EXPECT_TRUE(narrow.starts_with("[####----]  50 %  xxx")) << narrow;
+  EXPECT_TRUE(narrow.ends_with("x  ~10 s left")) << narrow;
 }
 
 TEST(Stamp, IsCarriedAndShowsAlteredBytes) {

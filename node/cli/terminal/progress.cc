@@ -14,6 +14,7 @@ namespace starling::node::cli {
 namespace {
 
 constexpr std::size_t kBarWidth = 24;
+constexpr std::size_t kBarWidthMin = 8;  // On a narrow terminal; then the text is cut, not the time left.
 constexpr Duration kRedraw = 100ms;
 constexpr Duration kPlainLine = 5s;
 constexpr Duration kFirstDrawn = 300ms;  // What is over sooner needs no bar,
@@ -30,15 +31,19 @@ std::size_t terminal_width() {
 std::string progress_line(double share, const std::string& text, Duration elapsed, std::size_t width,
                           std::optional<std::uint64_t> seconds_left) {
   share = std::clamp(share, 0.0, 1.0);
-  const auto full = static_cast<std::size_t>(std::lround(share * kBarWidth));
-  std::string line = "[" + std::string(full, '#') + std::string(kBarWidth - full, '-') + "] ";
-  const std::string percent = std::to_string(static_cast<int>(share * 100));
-  line += std::string(percent.size() < 3 ? 3 - percent.size() : 0, ' ') + percent + " %  " + text;
   const double seconds = std::chrono::duration<double>(elapsed).count();
   if (!seconds_left && share > 0.02 && share < 1 && seconds > 1) {
     seconds_left = static_cast<std::uint64_t>(seconds * (1 - share) / share + 0.5);
   }
-  if (seconds_left) line += "  ~" + duration_text(*seconds_left) + " left";
+  const std::string left = seconds_left ? "  ~" + duration_text(*seconds_left) + " left" : "";
+  std::string percent = std::to_string(static_cast<int>(share * 100)) + " %  ";
+  percent.insert(0, 7 - std::min<std::size_t>(percent.size(), 7), ' ');
+  const std::size_t fixed = 3 + percent.size() + left.size();
+  const std::size_t room = width > fixed ? width - fixed : 0;
+  const std::size_t bar = std::clamp(room > text.size() ? room - text.size() : 0, kBarWidthMin, kBarWidth);
+  const auto full = static_cast<std::size_t>(std::lround(share * static_cast<double>(bar)));
+  const std::string line = "[" + std::string(full, '#') + std::string(bar - full, '-') + "] " + percent +
+                           text.substr(0, room > bar ? room - bar : 0) + left;
   return line.substr(0, std::max<std::size_t>(width, 1));
 }
 
