@@ -1,0 +1,119 @@
+// What breaks the hosts of a SimCluster, and what mends them.
+#include "storage/engine/engine.h"
+#include "storage/layout.h"
+#include "tests/sim/world/cluster.h"
+
+namespace starling::sim {
+
+namespace {
+
+// The partition, as the store counts, in whose rows of the log this slot comes first. While a split is settled that of
+// a lower child may be its parent's.
+Result<Part> part_of(storage::Engine& engine, Slot first_slot) {
+  rocksdb::PinnableSlice count, split;
+  TRY_ASSIGN(const bool counted, engine.get(storage::ColumnFamily::kNode, storage::kNodePartitions, count));
+  TRY_ASSIGN(const bool splitting, engine.get(storage::ColumnFamily::kNode, storage::kNodeSplit, split));
+  const auto known = storage::parse_number({count.data(), count.size()});
+  if (!counted || !known) return Error{Errc::kCorrupt, "the store does not say how many partitions it has"};
+  auto of = static_cast<std::uint32_t>(*known);
+  if (splitting && starling::partition_of(first_slot, of).value % 2 == 0) of /= 2;
+  return Part{starling::partition_of(first_slot, of), of};
+}
+
+}  // namespace
+
+Status SimCluster::rot(std::size_t i, Random& random) {
+  assert(!up(i));
+  TRY_ASSIGN(auto engine, storage::Engine::open({folder(i) + "/store", disk(i).env(), false}));
+  std::vector<std::pair<Bytes, Bytes>> log;
+  {
+    storage::Engine::Scan rows(*engine, storage::ColumnFamily::kLog, {});
+    for (rows->SeekToFirst(); rows.valid(); rows->Next()) log.emplace_back(rows.key(), rows.value());
+  }
+  if (log.empty()) return Error{Errc::kNotFound, "no change is stored"};
+  auto& [key, value] = log[random.below(log.size())];
+  const Dot dot = *storage::parse_dot_key(key, sizeof(Slot));
+  TRY_ASSIGN(const Part part, part_of(*engine, Slot{BytesReader(key).u16be()}));
+  Destroyed destroyed{i, part, dot, {}, 0};
+  const auto change = storage::decode(value, dot);
+  if (change && change->kind != storage::ChangeKind::kRegister) {
+    destroyed.mailbox = change->mailbox;
+    destroyed.hash = body_hash(change->entry.body);
+  }
+  destroyed_.push_back(destroyed);
+  value[random.below(value.size())] ^= static_cast<char>(1u << random.below(8));
+  world_.note(hosts_[i]->name, "a bit flips in change " + to_text(dot));
+  rocksdb::WriteBatch batch;
+  engine->put(batch, storage::ColumnFamily::kLog, key, value);
+  return engine->write_synced(batch);
+}
+
+void SimCluster::pause(std::size_t i) {
+  if (!up(i)) return;
+  world_.note(hosts_[i]->name, "paused");
+  hosts_[i]->loop->pause();
+}
+
+void SimCluster::resume(std::size_t i) {
+  if (!up(i)) return;
+  world_.note(hosts_[i]->name, "resumed");
+  hosts_[i]->loop->resume();
+}
+
+void SimCluster::clock_step(std::size_t i, std::chrono::milliseconds by) {
+  world_.note(hosts_[i]->name, "clock stepped by " + std::to_string(by.count()) + " ms");
+  hosts_[i]->clock_offset += by;
+  if (up(i)) hosts_[i]->loop->step_clock(by);
+}
+
+void SimCluster::clock_drift(std::size_t i, double ppm) {
+  world_.note(hosts_[i]->name, "clock drifts by " + std::to_string(ppm) + " ppm");
+  hosts_[i]->drift_ppm = ppm;
+  if (up(i)) hosts_[i]->loop->set_drift(ppm);
+}
+
+void SimCluster::partition(const std::vector<std::vector<std::size_t>>& sides) {
+  std::vector<std::vector<std::string>> sets;
+  std::string what = "partition";
+  for (const auto& side : sides) {
+    auto& set = sets.emplace_back();
+    what += " {";
+    for (const auto i : side) {
+      set.push_back(ip(i));
+      what += " " + hosts_[i]->name;
+    }
+    what += " }";
+  }
+  world_.note("network", what);
+  network_.partition(sets);
+}
+
+void SimCluster::cut_zone(const std::string& zone) {
+  std::vector<std::vector<std::size_t>> sides(2);
+  for (std::size_t i = 0; i < hosts_.size(); ++i) sides[hosts_[i]->config.zone == zone ? 0 : 1].push_back(i);
+  partition(sides);
+}
+
+void SimCluster::heal() {
+  world_.note("network", "healed");
+  network_.heal_all();
+}
+
+Status SimCluster::end_faults() {
+  heal();
+  network_.options().loss = 0;
+  network_.options().duplicate = 0;
+  network_.options().straggle = 0;
+  for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    network_.set_extra_latency(ip(i), Duration(0));
+    disk(i).hold(false);
+    disk(i).set_speed(options_.disk.sync_min, options_.disk.sync_max);
+    disk(i).set_free_bytes(options_.disk.free_bytes);
+    if (hosts_[i]->drift_ppm != 0) clock_drift(i, 0);
+    if (up(i) && hosts_[i]->loop->paused()) resume(i);
+    TRY(restart(i));
+  }
+  return ok_status();
+}
+
+}  // namespace starling::sim
