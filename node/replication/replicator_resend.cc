@@ -12,7 +12,7 @@ namespace {
 // One that is lost, and the next one, too, are made up for while the coordinator waits.
 static_assert(3 * (kRetransmitMax + kRetransmitLook) < kAppendDeadline);
 constexpr Duration kNudgeEvery = 1s;
-constexpr std::uint64_t kGoneAtOnce = 4096;   // Numbers in a row.
+constexpr std::uint64_t kGoneAtOnce = 4096;   // Numbers behind the first that is sent again.
 constexpr std::size_t kNudgedAtOnce = 16;  // Away owners of a partition, in one tick.
 
 }  // namespace
@@ -118,14 +118,22 @@ void Replicator::resend_to(const Peer& peer, PartitionId partition, Progress& pr
   ++view_.counters.retransmits;
   // An owner fetches what is gone. To a stand-in it is said by a change without bytes, or its segment would end there.
   const bool fills = peer.stand_in && view_.says_gaps() && range->lost.empty();
+  static const auto nothing = std::make_shared<const Bytes>();
   std::uint64_t next = from;
+  const std::uint64_t last_filled = fills ? from + kGoneAtOnce : from;
+  // What is not reached by now is, with the next answer.
+  const auto fill_to = [&](std::uint64_t end) {
+    for (; next < std::min(end, last_filled); ++next) queue(peer, partition, next, nothing);
+  };
   for (const auto& item : range->live) {
-    if (item.n > until || (fills && item.n - next > kGoneAtOnce)) break;
-    for (; fills && next < item.n; ++next) queue(peer, partition, next, std::make_shared<const Bytes>());
-    next = item.n + 1;
+    if (item.n > until) break;
+    if (fills) fill_to(item.n);
+    if (fills && next < item.n) return;
     queue(peer, partition, item.n, std::make_shared<const Bytes>(item.change.data));
     sent = std::max(sent, item.n);
+    next = item.n + 1;
   }
+  if (fills && (range->live.empty() || range->live.back().n <= until)) fill_to(std::min(range->to, until) + 1);
 }
 
 }  // namespace starling::node

@@ -13,6 +13,7 @@ namespace {
 
 constexpr Duration kTickEvery = 500ms;
 constexpr Duration kHandHomeDeadline = 30s;  // An owner may have much to fetch.
+constexpr std::size_t kEarlyOverhead = 64;   // Of each change that came early.
 constexpr Duration kRest = 5s;               // Of a run that an owner could not take; with jitter.
 
 }  // namespace
@@ -111,10 +112,10 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> StandIn::take(const Run& 
 }
 
 void StandIn::keep_early(const Run& run, std::uint64_t n, View data) {
-  if (early_bytes_ + data.size() > kEarlyBytesMax) return;
+  if (early_bytes_ + data.size() + kEarlyOverhead > kEarlyBytesMax) return;
   Early& early = early_[run];
   early.until = view_.loop.now() + kEarlyFor;
-  if (early.changes.emplace(n, Bytes(data)).second) early_bytes_ += data.size();
+  if (early.changes.emplace(n, Bytes(data)).second) early_bytes_ += data.size() + kEarlyOverhead;
 }
 
 std::optional<std::pair<std::uint64_t, std::uint64_t>> StandIn::take_early(const Run& run, std::uint64_t covered) {
@@ -124,7 +125,7 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> StandIn::take_early(const
   auto& changes = early->second.changes;
   while (!changes.empty() && joins(run, changes.begin()->first, covered)) {
     const auto change = changes.extract(changes.begin());
-    early_bytes_ -= change.mapped().size();
+    early_bytes_ -= change.mapped().size() + kEarlyOverhead;
     const auto reached = take(run, change.key(), change.mapped());
     if (!reached) break;
     segment = reached;
@@ -134,7 +135,7 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> StandIn::take_early(const
 }
 
 void StandIn::drop_early(std::map<Run, Early>::iterator run) {
-  for (const auto& [n, data] : run->second.changes) early_bytes_ -= data.size();
+  for (const auto& [n, data] : run->second.changes) early_bytes_ -= data.size() + kEarlyOverhead;
   early_.erase(run);
 }
 

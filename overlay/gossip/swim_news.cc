@@ -73,6 +73,8 @@ void Swim::take_own_record(const MemberRecord& record, View signed_bytes) {
     return;
   }
   look_for_rival(record);
+  // Who gives way says nothing more, so that the other does not.
+  if (rival_bids_ >= (now_ - started_at_ < kNewcomerFor ? kRivalBidsOfNewcomer : kRivalBids)) return;
   self_.incarnation = std::min(record.incarnation + 1, kIncarnationMax);
   died_at_ = std::max(died_at_, record.incarnation);
   sign_self();
