@@ -108,6 +108,33 @@ TEST_F(Doubled, WhoHasAParentHasBothChildren) {
   EXPECT_TRUE(replicated.contains(kEve));
 }
 
+// The sibling has thousands of numbers before it, and the owners are away: a stand-in is told of them, some at a time.
+TEST_F(Doubled, AStandInIsToldOfALongGapUntilItIsPassed) {
+  in_turn([&] {
+    for (std::uint64_t seq = 1; seq <= 5000; ++seq) (void)box.store->append(testing::entry(kEve, seq, hlc_at(1000 + seq)));
+  });
+  box.sync();
+  double_partitions();
+  doubted = {owners[1], owners[2]};
+  const auto last = append(kAlice, 1);
+  wait_for(kAlice, last.dot.n);
+  std::map<NodeId, std::uint64_t> reached;  // By each that stands in: 1..n without a hole.
+  for (int i = 0; i < 100 && !replicated.contains(kAlice); ++i) {
+    run_for(200ms);
+    for (const auto& notice : std::exchange(rpc.notices, {})) {
+      if (notice.method != Method::kHint) continue;
+      const auto message = unpack<Replicate>(notice.body);
+      auto& n = reached[notice.to];
+      for (const auto& run : message->runs) {
+        if (run.partition == kLower && run.first <= n + 1) n = std::max(n, run.first + run.changes.size() - 1);
+      }
+      const Hinted held{{1}, last.dot.writer, {{kLower, 1, n}}, kAfter};
+      if (n > 0) in_turn([&] { rpc.listeners.at(Method::kHinted)(notice.to, pack(held)); });
+    }
+  }
+  EXPECT_TRUE(replicated.contains(kAlice));
+}
+
 TEST_F(Doubled, WhatTheTurnGatheredLeavesUnderTheNewNumbers) {
   in_turn([&] {
     replicator->send(box.store->append(testing::entry(kEve, 1, hlc_at(1001))));
