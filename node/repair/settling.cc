@@ -49,7 +49,6 @@ Task<bool> Settling::settle() {
     if (step->done) break;
     co_await overlay::sleep(view_.loop, rest(), timer);
   }
-  share_ = 0;  // Of the next walk, until that begins.
   view_.log.info("everything stored is where it belongs since the partitions were doubled",
                  {{"rows", rows}, {"moved", moved}, {"ms", to_ms(view_.loop.now() - began)}});
   share_ = 0;  // Of the next walk.

@@ -7,6 +7,12 @@
 
 namespace starling::node {
 
+namespace {
+
+constexpr std::size_t kEarlyAckItemsMax = 256;  // Of one that is kept.
+
+}  // namespace
+
 using overlay::Loop;
 using overlay::Method;
 
@@ -254,7 +260,8 @@ void Replicator::received_ack(const NodeId& from, const Replicated& message) {
   if (!view_.in_ring() || message.writer != view_.store.writer()) return;
   view_.heard_of_ring(from, message.ring);
   if (message.ring > view_.ring().number()) {
-    if (early_acks_.size() < kEarlyAcksMax) early_acks_.emplace_back(from, message);
+    const bool short_one = message.items.size() <= kEarlyAckItemsMax;
+    if (short_one && early_acks_.size() < kEarlyAcksMax) early_acks_.emplace_back(from, message);
     return;
   }
   if (!view_.same_count(from, message.partitions)) return;
