@@ -129,6 +129,7 @@ struct SplitStep {
   std::uint64_t rows = 0;   // Looked at.
   std::uint64_t bytes = 0;  // Of those rows.
   std::uint64_t moved = 0;
+  bool hints = false;       // Of what is held for others, of which nothing is shown or taken meanwhile.
 };
 
 // What append() makes into a change: dot and prev are the store's business.
@@ -240,9 +241,14 @@ class Store {
   // --- Reading logs and mailboxes (synced, not expired). ---
   // kCorrupt: something of this partition is damaged; another owner has it. A mailbox of a partition
   // with damage is not read; a run is read up to the change before the damaged one.
-  // At least one change if there is any, then up to `bytes`. `to` may lie before the last synced n.
-  virtual Result<RangeStatement> read_writer(PartitionId partition, WriterId writer,
-                                             std::uint64_t from, std::size_t bytes) = 0;
+  // At least one change if there is any, then up to `bytes`. `to` may lie before the last synced n. Expired ones are
+  // gone; shown, those that are on disk yet count as live: for who keeps a copy of the log, not of what it says.
+  enum class Expired { kGone, kShown };
+  virtual Result<RangeStatement> read_writer(PartitionId partition, WriterId writer, std::uint64_t from,
+                                             std::size_t bytes, Expired expired) = 0;
+  Result<RangeStatement> read_writer(PartitionId partition, WriterId writer, std::uint64_t from, std::size_t bytes) {
+    return read_writer(partition, writer, from, bytes, Expired::kGone);
+  }
   // Changes after `cursor`: of all kinds, or all but registers, which then count as read. A page may be
   // empty and have more behind it.
   enum class Kinds { kAll, kEntries };

@@ -68,7 +68,7 @@ Status AdminApi::may_follow(const overlay::RingMember& member, const MovementRep
     return later("left, and still hands over what it has: wait until `starling ring --diff` says that it is safe to "
                  "power off");
   }
-  TRY(reads(member.id, reply, overlay::kRingFormat, "the doubling of partitions"));
+  TRY(reads(member.id, reply, overlay::kRingFormatDoubled, "the doubling of partitions"));
   if (reply.partitions_of != ring.partitions() || reply.ring != ring.number()) {
     return later("has not come to ring version " + std::to_string(ring.number().value) + " yet" +
                  (reply.waits_for.empty() ? ": a moment later again" : ", because " + reply.waits_for));

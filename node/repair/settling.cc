@@ -47,7 +47,7 @@ Task<bool> Settling::settle() {
     moved += step->moved;
     share_ = step->share;
     if (step->done) break;
-    co_await overlay::sleep(view_.loop, rest(), timer);
+    co_await overlay::sleep(view_.loop, rest(*step), timer);
   }
   view_.log.info("everything stored is where it belongs since the partitions were doubled",
                  {{"rows", rows}, {"moved", moved}, {"ms", to_ms(view_.loop.now() - began)}});
@@ -55,9 +55,9 @@ Task<bool> Settling::settle() {
   co_return true;
 }
 
-Duration Settling::rest() const {
+Duration Settling::rest(const storage::SplitStep& step) const {
   const bool serves = view_.in_ring() && !view_.is_holder() && !view_.catching_up;
-  return serves ? kSettleRest : Duration(0);
+  return serves && !step.hints ? kSettleRest : Duration(0);
 }
 
 void Settling::note(std::string why) {

@@ -1,5 +1,6 @@
 // Settling: after the partitions were doubled, moves what lies in another place than it should (storage/store.h), bit by
-// bit, one step a turn of the loop: with a rest between steps, except where nobody is served meanwhile.
+// bit, one step a turn of the loop: with a rest between steps, except where nobody is served meanwhile, and for what is
+// held for others, since nothing more can be held until that is in its place.
 //
 // The store keeps the place in the walk, so a restart goes on there. Until the end nothing is dropped, nothing is filled
 // by files, and the next doubling waits. A record of a future format cannot be told to be of either child: that is
@@ -31,7 +32,7 @@ class Settling {
   overlay::Task<Done> run();
   // False: it cannot end before the next start.
   overlay::Task<bool> settle();
-  [[nodiscard]] Duration rest() const;
+  [[nodiscard]] Duration rest(const storage::SplitStep& step) const;
   void note(std::string why);
 
   ClusterView& view_;

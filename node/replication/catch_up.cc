@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "node/replication/children.h"
 #include "node/replication/digests.h"
 
 namespace starling::node {
@@ -63,6 +64,7 @@ void CatchUp::partitions_doubled() {
   gaps_.clear();
   wanted_.clear();
   offers_.clear();
+  split_keys(lanes_owed_);
   if (view_.catching_up) ++returns_;
 }
 
@@ -283,6 +285,8 @@ Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained) {
       if (done == 0) co_return does_not_advance();
     }
   }
+  auto owed = merge_lanes_owed(peer);
+  CO_TRY(co_await owed);
   if (on_compared_all) on_compared_all(peer, begun);
   co_return all;
 }

@@ -151,7 +151,11 @@ class CatchUp {
   overlay::Task<Status> fetch_all(std::shared_ptr<Fetches> fetches);
   overlay::Task<Done> fetch_next(std::shared_ptr<Fetches> fetches);
   overlay::Task<Done> gap(NodeId peer, PartitionId partition, WriterId writer);
-  overlay::Task<Status> merge_lanes(NodeId peer, PartitionId partition);
+  // How many the peer has.
+  overlay::Task<Result<std::size_t>> merge_lanes(NodeId peer, PartitionId partition);
+  // Of what the peer says is gone. A stand-in has no lanes: there all other owners are asked, now or when they are back.
+  overlay::Task<Status> merge_lanes_behind(NodeId peer, PartitionId partition);
+  overlay::Task<Status> merge_lanes_owed(NodeId peer);
   using TakeLanes = std::function<Status(const std::vector<storage::LaneRow>&)>;
   overlay::Task<Status> read_lanes(NodeId peer, PartitionId partition, TakeLanes take);
 
@@ -243,6 +247,7 @@ class CatchUp {
   std::uint64_t returns_ = 0;     // How often we fell behind.
   // Since then: the lanes of a peer were merged when it had come so far.
   std::map<std::tuple<NodeId, PartitionId, WriterId>, std::uint64_t> lanes_merged_;
+  std::set<std::pair<PartitionId, NodeId>> lanes_owed_;  // By owners that could not be asked for them yet.
   overlay::Scope scope_;          // Last: its tasks use everything above.
 };
 

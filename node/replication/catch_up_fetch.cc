@@ -100,7 +100,7 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
       // The peer has come as far as n, and what it says now covers that.
       auto& merged = lanes_merged_[{peer, partition, writer}];
       if (merged < range.to) {
-        auto merging = merge_lanes(peer, partition);
+        auto merging = merge_lanes_behind(peer, partition);
         CO_TRY(co_await merging);
         CO_TRY(view_.same_count(count));
         lanes_merged_[{peer, partition, writer}] = std::max(range.to, n);
@@ -141,13 +141,47 @@ Task<Result<storage::RangeStatement>> CatchUp::ask_run(NodeId peer, PartitionId 
   co_return range;
 }
 
-Task<Status> CatchUp::merge_lanes(NodeId peer, PartitionId partition) {
-  auto take = [this, partition](const std::vector<storage::LaneRow>& lanes) -> Status {
+Task<Result<std::size_t>> CatchUp::merge_lanes(NodeId peer, PartitionId partition) {
+  std::size_t merged = 0;
+  auto take = [this, partition, &merged](const std::vector<storage::LaneRow>& lanes) -> Status {
     if (!is_ours(partition)) return Error{Errc::kNotOwner, "the partition is another's by now"};
+    merged += lanes.size();
     return view_.store.merge_lanes(partition, lanes);
   };
   auto reading = read_lanes(peer, partition, std::move(take));
-  co_return co_await reading;
+  CO_TRY(co_await reading);
+  co_return merged;
+}
+
+Task<Status> CatchUp::merge_lanes_behind(NodeId peer, PartitionId partition) {
+  auto merging = merge_lanes(peer, partition);
+  CO_TRY_ASSIGN(const std::size_t merged, co_await merging);
+  if (merged > 0 || view_.ring().is_owner(partition, peer)) co_return ok_status();
+  const auto owners = view_.ring().owners(partition);
+  for (const auto& owner : owners) {
+    if (owner == view_.self) continue;
+    lanes_owed_.insert({partition, owner});
+    if (!view_.reachable(owner)) continue;
+    auto asking = merge_lanes(owner, partition);
+    CO_TRY(co_await asking);
+    lanes_owed_.erase({partition, owner});
+  }
+  co_return ok_status();
+}
+
+Task<Status> CatchUp::merge_lanes_owed(NodeId peer) {
+  std::vector<PartitionId> partitions;
+  std::erase_if(lanes_owed_, [&](const auto& owed) {
+    if (!view_.ring().is_owner(owed.first, owed.second)) return true;
+    if (owed.second == peer) partitions.push_back(owed.first);
+    return false;
+  });
+  for (const auto partition : partitions) {
+    auto merging = merge_lanes(peer, partition);
+    CO_TRY(co_await merging);
+    lanes_owed_.erase({partition, peer});
+  }
+  co_return ok_status();
 }
 
 Task<Status> CatchUp::read_lanes(NodeId peer, PartitionId partition, TakeLanes take) {

@@ -54,13 +54,14 @@ Task<bool> Holding::hand(NodeId stand_in, PartitionId partition, Dot dot) {
   const Run run{stand_in, partition, dot.writer};
   const std::uint64_t first = std::min(replicator_.covered(partition, dot.writer) + 1, dot.n);
   if (!make_room() || handed_[run].hopeless_until > view_.loop.now()) co_return false;
-  if (!send(run, {dot.n, dot.n})) co_return false;
+  if (!send(run, {dot.n, dot.n}, first - 1)) co_return false;
   auto asking = answer(run, first, dot.n, /*asks=*/true);
   const Segment held = co_await asking;
-  if (held.to < dot.n) co_return false;
-  if (held.from <= first) co_return true;
+  const bool joins = held.to >= dot.n;
+  if (joins && held.from <= first) co_return true;
   if (!make_room()) co_return false;
-  if (!send(run, {first, held.from - 1})) {
+  // Nothing that it has reaches n: it keeps n for a while, and holds it when what comes before is there.
+  if (!send(run, {first, joins ? held.from - 1 : dot.n}, first - 1)) {
     handed_[run].hopeless_until = view_.loop.now() + kHopelessFor;
     co_return false;
   }
@@ -76,12 +77,13 @@ bool Holding::make_room() {
   return handed_.size() < kHandedRunsMax;
 }
 
-bool Holding::send(const Run& run, Segment numbers) {
+bool Holding::send(const Run& run, Segment numbers, std::uint64_t covered) {
   const auto& [stand_in, partition, writer] = run;
   std::vector<storage::RangeStatement> pieces;
   std::size_t bytes = 0;
   for (std::uint64_t next = numbers.from; next <= numbers.to;) {
-    auto range = view_.store.read_writer(partition, writer, next, kReplicateBytesMax / 4);
+    auto range = view_.store.read_writer(partition, writer, next, kReplicateBytesMax / 4,
+                                         storage::Store::Expired::kShown);
     if (!range) return false;
     std::erase_if(range->live, [&](const auto& item) { return item.n > numbers.to; });
     range->to = std::min(range->to, numbers.to);
@@ -97,7 +99,7 @@ bool Holding::send(const Run& run, Segment numbers) {
     Replicate::Run changes;
     changes.partition = partition;
     changes.first = range.from;
-    changes.covered = range.from - 1;  // Here, and we own it.
+    changes.covered = covered;
     changes.changes.resize(range.to + 1 - range.from);  // Without bytes: nothing of that number is here.
     for (const auto& item : range.live) changes.changes[item.n - range.from] = {item.change.data};
     view_.rpc.notify(stand_in, Method::kHint, pack(Replicate{view_.ring().number(), writer, {std::move(changes)},

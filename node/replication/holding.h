@@ -5,8 +5,10 @@
 // (replicator.h, hazards F38): what a stand-in holds of the writer begins no later than its first change that is not on
 // W owners. How far those are the writer told with its last changes; the log of an owner, ours, has no holes behind
 // that. A stand-in mostly has all that from the writer itself: it is handed the change, and answers with the whole
-// segment that it is in; what that lacks at its beginning is handed, too. An away owner that stands in keeps the whole log.
-// Invariant: a copy counts when it is synced.
+// segment that it is in; what that lacks at its beginning is handed, too, and all of it when nothing is answered. An away
+// owner that stands in keeps the whole log.
+// Invariants: a copy counts when it is synced. What is handed joins a segment, or begins at what W owners have: a
+// segment behind a hole could go home to nobody if we died.
 // Bounded: what lacks more than kHandedBytesMax, or was told of by nobody and has gaps by now (which stand-ins
 // can be told only since partitions were doubled), waits for owners, and is
 // not looked at again for kHopelessFor.
@@ -57,8 +59,8 @@ class Holding {
   overlay::Task<bool> ask_owner(NodeId owner, PartitionId partition, Dot dot);
   overlay::Task<bool> hand(NodeId stand_in, PartitionId partition, Dot dot);
   bool make_room();
-  // Of our log. False: that is too much, or there are gaps.
-  bool send(const Run& run, Segment numbers);
+  // Of our log; 1..covered is on W owners. False: that is too much, or there are gaps that cannot be told.
+  bool send(const Run& run, Segment numbers, std::uint64_t covered);
   overlay::Task<Segment> answer(Run run, std::uint64_t from, std::uint64_t n, bool asks);
   void received(const NodeId& from, const Hinted& message);
   void give_up_all();

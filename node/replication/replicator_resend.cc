@@ -111,12 +111,14 @@ void Replicator::resend_to(const Peer& peer, PartitionId partition, Progress& pr
   const WriterId own = view_.store.writer();
   until = std::min(until, view_.store.synced(partition, own));
   if (from > until) return;
-  const auto range = view_.store.read_writer(partition, own, from, kReplicateBytesMax / 4);
+  const auto expired = peer.stand_in ? storage::Store::Expired::kShown : storage::Store::Expired::kGone;
+  const auto range = view_.store.read_writer(partition, own, from, kReplicateBytesMax / 4, expired);
   if (!range) return;
   resent = now;
   if (from <= sent) retransmission.expired(partition, now);
   ++view_.counters.retransmits;
-  // An owner fetches what is gone. To a stand-in it is said by a change without bytes, or its segment would end there.
+  // An owner fetches what is gone, with the lanes that it raised. To a stand-in, which has no lanes, it is said by a
+  // change without bytes, or its segment would end there; and what expired goes as it is while there is any of it.
   const bool fills = peer.stand_in && view_.says_gaps() && range->lost.empty();
   static const auto nothing = std::make_shared<const Bytes>();
   std::uint64_t next = from;

@@ -134,7 +134,7 @@ class ClusterView {
   }
   // Stand-ins are told, by changes without bytes, which numbers of a run have nothing in the partition: all nodes know
   // that since the partitions were doubled (decision 0025), and before that there are hardly any.
-  [[nodiscard]] bool says_gaps() const { return in_ring() && ring_->version().format >= overlay::kRingFormat; }
+  [[nodiscard]] bool says_gaps() const { return in_ring() && ring_->version().format >= overlay::kRingFormatDoubled; }
   // Its record may still name the writer of an earlier run, or not be heard of: only a known runner excludes others.
   [[nodiscard]] bool may_run(const NodeId& node, WriterId writer) const {
     const auto runner = liveness.runner ? liveness.runner(writer) : std::nullopt;

@@ -256,7 +256,7 @@ Result<RingVersion> next_intent_rule(const RingVersion& before) {
 Result<RingVersion> next_doubled(const RingVersion& before) {
   TRY_ASSIGN(auto after, begin_change(before, RingChange::kNone, 1));
   if (before.partitions >= kPartitionsMax) return invalid("there are 65536 partitions, the most there can be");
-  after.format = std::max(after.format, kRingFormat);
+  after.format = std::max(after.format, kRingFormatDoubled);
   after.units = before.placed();
   after.partitions = before.partitions * 2;
   return checked(std::move(after));

@@ -25,10 +25,11 @@
 
 namespace starling::overlay {
 
-inline constexpr std::uint32_t kRingFormat = 5;       // The newest. It can say units;
-inline constexpr std::uint32_t kRingFormatSites = 4;  // this one a policy of sites;
-inline constexpr std::uint32_t kRingFormatRule = 3;   // this one can change the rule;
-inline constexpr std::uint32_t kRingFormatFirst = 2;  // of a new cluster; 1 had no rule or revoked.
+inline constexpr std::uint32_t kRingFormat = 5;         // The newest;
+inline constexpr std::uint32_t kRingFormatDoubled = 5;  // this one can say units;
+inline constexpr std::uint32_t kRingFormatSites = 4;    // this one a policy of sites;
+inline constexpr std::uint32_t kRingFormatRule = 3;     // this one can change the rule;
+inline constexpr std::uint32_t kRingFormatFirst = 2;    // of a new cluster; 1 had no rule or revoked.
 inline constexpr std::size_t kRingMembersMax = 4096;  // Those that left or were removed included.
 inline constexpr std::size_t kRingGoneMembersMax = 256;  // The oldest are forgotten.
 inline constexpr std::size_t kRingBatchMax = 256;        // Nodes in one change.

@@ -136,8 +136,9 @@ class RocksStore final : public Store {
     return installing_.contains(slot_of(partition));
   }
 
+  using Store::read_writer;
   Result<RangeStatement> read_writer(PartitionId partition, WriterId writer, std::uint64_t from,
-                                     std::size_t bytes) override;
+                                     std::size_t bytes, Expired expired) override;
   using Store::read_mailbox;
   Result<MailboxPage> read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
                                    std::size_t changes, std::size_t bytes, Kinds kinds) override;

@@ -48,8 +48,8 @@ Result<StoredChange> RocksStore::read_change(PartitionId partition, const Dot& d
   return std::move(loaded->change);
 }
 
-Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId writer,
-                                               std::uint64_t from, std::size_t bytes) {
+Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId writer, std::uint64_t from,
+                                               std::size_t bytes, Expired expired) {
   const Slot slot = slot_of(partition);
   RangeStatement out;
   out.writer = writer;
@@ -86,7 +86,8 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
     }
     seen += log.value().size();
     if (split_ && !is_of(slot, decoded->mailbox)) continue;  // The sibling's: gone here.
-    if (expiry_->expired(expiry_seconds(decoded->entry.expires_ms))) continue;  // Gone.
+    const bool shown = expired == Expired::kShown;
+    if (!shown && expiry_->expired(expiry_seconds(decoded->entry.expires_ms))) continue;  // Gone.
     used += log.value().size();
     out.live.push_back({dot.n, {Bytes(log.value())}});
   }

@@ -212,7 +212,8 @@ Result<SplitStep> RocksStore::settle_split(std::size_t bytes) {
   if (!more) TRY(rows.status());
   split_->at = more ? Bytes(rows.key()) : slot_bound(kSlotCount);
   step.share = more ? BytesReader(split_->at).u16be() / double{kSlotCount} : 1;
-  if (family == ColumnFamily::kHints) step.share = 0;
+  step.hints = family == ColumnFamily::kHints;
+  if (step.hints) step.share = 0;
   // The stage ends when its last rows are on disk in their places.
   const bool ends = !more && step.moved == 0;
   if (ends) end_stage();

@@ -1,7 +1,8 @@
 // Fewer than W owners reachable: members beyond them hold copies, and hand them home (hazards F14, F38).
-#include "tests/sim/hazards/hazards.h"
-
 #include <nlohmann/json.hpp>
+
+#include "node/replication/holding.h"
+#include "tests/sim/hazards/hazards.h"
 
 namespace starling::sim {
 namespace {
@@ -118,6 +119,42 @@ TEST_P(StandIns, ARetryOfAnUnreachableCoordinatorsMessageIsHeldByAStandIn) {
   ASSERT_FALSE(segments.empty());
   EXPECT_LE(segments.back().from, first_came->dot.n) << "above a hole (hazards F38)";
   EXPECT_GT(segments.back().from, 1u) << "what is on two nodes is not held once more";
+  finish();
+}
+
+// b was told by nobody since its start what is on W nodes, and the whole log of a is more than it may hand at once. What it
+// handed before it knew that would stand behind a hole, and go home to nobody if b died.
+TEST_P(StandIns, F38_OfWhatIsTooMuchToHandNothingIsHeld) {
+  start(*alice, d);
+  start(*alice2, e);
+  for (std::size_t bytes = 0; bytes <= node::kHandedBytesMax; bytes += storage::kBodySizeMax) {
+    ASSERT_TRUE(acked(alice2->send("#g", work.body(*alice2, storage::kBodySizeMax))));
+  }
+  alice2->close();
+  SendIndex second = kUnsent;
+  std::optional<Carried> came;
+  tap.on_leave = [&](const TapMessage& m) {
+    const bool from_a = m.method == Method::kReplicate && m.from == a && m.to == c;
+    const bool to_a = m.method == Method::kReplicated && m.to == a;
+    return from_a || to_a ? Fate::kLose : Fate::kPass;
+  };
+  tap.on_arrive = [&](const TapMessage& m) {
+    see(m);
+    if (m.method != Method::kReplicate || m.from != a || m.to != b) return;
+    if (auto x = find(m, second)) came = x;
+  };
+  second = send(*alice);
+  ASSERT_TRUE(until([&] { return came.has_value(); }));
+  ASSERT_TRUE(until([&] { return synced(b, came->dot) >= came->dot.n; }));
+  ASSERT_FALSE(is_acked(second));
+  cluster.partition({{b, d, e}, {a, c}});
+  cluster.crash(b, Crash::kProcess);
+  ASSERT_TRUE(cluster.restart(b));
+  tap.on_leave = nullptr;
+  segments.clear();
+  ASSERT_TRUE(until([&] { return holders(second) > 0; }, 60s)) << world.trace().text("", 40);
+  world.run_for(10s);
+  EXPECT_TRUE(segments.empty()) << "held from " << segments.back().from;
   finish();
 }
 

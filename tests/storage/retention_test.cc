@@ -182,6 +182,20 @@ TEST_F(StoreRetention, ARunSaysThatTheExpiredIsGoneErasedOrNot) {
   }
 }
 
+TEST_F(StoreRetention, ARunShowsTheExpiredToWhoKeepsACopyOfTheLog) {
+  six_days();
+  expire(3 * kDay);
+  const auto shown = store().read_writer(part(), kPeer, 1, 1 << 20, Store::Expired::kShown);
+  ASSERT_TRUE(shown.ok());
+  EXPECT_EQ(shown->to, 8u);
+  ASSERT_EQ(shown->live.size(), 8u);
+  StoreBox copy;
+  copy.open();
+  ASSERT_TRUE(copy.store->apply(part(), *shown).ok());
+  copy.sync();
+  EXPECT_EQ(copy.store->vector(part()), store().vector(part()));
+}
+
 TEST_F(StoreRetention, ALongExpiredRunIsReadInBoundedSteps) {
   const Bytes body(1000, 'b');
   for (std::uint64_t n = 1; n <= 200; ++n) apply(n, entry(kAlice, n, n, body), 1);
