@@ -224,17 +224,15 @@ Task<Done> RingService::walk(NodeId peer, RingNumber until) {
 }
 
 Status RingService::force_out(const std::vector<NodeId>& nodes, bool revoke) {
-  LineageId lineage;
-  view_.random.fill(lineage.raw);
-  TRY_ASSIGN(const RingVersion next, overlay::forced_remove(view_.ring().version(), nodes, lineage, revoke));
+  const RingVersion& now = view_.ring().version();
+  TRY_ASSIGN(const LineageId lineage, overlay::forced_lineage(now, nodes, revoke));
+  TRY_ASSIGN(const RingVersion next, overlay::forced_remove(now, nodes, lineage, revoke));
   return set(next);  // The others hear of it when their links to us come up again.
 }
 
 Status RingService::may_force_out(const std::vector<NodeId>& nodes) const {
-  LineageId lineage = view_.ring().lineage();
-  lineage.raw[0] ^= 1;  // Any other.
-  const auto next = overlay::forced_remove(view_.ring().version(), nodes, lineage);
-  return next ? ok_status() : Status(next.error());
+  const auto lineage = overlay::forced_lineage(view_.ring().version(), nodes, /*revoke=*/false);
+  return lineage ? ok_status() : Status(lineage.error());
 }
 
 std::optional<Bytes> RingService::remembered(RingNumber number) const {

@@ -4,6 +4,8 @@
 #include <set>
 #include <utility>
 
+#include "crypto/hash.h"
+
 namespace starling::overlay {
 namespace {
 
@@ -348,6 +350,16 @@ Result<RingVersion> forced_remove(const RingVersion& before, std::span<const Nod
   if (revoke) add_revoked(after, nodes);
   settle(after);
   return checked(std::move(after));
+}
+
+Result<LineageId> forced_lineage(const RingVersion& before, std::span<const NodeId> nodes, bool revoke) {
+  std::vector<NodeId> sorted(nodes.begin(), nodes.end());
+  std::sort(sorted.begin(), sorted.end());
+  LineageId any = before.lineage;
+  any.raw[0] ^= 1;
+  TRY_ASSIGN(RingVersion after, forced_remove(before, sorted, any, revoke));
+  after.lineage = {};
+  return blake2b_id<LineageId>({"starling forced removal", encode(after)});
 }
 
 }  // namespace starling::overlay

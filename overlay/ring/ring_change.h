@@ -74,6 +74,8 @@ Result<RingVersion> next_abort(const RingVersion& before);
 // any more.
 Result<RingVersion> forced_remove(const RingVersion& before, std::span<const NodeId> nodes,
                                   const LineageId& new_lineage, bool revoke = false);
+// Its lineage: a digest of what it becomes. Whoever does the same to the same version makes the same version.
+Result<LineageId> forced_lineage(const RingVersion& before, std::span<const NodeId> nodes, bool revoke);
 
 // Ok when `after` is what one of the functions above (except forced_remove) makes of `before`. An
 // acceptor asks before it accepts, a learner before it adopts.

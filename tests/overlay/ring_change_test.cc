@@ -164,6 +164,20 @@ TEST(RingChange, AForcedRemovalStartsALineage) {
   EXPECT_TRUE(succeeds(before, after).ok());
 }
 
+// Two operators, the same command: one version.
+TEST(RingChange, TheLineageOfAForcedRemovalSaysWhatItDoes) {
+  const auto before = test_ring(4);
+  const auto lineage = must(forced_lineage(before, ids({1, 2}), false));
+  EXPECT_EQ(lineage, must(forced_lineage(before, ids({2, 1}), false)));
+  EXPECT_NE(lineage, must(forced_lineage(before, ids({2, 1}), true)));
+  EXPECT_NE(lineage, must(forced_lineage(before, ids({1}), false)));
+  EXPECT_NE(lineage, must(forced_lineage(before, ids({0, 3}), false)));
+  auto other = before;
+  other.number.value += 1;
+  EXPECT_NE(lineage, must(forced_lineage(other, ids({1, 2}), false)));
+  EXPECT_EQ(forced_lineage(before, ids({7}), false).code(), Errc::kNotFound);
+}
+
 // The dead leaver that everybody waits for.
 TEST(RingChange, AForcedRemovalTakesWhoIsGoneAlready) {
   const auto before = must(next_complete(leaving(test_ring(4), {1})));

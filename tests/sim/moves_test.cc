@@ -393,6 +393,42 @@ TEST_P(Splits, WhatIsLeftGoesOnUnderANewLineageOnceTheDeadAreForcedOut) {
   finish();
 }
 
+// At two of the nodes that are left, in the same moment: they make one version, not two clusters.
+TEST_P(Splits, TwoOperatorsWhoForceTheSameNodesOutMakeOneCluster) {
+  std::vector<std::size_t> dead{a, b};
+  std::vector<std::size_t> left{c};
+  for (std::size_t i = 0; i < 5; ++i) {
+    if (i != a && i != b && i != c) (dead.size() < 3 ? dead : left).push_back(i);
+  }
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  alice->close();
+  bob->close();
+  for (const auto i : dead) cluster.crash(i, Crash::kPower);
+  for (const auto i : left) {
+    for (const auto gone : dead) believes_dead(i, gone);
+  }
+  Json force = {{"force", true}, {"nodes", Json::array()}};
+  for (const auto i : dead) force["nodes"].push_back(cluster.id(i));
+  int made = 0;
+  for (const auto i : left) {
+    cluster.ask(i, "remove", force, [&made](const Result<Json>& answer) { made += answer ? 1 : 0; });
+    std::reverse(force["nodes"].begin(), force["nodes"].end());
+  }
+  ASSERT_TRUE(until([&] { return made == 2; }));
+  const auto ring = [&](std::size_t i) {
+    const auto answer = cluster.admin(i, "ring", Json::object());
+    return answer ? *answer : Json();
+  };
+  EXPECT_EQ(ring(left[0]), ring(left[1]));
+  ASSERT_TRUE(until([&] { return cluster.node(c).serving() && cluster.node(left[1]).serving(); }, 60s));
+  ASSERT_TRUE(cluster.restart(dead[0]));  // What only the dead had comes home.
+  ASSERT_TRUE(departs(dead[0])) << world.trace().text("", 60);
+  work.wake_all();
+  say();
+  for (const auto i : dead) cluster.retire(i);
+  finish();
+}
+
 class Growth : public Moves {
  protected:
   Growth() : Moves(3) {}

@@ -49,15 +49,18 @@ void join(const RunOptions& options, Parts& p) {
   }
 }
 
-// Quiet, and every device has what was acknowledged; looked at less and less often. What keeps it
-// from that in the end.
+constexpr Duration kDeadNoticed = 10s;  // By a device that only listens: so much later than nodes are quiet.
+
+// Quiet, and every device has what was acknowledged, and was told of second positions (its connection may be one to a
+// node that died, which it has yet to find out); looked at less and less often. What keeps it from that in the end.
 std::vector<SimCluster::Unrest> wait_for_quiet(Duration limit, Parts& p) {
   const Instant begin = p.world.now();
   while (true) {
     auto unrest = p.cluster.unrest();
-    if (unrest.empty() && check_delivered(p.workload.history()).empty()) return {};
+    const auto& history = p.workload.history();
+    if (unrest.empty() && check_delivered(history).empty() && check_clients(history).empty()) return {};
     const Duration waited = p.world.now() - begin;
-    if (waited >= limit) return unrest;
+    if (waited >= limit && (!unrest.empty() || waited >= limit + kDeadNoticed)) return unrest;
     p.world.run_for(std::min(1s + waited / 8, 50ms + waited / 4));
   }
 }

@@ -107,6 +107,7 @@ Status SimCluster::end_faults() {
   for (std::size_t i = 0; i < hosts_.size(); ++i) {
     network_.set_extra_latency(ip(i), Duration(0));
     disk(i).hold(false);
+    disk(i).fail_next_sync(false);
     disk(i).set_speed(options_.disk.sync_min, options_.disk.sync_max);
     disk(i).set_free_bytes(options_.disk.free_bytes);
     if (hosts_[i]->drift_ppm != 0) clock_drift(i, 0);

@@ -46,7 +46,7 @@ class SimDisk {
   void set_free_bytes(std::uint64_t bytes) { options_.free_bytes = bytes; }
   void set_sync_every(std::uint64_t commits) { options_.sync_every = commits; }
   // The next commit fails, and with it every later one of that process.
-  void fail_next_sync() { fail_next_ = true; }
+  void fail_next_sync(bool fails = true) { fail_next_ = fails; }
   // Holds commits from now on (a disk that hangs), until called with false. What is held at a crash
   // never reached the disk.
   void hold(bool on);
