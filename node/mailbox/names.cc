@@ -110,9 +110,8 @@ Task<Result<CreationRecord>> Names::decide(CreationRecord record) {
   co_return last;
 }
 
+// What says that the name exists comes last: where it stands the others do, whoever died between two of them (F24).
 Task<Status> Names::write_registers(CreationRecord record) {
-  auto created = write(record.address, kCreatedKey, MergeKind::kLww, record.stamp, pack(record));
-  CO_TRY(co_await created);
   if (record.address.front() == '@') {
     auto account = write(record.address, kAccountKey, MergeKind::kLww, record.stamp,
                          pack(AccountValue{record.password_hash, 1, false}));
@@ -124,6 +123,8 @@ Task<Status> Names::write_registers(CreationRecord record) {
                         pack(storage::MemberValue{1, false, kOwnerRole, record.address}));
     CO_TRY(co_await member);
   }
+  auto created = write(record.address, kCreatedKey, MergeKind::kLww, record.stamp, pack(record));
+  CO_TRY(co_await created);
   co_return ok_status();
 }
 

@@ -314,7 +314,11 @@ Task<Status> RingService::change(Build build) {
       CO_TRY_ASSIGN(const RingVersion decided, overlay::decode_ring_version(decision->data));
       CO_TRY(adopt(decided));
       announce();
-      if (decided == next) co_return ok_status();
+      if (decided == next) {
+        // Votes alone would have to be asked for by somebody: a version that was told of is known again after a power cut.
+        co_await view_.durable();
+        co_return ok_status();
+      }
     }
     co_await overlay::sleep(view_.loop, 50ms + Duration(view_.random.below(100'000'000)), timer);
   }

@@ -1,17 +1,16 @@
-// A node dies at each step of the write path; the promises hold after it came back.
+// Crash points of the write path of a group.
 //
 // The steps of a message to #g, which a coordinates and b and c copy: a appends it and syncs while the
 // change is on its way; b and c apply and sync it, and say so; a answers the gateway. Each case stops at
 // one step, asserts what exists where, cuts the power (or kills the process: odd and even seeds), and
 // leaves the judgement to the checkers. Steps inside of RocksDB: StorePowerLoss in tests/storage.
-#include "tests/sim/hazards/hazards.h"
+#include "tests/sim/crash_points/crash_points.h"
 
 namespace starling::sim {
 namespace {
 
-class CrashPoints : public Hazards {
+class CrashPoints : public CrashPoint {
  protected:
-  [[nodiscard]] Crash kind() const { return GetParam() % 2 == 0 ? Crash::kProcess : Crash::kPower; }
   // Alice and Bob write through c, which outlives every case.
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(Hazards::SetUp());
