@@ -12,7 +12,6 @@ using storage::Store;
 
 namespace {
 
-constexpr View kIdentityKey = "identity";
 constexpr Duration kStopDeadline = 5s;
 
 }  // namespace

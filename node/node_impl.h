@@ -47,9 +47,6 @@
 
 namespace starling::node {
 
-// Kept in the store beside the messages (storage::Store::Family::kNode).
-inline constexpr View kPeersKey = "peers";
-
 class NodeImpl final : public Node {
  public:
   NodeImpl(Config config, Leaves leaves, std::unique_ptr<storage::Store> store, Identity identity,

@@ -156,7 +156,7 @@ std::vector<Endpoint> NodeImpl::known_peers() const {
   std::vector<Endpoint> peers;
   const auto stored = store_->get(Store::Family::kNode, kPeersKey);
   if (!stored) return peers;
-  const auto texts = unpack<std::vector<std::string>>(*stored);
+  const auto texts = unpack<PeersRow>(*stored);
   if (!texts) return peers;
   for (const auto& text : *texts) {
     if (auto endpoint = Endpoint::parse(text); endpoint && text != membership_->self().link) {

@@ -117,7 +117,7 @@ Result<Json> admin_call(const std::string& socket, const std::string& method, co
   parser.put(boost::asio::buffer(bytes), error);
   const auto& answer = parser.get();
   const Json json = Json::parse(answer.body(), nullptr, false);
-  if (error || !parser.is_done() || json.is_discarded()) {
+  if (error || !parser.is_done() || !json.is_object()) {
     return Error{Errc::kIo, "what answers at " + path + " is not a Starling node"};
   }
   reached = true;
@@ -153,7 +153,9 @@ std::string text_of(const Json& json, const char* field) {
 std::uint64_t number_of(const Json& json, const char* field) {
   const auto it = json.find(field);
   if (it == json.end() || !it->is_number()) return 0;
-  return it->is_number_float() ? static_cast<std::uint64_t>(it->get<double>()) : it->get<std::uint64_t>();
+  if (!it->is_number_float()) return it->get<std::uint64_t>();
+  const double number = it->get<double>();
+  return number >= 0 && number < 0x1p64 ? static_cast<std::uint64_t>(number) : 0;
 }
 
 double real_of(const Json& json, const char* field) {
@@ -164,6 +166,12 @@ double real_of(const Json& json, const char* field) {
 bool flag_of(const Json& json, const char* field) {
   const auto it = json.find(field);
   return it != json.end() && it->is_boolean() && it->get<bool>();
+}
+
+const Json& object_of(const Json& json, const char* field) {
+  static const Json empty = Json::object();
+  const auto it = json.find(field);
+  return it == json.end() || !it->is_object() ? empty : *it;
 }
 
 const Json& list_of(const Json& json, const char* field) {

@@ -26,7 +26,8 @@ std::string text_of(const Json& json, const char* field);
 std::uint64_t number_of(const Json& json, const char* field);
 double real_of(const Json& json, const char* field);
 bool flag_of(const Json& json, const char* field);
-// An empty array when absent.
+// An empty object, an empty array when absent.
+const Json& object_of(const Json& json, const char* field);
 const Json& list_of(const Json& json, const char* field);
 
 }  // namespace starling::node::cli

@@ -32,7 +32,7 @@ void print_plan(const Json& plan, bool colour) {
 }
 
 MoveStep look(const Json& movement, std::uint64_t to) {
-  const Json doubling = movement.value("doubling", Json::object());
+  const Json doubling = object_of(movement, "doubling");
   MoveStep step = settle_step(doubling);
   if (number_of(doubling, "partitions") > to) step.open = false;  // The next one.
   return step;
@@ -42,7 +42,7 @@ int wait_for(const Arguments& arguments, std::uint64_t to, Json& answer) {
   Json movement;
   const auto step = [to](const Json& now) { return look(now, to); };
   if (const int code = follow_change(arguments, step, movement); code != kExitOk) return code;
-  answer["finished"] = movement.value("doubling", Json::object());
+  answer["finished"] = object_of(movement, "doubling");
   return kExitOk;
 }
 

@@ -86,7 +86,7 @@ int force_out(const Arguments& arguments) {
               << (lost.empty() ? "Every partition kept enough of its owners: nothing acknowledged at W copies is lost.\n"
                                : "What only these nodes held is lost: " + lost + "\n");
   }
-  std::cout << site_loss_text(answer.value("site", Json::object()), dry) << (dry ? "Nothing was changed.\n" : "");
+  std::cout << site_loss_text(object_of(answer, "site"), dry) << (dry ? "Nothing was changed.\n" : "");
   return kExitOk;
 }
 
@@ -134,7 +134,7 @@ int drain(const Arguments& arguments) {
     if (const int code = admin_call(arguments, "status", Json::object(), status, kAskTries); code != kExitOk) {
       return code;
     }
-    answer["sessions"] = number_of(status.value("node", Json::object()), "sessions");
+    answer["sessions"] = number_of(object_of(status, "node"), "sessions");
     const auto left = number_of(answer, "sessions");
     if (left == 0) break;
     progress.show(1 - static_cast<double>(left) / static_cast<double>(std::max(begun, left)),
@@ -165,7 +165,7 @@ int undrain(const Arguments& arguments) {
 }  // namespace
 
 std::string homes_text(const Json& moves) {
-  const Json homes = moves.value("homes", Json::object());
+  const Json homes = object_of(moves, "homes");
   std::string out;
   for (const Json& zone : list_of(homes, "end")) {
     out += "Zone " + zone.get<std::string>() + " is no home any more: it has too few nodes for the home copies.\n";

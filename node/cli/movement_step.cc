@@ -92,7 +92,7 @@ MoveStep move_step(const Json& movement, const Json& begun) {
 MoveStep own_move_step(const Json& node) {
   MoveStep step;
   Fetching fetching;
-  Json own = node;
+  Json own = node.is_object() ? node : Json::object();
   own["gains"] = number_of(node, "partitions");
   fetching.add(own);
   step.open = number_of(node, "partitions") > 0;

@@ -12,20 +12,6 @@
 
 namespace starling::node::cli {
 
-Result<overlay::SitePolicy> parse_sites(const std::string& text, const std::string& only) {
-  overlay::SitePolicy policy;
-  if (text.empty() && only.empty()) return policy;
-  const bool shaped = text.size() == 3 && text[1] == '+' && text[0] >= '1' && text[0] <= '6' && text[2] >= '1' &&
-                      text[2] <= '6' && (text[0] - '0') + (text[2] - '0') <= overlay::kCopiesMax;
-  if (!shaped) {
-    return Error{Errc::kInvalid, "a policy of sites is HOME+AWAY, as 2+1: at least one copy each, seven in all at most"};
-  }
-  policy.home = static_cast<std::uint8_t>(text[0] - '0');
-  policy.away = static_cast<std::uint8_t>(text[2] - '0');
-  policy.only = only;
-  return policy;
-}
-
 namespace {
 
 int show(const Arguments& arguments) {
@@ -35,7 +21,7 @@ int show(const Arguments& arguments) {
     std::cout << answer.dump(2) << "\n";
     return kExitOk;
   }
-  const Json policy = answer.value("policy", Json::object());
+  const Json policy = object_of(answer, "policy");
   const auto home = number_of(policy, "home"), away = number_of(policy, "away");
   if (home == 0) {
     std::cout << "No policy of sites: every owner counts, wherever it is.\n";
@@ -51,7 +37,7 @@ int show(const Arguments& arguments) {
   bool all_known = true;
   Table table({"Zone", ">Nodes", ">Home of partitions", ">Not come yet", ">Since"});
   for (const Json& zone : list_of(answer, "zones")) {
-    const Json behind = zone.value("behind", Json::object());
+    const Json behind = object_of(zone, "behind");
     const auto changes = number_of(behind, "changes");
     const bool known = !behind.contains("changes") || behind.at("changes").is_number();
     all_known = all_known && known;

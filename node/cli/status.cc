@@ -36,7 +36,7 @@ std::string percent(double share) {
 
 // One line, where there is a policy.
 void print_sites(const Json& sites, bool colour) {
-  const Json policy = sites.value("policy", Json::object());
+  const Json policy = object_of(sites, "policy");
   if (number_of(policy, "home") == 0) return;
   std::cout << "Sites: ";
   if (!flag_of(sites, "in_force")) {
@@ -70,7 +70,7 @@ void print_wants(const Json& node, bool colour) {
     std::cout << paint("Lost:", Tone::kBad, colour) << " " << counted(lost, "change")
               << " had no copy left and were written off (`starling verify` lists them)\n";
   }
-  const Json split = node.value("movement", Json::object()).value("split", Json::object());
+  const Json split = object_of(object_of(node, "movement"), "split");
   if (const double share = real_of(split, "share"); split.contains("share") && share < 1) {
     std::cout << "Settling: " << settled_text(share)
               << " of what the doubling of the partitions moves on this disk has its place\n";
@@ -85,10 +85,10 @@ void print_heading(const Json& cluster, const Json& node, bool colour) {
             << number_of(cluster, "serving") << " of " << number_of(cluster, "nodes") << " nodes serving, "
             << number_of(cluster, "copies") << " copies, " << number_of(cluster, "synced")
             << " on disk per ack, " << partitions_text(cluster) << "\n";
-  print_sites(cluster.value("sites", Json::object()), colour);
+  print_sites(object_of(cluster, "sites"), colour);
   const std::string change = text_of(cluster, "change");
   if (!change.empty() && change != "none") std::cout << "A change of the ring is under way: " << change << "\n";
-  if (flag_of(cluster.value("movement", Json::object()), "paused")) {
+  if (flag_of(object_of(cluster, "movement"), "paused")) {
     std::cout << paint("Paused:", Tone::kBad, colour) << " changes of the ring copy no data until `starling resume`\n";
   }
   const std::string state = text_of(node, "state");
@@ -126,7 +126,7 @@ int status(const Arguments& arguments) {
     return kExitOk;
   }
   const bool colour = stdout_has_colour();
-  print_heading(answer.value("cluster", Json::object()), answer.value("node", Json::object()), colour);
+  print_heading(object_of(answer, "cluster"), object_of(answer, "node"), colour);
   Table table({"Node", "State", "Zone", ">Weight", ">Share", ">Sessions", ">Ring", "Version", "Clients",
                "Links"});
   for (const Json& member : list_of(answer, "members")) {
@@ -138,7 +138,7 @@ int status(const Arguments& arguments) {
   }
   std::cout << "\n";
   table.print(std::cout, colour);
-  print_counts(answer.value("rates", Json::object()));
+  print_counts(object_of(answer, "rates"));
   return kExitOk;
 }
 
@@ -169,8 +169,8 @@ int ring_diff(const Arguments& arguments) {
             << (change.empty() ? "no change is under way" : "a change is under way: " + change) << "\n";
   const std::string waits = text_of(answer, "waits_for");
   if (!waits.empty()) std::cout << "It waits: " << waits << "\n";
-  if (!change.empty()) std::cout << homes_text(answer.value("moves", Json::object()));
-  const Json controls = answer.value("controls", Json::object());
+  if (!change.empty()) std::cout << homes_text(object_of(answer, "moves"));
+  const Json controls = object_of(answer, "controls");
   if (const auto rate = number_of(controls, "rate_limit"); !change.empty() && rate > 0) {
     std::cout << "Each node copies at most " << bytes_text(rate) << "/s (starling throttle)\n";
   }
@@ -192,7 +192,7 @@ int ring_diff(const Arguments& arguments) {
     std::cout << "\n";
     table.print(std::cout, stdout_has_colour());
   }
-  print_settling(answer.value("doubling", Json::object()), stdout_has_colour());
+  print_settling(object_of(answer, "doubling"), stdout_has_colour());
   return kExitOk;
 }
 
@@ -209,7 +209,7 @@ int ring(const Arguments& arguments) {
   std::cout << "Ring " << number_of(answer, "number") << " of cluster " << text_of(answer, "lineage") << ": "
             << number_of(answer, "copies") << " copies, " << number_of(answer, "synced")
             << " on disk per ack, " << partitions_text(answer) << "\n";
-  print_sites(answer.value("sites", Json::object()), colour);
+  print_sites(object_of(answer, "sites"), colour);
   std::cout << "\n";
   Table table({"Node", "State", "Zone", ">Weight", ">Partitions", ">At home in", ">First owner of", ">Share"});
   for (const Json& member : list_of(answer, "members")) {
@@ -226,7 +226,7 @@ int ring(const Arguments& arguments) {
   if (number_of(answer, "units") == number_of(answer, "partitions") || !answer.contains("units")) return kExitOk;
   Json movement;
   if (const int code = admin_call(arguments, "movement", Json::object(), movement); code != kExitOk) return code;
-  print_settling(movement.value("doubling", Json::object()), colour);
+  print_settling(object_of(movement, "doubling"), colour);
   return kExitOk;
 }
 

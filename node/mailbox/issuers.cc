@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "crypto/access/token.h"
+#include "node/layout.h"
 
 namespace starling::node {
 
@@ -10,9 +11,8 @@ using storage::Store;
 
 namespace {
 constexpr Duration kLookAgainAfter = std::chrono::minutes(1);  // For a clock that is trusted.
-constexpr View kGonePrefix = "gone_issuer/";  // And a node id -> wall clock, u64le.
 
-Bytes row_of(const NodeId& node) { return Bytes(kGonePrefix).append(node.view()); }
+Bytes row_of(const NodeId& node) { return row_key(kGoneIssuerPrefix, node); }
 }  // namespace
 
 Issuers::Issuers(ClusterView& view) : view_(view) {
@@ -27,16 +27,14 @@ void Issuers::look() {
   for (const auto& member : version.members) {
     if (!member.gone() || gone_since_.contains(member.id)) continue;
     const auto stored = view_.store.get(Store::Family::kNode, row_of(member.id));
-    auto since = stored && stored->size() == 8 ? static_cast<std::int64_t>(BytesReader(*stored).u64le()) : now + 1;
+    std::int64_t since = (stored ? parse_gone_issuer(*stored) : std::nullopt).value_or(now + 1);
     if (since > now) {  // Or by a clock that was ahead.
       if (!view_.clock_trusted()) {  // By one that is behind, its tokens would end as soon as that is set right.
         again_ = view_.loop.after(kLookAgainAfter, [this] { look(); });
         continue;
       }
       since = now;
-      Bytes row;
-      BytesWriter(row).u64le(static_cast<std::uint64_t>(now));
-      view_.store.put(Store::Family::kNode, row_of(member.id), row);
+      view_.store.put(Store::Family::kNode, row_of(member.id), gone_issuer_value(now));
     }
     gone_since_.emplace(member.id, since);
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "node/layout.h"
+
 namespace starling::node {
 
 using overlay::Completer;
@@ -14,10 +16,8 @@ namespace {
 constexpr Duration kDecideDeadline = 5s;
 constexpr Duration kAgainAfter = 100ms;
 
-// "name/" mailbox:16 address. The mailbox id keeps the names of a partition together on disk.
-Bytes instance_of(View address) {
-  return Bytes(kNameInstances).append(mailbox_of(address).view()).append(address);
-}
+// The mailbox id keeps the names of a partition together on disk.
+Bytes instance_of(View address) { return name_instance(mailbox_of(address), address); }
 View address_of(View instance) {
   const std::size_t head = kNameInstances.size() + MailboxId::kSize;
   return instance.size() < head ? View() : instance.substr(head);

@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "node/layout.h"
+
 namespace starling::node {
 
 using overlay::Method;
@@ -13,7 +15,6 @@ namespace {
 constexpr Duration kLookEvery = 1s;
 constexpr Duration kAskDeadline = 3s;
 constexpr Duration kTellPatience = 30s;  // With members that are there and do not answer.
-constexpr View kSafeKey = "farewell";
 
 }  // namespace
 
@@ -24,7 +25,7 @@ Farewell::Farewell(ClusterView& view, const HandOver& hand_over, const StandIn& 
   scope_.spawn(run());
 }
 
-bool Farewell::was_safe(Store& store) { return store.get(Store::Family::kNode, kSafeKey).has_value(); }
+bool Farewell::was_safe(Store& store) { return store.get(Store::Family::kNode, kFarewellKey).has_value(); }
 
 std::size_t Farewell::names() const {
   std::size_t count = 0;
@@ -59,7 +60,7 @@ Task<Done> Farewell::run() {
     if (!view_.is_holder() || !all_home()) continue;
     auto telling = tell_members();
     if (!co_await telling) continue;
-    view_.store.put(Store::Family::kNode, kSafeKey, "1");
+    view_.store.put(Store::Family::kNode, kFarewellKey, "1");
     co_await view_.durable();
     safe_ = true;
     view_.log.info("everything is handed over: safe to power off");

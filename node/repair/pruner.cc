@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "node/layout.h"
 #include "node/replication/children.h"
 
 namespace starling::node {
@@ -21,26 +22,8 @@ constexpr std::uint64_t kTurnSlackMs = 3600 * 1000;  // Between two turns there 
 constexpr int kLackedTimes = 5;
 constexpr Duration kLackedLately = 10min;
 constexpr std::size_t kLookBytes = 4 << 10;
-constexpr View kPeriodKey = "spent";
-constexpr View kListPrefix = "spent/";
 
-struct ListRow {
-  WriterId writer;
-  std::uint64_t n = 0;
-  std::uint64_t since = 0;
-  bool forgotten = false;
-  FIELDS(writer, n, since, forgotten)
-};
-struct ListValue {
-  std::vector<ListRow> rows;
-  FIELDS(rows)
-};
-
-Bytes list_key(PartitionId partition) {
-  Bytes key(kListPrefix);
-  BytesWriter(key).u16be(partition.value);
-  return key;
-}
+Bytes list_key(PartitionId partition) { return row_key(kSpentPrefix, partition); }
 
 }  // namespace
 
@@ -129,9 +112,7 @@ Task<Done> Pruner::turn(std::uint64_t period, std::set<WriterId> open) {
   turning_ = false;
   if (is_over()) co_return Done{};
   period_ = period;
-  Bytes value;
-  BytesWriter(value).u64be(period_);
-  view_.store.put(Store::Family::kNode, kPeriodKey, value);
+  view_.store.put(Store::Family::kNode, kSpentPeriodKey, row_number(period_));
   co_return Done{};
 }
 
@@ -236,20 +217,21 @@ void Pruner::give_up_damage(const Run& run) {
 }
 
 void Pruner::load() {
-  if (const auto stored = view_.store.get(Store::Family::kNode, kPeriodKey); stored && stored->size() == 8) {
-    period_ = BytesReader(*stored).u64be();
+  if (const auto stored = view_.store.get(Store::Family::kNode, kSpentPeriodKey)) {
+    period_ = parse_row_number(*stored).value_or(0);
   }
-  for (const auto& [key, value] : view_.store.scan(Store::Family::kNode, kListPrefix, "", kListedMax)) {
+  for (const auto& [key, value] : view_.store.scan(Store::Family::kNode, kSpentPrefix, "", kListedMax)) {
     // Unreadable: what was listed is listed anew.
-    const auto rows = unpack<ListValue>(value);
-    if (!rows || key.size() != kListPrefix.size() + 2) continue;
-    List& list = listed_[PartitionId{BytesReader(View(key).substr(kListPrefix.size())).u16be()}];
+    const auto rows = unpack<SpentRows>(value);
+    const auto partition = parse_partition_of(key, kSpentPrefix);
+    if (!rows || !partition) continue;
+    List& list = listed_[*partition];
     for (const auto& row : rows->rows) list[row.writer] = {row.n, row.since, row.forgotten};
   }
 }
 
 void Pruner::persist(PartitionId partition) {
-  ListValue value;
+  SpentRows value;
   if (const auto list = listed_.find(partition); list != listed_.end()) {
     for (const auto& [writer, spent] : list->second) {
       value.rows.push_back({writer, spent.n, spent.since, spent.forgotten});

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "node/layout.h"
+
 namespace starling::node {
 
 using overlay::Task;
@@ -16,8 +18,6 @@ constexpr Duration kScrubPause = 100ms;      // Between steps: 2.5 MiB/s, 200 Gi
 constexpr std::size_t kScrubBytes = 256 << 10;
 constexpr int kStepsPerMark = 256;           // The place in a walk outlives a restart.
 constexpr Duration kRest = 1h;               // Looks at the calendar this often.
-constexpr View kScrubbedKey = "scrubbed";    // Wall ms of the begin of the last walk.
-constexpr View kScrubKey = "scrub";          // Cursor of a walk under way; empty between walks.
 
 }  // namespace
 
@@ -57,11 +57,9 @@ Task<Done> Upkeep::run() {
 bool Upkeep::walk_is_due() {
   const auto last = view_.store.get(Store::Family::kNode, kScrubbedKey);
   const std::int64_t now = view_.loop.wall_ms();
-  const auto began = last ? static_cast<std::int64_t>(BytesReader(*last).u64be()) : 0;
+  const auto began = static_cast<std::int64_t>((last ? parse_row_number(*last) : std::nullopt).value_or(0));
   if (began <= now && now - began < to_ms(kScrubEvery)) return false;
-  Bytes value;
-  BytesWriter(value).u64be(static_cast<std::uint64_t>(now));
-  view_.store.put(Store::Family::kNode, kScrubbedKey, value);
+  view_.store.put(Store::Family::kNode, kScrubbedKey, row_number(static_cast<std::uint64_t>(now)));
   return true;
 }
 

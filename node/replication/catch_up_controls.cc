@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "node/layout.h"
+
 namespace starling::node {
 
 using overlay::Access;

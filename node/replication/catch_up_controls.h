@@ -17,7 +17,6 @@
 
 namespace starling::node {
 
-inline constexpr View kMoveSettingsKey = "movement";  // In storage::Store::Family::kNode.
 inline constexpr std::uint64_t kMoveRateDefault = 16 << 20;
 inline constexpr std::uint64_t kMoveRateMin = 64 << 10;  // A fetch brings up to twice that.
 inline constexpr std::uint64_t kMoveRateMax = std::uint64_t{1} << 40;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "node/layout.h"
 #include "node/replication/children.h"
 
 namespace starling::node {
@@ -15,20 +16,11 @@ constexpr Duration kTickEvery = 1s;
 constexpr Duration kRetryEvery = 500ms;
 constexpr std::size_t kScanBytes = 256 << 10;
 constexpr View kMemberPrefix = "member/";
-constexpr View kSettledPrefix = "settled/";
 
 // No retry will change these answers: the duty is void.
 bool pointless(Errc code) {
   return code == Errc::kInvalid || code == Errc::kNotFound || code == Errc::kTooLarge ||
          code == Errc::kSequenceReused;
-}
-
-Bytes settled_key(PartitionId partition, WriterId writer) {
-  Bytes key(kSettledPrefix);
-  BytesWriter out(key);
-  out.u16be(partition.value);
-  out.u64be(writer.value);
-  return key;
 }
 
 }  // namespace
@@ -278,9 +270,7 @@ void Obligations::forget(PartitionId partition, WriterId writer) {
 
 void Obligations::persist() {
   for (const auto& [partition, writer] : dirty_) {
-    Bytes value;
-    BytesWriter(value).u64be(settled_[{partition, writer}]);
-    view_.store.put(Store::Family::kNode, settled_key(partition, writer), value);
+    view_.store.put(Store::Family::kNode, settled_key(partition, writer), row_number(settled_[{partition, writer}]));
   }
   dirty_.clear();
 }
@@ -288,10 +278,11 @@ void Obligations::persist() {
 void Obligations::load() {
   constexpr std::size_t kSettledMax = 4u << 20;
   for (const auto& [key, value] : view_.store.scan(Store::Family::kNode, kSettledPrefix, "", kSettledMax)) {
-    BytesReader in(View(key).substr(kSettledPrefix.size()));
-    const PartitionId partition{in.u16be()};
-    const WriterId writer{in.u64be()};
-    settled_[{partition, writer}] = BytesReader(value).u64be();
+    const auto run = parse_settled_key(key);
+    const auto n = parse_row_number(value);
+    if (!run || !n) continue;  // Unreadable: its obligations are met once more.
+    const auto [partition, writer] = *run;
+    settled_[*run] = *n;
     if (writer == view_.store.writer()) {
       replicator_.set_settled(partition, settled_[{partition, writer}]);
     }

@@ -2,22 +2,16 @@
 
 #include <algorithm>
 
+#include "node/layout.h"
+
 namespace starling::node {
 
 using storage::Store;
 
-namespace {
-
-constexpr View kCoveredKey = "covered";
-
-}  // namespace
-
 std::optional<RingNumber> Vouchers::covered_at() const {
   const auto stored = view_.store.get(Store::Family::kNode, kCoveredKey);
   if (!stored) return std::nullopt;
-  BytesReader in(*stored);
-  const RingNumber number{in.u64be()};
-  return number;
+  return RingNumber{parse_row_number(*stored).value_or(0)};
 }
 
 void Vouchers::add(RingPtr ring) {
@@ -29,9 +23,7 @@ void Vouchers::add(RingPtr ring) {
 
 void Vouchers::cover() {
   rings_.clear();
-  Bytes number;
-  BytesWriter(number).u64be(view_.ring().number().value);
-  view_.store.put(Store::Family::kNode, kCoveredKey, number);
+  view_.store.put(Store::Family::kNode, kCoveredKey, row_number(view_.ring().number().value));
 }
 
 std::string Vouchers::lacking(const std::vector<PartitionId>& partitions, const std::set<NodeId>& answered,

@@ -1,6 +1,7 @@
 #include "node/ring/key_service.h"
 
 #include "crypto/text.h"
+#include "node/layout.h"
 #include "node/ring/messages.h"
 
 namespace starling::node {

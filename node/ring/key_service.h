@@ -19,7 +19,6 @@
 
 namespace starling::node {
 
-inline constexpr View kKeyringKey = "keyring";  // In storage::Store::Family::kNode.
 inline constexpr std::int64_t kKeysLiveDefaultMs = std::int64_t{7} * 24 * 3600 * 1000;
 inline constexpr std::int64_t kKeysLiveMaxMs = std::int64_t{365} * 24 * 3600 * 1000;
 inline constexpr Duration kKeysDeadline = 5s;

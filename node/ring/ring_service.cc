@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "node/layout.h"
+
 namespace starling::node {
 
 using overlay::Access;
@@ -13,16 +15,7 @@ using storage::Store;
 
 namespace {
 
-constexpr View kRingKey = "ring";
-constexpr View kHistoryPrefix = "ring/";
-constexpr View kRingInstances = "ring";  // overlay::next_instance
 constexpr int kChangeTriesMax = 10;
-
-Bytes history_key(RingNumber number) {
-  Bytes key(kHistoryPrefix);
-  BytesWriter(key).u64be(number.value);
-  return key;
-}
 
 // Only a skip over forgotten versions leads there.
 Error other_partitions(const RingVersion& version, std::uint32_t ours) {
@@ -95,12 +88,12 @@ Status RingService::set(const RingVersion& version) {
   TRY(take_partitions(version));
   const Bytes encoded = overlay::encode(version);
   view_.store.put(Store::Family::kNode, kRingKey, encoded);
-  view_.store.put(Store::Family::kNode, history_key(version.number), encoded);
+  view_.store.put(Store::Family::kNode, ring_history_key(version.number), encoded);
   // One falls out; after a skip several.
   const std::uint64_t last = view_.in_ring() ? view_.ring().number().value : version.number.value - 1;
   const std::uint64_t oldest = last < kRingHistoryMax ? 1 : last + 1 - kRingHistoryMax;
   for (std::uint64_t n = oldest; n <= last && n + kRingHistoryMax <= version.number.value; ++n) {
-    view_.store.put(Store::Family::kNode, history_key({n}), "");
+    view_.store.put(Store::Family::kNode, ring_history_key({n}), "");
   }
   stuck_.clear();
   view_.set_ring(std::move(ring));
@@ -236,7 +229,7 @@ Status RingService::may_force_out(const std::vector<NodeId>& nodes) const {
 }
 
 std::optional<Bytes> RingService::remembered(RingNumber number) const {
-  auto stored = view_.store.get(Store::Family::kNode, history_key(number));
+  auto stored = view_.store.get(Store::Family::kNode, ring_history_key(number));
   if (stored && stored->empty()) return std::nullopt;  // Forgotten.
   return stored;
 }
@@ -256,7 +249,7 @@ Status RingService::keep_if_it_fits(const RingVersion& version) {
   if (before) TRY(overlay::succeeds(*before, version));
   if (after) TRY(overlay::succeeds(version, *after));
   if (before || after) {
-    view_.store.put(Store::Family::kNode, history_key(version.number), overlay::encode(version));
+    view_.store.put(Store::Family::kNode, ring_history_key(version.number), overlay::encode(version));
   }
   return ok_status();
 }
@@ -283,9 +276,9 @@ Task<Result<RingVersion>> RingService::recall(RingNumber number, std::optional<N
 }
 
 std::optional<RingNumber> RingService::kept_after(RingNumber number) const {
-  const auto rows = view_.store.scan(Store::Family::kNode, kHistoryPrefix, history_key(number), 1);
+  const auto rows = view_.store.scan(Store::Family::kNode, kRingHistoryPrefix, ring_history_key(number), 1);
   if (rows.empty()) return std::nullopt;
-  return RingNumber{BytesReader(View(rows[0].first).substr(kHistoryPrefix.size())).u64be()};
+  return parse_ring_history_key(rows[0].first);
 }
 
 // An intent has the owners of the version before it.

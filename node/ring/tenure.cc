@@ -14,19 +14,11 @@ using storage::Store;
 
 namespace {
 
-constexpr View kRowPrefix = "tenure/";
-constexpr View kAtKey = "tenure";  // The version that the rows are as of.
-constexpr View kSafePrefix = "farewell/";
 constexpr Duration kRetryEvery = 200ms;
 constexpr std::size_t kRingsKeptMax = 8;
 
-Bytes row_key(PartitionId partition) {
-  Bytes key(kRowPrefix);
-  BytesWriter(key).u16be(partition.value);
-  return key;
-}
-
-Bytes safe_key(const NodeId& node) { return Bytes(kSafePrefix).append(node.view()); }
+Bytes row_key(PartitionId partition) { return node::row_key(kTenurePrefix, partition); }
+Bytes safe_key(const NodeId& node) { return node::row_key(kFarewellPrefix, node); }
 
 }  // namespace
 
@@ -137,9 +129,7 @@ void Tenures::serve() {
 // The first word counts: it was safe then, and a version is sooner past an earlier one.
 void Tenures::note_safe(const NodeId& node, RingNumber ring) {
   if (!safe_.emplace(node, ring).second) return;
-  Bytes value;
-  BytesWriter(value).u64be(ring.value);
-  view_.store.put(Store::Family::kPaxos, safe_key(node), value);
+  view_.store.put(Store::Family::kPaxos, safe_key(node), row_number(ring.value));
   // Of whom the ring knows no more nobody asks.
   std::erase_if(safe_, [this](const auto& known) {
     if (view_.ring().member(known.first) != nullptr) return false;
@@ -160,8 +150,8 @@ Result<HandOverReply> Tenures::page(PartitionId partition, View after, std::size
   const auto rows = view_.store.scan(Store::Family::kPaxos, kNameInstances,
                                      std::max(View(start), after), limit);
   for (const auto& [instance, state] : rows) {
-    BytesReader in(View(instance).substr(kNameInstances.size()));
-    if (in.u16be() >= first + slots) return out;
+    const auto slot = parse_name_slot(instance);
+    if (slot && *slot >= first + slots) return out;
     bytes += instance.size() + state.size();
     if (bytes > kHandOverBytesMax && !out.items.empty()) {
       out.more = true;
@@ -182,9 +172,10 @@ bool Tenures::has_names(PartitionId partition) const {
 
 void Tenures::load() {
   constexpr std::size_t kRowsMax = overlay::kPartitionsMax;
-  for (const auto& [key, value] : view_.store.scan(Store::Family::kPaxos, kRowPrefix, "", kRowsMax)) {
-    BytesReader in(View(key).substr(kRowPrefix.size()));
-    const PartitionId partition{in.u16be()};
+  for (const auto& [key, value] : view_.store.scan(Store::Family::kPaxos, kTenurePrefix, "", kRowsMax)) {
+    const auto named = parse_partition_of(key, kTenurePrefix);
+    if (!named) continue;  // Of no partition that there could be.
+    const PartitionId partition = *named;
     const auto row = unpack<Row>(value);
     if (!row) {
       // What cannot be read may not vote, nor say that it never did.
@@ -196,10 +187,10 @@ void Tenures::load() {
     if (row->term.value != 0 && row->from != row->term) pending_[partition] = row->term;
   }
   constexpr std::size_t kSafeMax = 2 * overlay::kRingGoneMembersMax;
-  for (const auto& [key, value] : view_.store.scan(Store::Family::kPaxos, kSafePrefix, "", kSafeMax)) {
-    NodeId node;
-    if (value.empty() || !NodeId::from(View(key).substr(kSafePrefix.size()), node)) continue;
-    safe_[node] = RingNumber{BytesReader(value).u64be()};
+  for (const auto& [key, value] : view_.store.scan(Store::Family::kPaxos, kFarewellPrefix, "", kSafeMax)) {
+    const auto node = parse_node_of(key, kFarewellPrefix);
+    const auto number = parse_row_number(value);
+    if (node && number) safe_[*node] = RingNumber{*number};
   }
 }
 
@@ -250,7 +241,9 @@ Task<Done> Tenures::run() {
 // One version after the other: a set of owners may have come and gone while we were away.
 Task<Status> Tenures::follow_ring() {
   RingNumber at = at_ ? at_->number() : RingNumber{};
-  if (!at_) at = begin();
+  if (!at_) {
+    CO_TRY_ASSIGN(at, begin());
+  }
   if (!at_ && at.value != 0) {
     auto finding = ring_at(at);
     auto found = co_await finding;
@@ -269,11 +262,13 @@ Task<Status> Tenures::follow_ring() {
   co_return ok_status();
 }
 
-// The version that the rows are as of; zero before the first.
-RingNumber Tenures::begin() const {
-  if (const auto stored = view_.store.get(Store::Family::kPaxos, kAtKey)) {
-    BytesReader in(*stored);
-    return RingNumber{in.u64be()};
+// The version that the rows are as of; zero before the first. kCorrupt: it cannot be read, so nothing is voted on: as of
+// version zero this node would take partitions for its own that others have voted on.
+Result<RingNumber> Tenures::begin() const {
+  if (const auto stored = view_.store.get(Store::Family::kPaxos, kTenureKey)) {
+    const auto number = parse_row_number(*stored);
+    if (!number) return Error{Errc::kCorrupt, "the row that says which ring version the tenures are as of is damaged"};
+    return RingNumber{*number};
   }
   // Before the version that made us an owner we voted on nothing.
   const auto* self = view_.ring().version().find(view_.self);
@@ -338,9 +333,7 @@ void Tenures::step(RingNumber last, const Ring* before, const Ring& after) {
       pending_.erase(partition);
     }
   }
-  Bytes number;
-  BytesWriter(number).u64be(after.number().value);
-  view_.store.put(Store::Family::kPaxos, kAtKey, number);
+  view_.store.put(Store::Family::kPaxos, kTenureKey, row_number(after.number().value));
 }
 
 void Tenures::put(PartitionId partition, const Row& row) {

@@ -40,6 +40,7 @@
 #include <set>
 #include <vector>
 
+#include "node/layout.h"
 #include "node/replication/view.h"
 #include "node/ring/messages.h"
 #include "overlay/loop/task.h"
@@ -52,9 +53,6 @@ inline constexpr std::size_t kSealPartitionsMax = 256;        // In one request.
 inline constexpr std::size_t kHandOverBytesMax = 256 << 10;   // A page.
 inline constexpr std::size_t kHandOverNamesMax = 512;
 inline constexpr Duration kHandOverRest = 5ms;                // After a page: under 50 MB a second.
-
-// Where the acceptor states of a partition's names are: their keys begin with this and a mailbox id.
-inline constexpr View kNameInstances = "name/";
 
 class Tenures {
  public:
@@ -78,13 +76,7 @@ class Tenures {
   [[nodiscard]] bool is_safe(const NodeId& node) const { return safe_.contains(node); }
 
  private:
-  // Of a partition that this node owns, or owned. Kept for ever: 24 bytes and a key.
-  struct Row {
-    RingNumber term;   // The present one; zero when we are no owner.
-    RingNumber from;   // The last term that we could vote in,
-    RingNumber until;  // up to this version; zero: still.
-    FIELDS(term, from, until)
-  };
+  using Row = TenureRow;
   using Answers = std::map<NodeId, SealReply::Item>;
   struct Source {
     NodeId node;
@@ -98,7 +90,7 @@ class Tenures {
   void wake();
   overlay::Task<Done> run();
   overlay::Task<Status> follow_ring();
-  [[nodiscard]] RingNumber begin() const;
+  [[nodiscard]] Result<RingNumber> begin() const;
   overlay::Task<Result<RingPtr>> next_kept(RingNumber at);
   // From version `last`, zero for none; `before` is that one, if it is known and `after` is the next.
   void step(RingNumber last, const overlay::Ring* before, const overlay::Ring& after);

@@ -158,8 +158,8 @@ class Lab:
             self.net = net(self, nodes)
             self.nodes = [Node(self, number) for number in range(1, nodes + 1)]
             self.disks = [disks(self, node) for node in self.nodes] if disks else []
-            for node in self.nodes:
-                node.env = dict(env or {})
+            for node, disk in zip(self.nodes, self.disks or [None] * nodes):
+                node.env = dict(env or {}) | getattr(disk, "env", {})
                 self.stack.callback(node.kill)
         except BaseException:
             self.stack.close()

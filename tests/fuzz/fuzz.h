@@ -2,13 +2,17 @@
 // without clang, driver.cc calls it.
 //
 // A target may return anything but must not crash, hang, or allocate without bound; require() states
-// what else must hold.
+// what else must hold. scripts/check-golden looks that every decoder is called by one.
 #pragma once
 
 #include <cstdio>
 #include <cstdlib>
 
 #include "crypto/msgpack.h"
+
+// Of the sanitizers' runtime; not every compiler brings its header.
+extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*allocated)(const volatile void*, std::size_t),
+                                                         void (*freed)(const volatile void*));
 
 namespace starling::fuzz {
 
@@ -18,10 +22,38 @@ inline void require(bool holds, const char* what) {
   std::abort();
 }
 
+// --- Bounds. ---
+
+// What a byte of input may make a decoder allocate, in all: the worst is a list of structs of which each is one byte
+// (an empty array) on the wire.
+inline constexpr std::size_t kAllocatedPerByteMax = 512;
+inline constexpr std::size_t kAllocatedAnyway = 64 << 10;  // Zones, buffers, texts of errors.
+
+inline std::size_t allocated = 0;  // Bytes, since the start; what was freed counts, too.
+inline void count_allocation(const volatile void*, std::size_t size) { allocated += size; }
+inline void ignore_free(const volatile void*) {}
+inline const bool counting = __sanitizer_install_malloc_and_free_hooks(count_allocation, ignore_free) != 0;
+
+// decode(in), which allocates no more than a constant times its input.
+template <class Decode>
+auto bounded(View in, Decode decode) {
+  require(counting, "allocations are counted");
+  const std::size_t before = allocated;
+  auto out = decode(in);
+  const std::size_t used = allocated - before;
+  if (used > kAllocatedAnyway + kAllocatedPerByteMax * in.size()) {
+    std::fprintf(stderr, "%zu bytes allocated for %zu\n", used, in.size());
+    require(false, "a decoder allocates without bound");
+  }
+  return out;
+}
+
+// --- Encoding. ---
+
 // What decodes is encoded again to bytes that decode to the same bytes.
 template <class T>
 void round_trip(View in) {
-  const auto once = unpack<T>(in);
+  const auto once = bounded(in, [](View bytes) { return unpack<T>(bytes); });
   if (!once) return;
   const Bytes packed = pack(*once);
   const auto twice = unpack<T>(packed);
@@ -31,6 +63,13 @@ void round_trip(View in) {
 template <class... T>
 void round_trips(View in) {
   (round_trip<T>(in), ...);
+}
+
+// What parse() takes is what write() writes.
+template <class Parse, class Write>
+void same_bytes(View in, Parse parse, Write write) {
+  const auto value = bounded(in, parse);
+  if (value) require(write(*value) == in, "what is read is not what was written");
 }
 
 // The input, piece by piece: for parsers that are fed as bytes come.

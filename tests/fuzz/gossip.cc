@@ -33,8 +33,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::require(ready, "crypto_init");
   static Target target;
   const View in = fuzz::view(data, size);
-  (void)decode_datagram(in);
-  (void)decode_claim(in);
+  (void)fuzz::bounded(in, decode_datagram);
+  (void)fuzz::bounded(in, decode_claim);
+  (void)fuzz::bounded(in, decode_push_pull);
+  fuzz::round_trips<Datagram, Claim, PushPull, Heartbeat, MemberRecord, SignedRecord>(in);
   (void)target.keyring.open(in, "gossip");
   if (const auto record = read_record(in)) (void)verify_record(*record, in);
   Swim swim(SwimConfig::lan(), target.identity, target.random, target.record());

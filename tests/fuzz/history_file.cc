@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   while (!rest.empty()) {
     const auto end = std::min(rest.find('\n'), rest.size());
     const View line = rest.substr(0, end);
-    if (const auto event = decode(line)) {
+    if (const auto event = fuzz::bounded(line, [](View text) { return decode(text); })) {
       const auto again = decode(encode(*event));
       fuzz::require(again && encode(*again) == encode(*event), "an event does not survive encoding");
     }

@@ -1,4 +1,5 @@
 // What parts of a node make of what they noted by partition when the partitions are doubled (parts.h, decision 0025).
+#include "node/layout.h"
 #include "node/replication/forward.h"
 #include "node/replication/obligations.h"
 #include "node/replication/replicator.h"
@@ -62,11 +63,6 @@ class Doubled : public Parts {
         if (done) replicated.insert(mailbox);
       });
     });
-  }
-  static Bytes row_key(View prefix, PartitionId partition) {
-    Bytes key(prefix);
-    BytesWriter(key).u16be(partition.value);
-    return key;
   }
   // The partitions that rows behind the prefix are of.
   std::vector<PartitionId> rows_of(Store::Family family, View prefix) {
@@ -198,28 +194,12 @@ TEST_F(DoubledDuties, ADutyGoesWithItsMailbox) {
 
 // --- Rows of others. ---
 
-struct SpentRow {
-  WriterId writer;
-  std::uint64_t n = 0;
-  std::uint64_t since = 0;
-  bool forgotten = false;
-  FIELDS(writer, n, since, forgotten)
-};
-struct SpentList {
-  std::vector<SpentRow> rows;
-  FIELDS(rows)
-};
-struct TermRow {
-  RingNumber term, from, until;
-  FIELDS(term, from, until)
-};
-
 class DoubledRows : public Doubled {
  protected:
   void prepare() override {
-    box.store->put(Store::Family::kNode, row_key("spent/", kPartition), pack(SpentList{{{kWriter, 9, 1, true}}}));
-    box.store->put(Store::Family::kPaxos, row_key("tenure/", kPartition), pack(TermRow{{1}, {1}, {}}));
-    box.store->put(Store::Family::kPaxos, row_key("tenure/", PartitionId{4}), "?");  // Unreadable.
+    box.store->put(Store::Family::kNode, row_key(kSpentPrefix, kPartition), pack(SpentRows{{{kWriter, 9, 1, true}}}));
+    box.store->put(Store::Family::kPaxos, row_key(kTenurePrefix, kPartition), pack(TenureRow{{1}, {1}, {}}));
+    box.store->put(Store::Family::kPaxos, row_key(kTenurePrefix, PartitionId{4}), "?");  // Unreadable.
     box.sync();
   }
 };

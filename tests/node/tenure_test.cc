@@ -95,6 +95,17 @@ TEST_F(TakingOver, TheTermOfAnotherIsTheSameByALaterName) {
   EXPECT_TRUE(handed.contains(voter));
 }
 
+// As of no version at all everything would be new, and nobody would have voted before us.
+TEST_F(TakingOver, ADamagedMarkOfWhereTheTenuresStandVotesOnNothing) {
+  said = {{voter, {RingNumber{4}, {}}}};
+  in_turn([this] { box.store->put(storage::Store::Family::kPaxos, kTenureKey, "?"); });
+  box.sync();
+  begin();
+  EXPECT_EQ(tenures->may_vote(kPartition).code(), Errc::kCatchingUp);
+  ASSERT_FALSE(tenures->settled().ok());
+  EXPECT_NE(tenures->settled().error().text.find("damaged"), std::string::npos) << tenures->settled().error().text;
+}
+
 TEST_F(TakingOver, AVoterOfALaterVersionThanOursIsNoSource) {
   said = {{voter, {RingNumber{4}, {}}}};
   begin();

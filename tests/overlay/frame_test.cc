@@ -104,6 +104,15 @@ TEST(FrameFormat, TellsFeaturesInAWayThatTheFirstNodesCanRead) {
   EXPECT_EQ(first->key.raw[0], 100);
 }
 
+// The body of a response with kFrameFlagError.
+TEST(FrameFormat, KeepsTheBytesOfAnError) {
+  EXPECT_EQ(hex(pack(WireError{6, "number 3 is missing"})), hex(golden("wire_error.v1.hex")));
+  const auto read = unpack<WireError>(golden("wire_error.v1.hex"));
+  ASSERT_TRUE(read.ok()) << read.error().text;
+  EXPECT_EQ(read->code, 6);
+  EXPECT_EQ(read->text, "number 3 is missing");
+}
+
 TEST(FrameFormat, WaitsForTheRestOfAFrame) {
   Bytes bytes;
   append_frame(bytes, frame(FrameType::kNotice, Method::kPush, 0, "body"));

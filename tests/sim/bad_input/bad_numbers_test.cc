@@ -1,22 +1,15 @@
 // Bad input of those who are believed to be nodes: well-formed bodies of every method, with numbers that there are not.
 // A member sends them, and one that left and still has the right to hand over.
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <limits>
 
-#include "crypto/access/invite.h"
-#include "crypto/init.h"
 #include "node/replication/append_messages.h"
 #include "node/replication/follow_messages.h"
 #include "node/replication/messages.h"
 #include "node/ring/messages.h"
 #include "overlay/ring/paxos_wire.h"
 #include "storage/store.h"
-#include "tests/sim/world/cluster.h"
-#include "tests/sim/world/sim_disk.h"
-#include "tests/sim/world/raw_peer.h"
+#include "tests/sim/bad_input/bad_member.h"
 
 namespace starling::sim {
 namespace {
@@ -24,42 +17,15 @@ namespace {
 using overlay::Method;
 
 constexpr std::uint64_t kHighest = std::numeric_limits<std::uint64_t>::max();
-constexpr std::uint32_t kPartitions = 16;
 
 struct Message {
   Method method;
   Bytes body;
 };
 
-// Four nodes. Node 3 left, or not, and is switched off: its identity speaks to node 0 from another host.
-class BadNumbers : public ::testing::Test {
+// Node 3 left, or not.
+class BadNumbers : public BadMember {
  protected:
-  static void SetUpTestSuite() { ASSERT_TRUE(crypto_init()); }
-  void SetUp() override {
-    const auto formed = cluster.form();
-    ASSERT_TRUE(formed) << formed.error().text;
-    ASSERT_TRUE(cluster.admin(0, "user.add", {{"users", {{{"name", "@alice"}, {"password", "secret"}}}}}));
-    const auto token = cluster.admin(0, "invite", {{"expires_s", 36000}});
-    ASSERT_TRUE(token);
-    invite = parse_invite(token->at("token").get<std::string>()).value();
-  }
-
-  // REQUIRES: it was stopped.
-  Result<Identity> identity_of(std::size_t i) {
-    SeededRandom random(1);
-    storage::StoreOptions options;
-    options.path = cluster.folder(i) + "/store";
-    options.env = cluster.disk(i).env();
-    options.committer = direct_committer();
-    options.random = &random;
-    options.partitions = kPartitions;
-    options.background_work = false;
-    TRY_ASSIGN(auto store, storage::Store::open(std::move(options)));
-    const auto seed = store->get(storage::Store::Family::kNode, "identity");
-    if (!seed) return Error{Errc::kNotFound, "no identity"};
-    return Identity::from_seed(*seed);
-  }
-
   std::vector<Message> messages(PartitionId partition, std::uint64_t n) const {
     using namespace node;
     const WriterId writer{n};
@@ -162,22 +128,7 @@ class BadNumbers : public ::testing::Test {
     }
   }
 
-  std::unique_ptr<RawNode> link_as(const Identity& identity) {
-    auto peer = std::make_unique<RawNode>(world, cluster.network(), cluster.node(0).link_address(), identity);
-    RawIntroduction introduction;
-    introduction.hello.lineage = invite.lineage;
-    introduction.hello.writer = WriterId{++runs};
-    introduction.hello.wall_ms = world.wall_ms();
-    const auto linked = peer->link(Keyring(invite.secret), introduction);
-    EXPECT_TRUE(linked) << linked.error().text;
-    return peer;
-  }
-
-  World world{33};
-  SimCluster cluster{world, ClusterOptions{.nodes = 4, .partitions = kPartitions}};
-  Invite invite;
   WriterId own_writer;
-  std::uint64_t runs = 1'000;
 };
 
 TEST_F(BadNumbers, OfAMemberHarmNobody) {
