@@ -66,7 +66,7 @@ RingVersion successor(const RingVersion& before) {
 
 Result<RingVersion> begin_change(const RingVersion& before, RingChange change, std::size_t nodes) {
   if (before.change != RingChange::kNone) {
-    return invalid("another change is under way: wait until it completes, or abort it");
+    return Error{Errc::kOverloaded, "ring: another change is under way: wait until it completes, or abort it"};
   }
   if (nodes == 0) return invalid("a change names at least one node");
   if (nodes > kRingBatchMax) return invalid("a change names at most 256 nodes: use several");

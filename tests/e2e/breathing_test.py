@@ -223,7 +223,7 @@ class Together(Case):
             self.midway(at)
             self.lab.fault("another node joins, and a third shall leave")
             self.lab.join(second)
-            refused = self.starling(leaver, "leave", code=1)
+            refused = self.starling(leaver, "leave", code=5)
             self.assertIn("another change is under way: wait until it completes, or abort it", refused.stderr)
             eventually("the second joiner says why it waits", lambda: (
                 "another change of the ring is under way" in second.log.read_text()))

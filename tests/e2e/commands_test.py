@@ -236,10 +236,10 @@ class Commands(Case):
         gainer = self.begin()
         self.at(1, "pause")
         under_way = "another change is under way: wait until it completes, or abort it"
-        self.refused(2, "weight", self.short(2), 200, code=1, text=under_way)
-        self.refused(3, "leave", code=1, text=under_way)
-        self.refused(3, "leave", "--dry-run", code=1, text=under_way)
-        self.refused(2, "revoke", gainer, code=1, text=under_way)
+        self.refused(2, "weight", self.short(2), 200, code=5, text=under_way)
+        self.refused(3, "leave", code=5, text=under_way)
+        self.refused(3, "leave", "--dry-run", code=5, text=under_way)
+        self.refused(2, "revoke", gainer, code=5, text=under_way)
         joiner = self.join(5)
         log = self.dir / "joiner5.log"
         self.eventually("a joiner waits, and says for what", lambda: (
