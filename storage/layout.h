@@ -21,7 +21,8 @@
 //               first_slot:u16be file:u64be                    3: refill the partition (u8)
 // journal       seq:u64be                                      JournalRow: what a batch raised in `lanes`,
 //                                                              `partitions` and "hlc" (rocks/journal.h)
-// paxos, node   free                                           free; "split": stage:u8 key (SplitRow)
+// paxos, node   free                                           free; "split": stage:u8 key (SplitRow);
+//               "lost/" mailbox:16 writer:u64be n:u64be        device:16 lane:u64be seq:u64be, and the row of `keys`
 //
 // id (in keys) := time:u64be writer:u64be     id (in values) := time:u64le writer:u64le
 // dot          := writer:u64le n:u64le        expiry := u32le seconds, 0 never (expiry.h)
@@ -46,6 +47,7 @@
 #include "storage/change.h"
 #include "storage/expiry.h"
 #include "storage/ids.h"
+#include "storage/trace.h"
 
 namespace starling::storage {
 
@@ -86,11 +88,13 @@ inline constexpr View kNodeIssued = "issued/";           // And a first slot: ou
 inline constexpr View kNodeInstalling = "installing/";   // And a first slot: files of the partition may be
                                                          // here, and its vector is not.
 inline constexpr View kNodeSplit = "split";              // SplitRow: a split is being settled.
+inline constexpr View kNodeLost = "lost/";               // And a mailbox and a dot: the Trace of a message that was
+                                                         // written off. Says something while `damage` says lost.
 inline bool is_reserved(View node_key) {
   return node_key == kNodeFormat || node_key == kNodeCleanWriter ||
          node_key == kNodeHighestTime || node_key == kNodePartitions ||
          node_key == kNodeExpiryTime || node_key == kNodeRefillPermit || node_key == kNodeSplit ||
-         node_key.starts_with(kNodeIssued) || node_key.starts_with(kNodeInstalling);
+         node_key.starts_with(kNodeIssued) || node_key.starts_with(kNodeInstalling) || node_key.starts_with(kNodeLost);
 }
 
 // Exactly N bytes, built without allocation.
@@ -414,6 +418,31 @@ inline std::optional<JournalRow> parse_journal_row(View value) {
   }
   if (!in.done()) return std::nullopt;
   return row;
+}
+
+inline Bytes lost_key(const MailboxId& mailbox, const Dot& dot) {
+  return Bytes(kNodeLost).append(mailbox_dot_key(mailbox, dot).view());
+}
+inline FixedBytes<93> lost_value(const Trace& trace) {
+  const KeyRow row{trace.dot, trace.id, trace.conversation, trace.is_void, trace.content, trace.expiry};
+  return FixedBytes<93>().raw(trace.key.device.view()).u64be(trace.key.lane).u64be(trace.key.seq)
+      .raw(key_value(row).view());
+}
+inline Trace trace_of(const MailboxId& mailbox, const MessageKey& key, const KeyRow& row) {
+  return {mailbox, row.conversation, key, row.id, row.dot, row.is_void, row.content, row.expiry};
+}
+inline std::optional<Trace> parse_lost(View key, View value) {
+  MailboxId mailbox;
+  const View place = key.substr(std::min(key.size(), kNodeLost.size()));
+  const auto dot = parse_dot_key(place, MailboxId::kSize);
+  BytesReader in(value);
+  MessageKey message;
+  message.device = in.fixed<DeviceTag, 16>();
+  message.lane = in.u64be();
+  message.seq = in.u64be();
+  const auto row = in.ok() ? parse_key_row(in.rest()) : std::nullopt;
+  if (!dot || !row || row->dot != *dot || !MailboxId::from(place.substr(0, MailboxId::kSize), mailbox)) return std::nullopt;
+  return trace_of(mailbox, message, *row);
 }
 
 // How far the settling of a split has come.

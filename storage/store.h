@@ -24,6 +24,7 @@
 #include "storage/disk_use.h"
 #include "storage/engine/commit.h"
 #include "storage/rocks/scrub.h"
+#include "storage/trace.h"
 #include "storage/version_vector.h"
 
 namespace rocksdb {
@@ -81,7 +82,8 @@ struct RangeStatement {
   std::uint64_t to = 0;  // to < from: nothing.
   std::vector<Item> live;           // Ascending n.
   std::vector<std::uint64_t> lost;  // Ascending n.
-  FIELDS(writer, from, to, live, lost)
+  std::vector<Trace> traces;        // Of those that were lost, as far as they are known.
+  FIELDS(writer, from, to, live, lost, traces)
 };
 
 struct StoredChange {
@@ -153,6 +155,8 @@ struct Superseded {
   }
 };
 inline constexpr std::size_t kSupersededMax = 200'000;
+inline constexpr std::size_t kTracesMax = 100'000;     // Of messages that were written off; more are only counted.
+inline constexpr std::size_t kTraceRowsMax = 100'000;
 
 // What was found damaged: one change, or (no dot) a partition to be refilled at the next open.
 struct Damage {
@@ -271,6 +275,9 @@ class Store {
 
   // --- Message keys, lanes (including what is in flight). An expired key is not found. ---
   virtual std::optional<KeyState> find_key(const MailboxId& mailbox, const MessageKey& key) = 0;
+  // Of a message, whatever became of its record. By its position: looks through kTraceRowsMax rows of the mailbox at most.
+  virtual std::optional<Trace> trace(const MailboxId& mailbox, const MessageKey& key) = 0;
+  virtual std::optional<Trace> trace(const MailboxId& mailbox, const EntryId& id) = 0;
   // Highest number held of the lane; 0: none.
   virtual std::uint64_t lane_high(const MailboxId& mailbox, const DeviceId& device,
                                   std::uint64_t lane) = 0;
@@ -323,6 +330,9 @@ class Store {
   // No copy is left anywhere: the damaged change, or the next of a run that has no more copies, counts as gone from
   // now on. kInvalid: it is here, or it is not the next. kOverloaded: nothing is done yet; again.
   virtual Status mark_lost(PartitionId partition, const Dot& dot) = 0;
+  // Of the mailbox, in the order of their dots: messages that were written off and of which no other copy stands, as far
+  // as their rows were here. Until they would have expired.
+  [[nodiscard]] virtual std::vector<Trace> lost_messages(const MailboxId& mailbox) = 0;
   // One step of the scrub; an empty cursor begins the walk. kOverloaded: later again.
   virtual Result<ScrubStep> scrub(View cursor, std::size_t bytes) = 0;
 

@@ -101,6 +101,25 @@ void AdminApi::collect_refused(MetricSink& sink) const {
     sink.counter("starling_handshakes_failed_total", "Links to or from other nodes that did not come up",
                  static_cast<double>(times), {{"code", std::string(name(code))}});
   }
+  const auto counted = [&sink](const char* name, const char* help, const NodeCounters::Refused& refused,
+                               std::initializer_list<const char*> reasons) {
+    for (const char* reason : reasons) {
+      const auto times = refused.find(reason);
+      sink.counter(name, help, times == refused.end() ? 0 : static_cast<double>(times->second), {{"reason", reason}});
+    }
+  };
+  const auto& counters = node_.view_->counters;
+  const auto& links = node_.links_->metrics();
+  auto notices = counters.notices_refused;
+  notices["gone"] = links.notices_gone;
+  notices["stranger"] = links.notices_strange;
+  notices["unknown"] = links.notices_unknown;
+  counted("starling_notices_refused_total", "One-way messages of other nodes, or changes in them, that were not taken",
+          notices, {"malformed", "change", "ring", "gone", "stranger", "unknown"});
+  counted("starling_client_frames_refused_total", "Frames of clients that are not of the protocol",
+          counters.frames_refused, {"malformed", "too_large", "unknown", "unauthenticated"});
+  counted("starling_cursors_refused_total", "Syncs that were told to drop their cursors", counters.cursors_refused,
+          {"lineage", "future", "oversized"});
   sink.counter("starling_forged_changes_total", "Messages of a member with changes under another member's writer",
                static_cast<double>(node_.view_->counters.forged));
 }

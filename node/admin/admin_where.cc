@@ -1,6 +1,7 @@
 // Where a user's or group's messages are kept, and where one of them is.
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "crypto/text.h"
 #include "node/admin/admin_api.h"
@@ -132,12 +133,13 @@ Task<Result<Json>> AdminApi::locate(Json out, MailboxId mailbox, std::string tex
   for (const auto& [node, reply] : first) {
     if (!reply.found) continue;
     for (const auto& copy : reply.copies) dots.insert(copy.dot);
-    // A void closes the number; else the smallest id is the position.
-    const bool better = !known.found || (reply.is_void && !known.is_void) ||
-                        (reply.is_void == known.is_void && reply.id < known.id);
-    if (better) known = reply;
+    // What is there before what is not; a void closes the number; else the smallest id is the position.
+    const auto rank = [](const FindCopyReply& r) { return std::tuple(r.written_off, !r.is_void, r.id); };
+    if (!known.found || rank(reply) < rank(known)) known = reply;
   }
   if (!known.found) {
+    const bool past = std::any_of(first.begin(), first.end(), [](const auto& r) { return r.second.is_past; });
+    const bool cut = std::any_of(first.begin(), first.end(), [](const auto& r) { return r.second.is_cut; });
     std::size_t answered = 0;
     for (const auto& owner : node_.view_->ring().owners(request.partition)) {
       answered += std::any_of(first.begin(), first.end(), [&](const auto& r) { return r.first == owner; });
@@ -145,9 +147,12 @@ Task<Result<Json>> AdminApi::locate(Json out, MailboxId mailbox, std::string tex
     co_return Error{Errc::kNotFound,
                     "no message " + text + " in the mailbox of " + out.at("address").get<std::string>() + "; " +
                         std::to_string(answered) + " of its " + std::to_string(out.at("owners").size()) +
-                        " owners answered. A message to a user is in the user's mailbox and in the sender's; "
-                        "its id is what `send` and `tail --json` print. After a failover it may have got another "
-                        "one: DEVICE/SEQ finds it all the same"};
+                        " owners answered. " +
+                        (past ? "It was there: it has expired, or was erased since"
+                              : "A message to a user is in the user's mailbox and in the sender's; its id is what "
+                                "`send` and `tail --json` print. After a failover it may have got another one: "
+                                "DEVICE/SEQ finds it all the same") +
+                        (cut ? ". A node holds so much for the owners that not all of it was looked through" : "")};
   }
   request.key = known.key;
   request.dots.assign(dots.begin(), dots.end());
@@ -158,7 +163,10 @@ Task<Result<Json>> AdminApi::locate(Json out, MailboxId mailbox, std::string tex
   out["exists"] = true;
   out["message"] = {{"id", to_text(known.id)}, {"device", hex(known.key.device.view())},
                     {"seq", known.key.seq},    {"from", known.from},
-                    {"to", known.to},          {"void", known.is_void}};
+                    {"to", known.to},          {"void", known.is_void},
+                    {"written_off", known.written_off},
+                    {"expired", known.is_expired},
+                    {"expires_ms", known.expires_s * 1000}};
   const auto copies_of = [](const FindCopyReply& reply) {
     Json copies = Json::array();
     for (const auto& copy : reply.copies) {
@@ -187,7 +195,10 @@ Task<Result<Json>> AdminApi::locate(Json out, MailboxId mailbox, std::string tex
     }
     const auto hint = [](const FindCopyReply::Copy& c) { return static_cast<CopyState>(c.state) == CopyState::kHint; };
     if (owners.contains(node) || std::none_of(reply.copies.begin(), reply.copies.end(), hint)) continue;
-    stand_ins.push_back({{"short", short_text(node)}, {"state", liveness_of(node)}, {"copies", copies_of(reply)}});
+    Json held_for = Json::array();
+    for (const auto& owner : reply.held_for) held_for.push_back(short_text(owner));
+    stand_ins.push_back({{"short", short_text(node)}, {"state", liveness_of(node)}, {"copies", copies_of(reply)},
+                         {"for", std::move(held_for)}});
   }
   out["followers"] = std::move(followers);
   out["stand_ins"] = std::move(stand_ins);

@@ -76,7 +76,12 @@ void print_wants(const Json& node, bool colour) {
               << " of what the doubling of the partitions moves on this disk has its place\n";
   }
   if (const auto missing = number_of(node, "missing"); missing > 0) {
-    std::cout << "It fetches: " << counted(missing, "change") << " that other owners have\n";
+    std::cout << "It fetches: " << counted(missing, "change") << " that other owners have";
+    if (const auto rate = number_of(node, "fetch_rate"); rate > 0) {
+      std::cout << ", " << thousands(rate) << " and " << bytes_text(number_of(node, "fetch_bytes_rate"))
+                << " a second, about " << duration_text(missing / rate + 1) << " left";
+    }
+    std::cout << "\n";
   }
 }
 
@@ -248,11 +253,18 @@ Cell copies_cell(const Json& node) {
 
 void print_message(const Json& answer, bool colour) {
   const Json message = answer.value("message", Json::object());
-  std::cout << "Message " << text_of(message, "id") << " from " << text_of(message, "from") << " to "
-            << text_of(message, "to") << (flag_of(message, "void") ? " (closed: taken back)" : "")
-            << "\nkey " << text_of(message, "device") << "/" << number_of(message, "seq")
-            << ", in the mailbox of " << text_of(answer, "address") << ", partition "
-            << number_of(answer, "partition") << "\n\n";
+  std::cout << "Message " << text_of(message, "id");
+  if (!text_of(message, "from").empty()) {
+    std::cout << " from " << text_of(message, "from") << " to " << text_of(message, "to");
+  }
+  std::cout << (flag_of(message, "void") ? " (closed: taken back)" : "")
+            << (flag_of(message, "expired") ? " (expired)" : "") << "\nkey " << text_of(message, "device") << "/"
+            << number_of(message, "seq") << ", in the mailbox of " << text_of(answer, "address") << ", partition "
+            << number_of(answer, "partition") << "\n";
+  if (flag_of(message, "written_off")) {
+    std::cout << paint("Lost:", Tone::kBad, colour) << " no copy of it was left, so it was written off; readers are told\n";
+  }
+  std::cout << "\n";
   Table table({"Node", "Role", "State", "Copy"});
   for (const Json& owner : list_of(answer, "owners")) {
     const bool answered = flag_of(owner, "answered");
@@ -263,7 +275,12 @@ void print_message(const Json& answer, bool colour) {
                state_cell(owner), copy});
   }
   for (const Json& node : list_of(answer, "stand_ins")) {
-    table.row({text_of(node, "short"), "stand-in", state_cell(node), copies_cell(node)});
+    Cell copy = copies_cell(node);
+    const Json& owners = list_of(node, "for");
+    for (std::size_t i = 0; i < owners.size(); ++i) {
+      copy.text += (i == 0 ? ", for " : ", ") + owners[i].get<std::string>();
+    }
+    table.row({text_of(node, "short"), "stand-in", state_cell(node), copy});
   }
   table.print(std::cout, colour);
   const Json& followers = list_of(answer, "followers");

@@ -69,6 +69,8 @@ class ClientHandler {
   virtual void on_moved(const protocol::EntryMessage& /*entry*/) {}
   // A message that this device has was given up by its sender: drop it.
   virtual void on_void(const protocol::EntryMessage& /*entry*/) {}
+  // A message that this device does not have, and of which no node has a copy any more.
+  virtual void on_lost(const protocol::LostMessage& /*lost*/) {}
   // What became of a send to `to` that an earlier run left open.
   virtual void on_kept_sent(const std::string& /*to*/, const Result<Sent>& /*result*/) {}
   virtual void on_joined(const std::string& /*group*/) {}
@@ -83,6 +85,7 @@ class Inbox {
  public:
   virtual ~Inbox() = default;
   virtual Heard put(const protocol::EntryMessage& entry) = 0;
+  [[nodiscard]] virtual bool has(const MessageKey& /*key*/) const { return false; }
 };
 
 struct SendOptions {
@@ -182,6 +185,7 @@ class Client {
   void on_send_answer(Request request, std::uint8_t type, View body);
   void on_session_error(Request request, const protocol::ErrorMessage& error);
   void on_entry(View body);
+  void on_lost(View body);
   void on_membership(View body, bool joined);
   template <class T>
   std::optional<T> decode(View body);

@@ -73,6 +73,7 @@ bool Client::on_frame(View body) {
         cursors_[synced->mailbox] = std::move(synced->cursor);
       }
       break;
+    case Type::kLost: on_lost(body); break;
     case Type::kJoined: on_membership(body, true); break;
     case Type::kLeft: on_membership(body, false); break;
     case Type::kGoAway: on_go_away(body); break;
@@ -110,6 +111,15 @@ void Client::on_entry(View body) {
   if (!is_void) ++stats_.duplicates;
   if (heard == Heard::kMoved) handler_.on_moved(*entry);
   if (heard == Heard::kVoided) handler_.on_void(*entry);
+}
+
+// The cursor passes it, so that it is told once. Should a copy turn up, it comes as an entry like any other.
+void Client::on_lost(View body) {
+  const auto message = decode<protocol::LostMessage>(body);
+  if (!message) return;
+  cursors_[message->mailbox].raise(WriterId{message->writer}, message->n);
+  const MessageKey key{message->device, message->lane, message->seq};
+  if (inbox_ != nullptr ? !inbox_->has(key) : !keys_.contains(key)) handler_.on_lost(*message);
 }
 
 // A token that was cut off stays cut off: only a password helps.

@@ -59,6 +59,7 @@ class TcpGateway::Connection final : public Door {
     // Whoever does not read our answers is not read either.
     if (queued() > kSessionQueueBytesMax && !std::exchange(paused_, true)) stream_->pause();
     if (read) return;
+    ++gateway_.services_.view.counters.frames_refused["too_large"];
     protocol::ErrorMessage message;
     message.code = static_cast<std::uint8_t>(read.code());
     message.name = std::string(name(read.code()));

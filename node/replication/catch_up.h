@@ -8,6 +8,8 @@
 // vectors that its reachable fellow owners had at that moment, enough of those before a change of the ring
 // among them (vouchers.h). A peer that is there and cannot answer is waited for for a while (silence.h). Nodes
 // that catch up answer these requests too, so a whole cluster that restarts gets going by itself.
+// What a returning owner lacks comes as fast as that leaves the live traffic alone: reading and applying yield to it
+// (turns.h), and in all it is no more than a rate (decision 0068).
 // What a change of the ring gives us is copied as the operator says: not while that is paused, and no faster than
 // the bandwidth for it (catch_up_controls.h). Where we have nothing of it and it is much, it is stored by files
 // (decision 0050); the rest, and what is written meanwhile, run by run.
@@ -18,6 +20,7 @@
 // Thread: one loop.   Sources: Bayou (SOSP 1995), DottedDB (SRDS 2017).
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -77,14 +80,17 @@ class CatchUp {
   // What a change of the ring gives us comes by files where so many changes, or more, make one (catch_up_files.cc).
   std::uint64_t files_from = kFilesFrom;
 
-  // Changes that the comparison under way found missing.
-  [[nodiscard]] std::uint64_t missing() const { return missing_; }
+  // Changes that the comparison under way found missing and that did not come yet.
+  [[nodiscard]] std::uint64_t missing() const { return missing_ - std::min(missing_, came_); }
+  // Of what we own: changes and bytes that came, of late, in a second.
+  [[nodiscard]] std::uint64_t return_rate() const { return return_rate_.per_second(view_.loop.now()); }
+  [[nodiscard]] std::uint64_t return_bytes_rate() const { return return_bytes_.per_second(view_.loop.now()); }
 
   // Fetches what `peer` has of `writer` beyond what we hold, in the background, once at a time.
   void fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer);
   // The same, awaited, until we hold 1..n. kUnavailable, kTimeout, kCorrupt.
   overlay::Task<Status> fetch_until(NodeId peer, PartitionId partition, WriterId writer,
-                                    std::uint64_t n);
+                                    std::uint64_t n, bool in_bulk = false);
 
   using Runs = std::vector<std::pair<PartitionId, Dot>>;  // Of a writer, up to there.
   struct Compared {
@@ -165,6 +171,9 @@ class CatchUp {
   }
   // What the fetch is charged. kOverloaded: later; what only follows a change does not hold up the rest of a round.
   overlay::Task<Result<std::uint64_t>> heed_controls(PartitionId partition);
+  // The same of what a returning owner lacks: that is never paused.
+  overlay::Task<std::uint64_t> heed_return_rate();
+  void came_back(const storage::RangeStatement& range);
   void moved(PartitionId partition, const storage::RangeStatement& range);
   void begin_install();
   overlay::Task<Done> ask_controls();
@@ -227,6 +236,9 @@ class CatchUp {
   std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
   Turns turns_;  // Runs are long work for a loop, to read or to apply: one at a time.
   std::uint64_t missing_ = 0;
+  std::uint64_t came_ = 0;      // Of those.
+  Pace return_pace_;
+  RateMeter return_rate_, return_bytes_;
   std::string waits_for_;
   std::string install_waits_for_;
   Silence silence_;  // In the return under way.

@@ -8,6 +8,7 @@
 // Thread: one loop.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -35,6 +36,10 @@ class MoveControls {
   // Bytes a second that a node fetches for changes of the ring; 0: as many as it can.
   [[nodiscard]] std::uint64_t rate() const {
     return settings_.rate_said == EntryId{} ? kMoveRateDefault : settings_.rate;
+  }
+  // The same for what a returning owner lacks. Not less than the default: it has to come faster than the others write.
+  [[nodiscard]] std::uint64_t return_rate() const {
+    return rate() == 0 ? 0 : std::max(rate(), kMoveRateDefault);
   }
 
   struct Told {

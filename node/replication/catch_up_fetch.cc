@@ -22,6 +22,7 @@ auto place_of(const storage::LaneRow& row) { return std::tie(row.mailbox, row.de
 Task<Status> CatchUp::fetch_all(std::shared_ptr<Fetches> fetches) {
   const std::size_t count = fetches->runs.size();
   if (count == 0) co_return ok_status();
+  if (missing_ == 0) came_ = 0;
   missing_ += fetches->changes;
   auto [finished, future] = overlay::Completer<bool>::make(view_.loop);
   fetches->finished = finished;
@@ -36,7 +37,7 @@ Task<Status> CatchUp::fetch_all(std::shared_ptr<Fetches> fetches) {
 Task<Done> CatchUp::fetch_next(std::shared_ptr<Fetches> fetches) {
   while (fetches->next < fetches->runs.size() && !fetches->error) {
     const auto [partition, dot] = fetches->runs[fetches->next++];
-    auto fetching = fetch_until(fetches->peer, partition, dot.writer, dot.n);
+    auto fetching = fetch_until(fetches->peer, partition, dot.writer, dot.n, true);
     const auto fetched = co_await fetching;
     if (fetched) continue;
     fetches->failed.push_back({partition, dot});
@@ -75,25 +76,33 @@ Status CatchUp::may_store(PartitionId partition, std::uint32_t count) const {
 }
 
 Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId writer,
-                                  std::uint64_t n) {
+                                  std::uint64_t n, bool in_bulk) {
   const std::uint32_t count = view_.partitions();
   while (view_.store.held(partition, writer) < n) {
     CO_TRY(may_store(partition, count));
     if (filing_.contains(partition)) co_return Error{Errc::kOverloaded, "it comes by files, and they are not written yet"};
-    auto heeding = heed_controls(partition);
-    CO_TRY_ASSIGN(const std::uint64_t charged, co_await heeding);
+    const bool returns = in_bulk && view_.catching_up && !gains(partition);
+    Pace& pace = returns ? return_pace_ : pace_;
+    std::uint64_t charged = 0;
+    if (returns) {
+      auto heeding = heed_return_rate();
+      charged = co_await heeding;
+    } else {
+      auto heeding = heed_controls(partition);
+      CO_TRY_ASSIGN(charged, co_await heeding);
+    }
     if (const auto same = view_.same_count(count); !same) {
-      pace_.give_back(charged);
+      pace.give_back(charged);
       co_return same;
     }
     if (view_.store.held(partition, writer) >= n) {  // It came by another way meanwhile.
-      pace_.give_back(charged);
+      pace.give_back(charged);
       break;
     }
     ++view_.counters.fetches;
     auto asking = ask_run(peer, partition, {writer, view_.store.held(partition, writer) + 1}, 0);
     const auto answered = co_await asking;
-    pace_.give_back(charged);
+    pace.give_back(charged);
     if (!answered) co_return answered.error();
     const storage::RangeStatement& range = *answered;
     if (range.live.size() < range.to - range.from + 1) {
@@ -111,6 +120,7 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
     CO_TRY(may_store(partition, count));
     view_.counters.fetched_changes += range.live.size();
     moved(partition, range);
+    if (in_bulk && !gains(partition)) came_back(range);
     auto applied = view_.store.apply(partition, range);
     while (!applied && applied.code() == Errc::kOverloaded) {
       co_await view_.durable();  // The disk sets the pace.
@@ -124,6 +134,27 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
     }
   }
   co_return ok_status();
+}
+
+Task<std::uint64_t> CatchUp::heed_return_rate() {
+  overlay::Timer timer;
+  for (;;) {
+    const Duration wait = return_pace_.wait(controls_.return_rate(), view_.loop.now());
+    if (wait == Duration(0)) break;
+    co_await overlay::sleep(view_.loop, wait, timer);
+  }
+  return_pace_.charge(kFetchBytesMax);
+  co_return kFetchBytesMax;
+}
+
+void CatchUp::came_back(const storage::RangeStatement& range) {
+  std::uint64_t bytes = 0;
+  for (const auto& item : range.live) bytes += item.change.data.size();
+  const Instant now = view_.loop.now();
+  if (view_.catching_up) return_pace_.charge(bytes);
+  return_bytes_.add(bytes, now);
+  return_rate_.add(range.to - range.from + 1, now);
+  came_ += range.to - range.from + 1;
 }
 
 Task<Result<storage::RangeStatement>> CatchUp::ask_run(NodeId peer, PartitionId partition, Dot from,

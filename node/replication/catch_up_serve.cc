@@ -82,6 +82,7 @@ Task<Done> CatchUp::answer_fetch(NodeId from, FetchRequest request, Reply reply)
   if (request.to != 0 && range->to > request.to) {
     std::erase_if(range->live, [&](const auto& item) { return item.n > request.to; });
     std::erase_if(range->lost, [&](std::uint64_t n) { return n > request.to; });
+    std::erase_if(range->traces, [&](const auto& trace) { return trace.dot.n > request.to; });
     range->to = request.to;
   }
   reply(pack(*range));

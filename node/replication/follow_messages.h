@@ -8,6 +8,7 @@
 
 #include "crypto/msgpack.h"
 #include "storage/ids.h"
+#include "storage/trace.h"
 #include "storage/version_vector.h"
 
 namespace starling::node {
@@ -82,11 +83,14 @@ struct ReadReply {
   std::vector<Item> changes;
   storage::VersionVector cursor;
   bool more = false;
-  FIELDS(changes, cursor, more)
+  std::vector<storage::Trace> lost;  // Messages of this page that were written off.
+  std::vector<Dot> ahead;            // Of the asked cursor: what this owner has not come to.
+  FIELDS(changes, cursor, more, lost, ahead)
 };
 
 // kHeads: which of these mailboxes have more than the cursors that the digests are of? One request for
 // all mailboxes of a login that the asked node owns (hazards F27).
+// And, of the asked node's own writer: which of these numbers, which devices claim to have, did it never give out?
 inline constexpr std::size_t kHeadsMax = 2048;
 struct HeadsRequest {
   struct Item {
@@ -94,9 +98,15 @@ struct HeadsRequest {
     std::uint64_t digest = 0;
     FIELDS(mailbox, digest)
   };
+  struct Claim {
+    MailboxId mailbox;
+    Dot dot;
+    FIELDS(mailbox, dot)
+  };
   RingNumber ring;
   std::vector<Item> items;
-  FIELDS(ring, items)
+  std::vector<Claim> claims;
+  FIELDS(ring, items, claims)
 };
 struct HeadsReply {
   struct Refused {
@@ -107,7 +117,8 @@ struct HeadsReply {
   std::vector<MailboxId> changed;
   std::vector<Refused> refused;
   bool behind = false;  // The node catches up: ask another as well.
-  FIELDS(changed, refused, behind)
+  std::vector<HeadsRequest::Claim> unissued;
+  FIELDS(changed, refused, behind, unissued)
 };
 
 // kHistory: entries of a conversation below `before` (zero: newest), newest first. Answer: ReadReply.

@@ -16,7 +16,7 @@ Heads::Heads(ClusterView& view) : view_(view) {
 }
 
 Result<Bytes> Heads::answer(const HeadsRequest& request) const {
-  if (request.items.size() > kHeadsMax) {
+  if (request.items.size() > kHeadsMax || request.claims.size() > kHeadsMax) {
     return Error{Errc::kTooLarge, "at most " + std::to_string(kHeadsMax) + " mailboxes at once"};
   }
   HeadsReply out;
@@ -29,12 +29,17 @@ Result<Bytes> Heads::answer(const HeadsRequest& request) const {
       refuse(Errc::kNotOwner);
       continue;
     }
-    const auto vector = view_.store.mailbox_vector(item.mailbox);
+    auto vector = view_.store.mailbox_vector(item.mailbox);
     if (!vector) {
       refuse(vector.code());
-    } else if (vector->digest() != item.digest) {
-      out.changed.push_back(item.mailbox);
+      continue;
     }
+    for (const auto& trace : view_.store.lost_messages(item.mailbox)) vector->raise(trace.dot.writer, trace.dot.n);
+    if (vector->digest() != item.digest) out.changed.push_back(item.mailbox);
+  }
+  for (const auto& claim : request.claims) {
+    const bool ours = claim.dot.writer == view_.store.writer();
+    if (ours && claim.dot.n > view_.store.issued(view_.store.partition_of(claim.mailbox))) out.unissued.push_back(claim);
   }
   return pack(out);
 }

@@ -245,7 +245,14 @@ struct FindCopyReply {
   bool whole = true;         // Nothing of the partition is damaged here.
   std::vector<Copy> copies;
   std::vector<NodeId> followers;  // Gateways that follow the mailbox here.
-  FIELDS(found, key, id, from, to, is_void, whole, copies, followers)
+  bool written_off = false;       // No copy of it was left.
+  bool is_expired = false;
+  std::uint64_t expires_s = 0;    // 0: never, or not known.
+  bool is_past = false;           // Asked for by key: its lane has come beyond it here, so it was here once.
+  std::vector<NodeId> held_for;   // Home owners that do not have yet what is held here.
+  bool is_cut = false;            // So much is held here that not all of it was looked through.
+  FIELDS(found, key, id, from, to, is_void, whole, copies, followers, written_off, is_expired, expires_s, is_past,
+         held_for, is_cut)
 };
 
 }  // namespace starling::node

@@ -13,13 +13,39 @@ namespace {
 
 constexpr std::size_t kPushBytesMax = 1 << 20;  // Of changes in one frame.
 
-Bytes page_reply(storage::MailboxPage page) {
+ReadReply page_reply(storage::MailboxPage page) {
   ReadReply reply;
   reply.changes.reserve(page.changes.size());
   for (auto& change : page.changes) reply.changes.push_back({change.dot, Blob{*change.bytes}});
   reply.cursor = std::move(page.cursor);
   reply.more = page.more;
-  return pack(reply);
+  return reply;
+}
+
+// What was written off counts as read with the page that passes it.
+void add_lost(const ReadRequest& request, const std::vector<storage::Trace>& lost, ReadReply& reply) {
+  for (const auto& trace : lost) {
+    if (request.cursor.covers(trace.dot) || (reply.more && !reply.cursor.covers(trace.dot))) continue;
+    reply.cursor.raise(trace.dot.writer, trace.dot.n);
+    if (!trace.is_void) reply.lost.push_back(trace);
+  }
+}
+
+// Of a page of a conversation: those between its end and its beginning.
+void add_lost(const HistoryRequest& request, const std::vector<storage::Trace>& lost, ReadReply& reply) {
+  EntryId oldest;
+  if (reply.more && !reply.changes.empty()) {
+    const auto& last = reply.changes.back();
+    if (const auto change = storage::decode(last.change.data, last.dot)) oldest = change->entry.id;
+  }
+  for (const auto& trace : lost) {
+    const bool in_page = oldest < trace.id && (request.before.is_zero() || trace.id < request.before);
+    if (trace.is_void || !in_page || trace.conversation != request.conversation) continue;
+    reply.lost.push_back(trace);
+  }
+  std::sort(reply.lost.begin(), reply.lost.end(),
+            [](const storage::Trace& a, const storage::Trace& b) { return b.id < a.id; });
+  if (reply.lost.size() > kReadChangesMax) reply.lost.resize(kReadChangesMax);
 }
 
 }  // namespace
@@ -33,9 +59,8 @@ Publisher::Publisher(ClusterView& view) : view_(view), versions_(view) {
     if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
     reply(follow(from, *request));
   });
-  view_.rpc.on_notice(Method::kUnfollow, [this](const NodeId& from, View body) {
-    const auto request = unpack<Unfollow>(body);
-    if (request && view_.same_count(from, request->partitions)) unfollow(from, *request);
+  view_.on_notice<Unfollow>(Method::kUnfollow, [this](const NodeId& from, const Unfollow& request) {
+    if (view_.same_count(from, request.partitions)) unfollow(from, request);
   });
   view_.on_doubled([this] {
     streams_.clear();
@@ -56,7 +81,14 @@ void Publisher::serve_reads() {
     auto page = view_.store.read_mailbox(request->mailbox, request->cursor, kReadChangesMax, kReadBytesMax,
                                          request->entries_only ? Kinds::kEntries : Kinds::kAll);
     if (!page) return reply(page.error());
-    reply(page_reply(std::move(*page)));
+    std::vector<Dot> ahead;
+    for (const auto& dot : request->cursor.dots()) {
+      if (dot.n > page->covered.get(dot.writer)) ahead.push_back(dot);
+    }
+    ReadReply answer = page_reply(std::move(*page));
+    add_lost(*request, view_.store.lost_messages(request->mailbox), answer);
+    answer.ahead = std::move(ahead);
+    reply(pack(answer));
   });
   view_.rpc.serve(Method::kHistory, Access::kMembers, [this](const NodeId&, View body, Reply reply) {
     auto request = unpack<HistoryRequest>(body);
@@ -76,7 +108,9 @@ void Publisher::serve_reads() {
       }
       page.changes.push_back(std::move(change));
     }
-    reply(page_reply(std::move(page)));
+    ReadReply answer = page_reply(std::move(page));
+    add_lost(*request, view_.store.lost_messages(request->mailbox), answer);
+    reply(pack(answer));
   });
   view_.rpc.serve(Method::kReadRegisters, Access::kMembers,
                   [this](const NodeId&, View body, Reply reply) {

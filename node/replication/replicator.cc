@@ -17,14 +17,14 @@ using overlay::Loop;
 using overlay::Method;
 
 Replicator::Replicator(ClusterView& view, Gap on_gap) : view_(view), on_gap_(std::move(on_gap)), away_(view) {
-  view_.rpc.on_notice(Method::kReplicate, [this](const NodeId& from, View body) {
-    if (auto message = unpack<Replicate>(body)) receive(from, *message);
+  view_.on_notice<Replicate>(Method::kReplicate, [this](const NodeId& from, const Replicate& message) {
+    receive(from, message);
   });
-  view_.rpc.on_notice(Method::kReplicated, [this](const NodeId& from, View body) {
-    if (auto message = unpack<Replicated>(body)) received_ack(from, *message);
+  view_.on_notice<Replicated>(Method::kReplicated, [this](const NodeId& from, const Replicated& message) {
+    received_ack(from, message);
   });
-  view_.rpc.on_notice(Method::kHinted, [this](const NodeId& from, View body) {
-    if (auto message = unpack<Hinted>(body)) received_hint(from, *message);
+  view_.on_notice<Hinted>(Method::kHinted, [this](const NodeId& from, const Hinted& message) {
+    received_hint(from, message);
   });
   // What was on W owners then may be with those that were forced out.
   view_.on_ring([this] {
@@ -208,8 +208,7 @@ void Replicator::receive_run(const NodeId& from, const Replicate& message,
     const Dot dot{message.writer, run.first + i};
     const auto decoded = storage::decode(run.changes[i].data, dot);
     if (!decoded) {
-      view_.log.warn("a change does not decode", {{"from", from}, {"cause", decoded.error()}});
-      return;
+      return view_.bad_notice("change", from, Method::kReplicate, decoded.error());
     }
     const Hlc time = decoded->kind == storage::ChangeKind::kRegister ? decoded->reg.stamp.time
                                                                      : decoded->entry.id.time;

@@ -26,8 +26,8 @@ StandIn::StandIn(ClusterView& view) : view_(view), scope_(view.loop) {
     early_.clear();
     bytes_ = early_bytes_ = 0;
   });
-  view_.rpc.on_notice(Method::kHint, [this](const NodeId& from, View body) {
-    if (auto message = unpack<Replicate>(body)) receive(from, *message);
+  view_.on_notice<Replicate>(Method::kHint, [this](const NodeId& from, const Replicate& message) {
+    receive(from, message);
   });
   tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
 }
@@ -71,7 +71,8 @@ void StandIn::receive_run(const NodeId& from, const Replicate& message, const Re
     const bool gone = view_.says_gaps() && run.changes[i].data.empty();
     const auto change = storage::decode(run.changes[i].data, dot);
     if (!gone && (!change || view_.store.partition_of(change->mailbox) != run.partition)) {
-      view_.log.warn("a change to hold for others does not decode", {{"from", from}});
+      view_.bad_notice("change", from, Method::kHint,
+                       change ? Error{Errc::kInvalid, "a change of another partition"} : change.error());
       break;
     }
     if (!joins(key, dot.n, run.covered)) {
@@ -132,6 +133,25 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> StandIn::take_early(const
   }
   if (changes.empty()) early_.erase(early);
   return segment;
+}
+
+std::vector<WriterId> StandIn::runs(PartitionId partition) const {
+  std::vector<WriterId> out;
+  for (auto at = held_.lower_bound({partition, WriterId{}}); at != held_.end() && at->first.first == partition; ++at) {
+    out.push_back(at->first.second);
+  }
+  return out;
+}
+
+std::vector<NodeId> StandIn::waits_for(PartitionId partition, WriterId writer) const {
+  std::vector<NodeId> out;
+  const auto held = held_.find({partition, writer});
+  if (held == held_.end()) return out;
+  const bool current = held->second.home_to == held->second.segments.rbegin()->second;
+  for (const auto& owner : view_.ring().home(partition)) {
+    if (!current || !held->second.home.contains(owner)) out.push_back(owner);
+  }
+  return out;
 }
 
 void StandIn::drop_early(std::map<Run, Early>::iterator run) {

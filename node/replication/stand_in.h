@@ -41,6 +41,9 @@ class StandIn {
   [[nodiscard]] storage::RangeStatement read(PartitionId partition, WriterId writer,
                                              std::uint64_t from) const;
   [[nodiscard]] bool holds(PartitionId partition, const Dot& dot) const;
+  // Writers of whose runs in the partition something is held; and the home owners that have not synced all of it.
+  [[nodiscard]] std::vector<WriterId> runs(PartitionId partition) const;
+  [[nodiscard]] std::vector<NodeId> waits_for(PartitionId partition, WriterId writer) const;
   // Is all that is held here known? Not while a split of the store moves it (storage/store.h).
   [[nodiscard]] bool is_known() const { return known_; }
   [[nodiscard]] std::size_t segments() const { return held_.size(); }

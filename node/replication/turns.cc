@@ -1,5 +1,7 @@
 #include "node/replication/turns.h"
 
+#include <algorithm>
+
 namespace starling::node {
 
 namespace {
@@ -23,17 +25,24 @@ overlay::Future<bool> Turns::take(const NodeId& who, Instant until) {
   }
   lines_[who].push_back({std::move(turn), until});
   ++waiting_;
-  if (!std::exchange(armed_, true)) timer_ = loop_.after(kTurn, [this] { next(); });
+  if (!armed_) arm(kTurn);
   return std::move(future);
+}
+
+void Turns::arm(Duration delay) {
+  armed_ = true;
+  due_ = loop_.now() + delay;
+  timer_ = loop_.after(delay, [this] { next(); });
 }
 
 void Turns::next() {
   armed_ = false;
+  const Duration late = loop_.now() - due_;
+  if (late > kTurn && !std::exchange(rested_, true)) return arm(std::min(late, kTurnsRestMax));
+  rested_ = false;
   while (waiting_ > 0 && !serve_one()) {
   }
-  if (waiting_ == 0) return;
-  armed_ = true;
-  timer_ = loop_.after(kTurn, [this] { next(); });
+  if (waiting_ > 0) arm(kTurn);
 }
 
 // False: its caller had given up.

@@ -4,6 +4,9 @@
 // lives goes on in between. Those who wait stand in a line for each who asks (a peer that fetches; we
 // ourselves, who apply), and the lines take turns: whoever asks for much waits for itself (round robin: Nagle, On
 // Packet Switches with Infinite Storage, 1985). Work whose caller has given up by then is not done.
+// The work yields to what lives: a loop that comes late to the next piece had that much to do, with the piece before it
+// or with live traffic, and rests from pieces for as long again. So they take half of a loop's time at most, and less of
+// a busy one's.
 // Invariants: (1) a line is served in order; (2) between two pieces of one line every other line that
 //             waits gets one; (3) at most kTurnsWaitingMax wait in a line.
 // Thread: one loop.
@@ -19,6 +22,7 @@
 namespace starling::node {
 
 inline constexpr std::size_t kTurnsWaitingMax = 1024;  // Of one who asks.
+inline constexpr Duration kTurnsRestMax = 10ms;        // However late the loop is.
 
 class Turns {
  public:
@@ -37,6 +41,7 @@ class Turns {
   };
 
   void next();
+  void arm(Duration delay);
   bool serve_one();
 
   overlay::Loop& loop_;
@@ -45,6 +50,8 @@ class Turns {
   Instant worked_at_{};
   std::size_t waiting_ = 0;
   bool armed_ = false;
+  bool rested_ = false;  // Before the next piece.
+  Instant due_{};        // The next piece, or the end of the rest.
   overlay::Timer timer_;
 };
 

@@ -27,6 +27,11 @@ void ClusterView::observe_repair(Hlc time) {
   if (clock_trusted()) hlc.observe_repair(time, loop.wall_ms());
 }
 
+void ClusterView::bad_notice(std::string_view reason, const NodeId& from, overlay::Method method, const Error& error) {
+  ++counters.notices_refused[reason];
+  log.warn("a notice cannot be taken", {{"from", from}, {"method", static_cast<std::uint64_t>(method)}, {"cause", error}});
+}
+
 overlay::Future<bool> ClusterView::durable() {
   auto [durable, future] = overlay::Completer<bool>::make(loop);
   store.when_durable([durable = durable]() mutable { durable.set(true); });

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "node/replication/round_trip.h"
@@ -56,6 +57,12 @@ struct NodeCounters {
   std::uint64_t fell_behind = 0;
   std::uint64_t clock_refused = 0;
   std::uint64_t forged = 0;          // Messages under another member's writer.
+  std::uint64_t lost_told = 0;       // Times that a device was told of a message that was written off.
+  // What was refused, by why.
+  using Refused = std::map<std::string_view, std::uint64_t>;
+  Refused notices_refused;           // Of other nodes; and changes in them.
+  Refused frames_refused;            // Of clients.
+  Refused cursors_refused;
   std::uint64_t sessions = 0;        // Gauge.
 };
 
@@ -184,6 +191,17 @@ class ClusterView {
   [[nodiscard]] bool is_home(PartitionId partition) const {
     return exists(partition) && ring_->is_home(partition, self);
   }
+  // Notices of this kind that decode. The others are counted: nobody hears of a refusal.
+  template <class T, class Hear>
+  void on_notice(overlay::Method method, Hear hear) {
+    rpc.on_notice(method, [this, method, hear = std::move(hear)](const NodeId& from, View body) {
+      const auto message = unpack<T>(body);
+      if (!message) return bad_notice("malformed", from, method, message.error());
+      hear(from, *message);
+    });
+  }
+  // `reason` is a literal: "malformed", or what in it cannot be taken.
+  void bad_notice(std::string_view reason, const NodeId& from, overlay::Method method, const Error& error);
   // When everything that the store has accepted so far is synced.
   [[nodiscard]] overlay::Future<bool> durable();
   // "Our own writer has come as far as n": false, and this run is over, when it has not. A folder that

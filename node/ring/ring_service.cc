@@ -157,10 +157,11 @@ void RingService::serve() {
     if (!version) return reply(Error{Errc::kNotFound, "this ring version is not known here"});
     reply(pack(RingAnswer{{std::move(*version)}}));
   });
-  view_.rpc.on_notice(Method::kRingDecided, [this](const NodeId& from, View body) {
-    auto answer = unpack<RingAnswer>(body);
-    if (!answer || !view_.in_ring()) return;
-    if (auto version = overlay::decode_ring_version(answer->ring.data)) learn(from, *version);
+  view_.on_notice<RingAnswer>(Method::kRingDecided, [this](const NodeId& from, const RingAnswer& answer) {
+    if (!view_.in_ring()) return;
+    const auto version = overlay::decode_ring_version(answer.ring.data);
+    if (!version) return view_.bad_notice("ring", from, Method::kRingDecided, version.error());
+    learn(from, *version);
   });
   serve_joiners();
   serve_progress();

@@ -55,4 +55,17 @@ protocol::EntryMessage entry_message(const std::string& mailbox, const Dot& dot,
   return message;
 }
 
+protocol::LostMessage lost_message(const std::string& mailbox, const storage::Trace& trace) {
+  protocol::LostMessage message;
+  message.mailbox = mailbox;
+  message.writer = trace.dot.writer.value;
+  message.n = trace.dot.n;
+  message.id = to_text(trace.id);
+  message.device = trace.key.device;
+  message.lane = trace.key.lane;
+  message.seq = trace.key.seq;
+  message.conversation = trace.conversation;
+  return message;
+}
+
 }  // namespace starling::node

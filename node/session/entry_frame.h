@@ -1,4 +1,5 @@
-// The client frame of an entry: protocol::EntryMessage, packed straight from the stored change.
+// The client frame of an entry: protocol::EntryMessage, packed straight from the stored change. And of one that was
+// written off.
 //
 // Thread: any; pure.
 #pragma once
@@ -7,6 +8,7 @@
 
 #include "node/session/protocol.h"
 #include "storage/change.h"
+#include "storage/trace.h"
 
 namespace starling::node {
 
@@ -14,5 +16,6 @@ namespace starling::node {
 Bytes entry_frame(const std::string& mailbox, const Dot& dot, const storage::ChangeView& change);
 protocol::EntryMessage entry_message(const std::string& mailbox, const Dot& dot,
                                      const storage::ChangeView& change);
+protocol::LostMessage lost_message(const std::string& mailbox, const storage::Trace& trace);
 
 }  // namespace starling::node

@@ -41,9 +41,7 @@ const Shared& Delivery::frame() const {
 }
 
 Feeds::Feeds(ClusterView& view) : view_(view), next_number_(view.random.u64() >> 16) {
-  view_.rpc.on_notice(Method::kPush, [this](const NodeId& from, View body) {
-    if (auto push = unpack<Push>(body)) receive(from, *push);
-  });
+  view_.on_notice<Push>(Method::kPush, [this](const NodeId& from, const Push& push) { receive(from, push); });
   view_.rpc.on_link([this](const NodeId& peer, const overlay::Hello* hello) {
     if (hello == nullptr) refollow_all([&](const Stream& s) { return s.live && s.owner == peer; });
   });
@@ -367,7 +365,7 @@ void Feeds::receive(const NodeId& from, const Push& push) {
       for (const auto& item : *changes) {
         const auto change = storage::decode(item.change.data, item.dot);
         if (!change) {
-          view_.log.warn("a pushed change does not decode", {{"from", from}, {"cause", change.error()}});
+          view_.bad_notice("change", from, Method::kPush, change.error());
         } else if (Feed* feed = find(change->mailbox)) {
           fan_out(change->mailbox, *feed, item.dot, *change, again);
         }

@@ -59,6 +59,7 @@ enum class Type : std::uint8_t {
   kJoined = 77,   // event: this device now follows a group
   kLeft = 78,     // event: and now no longer
   kGoAway = 79,   // event: this node drains; connect to another
+  kLost = 80,     // event: a message of which no node has a copy any more
 };
 
 struct Head {
@@ -184,12 +185,29 @@ struct HistoryRequest {
   FIELDS(type, request, with, before, limit)
 };
 
+// A message that was written off because no copy of it was left, as an event or inside a history page. What it said, and
+// who sent it, nobody knows any more. A device that has it keeps it; should a copy turn up, it comes as an Entry.
+struct LostMessage {
+  std::uint8_t type = static_cast<std::uint8_t>(Type::kLost);
+  std::uint64_t request = 0;
+  std::string mailbox;
+  std::uint64_t writer = 0;  // Cursor: as in an Entry.
+  std::uint64_t n = 0;
+  std::string id;
+  DeviceId device;           // Key: as in an Entry.
+  std::uint64_t lane = 0;
+  std::uint64_t seq = 0;
+  MailboxId conversation;    // Id of the address of the group, or of the other user.
+  FIELDS(type, request, mailbox, writer, n, id, device, lane, seq, conversation)
+};
+
 struct HistoryPage {
   std::uint8_t type = static_cast<std::uint8_t>(Type::kHistoryPage);
   std::uint64_t request = 0;
   std::vector<EntryMessage> entries;  // Newest first.
   bool more = false;
-  FIELDS(type, request, entries, more)
+  std::vector<LostMessage> lost;      // That would stand among them. Newest first.
+  FIELDS(type, request, entries, more, lost)
 };
 
 struct LaneRequest {

@@ -42,14 +42,14 @@ void Session::receive(View body) {
   if (closed_) return;
   heard_ = services_.view.loop.now();
   const auto head = protocol::read_head(body);
-  if (!head) return refuse_and_close(0, head.error());
+  if (!head) return refuse_frame(0, head.error());
   const auto type = static_cast<Type>(head->type);
   if (type == Type::kLogin) return log_in(head->request, body);
   if (type == Type::kPing) {
     return answer(protocol::Head{static_cast<std::uint8_t>(Type::kPong), head->request});
   }
   if (!logged_in()) {
-    return refuse_and_close(head->request, {Errc::kUnauthenticated, "log in first"});
+    return refuse_frame(head->request, {Errc::kUnauthenticated, "log in first"}, "unauthenticated");
   }
   switch (type) {
     case Type::kSync: return sync(head->request, body);
@@ -66,6 +66,7 @@ void Session::receive(View body) {
       closed_ = true;
       return door_.close();
     default:
+      ++services_.view.counters.frames_refused["unknown"];
       return refuse(head->request, {Errc::kUnsupported, "this node does not know message type " +
                                                             std::to_string(head->type)});
   }
@@ -118,6 +119,12 @@ void Session::refuse_and_close(std::uint64_t request, const Error& error) {
   door_.close();
 }
 
+// Not of the protocol: whoever sends it is no client, or a broken one.
+void Session::refuse_frame(std::uint64_t request, const Error& error, std::string_view reason) {
+  ++services_.view.counters.frames_refused[reason];
+  refuse_and_close(request, error);
+}
+
 void Session::go_away(std::string text, std::vector<std::string> nodes) {
   if (closed_) return;
   protocol::GoAway message;
@@ -130,7 +137,7 @@ void Session::go_away(std::string text, std::vector<std::string> nodes) {
 
 void Session::log_in(std::uint64_t number, View body) {
   auto login = unpack<protocol::Login>(body);
-  if (!login) return refuse_and_close(number, login.error());
+  if (!login) return refuse_frame(number, login.error());
   if (logged_in() || logging_in_) {
     return refuse_and_close(number, {Errc::kInvalid, "logged in already"});
   }
@@ -208,6 +215,7 @@ void Session::recheck_account() {
   checked_ = now;
   if (!scope_) scope_.emplace(services_.view.loop);
   scope_->spawn(check_epoch());
+  recheck_claims();
 }
 
 // A token is believed at once and its epoch checked behind it, so that a login costs no look-up. Later
@@ -227,7 +235,7 @@ void Session::revoke() {
 
 void Session::send(std::uint64_t number, View body) {
   auto request = unpack<protocol::Send>(body);
-  if (!request) return refuse_and_close(number, request.error());
+  if (!request) return refuse_frame(number, request.error());
   if (auto address = check_address(request->to); !address) return refuse(number, address.error());
   if (request->body.data.size() > storage::kBodySizeMax) {
     return refuse(number, {Errc::kTooLarge, "a message has at most " +
@@ -283,7 +291,7 @@ void Session::send(std::uint64_t number, View body) {
 
 void Session::history(std::uint64_t number, View body) {
   auto request = unpack<protocol::HistoryRequest>(body);
-  if (!request) return refuse_and_close(number, request.error());
+  if (!request) return refuse_frame(number, request.error());
   auto kind = check_address(request->with);
   if (!kind) return refuse(number, kind.error());
   HistoryRequest wanted;
@@ -320,6 +328,7 @@ void Session::history(std::uint64_t number, View body) {
             message.entries.push_back(entry_message(address, item.dot, *change));
           }
         }
+        for (const auto& trace : page->lost) message.lost.push_back(lost_message(address, trace));
         answer(message);
       });
 }
@@ -328,7 +337,7 @@ void Session::history(std::uint64_t number, View body) {
 // send that follows is then taken for a retry and asked around (hazards F10).
 void Session::lane(std::uint64_t number, View body) {
   auto request = unpack<protocol::LaneRequest>(body);
-  if (!request) return refuse_and_close(number, request.error());
+  if (!request) return refuse_frame(number, request.error());
   if (auto address = check_address(request->to); !address) return refuse(number, address.error());
   if (begin_request(number)) scope_->spawn(find_lane(number, std::move(request->to)));
 }

@@ -7,6 +7,8 @@
 // Invariants: (1) nothing but a login (and a ping) is answered before a login; (2) a change under the vector is not
 // sent again, and the vector is raised only by what was sent; (3) queues are bounded: requests in flight, pages asked
 // for, and bytes on the door: kSessionQueueBytesMax and one page.
+// A cursor may be ahead of the owner that is read: that one lags, or the device was shown what did not outlive a crash.
+// Whether it names a number that never was, the node whose writer it is can tell, and is asked (decision 0067).
 // Thread: one loop. The owner destroys a session at the end of a turn, never from inside a call.
 #pragma once
 
@@ -39,6 +41,7 @@ inline constexpr std::uint32_t kHeartbeatSeconds = 60;
 inline constexpr Duration kSilenceMax = 150s;       // Two heartbeats and some: the device is gone.
 inline constexpr Duration kRecheckEvery = 60s;
 inline constexpr Duration kLoginDeadline = 10s;
+inline constexpr std::size_t kClaimsMax = 4096;     // Numbers of a session that nodes are asked about; more are believed.
 static_assert(kSilenceMax > 2 * std::chrono::seconds(kHeartbeatSeconds));
 
 // What carries the frames of a session.
@@ -127,6 +130,7 @@ class Session final : public FeedSubscriber {
   void finish_request(std::uint64_t request, const Status& status);
   void refuse(std::uint64_t request, const Error& error);
   void refuse_and_close(std::uint64_t request, const Error& error);
+  void refuse_frame(std::uint64_t request, const Error& error, std::string_view reason = "malformed");
   template <class T>
   void answer(const T& message) {
     door_.write(protocol::frame(message));
@@ -156,6 +160,15 @@ class Session final : public FeedSubscriber {
   overlay::Task<Done> refresh_groups();
   void follow_groups(const Groups::Listing& listing);
   void announce_synced(Tail& tail);
+  void finish_sync();
+
+  // session_claims.cc: cursors that no honest device has.
+  [[nodiscard]] std::optional<Error> bent(const protocol::Sync& request) const;
+  void doubt(const MailboxId& mailbox, const std::vector<Dot>& ahead);
+  void recheck_claims();
+  overlay::Task<Done> check_claims();
+  [[nodiscard]] std::optional<NodeId> runner_of(WriterId writer) const;
+  void reset(const Dot& unissued);
   [[nodiscard]] bool door_full() const { return door_.queued() > kSessionQueueBytesMax; }
 
   // session_read.cc: pages.
@@ -163,6 +176,7 @@ class Session final : public FeedSubscriber {
   void read_other(const MailboxId& mailbox);
   void have_read_other(const MailboxId& mailbox, const NodeId& owner, Result<ReadReply> reply);
   bool take(const MailboxId& mailbox, const ReadReply& page);
+  void tell_lost(const MailboxId& mailbox, const ReadReply& page, const Dot& before);
   void read(const MailboxId& mailbox);
   bool begin_read(const MailboxId& mailbox);
   void end_read();
@@ -198,6 +212,15 @@ class Session final : public FeedSubscriber {
   bool line_moves_ = false;
   bool refreshing_ = false;
   std::map<std::string, bool> expected_groups_;  // From changes: are we in it?
+  struct Claim {
+    std::uint64_t n = 0;
+    bool known = false;  // It was given out.
+  };
+  std::map<std::pair<MailboxId, WriterId>, Claim> claims_;  // Of cursors that are ahead of an owner.
+  overlay::Timer claims_timer_;
+  bool gathering_claims_ = false;
+  std::size_t asking_claims_ = 0;       // Times under way.
+  bool sync_done_ = false;              // kSyncDone was sent.
   std::shared_ptr<bool> alive_;         // For answers that outlive us.
   std::optional<overlay::Scope> scope_; // Last; made when first needed.
 };

@@ -9,7 +9,7 @@ using protocol::Type;
 
 void Session::group(Type type, std::uint64_t number, View body) {
   auto request = unpack<protocol::GroupRequest>(body);
-  if (!request) return refuse_and_close(number, request.error());
+  if (!request) return refuse_frame(number, request.error());
   if (type == Type::kGroups || type == Type::kGroupMembers) {
     if (begin_page(number)) scope_->spawn(list(type, std::move(*request)));
   } else if (begin_request(number)) {
@@ -101,7 +101,7 @@ Task<Done> Session::change_group(Type type, protocol::GroupRequest request) {
 
 void Session::password(std::uint64_t number, View body) {
   auto request = unpack<protocol::PasswordChange>(body);
-  if (!request) return refuse_and_close(number, request.error());
+  if (!request) return refuse_frame(number, request.error());
   if (begin_request(number)) scope_->spawn(change_password(std::move(*request)));
 }
 

@@ -107,18 +107,34 @@ void Session::have_read_other(const MailboxId& mailbox, const NodeId& owner, Res
   go_on(mailbox);
 }
 
+// Messages of the page that were written off, of one writer, up to there: in the order of their numbers with the others,
+// because the device's cursor passes all below.
+void Session::tell_lost(const MailboxId& mailbox, const ReadReply& page, const Dot& before) {
+  if (page.lost.empty()) return;
+  Tail& tail = tails_.at(mailbox);
+  for (const auto& trace : page.lost) {
+    if (trace.dot.writer != before.writer || trace.dot.n >= before.n || tail.vector.covers(trace.dot)) continue;
+    tail.vector.raise(trace.dot.writer, trace.dot.n);
+    ++services_.view.counters.lost_told;
+    answer(lost_message(tail.address, trace));
+  }
+}
+
 // False when the session ended over it.
 bool Session::take(const MailboxId& mailbox, const ReadReply& page) {
+  doubt(mailbox, page.ahead);
   for (const auto& item : page.changes) {
     const auto change = storage::decode(item.change.data, item.dot);
     const auto it = tails_.find(mailbox);
     if (it == tails_.end()) return false;
     if (!change) continue;
+    tell_lost(mailbox, page, item.dot);
     const std::string address = it->second.address;
     const Delivery delivery(address, item.dot, *change);
     deliver(it->second, delivery);
     if (closed_) return false;
   }
+  for (const auto& trace : page.lost) tell_lost(mailbox, page, {trace.dot.writer, trace.dot.n + 1});
   tails_.at(mailbox).vector.merge(page.cursor);
   return true;
 }

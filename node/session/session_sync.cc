@@ -23,23 +23,11 @@ void Session::sync(std::uint64_t number, View body) {
                                                 " mailboxes: leave out those you are not in"});
   }
   auto request = unpack<protocol::Sync>(body);
-  if (!request) return refuse_and_close(number, request.error());
+  if (!request) return refuse_frame(number, request.error());
   if (syncing_ || !tails_.empty()) {
     return refuse(number, {Errc::kInvalid, "this connection syncs already"});
   }
-  const auto& lineage = services_.view.ring().lineage();
-  if (!request->lineage.is_zero() && request->lineage != lineage) {
-    return refuse(number,
-                  {Errc::kReset, "the cursors are of another lineage; drop them and sync anew"});
-  }
-  const auto& mailboxes = request->mailboxes;
-  const bool bent = std::any_of(mailboxes.begin(), mailboxes.end(), [](const auto& item) {
-    return item.cursor.dots().size() > kCursorWritersMax;
-  });
-  if (bent) {
-    return refuse(number, {Errc::kReset, "a cursor of more than " + std::to_string(kCursorWritersMax) +
-                                             " writers; drop the cursors and sync anew"});
-  }
+  if (const auto why = bent(*request)) return refuse(number, *why);
   if (!begin_request(number)) return;
   syncing_ = true;
   sync_request_ = number;
@@ -166,7 +154,12 @@ void Session::announce_synced(Tail& tail) {
 
 void Session::synced_one() {
   assert(tails_to_sync_ > 0);
-  if (--tails_to_sync_ > 0) return;
+  if (--tails_to_sync_ == 0) finish_sync();
+}
+
+void Session::finish_sync() {
+  if (gathering_claims_ || asking_claims_ > 0) return;  // check_claims() comes back to it.
+  sync_done_ = true;
   answer(protocol::Head{static_cast<std::uint8_t>(Type::kSyncDone), sync_request_});
 }
 

@@ -340,11 +340,18 @@ void Links::handle_response(Connection& from, const FrameView& frame) {
 void Links::handle_notice(Connection& from, const FrameView& frame) {
   const auto number = static_cast<std::size_t>(frame.method);
   const Standing found = standing(from);
-  if (found == Standing::kGone) return;  // It may not have heard of that yet; what it holds, we ask for.
+  if (found == Standing::kGone) {  // It may not have heard of that yet; what it holds, we ask for.
+    ++metrics_.notices_gone;
+    return;
+  }
   if (found != Standing::kMember) {
+    ++metrics_.notices_strange;
     return fail(from, {Errc::kDenied, "a notice from a node that is not a member"});
   }
-  if (number >= served_.size() || !served_[number].notice) return;
+  if (number >= served_.size() || !served_[number].notice) {
+    ++metrics_.notices_unknown;
+    return;
+  }
   served_[number].notice(from.peer->id, frame.body);
 }
 

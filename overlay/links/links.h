@@ -83,6 +83,9 @@ struct LinksMetrics {
   std::uint64_t calls = 0;
   std::uint64_t timeouts = 0;
   std::uint64_t breakers_opened = 0;
+  std::uint64_t notices_gone = 0;     // Dropped: of nodes that left or were removed,
+  std::uint64_t notices_strange = 0;  // of nodes that are no members, with the link,
+  std::uint64_t notices_unknown = 0;  // and of a kind that is not known here.
   std::map<Errc, std::uint64_t> handshakes_failed;
 };
 

@@ -71,6 +71,7 @@ void RocksStore::erase_partition(rocksdb::WriteBatch& writes, Slot first_slot) {
   const Bytes end = last.empty() ? Bytes(kRowKeySizeMax, '\xff') : last;
   for (const auto family : kReplicatedFamilies) engine_->erase_range(writes, family, first, end);
   engine_->erase_range(writes, ColumnFamily::kDamage, first, end);
+  erase_traces(writes, first_slot);
 }
 
 // --- Gathering. ---
@@ -108,6 +109,7 @@ Result<Applied> RocksInstall::apply(PartitionId partition, const RangeStatement&
   for (const std::uint64_t n : range.lost) {
     if (before < n && n <= range.to) to.lost.push_back({range.writer, n});
   }
+  to.traces.insert(to.traces.end(), range.traces.begin(), range.traces.end());
   to.held[range.writer] = range.to;
   return Applied::kNew;
 }
@@ -209,6 +211,7 @@ void RocksInstall::Body::end() {
 void RocksInstall::Body::take_over() {
   for (const auto& [slot, partition] : partitions) {
     for (const auto& [writer, n] : partition.held) store.table_.hold(slot, writer, n);
+    store.note_traces(slot, partition.traces, {partition.lost.begin(), partition.lost.end()});
     for (const Dot& dot : partition.lost) store.close_damage(slot, dot, true);
   }
   store.highest_time_ = std::max(store.highest_time_, highest_time);

@@ -36,6 +36,7 @@ class RocksInstall final : public Install {
     struct Partition {
       std::map<WriterId, std::uint64_t> held;
       std::vector<Dot> lost;
+      std::vector<Trace> traces;
     };
     explicit Body(RocksStore& of) : store(of) {}
     void write();

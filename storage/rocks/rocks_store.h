@@ -38,6 +38,7 @@ inline constexpr std::size_t kRegisterCachedBytesMax = 512;  // Accounts and mem
 inline constexpr std::uint64_t kExpiryStepMs = 10'000;
 // A read of a run looks at this many times the bytes it may return, then says what it saw.
 inline constexpr std::size_t kReadThroughFactor = 8;
+inline constexpr std::size_t kChangeCost = 256;  // Of reading and applying a change of a run, beside its bytes.
 // Rows that a page may leave out before it ends, so that one page does not hold up the loop.
 inline constexpr std::size_t kRowsPassedMax = 10'000;
 // Changes that a call reads in search of copies of a message.
@@ -104,6 +105,7 @@ class RocksStore final : public Store {
   Status mend(PartitionId partition, const Dot& dot, View change) override;
   Status mend(PartitionId partition, const RangeStatement& range) override;
   Status mark_lost(PartitionId partition, const Dot& dot) override;
+  [[nodiscard]] std::vector<Trace> lost_messages(const MailboxId& mailbox) override;
   Result<ScrubStep> scrub(View cursor, std::size_t bytes) override;
 
   void set_expiry_time(std::uint64_t ms) override;
@@ -150,6 +152,8 @@ class RocksStore final : public Store {
   Result<StoredChange> read_change(PartitionId partition, const Dot& dot) override;
 
   std::optional<KeyState> find_key(const MailboxId& mailbox, const MessageKey& key) override;
+  std::optional<Trace> trace(const MailboxId& mailbox, const MessageKey& key) override;
+  std::optional<Trace> trace(const MailboxId& mailbox, const EntryId& id) override;
   std::uint64_t lane_high(const MailboxId& mailbox, const DeviceId& device,
                           std::uint64_t lane) override;
   Result<std::vector<LaneRow>> read_lanes(PartitionId partition,
@@ -283,6 +287,17 @@ class RocksStore final : public Store {
   bool heal(Slot first_slot, const Dot& dot);
   void heal_mailbox(const MailboxId& mailbox);
 
+  // --- store_traces.cc ---
+  Status load_traces();
+  // Of the message that this change is, as its rows say that were looked for.
+  std::optional<Trace> trace_named(Slot first_slot, const Dot& dot);
+  // What another owner tells of the runs that it lost.
+  void note_traces(Slot first_slot, std::span<const Trace> traces, const std::set<Dot>& lost);
+  void note_trace(const Trace& trace);
+  void erase_trace(Slot first_slot, const Dot& dot);
+  void erase_traces(rocksdb::WriteBatch& writes, Slot first_slot);
+  [[nodiscard]] std::vector<const Trace*> traces_of(Slot first_slot) const;
+
   // --- store_split.cc ---
   Status load_split();
   [[nodiscard]] Slot half() const;  // Slots of a partition: half of what its parent had.
@@ -355,6 +370,8 @@ class RocksStore final : public Store {
   DamageTable damage_;
   std::map<std::pair<Slot, Dot>, Bytes> past_searches_;  // Of damaged changes: the row of mailboxes to go on from.
   std::map<Slot, Naming> naming_;  // Of partitions with damage.
+  std::map<MailboxId, std::map<Dot, Trace>> traces_;  // Of changes that damage_ says are lost, or will.
+  std::size_t traces_count_ = 0;
   std::map<Slot, std::set<Superseded>> superseded_;
   std::size_t superseded_count_ = 0;
   std::set<Slot> installing_;             // Being filled by files.

@@ -134,6 +134,7 @@ void RocksStore::close_damage(Slot first_slot, const Dot& dot, bool lost) {
                  damage_value(DamageState::kLost).view());
   } else {
     engine_->erase(writes, ColumnFamily::kDamage, key.view());
+    erase_trace(first_slot, dot);
   }
   gathering_->closed.push_back({first_slot, dot, lost});
   gathering_->has_writes = true;
@@ -187,10 +188,17 @@ Status RocksStore::mend(PartitionId partition, const RangeStatement& range) {
   }
   for (const Dot& dot : back) close_damage(slot, dot, false);  // Its rows went when it was written off.
   if (gone.empty()) return ok_status();
-  TRY(erase_rows_naming(slot, gone));
+  TRY(find_rows_naming(slot, gone));
+  std::set<Dot> lost;
   for (const Dot& dot : gone) {
-    close_damage(slot, dot, is_lost_there(dot));
+    if (is_lost_there(dot)) lost.insert(dot);
   }
+  note_traces(slot, range.traces, lost);
+  for (const Dot& dot : lost) {
+    if (const auto trace = trace_named(slot, dot)) note_trace(*trace);
+  }
+  TRY(erase_rows_naming(slot, gone));
+  for (const Dot& dot : gone) close_damage(slot, dot, lost.contains(dot));
   return ok_status();
 }
 
@@ -212,6 +220,7 @@ Status RocksStore::mark_lost(PartitionId partition, const Dot& dot) {
     const bool found = naming_[slot].complete() && naming_[slot].dots.contains(dot);
     TRY(find_rows_naming(slot, {dot}));
     if (!found) return Error{Errc::kOverloaded, "storage: the rows of the partition were looked through; again"};
+    if (const auto trace = trace_named(slot, dot)) note_trace(*trace);
     TRY(erase_rows_naming(slot, {dot}));
   }
   close_damage(slot, dot, true);

@@ -71,7 +71,7 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
     const Dot dot = log.dot();
     assert(dot.writer == writer);
     if (dot.n > out.to) break;
-    const bool full = !out.live.empty() && used + log.value().size() > bytes;
+    const bool full = !out.live.empty() && used + log.value().size() + kChangeCost > bytes;
     if (full || (seen > used && seen > kReadThroughFactor * bytes)) {
       out.to = dot.n - 1;  // Up to here the statement is whole.
       break;
@@ -84,16 +84,21 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
       out.to = dot.n - 1;
       break;
     }
-    seen += log.value().size();
+    seen += log.value().size() + kChangeCost;
     if (split_ && !is_of(slot, decoded->mailbox)) continue;  // The sibling's: gone here.
     const bool shown = expired == Expired::kShown;
     if (!shown && expiry_->expired(expiry_seconds(decoded->entry.expires_ms))) continue;  // Gone.
-    used += log.value().size();
+    used += log.value().size() + kChangeCost;
     out.live.push_back({dot.n, {Bytes(log.value())}});
   }
   TRY(log.status());
   for (const Dot& dot : damage_.lost(slot)) {
     if (dot.writer == writer && out.from <= dot.n && dot.n <= out.to) out.lost.push_back(dot.n);
+  }
+  for (const Trace* trace : out.lost.empty() ? std::vector<const Trace*>() : traces_of(slot)) {
+    const Dot& dot = trace->dot;
+    const bool told = dot.writer == writer && std::binary_search(out.lost.begin(), out.lost.end(), dot.n);
+    if (told) out.traces.push_back(*trace);
   }
   return out;
 }

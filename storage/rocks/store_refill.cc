@@ -83,6 +83,7 @@ Status RocksStore::load_damage() {
     return Error{Errc::kCorrupt, "storage: the list of damage is damaged; set the store aside"};
   }
   TRY(rows.status());
+  TRY(load_traces());
   if (!split_) return ok_status();
   for (const Slot slot : damage_.refill_slots()) {
     for (const std::uint64_t file : damage_.refill_files(slot)) {

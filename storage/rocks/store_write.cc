@@ -47,9 +47,12 @@ Result<Applied> RocksStore::apply(PartitionId partition, const RangeStatement& r
   TRY_ASSIGN(auto checked, check(partition, range, held));
   table_.hold(slot, range.writer, range.to);
   for (auto& item : checked) stage(partition, item.dot, std::move(item.bytes), item.view);
+  std::set<Dot> lost;
   for (const std::uint64_t n : range.lost) {
-    if (held < n && n <= range.to) close_damage(slot, {range.writer, n}, true);
+    if (held < n && n <= range.to) lost.insert({range.writer, n});
   }
+  note_traces(slot, range.traces, lost);
+  for (const Dot& dot : lost) close_damage(slot, dot, true);
   gathering_->has_writes = true;  // The vector moves even when nothing lives.
   mark_dirty();
   return Applied::kNew;

@@ -34,6 +34,8 @@ const MailboxId kOther = id<MailboxId>(50);
 const DeviceId kDevice = id<DeviceId>(100);
 const EntryId kEntry{hlc_at(1'700'000'000'123) + 5, kWriter};
 
+storage::Trace trace() { return {kMailbox, kOther, {kDevice, 99, 3}, kEntry, {kWriter, 5}, true, 77, 1'700'086'400}; }
+
 storage::VersionVector vector() {
   storage::VersionVector out;
   out.raise(kWriter, 70'000);
@@ -57,7 +59,8 @@ void for_each_message(With with) {
   with("compare_reply.v2", CompareReply{kRing, {{kPartition, vector(), false, {{kWriter, 3}}}}, true, true, {3},
                                         kPartitions});
   with("fetch_request.v2", FetchRequest{kPartition, kWriter, 18, 20, kPartitions});
-  with("range_statement", storage::RangeStatement{kWriter, 3, 9, {{4, {"four"}}, {9, {"nine"}}}, {5, 6}});
+  with("range_statement.v2",
+       storage::RangeStatement{kWriter, 3, 9, {{4, {"four"}}, {9, {"nine"}}}, {5, 6}, {trace()}});
   with("lanes_request.v2", LanesRequest{kPartition, {{kMailbox, kDevice, 99, 12}}, kPartitions});
   with("lanes_reply", LanesReply{{{kMailbox, kDevice, 99, 12}}, true});
   with("verify_request.v2", VerifyRequest{kPartition, 1'700'000'000'123, kPartitions});
@@ -80,7 +83,7 @@ void for_each_message(With with) {
   with("unfollow.v2", Unfollow{kPartition, 7, {kMailbox}, kPartitions});
   with("push.v3", Push{{{kPartition, 7, {{{kWriter, 17}, {"change"}}}, {{{kWriter, 3}, {"again"}}}}}, kPartitions});
   with("read_request", ReadRequest{kRing, kMailbox, vector(), true});
-  with("read_reply", ReadReply{{{{kWriter, 17}, {"change"}}}, vector(), true});
+  with("read_reply.v2", ReadReply{{{{kWriter, 17}, {"change"}}}, vector(), true, {trace()}, {{kWriter, 71'000}}});
   with("lane_query", LaneQuery{kMailbox, kDevice, 99});
   with("lane_answer", LaneAnswer{12});
   with("directory_request.v2", DirectoryRequest{'#', kMailbox, 20, {id<NodeId>(7)}});
@@ -102,12 +105,14 @@ void for_each_message(With with) {
   with("seal_reply.v3", SealReply{kRing, {{kPartition, {200}, {298}, true}}, {{id<NodeId>(7), {298}}}, kPartitions});
   with("hand_over_request.v2", HandOverRequest{kRing, kPartition, {299}, {"name/"}, kPartitions});
   with("hand_over_reply", HandOverReply{{{{"name/@bob"}, {"state"}}}, true});
-  with("heads_request", HeadsRequest{kRing, {{kMailbox, 0xFEDCBA9876543210}}});
-  with("heads_reply", HeadsReply{{kMailbox}, {{kOther, 6}}, true});
+  with("heads_request.v2",
+       HeadsRequest{kRing, {{kMailbox, 0xFEDCBA9876543210}}, {{kOther, {kWriter, 71'000}}}});
+  with("heads_reply.v2", HeadsReply{{kMailbox}, {{kOther, 6}}, true, {{kOther, {kWriter, 71'000}}}});
   with("find_copy_request.v2",
        FindCopyRequest{kPartition, kMailbox, kEntry, {kDevice, 99, 3}, {{kWriter, 17}}, kPartitions});
-  with("find_copy_reply", FindCopyReply{true, {kDevice, 99, 3}, kEntry, "@alice", "@bob", true, false,
-                                        {{{kWriter, 17}, 2}}, {id<NodeId>(80)}});
+  with("find_copy_reply.v2", FindCopyReply{true, {kDevice, 99, 3}, kEntry, "@alice", "@bob", true, false,
+                                           {{{kWriter, 17}, 2}}, {id<NodeId>(80)}, true, true, 1'700'086'400, true,
+                                           {id<NodeId>(7)}, true});
 }
 
 // A neighbour that has not grown with us.
@@ -160,6 +165,28 @@ TEST(NodeMessages, OlderBytesAreReadAndWhatTheyLackHasItsDefault) {
   ASSERT_TRUE(found.ok()) << found.error().text;
   EXPECT_EQ(found->items.size(), 1u);
   EXPECT_EQ(found->version, 0u);
+}
+
+// Of before losses were shown to readers, and cursors asked about.
+TEST(NodeMessages, OlderBytesSayNothingOfWhatWasLostOrNeverGivenOut) {
+  const auto range = unpack<storage::RangeStatement>(golden("node_range_statement.v1"));
+  ASSERT_TRUE(range.ok()) << range.error().text;
+  EXPECT_EQ(range->lost.size(), 2u);
+  EXPECT_TRUE(range->traces.empty());
+  const auto page = unpack<ReadReply>(golden("node_read_reply.v1"));
+  ASSERT_TRUE(page.ok()) << page.error().text;
+  EXPECT_EQ(page->changes.size(), 1u);
+  EXPECT_TRUE(page->lost.empty() && page->ahead.empty());
+  const auto request = unpack<HeadsRequest>(golden("node_heads_request.v1"));
+  ASSERT_TRUE(request.ok()) << request.error().text;
+  EXPECT_TRUE(request->claims.empty());
+  const auto reply = unpack<HeadsReply>(golden("node_heads_reply.v1"));
+  ASSERT_TRUE(reply.ok()) << reply.error().text;
+  EXPECT_TRUE(reply->unissued.empty());
+  const auto copy = unpack<FindCopyReply>(golden("node_find_copy_reply.v1"));
+  ASSERT_TRUE(copy.ok()) << copy.error().text;
+  EXPECT_EQ(copy->followers.size(), 1u);
+  EXPECT_FALSE(copy->written_off || copy->is_expired || copy->is_past || copy->is_cut);
 }
 
 // Of before partitions could be doubled: everything else is as it was.

@@ -63,6 +63,10 @@ protocol::EntryMessage entry() {
           {"hello"}, 1'700'086'400'123};
 }
 
+protocol::LostMessage lost() {
+  return {80, 0, "@bob", 42, 17, "01M7Z1EBWS0001GEZGH8EQB5TC", device(), 99, 3, mailbox_of("@alice")};
+}
+
 // Calls `with(name, message)` for every message but those above; no field has its default.
 template <class With>
 void for_each_message(With with) {
@@ -77,7 +81,8 @@ void for_each_message(With with) {
   with("ack", Ack{67, 7, 3, "01M7Z1EBWS0001GEZGH8EQB5TC", 2});
   with("entry_message", entry());
   with("history_request", protocol::HistoryRequest{4, 7, "@bob", "01M7Z1EBWS0001GEZGH8EQB5TC", 20});
-  with("history_page", HistoryPage{71, 7, {entry()}, true});
+  with("history_page.v2", HistoryPage{71, 7, {entry()}, true, {lost()}});
+  with("lost_message", lost());
   with("lane_request", LaneRequest{5, 7, "@bob"});
   with("lane_state", LaneState{72, 7, 12});
   with("group_request.v2", GroupRequest{6, 7, "#ops", "@bob", 2, 20, 99, 0xFEDCBA9876543210});
@@ -111,6 +116,10 @@ TEST(ClientProtocol, OlderBytesAreReadAndWhatTheyLackHasItsDefault) {
   ASSERT_TRUE(request.ok()) << request.error().text;
   EXPECT_EQ(request->nonce, 99u);
   EXPECT_EQ(request->known, 0u);
+  const auto page = unpack<protocol::HistoryPage>(body("client_history_page.v1"));
+  ASSERT_TRUE(page.ok()) << page.error().text;
+  EXPECT_EQ(page->entries.size(), 1u);
+  EXPECT_TRUE(page->lost.empty());
   const auto members = unpack<protocol::Members>(body("client_members.v1"));
   ASSERT_TRUE(members.ok()) << members.error().text;
   EXPECT_TRUE(members->more);

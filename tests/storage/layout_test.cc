@@ -66,6 +66,7 @@ std::vector<Row> rows() {
       {"journal", Bytes(journal_key(0xB1B2B3).view()), journal_value(journal())},
       {"journal_split", Bytes(journal_key(0xB1B2B3).view()), journal_value(split_journal())},
       {"split", Bytes(kNodeSplit), split_value(split())},
+      {"lost", lost_key(kAlice, kDot), Bytes(lost_value(trace_of(kAlice, kKey, key())).view())},
       {"refill", Bytes(refill_key(kSlot, 12).view()),
        Bytes(damage_value(DamageState::kRefill).view())},
   };
@@ -91,6 +92,9 @@ TEST(Layout, ReadsBackWhatItWrote) {
   EXPECT_EQ(parse_journal_row(journal_value(journal())), journal());
   EXPECT_EQ(parse_journal_row(journal_value(split_journal())), split_journal());
   EXPECT_EQ(parse_split_row(split_value(split())), split());
+  const Trace trace = trace_of(kAlice, kKey, key());
+  EXPECT_EQ(parse_lost(lost_key(kAlice, kDot), lost_value(trace).view()), trace);
+  EXPECT_EQ(parse_lost(lost_key(kAlice, {kDot.writer, kDot.n + 1}), lost_value(trace).view()), std::nullopt);
   const auto lane = parse_lane_key(lane_key({kAlice, kKey.device, kKey.lane}).view());
   EXPECT_EQ(lane->device, kKey.device);
   EXPECT_EQ(lane->lane, kKey.lane);
@@ -112,6 +116,7 @@ TEST(Layout, RefusesValuesOfAnotherLength) {
   refused(mailbox_dot_value({ChangeKind::kVoid, kId, 5}).view(), parse_mailbox_dot);
   refused(key_value(key()).view(), parse_key_row);
   refused(journal_value(journal()), parse_journal_row);
+  refused(lost_value(trace_of(kAlice, kKey, key())).view(), [](View value) { return parse_lost(lost_key(kAlice, kDot), value); });
   EXPECT_FALSE(parse_journal_row(journal_value(split_journal()) + "x"));
   EXPECT_FALSE(parse_split_row(""));
   EXPECT_FALSE(parse_split_row("\3"));

@@ -196,7 +196,7 @@ TEST_F(StoreRead, AWriterIsReadInRangesThatSayUpToWhereTheyAreWhole) {
   }
   ASSERT_TRUE(store().apply(part(), sparse).ok());
   box.sync();
-  const auto first = store().read_writer(part(), WriterId{1}, 1, 2500);
+  const auto first = store().read_writer(part(), WriterId{1}, 1, 3000);
   ASSERT_TRUE(first.ok());
   EXPECT_EQ(first->live.size(), 2u);
   EXPECT_EQ(first->to, 8u);  // 4..8 are gone.

@@ -80,6 +80,10 @@ class Chat : public ClientHandler {
     dirty_ = true;
     note("a message of " + printable(entry.from, false) + " was withdrawn by its sender's device");
   }
+  void on_lost(const protocol::LostMessage& lost) override {
+    dirty_ = true;
+    show(lost);
+  }
   void on_kept_sent(const std::string& to, const Result<Sent>& sent) override {
     dirty_ = true;
     note("a message to " + printable(to, false) + " kept from before " +
@@ -129,6 +133,7 @@ class Chat : public ClientHandler {
     return entry.to == session_->client().user() ? entry.from : entry.to;
   }
 
+  void show(const protocol::LostMessage& lost) { json_ ? say(lost_json(lost)) : note(lost_text(lost, to_)); }
   // `copies`: of a message of our own, acknowledged just now.
   void show(const protocol::EntryMessage& entry, int copies = 0) {
     const auto id = parse_entry_id(entry.id);
@@ -276,11 +281,23 @@ class Chat : public ClientHandler {
     session_->client().history(to_, oldest_[to_], count, answer<protocol::HistoryPage>(
                                [this, to = to_](Result<protocol::HistoryPage> page) {
       if (!page) return trouble(page.error(), "no history: " + page.error().text);
-      if (page->entries.empty()) return note("nothing older here");
-      oldest_[to] = page->entries.back().id;
+      if (page->entries.empty() && page->lost.empty()) return note("nothing older here");
       note(page->more ? "earlier (more with /history):" : "from the beginning:");
-      for (auto it = page->entries.rbegin(); it != page->entries.rend(); ++it) show(*it);
+      show(*page);
+      std::string& oldest = oldest_[to];
+      if (!page->lost.empty()) oldest = page->lost.back().id;
+      if (!page->entries.empty() && (oldest.empty() || page->entries.back().id < oldest)) oldest = page->entries.back().id;
     }));
+  }
+
+  // Oldest first.
+  void show(const protocol::HistoryPage& page) {
+    auto lost = page.lost.rbegin();
+    for (auto it = page.entries.rbegin(); it != page.entries.rend(); ++it) {
+      for (; lost != page.lost.rend() && lost->id < it->id; ++lost) show(*lost);
+      show(*it);
+    }
+    for (; lost != page.lost.rend(); ++lost) show(*lost);
   }
 
   void groups() {

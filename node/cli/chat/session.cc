@@ -7,6 +7,8 @@
 #include "crypto/text.h"
 #include "node/cli/admin_client.h"
 #include "node/cli/terminal/prompt.h"
+#include "node/cli/terminal/table.h"
+#include "node/cli/terminal/terminal.h"
 #include "node/version.h"
 
 namespace starling::node::cli {
@@ -77,7 +79,28 @@ Status find_credentials(const Arguments& arguments, ClientState& state, std::str
   return ok_status();
 }
 
+std::int64_t wall_ms_of(const protocol::LostMessage& lost) {
+  const auto id = parse_entry_id(lost.id);
+  return id ? static_cast<std::int64_t>(hlc_ms(id->time)) : 0;
+}
+
 }  // namespace
+
+// Of a conversation with a user only the id is known.
+std::string lost_text(const protocol::LostMessage& lost, const std::string& to) {
+  std::string where = "one of your conversations";
+  if (lost.mailbox.starts_with('#')) {
+    where = printable(lost.mailbox, false);
+  } else if (!to.empty() && lost.conversation == mailbox_of(to)) {
+    where = "the conversation with " + printable(to, false);
+  }
+  return "a message of " + wall_text(wall_ms_of(lost)) + " in " + where + " is lost: no node has a copy of it any more";
+}
+
+Json lost_json(const protocol::LostMessage& lost) {
+  return {{"lost", hex(lost.device.view())}, {"seq", lost.seq},  {"mailbox", lost.mailbox},
+          {"conversation", hex(lost.conversation.view())}, {"id", lost.id}, {"wall_ms", wall_ms_of(lost)}};
+}
 
 void add_session_options(po::options_description& options) {
   add_client_options(options);

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 
+#include "node/cli/admin_client.h"
 #include "node/cli/chat/state_file.h"
 #include "node/cli/options.h"
 #include "node/client/client.h"
@@ -27,6 +28,10 @@ Result<std::string> session_user(const Arguments& arguments);
 
 // Complains about an open() that failed; the exit code.
 int complain_of_opening(const Error& error);
+
+// Of a message that nobody has any more: for people, who talk to `to` now, and for scripts.
+std::string lost_text(const protocol::LostMessage& lost, const std::string& to);
+Json lost_json(const protocol::LostMessage& lost);
 
 class UserSession {
  public:

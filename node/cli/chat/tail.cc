@@ -57,6 +57,10 @@ class Tail : public ClientHandler {
     }
     dirty_ = true;
   }
+  void on_lost(const protocol::LostMessage& lost) override {
+    dirty_ = true;
+    if (from_.empty() || lost.conversation == mailbox_of(from_)) tell(lost);
+  }
   void on_phase(ClientPhase phase, const Error* why) override {
     if (phase == ClientPhase::kFailed) {
       fail(*why);
@@ -114,6 +118,9 @@ class Tail : public ClientHandler {
       if (!holding_) return;
       if (!page && page.code() == Errc::kUnavailable) return;  // With the next connection.
       if (!page) std::cerr << "no history: " << page.error().text << std::endl;
+      if (page) {
+        for (auto it = page->lost.rbegin(); it != page->lost.rend(); ++it) tell(*it);
+      }
       release(page ? std::move(page->entries) : std::vector<protocol::EntryMessage>());
     });
   }
@@ -127,6 +134,13 @@ class Tail : public ClientHandler {
       printed_.insert(key_of(*it));
     }
     for (const auto& entry : std::exchange(held_, {})) print(entry);
+  }
+  void tell(const protocol::LostMessage& lost) {
+    if (json_) {
+      std::cout << lost_json(lost) << std::endl;
+    } else {
+      std::cerr << lost_text(lost, from_) << std::endl;
+    }
   }
   static MessageKey key_of(const protocol::EntryMessage& entry) {
     return {entry.device, entry.lane, entry.seq};

@@ -47,6 +47,7 @@ TEST_F(BadInput, MalformedBodiesAreCorruptBeforeAndAfterALogin) {
   deep->send_body(Bytes(10'000, '\x91'));
   EXPECT_TRUE(refused(deep->answer(0), Errc::kCorrupt));
   EXPECT_TRUE(deep->stream().wait_closed(1s));
+  EXPECT_EQ(frames_refused("malformed"), 2 * malformed().size() + 1);
   expect_untouched_and_served();
 }
 
@@ -93,6 +94,7 @@ TEST_F(BadInput, AnUnknownMessageTypeIsUnsupportedAndNoMore) {
     const auto answer = one->answer(1000);
     EXPECT_TRUE(refused(answer, Errc::kUnsupported)) << type;
   }
+  EXPECT_EQ(frames_refused("unknown"), 9);
   EXPECT_TRUE(one->ask(Sync{}));
   expect_untouched_and_served();
 }
@@ -116,6 +118,7 @@ TEST_F(BadInput, AFrameOverTheLimitIsRefusedAtItsHeader) {
     EXPECT_TRUE(refused(one->answer(0), Errc::kTooLarge)) << size;
     EXPECT_TRUE(one->stream().wait_closed(1s));
   }
+  EXPECT_EQ(frames_refused("too_large"), 7);
   // The limit itself is allowed, and a header that never gets its body ends with the deadline.
   auto one = client();
   Login login;

@@ -9,8 +9,10 @@
 
 #include "crypto/access/token.h"
 #include "crypto/init.h"
+#include "crypto/text.h"
 #include "tests/sim/judge/store_export.h"
 #include "tests/sim/world/cluster.h"
+#include "tests/sim/world/metrics.h"
 #include "tests/sim/world/raw_peer.h"
 
 namespace starling::sim {
@@ -47,6 +49,15 @@ class BadInput : public ::testing::Test {
   std::unique_ptr<RawClient> alice() {
     auto out = client();
     EXPECT_TRUE(out->log_in("@alice", "phone", "secret of @alice"));
+    return out;
+  }
+  double frames_refused(const std::string& reason) {
+    return metrics_of(world, cluster, 0)["starling_client_frames_refused_total{reason=\"" + reason + "\"}"];
+  }
+  LineageId lineage() {
+    const auto status = cluster.admin(0, "status", Json::object());
+    LineageId out;
+    EXPECT_TRUE(LineageId::from(*parse_hex(status->at("cluster").at("lineage").get<std::string>()), out));
     return out;
   }
   std::string token(const std::string& user, const std::string& device, int seconds = 3600) {

@@ -10,6 +10,7 @@
 #include "node/ring/messages.h"
 #include "overlay/gossip/swim_wire.h"
 #include "tests/sim/world/cluster.h"
+#include "tests/sim/world/metrics.h"
 #include "tests/sim/world/raw_peer.h"
 
 namespace starling::sim {
@@ -329,9 +330,21 @@ TEST_F(BadPeer, AMemberThatSendsNonsenseHarmsNobody) {
       peer->notify(method, body);
     }
   }
+  // A change that does not decode, and a ring version.
+  node::Replicate replicate{RingNumber{2}, WriterId{42}, {{PartitionId{0}, 1, 0, {{"no change"}}, 0}}, 0};
+  peer->notify(number(Method::kReplicate), pack(replicate));
+  peer->notify(number(Method::kRingDecided), pack(node::RingAnswer{{Bytes("no ring version")}}));
   world.run_for(10s);
   EXPECT_EQ(cluster.fatal_errors(), 0u);
   ASSERT_TRUE(cluster.up(0));
+  auto counted = metrics_of(world, cluster, 0);
+  const auto refused = [&](const std::string& reason) {
+    return counted["starling_notices_refused_total{reason=\"" + reason + "\"}"];
+  };
+  EXPECT_GE(refused("malformed"), 7 * 6) << "seven kinds of notices";
+  EXPECT_EQ(refused("ring"), 2) << "one of the bodies above is an answer without a ring";
+  EXPECT_EQ(refused("change"), 1);
+  EXPECT_GT(refused("unknown"), 0);
   expect_served();
 }
 

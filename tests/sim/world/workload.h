@@ -61,11 +61,14 @@ class SimDevice final : public node::ClientHandler {
   [[nodiscard]] const Identity& identity() const { return identity_; }
   // Messages shown so far.
   [[nodiscard]] std::size_t shown() const { return shown_; }
+  // Messages that it was told of as written off.
+  [[nodiscard]] const std::vector<node::protocol::LostMessage>& lost() const { return lost_; }
 
  private:
   void on_entry(const node::protocol::EntryMessage& entry, bool live) override;
   void on_moved(const node::protocol::EntryMessage& entry) override;
   void on_void(const node::protocol::EntryMessage& entry) override;
+  void on_lost(const node::protocol::LostMessage& lost) override { lost_.push_back(lost); }
   void on_phase(node::ClientPhase phase, const Error* why) override;
   void record(const node::protocol::EntryMessage& entry, bool is_void, bool again = false);
 
@@ -78,6 +81,7 @@ class SimDevice final : public node::ClientHandler {
   DeviceIndex index_;
   SeededRandom random_;
   std::size_t shown_ = 0;
+  std::vector<node::protocol::LostMessage> lost_;
   node::ClientState state_;
   const bool forgetful_;
   // Of the running client; destroyed from the bottom up.

@@ -1,0 +1,122 @@
+// Cursors that no honest device has, told from those that are merely ahead of an owner (decision 0067).
+#include <algorithm>
+
+#include "node/session/session.h"
+
+namespace starling::node {
+
+using overlay::Method;
+using overlay::Task;
+
+namespace {
+constexpr Duration kGatherFor = 20ms;  // Claims that come meanwhile are asked about together.
+}
+
+// What can be told without asking anybody. The counters say why.
+std::optional<Error> Session::bent(const protocol::Sync& request) const {
+  auto& refused = services_.view.counters.cursors_refused;
+  bool some = false;
+  for (const auto& item : request.mailboxes) {
+    const auto& dots = item.cursor.dots();
+    some = some || !dots.empty();
+    if (dots.size() > kCursorWritersMax) {
+      ++refused["oversized"];
+      return Error{Errc::kReset, "a cursor of more than " + std::to_string(kCursorWritersMax) +
+                                     " writers; drop the cursors and sync anew"};
+    }
+    if (std::any_of(dots.begin(), dots.end(), [](const Dot& dot) { return dot.n > storage::kRunLengthMax; })) {
+      ++refused["future"];
+      return Error{Errc::kReset, "a cursor with a number that no run comes to; drop the cursors and sync anew"};
+    }
+  }
+  const bool foreign = request.lineage.is_zero() ? some : request.lineage != services_.view.ring().lineage();
+  if (!foreign) return std::nullopt;
+  ++refused["lineage"];
+  return Error{Errc::kReset, "the cursors are of another lineage; drop them and sync anew"};
+}
+
+// By what it says of itself: a writer of an earlier run has none, and makes no more numbers that could be missed.
+std::optional<NodeId> Session::runner_of(WriterId writer) const {
+  const auto& runner = services_.view.liveness.runner;
+  return runner ? runner(writer) : std::nullopt;
+}
+
+void Session::doubt(const MailboxId& mailbox, const std::vector<Dot>& ahead) {
+  bool fresh = false;
+  for (const auto& dot : ahead) {
+    if (!runner_of(dot.writer)) continue;
+    auto claim = claims_.find({mailbox, dot.writer});
+    if (claim == claims_.end()) {
+      if (claims_.size() >= kClaimsMax) return;
+      claim = claims_.try_emplace({mailbox, dot.writer}).first;
+    }
+    if (claim->second.n >= dot.n) continue;
+    claim->second = {dot.n, false};
+    fresh = true;
+  }
+  if (fresh) recheck_claims();
+}
+
+void Session::recheck_claims() {
+  const bool open = std::any_of(claims_.begin(), claims_.end(), [](const auto& claim) { return !claim.second.known; });
+  if (!open || std::exchange(gathering_claims_, true)) return;
+  claims_timer_ = services_.view.loop.after(kGatherFor, [this] {
+    gathering_claims_ = false;
+    if (closed_) return;
+    if (!scope_) scope_.emplace(services_.view.loop);
+    scope_->spawn(check_claims());
+  });
+}
+
+// Whoever cannot be asked now is asked again later (recheck_account); until then the device is served.
+Task<Done> Session::check_claims() {
+  auto& view = services_.view;
+  ++asking_claims_;
+  std::map<NodeId, HeadsRequest> questions;
+  for (auto it = claims_.begin(); it != claims_.end();) {
+    const auto claim = it++;
+    if (claim->second.known) continue;
+    const auto& [mailbox, writer] = claim->first;
+    const auto runner = runner_of(writer);
+    if (!runner) {
+      claims_.erase(claim);
+    } else if (view.alive(*runner)) {
+      auto& question = questions[*runner];
+      if (question.claims.size() < kHeadsMax) question.claims.push_back({mailbox, {writer, claim->second.n}});
+    }
+  }
+  std::vector<std::pair<std::vector<HeadsRequest::Claim>, overlay::Future<Result<Bytes>>>> calls;
+  for (auto& [node, question] : questions) {
+    question.ring = view.ring().number();
+    auto call = overlay::call(view.loop, view.rpc, node, Method::kHeads, pack(question), kHeadsDeadline);
+    calls.emplace_back(std::move(question.claims), std::move(call));
+  }
+  for (auto& [asked, call] : calls) {
+    const auto body = co_await call;
+    const auto reply = body ? unpack<HeadsReply>(*body) : Result<HeadsReply>(body.error());
+    if (closed_ || !reply) continue;
+    if (!reply->unissued.empty()) {
+      reset(reply->unissued.front().dot);
+      continue;
+    }
+    for (const auto& claim : asked) {
+      const auto known = claims_.find({claim.mailbox, claim.dot.writer});
+      if (known != claims_.end() && known->second.n == claim.dot.n) known->second.known = true;
+    }
+  }
+  --asking_claims_;
+  if (!closed_ && tails_to_sync_ == 0 && !sync_done_) finish_sync();
+  co_return Done{};
+}
+
+// The connection ends, so that no page that was read for those cursors is taken for the next ones.
+void Session::reset(const Dot& unissued) {
+  ++services_.view.counters.cursors_refused["future"];
+  services_.view.log.warn("a cursor names a number that was never given out",
+                          {{"dot", to_text(unissued)}});
+  refuse_and_close(sync_done_ ? 0 : sync_request_,
+                   {Errc::kReset, "a cursor names " + to_text(unissued) +
+                                      ", which was never given out; drop the cursors and sync anew"});
+}
+
+}  // namespace starling::node
