@@ -267,8 +267,8 @@ class Disks(Case):
             lab.disks[1].fill(leave=12 << 20)
             eventually("it is read-only", lambda: victim.metric("starling_read_only") == 1, 30)
             self.assertEqual(victim.state(), "read-only")
-            self.assertFalse(victim.ready(), "balancers send nobody to it")
             self.assertIsNotNone(victim.get("/healthz"), "it lives")
+            self.assertTrue(victim.ready(), "other owners take the sends of its clients")
             before = [node.metric("starling_appends_total") for node in others]
             time.sleep(3)
             self.assertFalse(victim.ended(), "it met the full disk before RocksDB did")
@@ -348,83 +348,58 @@ class BadDisks(Case):
                                   ("all owners have the same", "verify", lab.nodes[0])):
             eventually(what, lambda: run(STARLING, command, "--data", at.data, check=False).returncode == 0)
 
-    def test_a_sync_that_fails_ends_the_run(self):
-        """At once, with an exit code of its own; the next run is another writer."""
-        with Lab(LOOPBACK, disks=fault_disk.BadDisk) as lab:
-            load = lab.load(lines=4000, seconds=20)
-            victim, disk = lab.nodes[1], lab.disks[1]
-            load.wait_sends()
-            writer = self.writer(victim)
-            lab.fault("the disk of node 2 says EIO to every sync of its store")
-            disk.fail("sync", victim.name + "/store/")
-            eventually("it stops", victim.ended, 10)
-            self.assertGreater(disk.hits("sync"), 0)
-            self.assertEqual(victim.process.returncode, FATAL, victim.last_words())
-            for words in ("the disk can no longer be trusted", "a synced write failed", "error",
-                          "nothing is acknowledged that may be lost"):
-                self.assertIn(words, victim.last_words())
-            self.others_serve(lab, victim)
-            victim.spawn()
-            eventually("it does not start on such a disk", victim.ended, 30)
-            self.assertNotEqual(victim.process.returncode, 0)
-            disk.mend()
-            victim.start()
-            self.assertNotEqual(self.writer(victim), writer, "dots could be used twice")
-            self.proven(lab, load)
-            self.wholly_equal(lab)
+    def stops_at_once(self, lab, load, kind, victim, disk):
+        """With an exit code of its own, and goes on as another writer once the disk is whole."""
+        load.wait_sends()
+        writer = self.writer(victim)
+        lab.fault(f"the disk of {victim.name} says EIO to every {kind} of its store")
+        disk.fail(kind, victim.name + "/store/")
+        eventually("it stops", victim.ended, 10)
+        self.assertGreater(disk.hits(kind), 0)
+        self.assertEqual(victim.process.returncode, FATAL, victim.last_words())
+        for words in ("the disk can no longer be trusted", "nothing is acknowledged that may be lost"):
+            self.assertIn(words, victim.last_words())
+        self.others_serve(lab, victim)
+        victim.spawn()
+        eventually("it does not start on such a disk", victim.ended, 30)
+        self.assertNotEqual(victim.process.returncode, 0)
+        disk.mend()
+        victim.start()
+        self.assertNotEqual(self.writer(victim), writer, "dots could be used twice")
 
-    def test_a_node_that_ran_for_long_starts_again_by_itself(self):
-        with Lab(LOOPBACK, disks=fault_disk.BadDisk) as lab:
-            load = lab.load(lines=5000, seconds=RESTARTS_AFTER + 12)
-            victim, disk = lab.nodes[2], lab.disks[2]
-            eventually("it ran for long", lambda: self.uptime(victim) > RESTARTS_AFTER + 1)
-            load.wait_sends()
-            writer = self.writer(victim)
-            lab.fault("one sync of node 3's store fails")
-            disk.fail("sync", victim.name + "/store/", once=True)
-            eventually("it happened", lambda: disk.hits("sync") == 1, 10)
-            eventually("it serves again", lambda: 0 < self.uptime(victim) < RESTARTS_AFTER and victim.ready())
-            self.assertFalse(victim.ended(), "the process goes on")
-            self.assertNotEqual(self.writer(victim), writer)
-            self.proven(lab, load)
-            self.wholly_equal(lab)
+    def does_without_no_log(self, lab, load, victim, disk):
+        load.wait_sends(100)
+        victim.kill()
+        path = fault_disk.newest(victim.data, "*.log")
+        lab.fault(f"{victim.name}, killed, cannot read its {path.name} ({path.stat().st_size} bytes)")
+        disk.fail("read", f"{victim.name}/store/{path.name}")
+        victim.spawn()
+        eventually("it does not start without what it promised", victim.ended, 30)
+        self.assertGreater(disk.hits("read"), 0)
+        self.assertNotEqual(victim.process.returncode, 0)
+        self.assertIn("check the disk", victim.last_words())
+        self.others_serve(lab, victim)
+        disk.mend()
+        victim.start()
 
-    def test_a_write_that_fails_ends_the_run(self):
-        with Lab(LOOPBACK, disks=fault_disk.BadDisk) as lab:
-            load = lab.load(lines=3000, seconds=16)
-            victim, disk = lab.nodes[1], lab.disks[1]
-            load.wait_sends()
-            writer = self.writer(victim)
-            lab.fault("the disk of node 2 says EIO to every write of its store")
-            disk.fail("write", victim.name + "/store/")
-            eventually("it stops", victim.ended, 10)
-            self.assertGreater(disk.hits("write"), 0)
-            self.assertEqual(victim.process.returncode, FATAL, victim.last_words())
-            self.assertIn("nothing is acknowledged that may be lost", victim.last_words())
-            self.others_serve(lab, victim)
-            disk.mend()
-            victim.start()
-            self.assertNotEqual(self.writer(victim), writer)
-            self.proven(lab, load)
-            self.wholly_equal(lab)
+    def starts_again_by_itself(self, lab, load, victim, disk):
+        eventually("it ran for long", lambda: self.uptime(victim) > RESTARTS_AFTER + 1)
+        load.wait_sends()
+        writer = self.writer(victim)
+        lab.fault(f"one sync of {victim.name}'s store fails")
+        disk.fail("sync", victim.name + "/store/", once=True)
+        eventually("it happened", lambda: disk.hits("sync") == 1, 10)
+        eventually("it serves again", lambda: 0 < self.uptime(victim) < RESTARTS_AFTER and victim.ready())
+        self.assertFalse(victim.ended(), "the process goes on")
+        self.assertNotEqual(self.writer(victim), writer)
 
-    def test_a_log_that_cannot_be_read_keeps_a_node_down_and_loses_nothing(self):
+    def test_what_a_node_cannot_sync_write_or_read_ends_its_run(self):
         with Lab(LOOPBACK, disks=fault_disk.BadDisk) as lab:
-            load = lab.load(lines=2000, seconds=12)
-            victim, disk = lab.nodes[1], lab.disks[1]
-            load.wait_sends(200)
-            victim.kill()
-            path = fault_disk.newest(victim.data, "*.log")
-            lab.fault(f"node 2, killed, cannot read its {path.name} ({path.stat().st_size} bytes)")
-            disk.fail("read", f"{victim.name}/store/{path.name}")
-            victim.spawn()
-            eventually("it does not start without what it promised", victim.ended, 30)
-            self.assertGreater(disk.hits("read"), 0)
-            self.assertNotEqual(victim.process.returncode, 0)
-            self.assertIn("check the disk", victim.last_words())
-            self.others_serve(lab, victim)
-            disk.mend()
-            victim.start()
+            load = lab.load(lines=6000, seconds=45)
+            self.stops_at_once(lab, load, "sync", lab.nodes[1], lab.disks[1])
+            self.stops_at_once(lab, load, "write", lab.nodes[1], lab.disks[1])
+            self.does_without_no_log(lab, load, lab.nodes[1], lab.disks[1])
+            self.starts_again_by_itself(lab, load, lab.nodes[2], lab.disks[2])
             self.proven(lab, load)
             self.wholly_equal(lab)
 

@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const View in = fuzz::view(data, size);
   if (const auto invite = fuzz::bounded(in, parse_invite)) {
     const auto text = format_invite(*invite);
-    fuzz::require(text && parse_invite(*text) == *invite, "an invite that is read cannot be written");
+    fuzz::require(text && parse_invite(*text).value() == *invite, "an invite that is read cannot be written");
   }
   // The body of an invite, with the checksum set right.
   struct ChecksumTag;
@@ -39,8 +39,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)parse_base64url(in);
   (void)parse_base32(in, 16);
   (void)is_utf8(in);
-  if (const auto id = parse_entry_id(in)) fuzz::require(parse_entry_id(to_text(*id)) == *id, "entry id");
-  if (const auto id = parse_node_id(in)) fuzz::require(parse_node_id(to_text(*id)) == *id, "node id");
+  if (const auto id = parse_entry_id(in)) fuzz::require(parse_entry_id(to_text(*id)).value() == *id, "entry id");
+  if (const auto id = parse_node_id(in)) fuzz::require(parse_node_id(to_text(*id)).value() == *id, "node id");
   (void)check_address(in);
   if (const auto endpoint = overlay::Endpoint::parse(in)) {
     const auto again = overlay::Endpoint::parse(endpoint->text());
