@@ -84,6 +84,7 @@ struct LinksMetrics {
   std::uint64_t timeouts = 0;
   std::uint64_t breakers_opened = 0;
   std::map<Errc, std::uint64_t> handshakes_failed;
+  std::map<Errc, std::uint64_t> links_ended;  // That were up.
 };
 
 class Links final : public Rpc {

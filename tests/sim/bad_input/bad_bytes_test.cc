@@ -244,6 +244,22 @@ TEST_F(BadBytes, ChangesThatAreNotWhatTheirChecksumSaysAreNotStored) {
   EXPECT_EQ(cluster.store(0).held(partition, writer), 1u);
 }
 
+TEST_F(BadBytes, ALinkEndsWithTheFirstMessageThatIsChangedOrSaidTwice) {
+  for (const bool changed : {true, false}) {
+    SCOPED_TRACE(changed ? "changed" : "said twice");
+    auto peer = link_as(*member);
+    const std::size_t sent = peer->stream().sent().size();
+    ASSERT_TRUE(peer->call(number(Method::kPing), ""));
+    Bytes last = peer->stream().sent().substr(sent);
+    if (changed) last.back() = static_cast<char>(last.back() ^ 1);
+    counted = metrics_of(world, cluster, 0);
+    peer->stream().send(last);
+    EXPECT_TRUE(peer->stream().wait_closed(5s));
+    expect_counted("starling_links_ended_total{code=\"corrupt\"}", 1);
+  }
+  expect_untouched();
+}
+
 // All that a member sent over a link, from the first byte on: it opens no second one, and says nothing twice.
 TEST_F(BadBytes, ALinkThatIsPlayedAgainIsNobody) {
   auto peer = link_as(*member);
