@@ -374,6 +374,10 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_link_bytes_sent_total", "Bytes sent on node links", links.bytes_out);
   count("starling_link_bytes_received_total", "Bytes received on node links", links.bytes_in);
   count("starling_link_frames_sent_total", "Frames sent on node links", links.frames_out);
+  for (const auto& [code, times] : links.links_ended) {
+    sink.counter("starling_links_ended_total", "Node links that were up and ended", static_cast<double>(times),
+                 {{"code", std::string(name(code))}});
+  }
   count("starling_calls_total", "Calls to other nodes", links.calls);
   count("starling_call_timeouts_total", "Calls that met their deadline", links.timeouts);
   collect_movement(sink);

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -135,8 +136,21 @@ void add_node_options(po::options_description& options) {
       ("log-json", po::bool_switch(), "one JSON object per log line");
 }
 
+namespace {
+
+// A line of starling.conf ends at #, and says nothing of blanks at its ends.
+Status fits_a_line(const Arguments& arguments, const std::string& option) {
+  const std::string text = arguments.text(option);
+  const bool odd = std::any_of(text.begin(), text.end(), [](unsigned char c) { return c == '#' || c < 0x20 || c == 0x7F; });
+  if (!odd && !text.starts_with(' ') && !text.ends_with(' ')) return ok_status();
+  return wrong(option, "a text without '#', control characters and blanks at its ends");
+}
+
+}  // namespace
+
 Result<Config> make_config(const Arguments& arguments) {
   Config config;
+  for (const char* option : {"zone", "home-site", "log-file"}) TRY(fits_a_line(arguments, option));
   config.data = arguments.text("data");
   if (config.data.empty()) return wrong("data", "the name of a folder");
   while (config.data.size() > 1 && config.data.back() == '/') config.data.pop_back();

@@ -87,6 +87,7 @@ struct LinksMetrics {
   std::uint64_t notices_strange = 0;  // of nodes that are no members, with the link,
   std::uint64_t notices_unknown = 0;  // and of a kind that is not known here.
   std::map<Errc, std::uint64_t> handshakes_failed;
+  std::map<Errc, std::uint64_t> links_ended;  // That were up.
 };
 
 class Links final : public Rpc {

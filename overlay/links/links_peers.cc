@@ -85,6 +85,7 @@ void Links::fail(Connection& connection, const Error& error) {
     peer->up = nullptr;
     close(connection, Close::kNow);
     --metrics_.links_up;
+    ++metrics_.links_ended[error.code];
     return went_down(*peer, error);
   }
   ++metrics_.handshakes_failed[error.code];

@@ -1,5 +1,6 @@
 // What operators write, and what the commands read: starling.conf, scripts for `replay`, the node's answers as JSON,
 // bodies that `bench` stamped.
+#include <netdb.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -13,6 +14,9 @@
 #include "node/cli/sites.h"
 #include "overlay/loop/log.h"
 #include "tests/fuzz/fuzz.h"
+
+// No name of a host is asked for.
+extern "C" int getaddrinfo(const char*, const char*, const addrinfo*, addrinfo**) { return EAI_NONAME; }
 
 using namespace starling;
 using namespace starling::node;
@@ -31,21 +35,28 @@ struct Folder {
   std::filesystem::path path;
 };
 
-Result<Config> config_of(View text) {
+// From a starling.conf, and the flags behind --data.
+Result<Config> config_of(View text, std::vector<std::string> flags = {}) {
   static const Folder folder;
   static const Command command{.name = "run", .usage = "run", .options = add_node_options, .starts_node = true};
   std::ofstream(folder.path / "starling.conf", std::ios::binary | std::ios::trunc) << text;
-  TRY_ASSIGN(const auto arguments, parse_arguments(command, {"--data", folder.path.string()},
-                                                   [](const std::string&) -> const char* { return nullptr; }));
+  flags.insert(flags.begin(), {"--data", folder.path.string()});
+  TRY_ASSIGN(const auto arguments,
+             parse_arguments(command, flags, [](const std::string&) -> const char* { return nullptr; }));
   return make_config(arguments);
 }
 
-void settings(View in) {
-  const auto config = fuzz::bounded(in, config_of);
+void survives(const Result<Config>& config) {
   if (!config) return;
   const std::string text = config_text(*config);
   const auto again = config_of(text);
   fuzz::require(again && config_text(*again) == text, "settings do not survive writing");
+  fuzz::require(again->zone == config->zone && again->log_file == config->log_file, "a text does not survive writing");
+}
+
+void settings(View in) {
+  survives(fuzz::bounded(in, [](View text) { return config_of(text); }));
+  survives(config_of("", {"--zone=" + std::string(in.substr(0, 16)), "--log-file=" + std::string(in)}));
 }
 
 void script(View in) {

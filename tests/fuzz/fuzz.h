@@ -50,9 +50,44 @@ auto bounded(View in, Decode decode) {
 
 // --- Encoding. ---
 
+inline Bytes list_of(std::uint32_t n, View item) {
+  Bytes out("\xdd");
+  BytesWriter(out).u32be(n);
+  for (; n > 0; --n) out.append(item);
+  return out;
+}
+
+// A T of which one field is a list of empty arrays: the most that a list can hold for its bytes. Of which a field is a
+// list with one item, of whose fields each is such a list. And the list instead of a T.
+template <class T>
+bool survives_bombs() {
+  const Bytes empty = list_of(4096, "\x90");
+  const Bytes nested = list_of(1, list_of(12, list_of(512, "\x90")));
+  const Bytes plain = pack(T{});
+  const auto decode = [](View in) { return unpack<T>(in).ok(); };
+  (void)bounded(View(empty), decode);
+  const auto handle = msgpack::unpack(plain.data(), plain.size());
+  const msgpack::object& whole = handle.get();
+  if (whole.type != msgpack::type::ARRAY) return true;
+  for (std::uint32_t at = 0; at < whole.via.array.size; ++at) {
+    for (const Bytes* bomb : {&empty, &nested}) {
+      Bytes bytes("\xdd");
+      BytesWriter(bytes).u32be(whole.via.array.size);
+      for (std::uint32_t i = 0; i < whole.via.array.size; ++i) {
+        if (i == at) bytes.append(*bomb);
+        else pack_into(bytes, whole.via.array.ptr[i]);
+      }
+      (void)bounded(View(bytes), decode);
+    }
+  }
+  return true;
+}
+
 // What decodes is encoded again to bytes that decode to the same bytes.
 template <class T>
 void round_trip(View in) {
+  static const bool bombed = survives_bombs<T>();
+  require(bombed, "bombs");
   const auto once = bounded(in, [](View bytes) { return unpack<T>(bytes); });
   if (!once) return;
   const Bytes packed = pack(*once);

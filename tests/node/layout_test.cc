@@ -8,6 +8,7 @@
 #include "crypto/access/identity.h"
 #include "crypto/access/invite.h"
 #include "crypto/access/keyring.h"
+#include "crypto/access/password.h"
 #include "crypto/access/token.h"
 #include "node/check/history.h"
 #include "node/client/state.h"
@@ -149,6 +150,10 @@ TEST(Records, TextsKeepTheirBytes) {
                       id<InviteId>(50)};
   EXPECT_EQ(*format_invite(invite), golden_text("file_invite.v1.txt"));
   EXPECT_EQ(*parse_invite(golden_text("file_invite.v1.txt")), invite);
+
+  EXPECT_EQ(*hash_password("secret", id<PasswordSalt>(7), kCheapest), golden_text("file_password.v1.txt"));
+  EXPECT_TRUE(verify_password("secret", golden_text("file_password.v1.txt")).ok());
+  EXPECT_EQ(verify_password("Secret", golden_text("file_password.v1.txt")).code(), Errc::kUnauthenticated);
 
   const Identity issuer = *Identity::from_seed(secret(1).view());
   const TokenClaims claims{"@alice", "phone", 3, 1'700'000'000'000, 1'700'000'600'000};

@@ -108,6 +108,11 @@ TEST_F(OptionsTest, NodeChoicesAreValidated) {
   EXPECT_THAT(config_complaint({"--home-site", "east"}), HasSubstr("HOME+AWAY"));
   EXPECT_THAT(config_complaint({"--sites", "2+1", "--synced", "3"}), HasSubstr("copies at home"));
   EXPECT_THAT(config_complaint({"--zone", std::string(40, 'z')}), HasSubstr("32 bytes"));
+  // starling.conf would say another one.
+  for (const char* text : {"a#b", "#", "a\nweight = 7", " a", "a "}) {
+    EXPECT_THAT(config_complaint({"--zone", text}), HasSubstr("--zone takes a text without")) << text;
+    EXPECT_THAT(config_complaint({"--log-file", text}), HasSubstr("--log-file takes a text without")) << text;
+  }
   EXPECT_THAT(config_complaint({"--client", "7400"}), HasSubstr("port is missing"));
   EXPECT_THAT(config_complaint({"--link", "0.0.0.0:7401"}), HasSubstr("--advertise"));
   EXPECT_EQ(config_complaint({"--link", "0.0.0.0:7401", "--advertise", "192.0.2.1"}), "none");

@@ -56,6 +56,7 @@ RawStream::~RawStream() {
 }
 
 void RawStream::send(Bytes bytes) {
+  sent_ += bytes;
   loop_.enter([&] {
     if (!closed_) stream_->write(std::move(bytes));
   });

@@ -41,6 +41,7 @@ class RawStream {
   [[nodiscard]] bool refused() const { return refused_; }
   [[nodiscard]] bool closed() const { return closed_; }
   bool wait_closed(Duration limit = 30s);
+  [[nodiscard]] const Bytes& sent() const { return sent_; }
   World& world() { return world_; }
 
  private:
@@ -49,6 +50,7 @@ class RawStream {
   const std::string ip_;
   bool refused_ = false;
   bool closed_ = false;
+  Bytes sent_;  // All of it.
   std::function<void(View)> on_data_;
   // Destroyed from the bottom up.
   SimLoop loop_;
