@@ -19,6 +19,7 @@
 namespace starling::node {
 
 inline constexpr std::uint64_t kMoveRateDefault = 16 << 20;
+inline constexpr std::uint64_t kReturnRateMin = 32 << 20;  // About 130,000 changes, of 250 bytes each.
 inline constexpr std::uint64_t kMoveRateMin = 64 << 10;  // A fetch brings up to twice that.
 inline constexpr std::uint64_t kMoveRateMax = std::uint64_t{1} << 40;
 inline constexpr Duration kControlsDeadline = 2s;
@@ -37,10 +38,8 @@ class MoveControls {
   [[nodiscard]] std::uint64_t rate() const {
     return settings_.rate_said == EntryId{} ? kMoveRateDefault : settings_.rate;
   }
-  // The same for what a returning owner lacks. Not less than the default: it has to come faster than the others write.
-  [[nodiscard]] std::uint64_t return_rate() const {
-    return rate() == 0 ? 0 : std::max(rate(), kMoveRateDefault);
-  }
+  // The same for what a returning owner lacks. Not less than that: it has to come faster than the others write.
+  [[nodiscard]] std::uint64_t return_rate() const { return rate() == 0 ? 0 : std::max(rate(), kReturnRateMin); }
 
   struct Told {
     std::vector<NodeId> taken;  // Ourselves included.

@@ -22,7 +22,7 @@
 namespace starling::node {
 
 inline constexpr std::size_t kTurnsWaitingMax = 1024;  // Of one who asks.
-inline constexpr Duration kTurnsRestMax = 10ms;        // However late the loop is.
+inline constexpr Duration kTurnsRestMax = 5ms;         // However late the loop is: a machine that is short of CPU goes on.
 
 class Turns {
  public:

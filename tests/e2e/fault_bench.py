@@ -97,8 +97,9 @@ def come_back(options):
         began = time.monotonic()
         node.start(wait=False)
         ready, last, count = wait_caught_up(node, began)
+        received = node.metric("starling_link_bytes_received_total")
         print(f"it serves after {ready:.1f} s, last change fetched after {last:.1f} s: {count:,.0f} changes, "
-              f"{count / max(last, 0.001):,.0f}/s")
+              f"{count / max(last, 0.001):,.0f}/s, {received / 1e6 / max(last, 0.001):.1f} MB/s with all links")
         print(f"live load of {options.rate}/s meanwhile:", latency(result(live)), flush=True)
 
 

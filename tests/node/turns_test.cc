@@ -64,6 +64,29 @@ TEST_F(TurnsTest, WhatNobodyWaitsForAnyMoreIsNotDoneAndCostsNoTurn) {
   EXPECT_EQ(turns.waiting(), 0u);
 }
 
+// Held up by other work, or by the piece before: as long again is for what lives.
+TEST_F(TurnsTest, ALoopThatIsLateRestsAsLongAgain) {
+  for (const auto* name : {"a", "b", "c"}) ask(1, name);
+  loop.pause();
+  world.run_for(4ms);
+  loop.resume();
+  world.run_for(2900us);
+  EXPECT_EQ(order, std::vector<std::string>{"a"}) << "b was due after 1 ms, 3 ms late";
+  world.run_for(200us);
+  EXPECT_EQ(order, (std::vector<std::string>{"a", "b"}));
+  world.run_for(1100us);
+  EXPECT_EQ(order, (std::vector<std::string>{"a", "b", "c"})) << "it is not late again";
+}
+
+TEST_F(TurnsTest, AnHourOfLatenessIsNotRested) {
+  for (const auto* name : {"a", "b"}) ask(1, name, 2h);
+  loop.pause();
+  world.run_for(1h);
+  loop.resume();
+  world.run_for(kTurnsRestMax + 1ms);
+  EXPECT_EQ(order, (std::vector<std::string>{"a", "b"}));
+}
+
 TEST_F(TurnsTest, ALineIsBounded) {
   ask(1, "first");
   for (std::size_t i = 0; i <= kTurnsWaitingMax; ++i) ask(2, "x");
