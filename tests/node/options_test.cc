@@ -13,6 +13,7 @@
 #include "node/cli/commands.h"
 #include "node/cli/node_options.h"
 #include "node/cli/terminal/table.h"
+#include "tests/overlay/golden.h"
 #include "tests/temp_folder.h"
 
 namespace starling::node::cli {
@@ -125,8 +126,9 @@ TEST_F(OptionsTest, AWrittenConfigReadsBackAsItself) {
   auto config = make_config(*parse({"x", "--data", folder_, "--client", "127.0.0.1:0", "--zone", "cellar",
                                     "--weight", "50", "--copies", "2", "--synced", "1", "--partitions", "64",
                                     "--sites", "2+1", "--home-site", "cellar", "--log-json", "--free-space-min", "10", "--advertise", "192.0.2.1",
-                                    "--client-advertise", "192.0.2.9:80"}));
+                                    "--client-advertise", "192.0.2.9:80", "--log-file", "/var/log/starling"}));
   ASSERT_TRUE(config.ok()) << config.error().text;
+  EXPECT_EQ(config_text(*config), overlay::golden_text("file_starling_conf.v1.txt") + "\n");
   file(config_text(*config));
   auto again = make_config(*parse({"x", "--data", folder_}));
   ASSERT_TRUE(again.ok()) << again.error().text;
