@@ -48,9 +48,8 @@ void NodeImpl::wire() {
       [this](WriterId writer) { return running_writers_.contains(writer); });
   coordinator_ = std::make_unique<Coordinator>(
       *view_, *replicator_, *catch_up_,
-      [this](const MailboxId& mailbox, View to, View from) {
-        return may_send(*store_, mailbox, to, from);
-      },
+      Permissions{[this](const MailboxId& mailbox, View to, View from) { return may_send(*store_, mailbox, to, from); },
+                  [this](const MailboxId& mailbox, View to, View from) { return might_send(*store_, mailbox, to, from); }},
       &Obligations::implies,
       [this](PartitionId partition, const Dot& dot, Shared change, std::function<void(Status)> done) {
         obligations_->drive(partition, dot, std::move(change), std::move(done));

@@ -53,6 +53,7 @@ Status Checker::feed(const Event& event) {
   ++running_.events;
   if (event.kind == EventKind::kDevice) return on_device(event);
   if (event.kind == EventKind::kGroup) return on_group(event);
+  if (event.kind == EventKind::kLeft) return on_left(event);
   if (event.kind == EventKind::kEnd) {
     files_.back().ended = true;
     files_.back().end_ms = files_.back().started_ms + event.t / 1000;
@@ -110,6 +111,21 @@ Status Checker::on_device(const Event& event) {
 Status Checker::on_group(const Event& event) {
   TRY_ASSIGN(const auto conversation, conversation_of(event.to));
   for (const auto& user : event.users) TRY(add_reader(conversation, user));
+  return ok_status();
+}
+
+Status Checker::on_left(const Event& event) {
+  TRY_ASSIGN(const auto index, conversation_of(event.to));
+  for (const auto& user : event.users) {
+    if (!left_.emplace(index, user).second) continue;
+    TRY(add_reader(index, user));
+    Conversation& conversation = conversations_[index];
+    for (const auto device : devices_of_[user]) {
+      Seat& seat = conversation.seats[conversation.seat_of.at(device)];
+      if (owes(seat)) count_all(conversation, seat, -1);
+      seat.left = true;
+    }
+  }
   return ok_status();
 }
 
@@ -272,17 +288,14 @@ Result<Checker::SeatIndex> Checker::seat_of(ConversationIndex index, DeviceIndex
   Seat& seat = conversation.seats[at->second];
   if (!reader || seat.reader) return at->second;
   seat.reader = true;
+  seat.left = left_.contains({index, devices_[device].user});
   if (!owes(seat)) return at->second;
-  expected_ += conversation.acked;
-  for (std::size_t place = 0; place < seat.shown.size(); ++place) {
-    const Message& message = messages_[conversation.messages[place]];
-    delivered_ += seat.shown[place] && message.outcome == Outcome::kAcked;
-  }
+  count_all(conversation, seat, 1);
   return at->second;
 }
 
 bool Checker::owes(const Seat& seat) const {
-  return seat.reader && devices_[seat.device].must_show;
+  return seat.reader && !seat.left && devices_[seat.device].must_show;
 }
 
 // What it means.
@@ -364,18 +377,29 @@ void Checker::take_back(Seat& seat, MessageIndex index) {
   if (message.outcome == Outcome::kAcked && owes(seat) && (shown || own)) --delivered_;
 }
 
-// The sender's own device has it by the ack.
+// The sender's own device has an acknowledged message by the ack.
+bool Checker::has_acked(const Seat& seat, MessageIndex index) const {
+  const Message& message = messages_[index];
+  const bool shown = message.place < seat.shown.size() && seat.shown[message.place];
+  const bool own = lanes_[message.lane].by == devices_[seat.device].id;
+  return (shown || own) && !voids_.contains({seat.device, index});
+}
+
+// All that a seat owes, and has, by now: counted when it begins to, taken back when it ends.
+void Checker::count_all(const Conversation& conversation, const Seat& seat, int sign) {
+  for (const MessageIndex index : conversation.messages) {
+    if (messages_[index].outcome != Outcome::kAcked) continue;
+    expected_ += static_cast<std::uint64_t>(sign);
+    if (has_acked(seat, index)) delivered_ += static_cast<std::uint64_t>(sign);
+  }
+}
+
 void Checker::count_ack(MessageIndex index) {
   const Message& message = messages_[index];
-  Conversation& conversation = conversation_of(message);
-  const DeviceId& sender = lanes_[message.lane].by;
-  ++conversation.acked;
-  for (const Seat& seat : conversation.seats) {
+  for (const Seat& seat : conversation_of(message).seats) {
     if (!owes(seat)) continue;
     ++expected_;
-    const bool shown = message.place < seat.shown.size() && seat.shown[message.place];
-    const bool own = devices_[seat.device].id == sender;
-    if ((shown || own) && !voids_.contains({seat.device, index})) ++delivered_;
+    delivered_ += has_acked(seat, index);
   }
 }
 

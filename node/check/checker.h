@@ -11,6 +11,7 @@
 //      smallest id that the device heard for it;
 //   7  what is shown was sent, so, by that device, to that reader; nothing refused stays shown;
 //   8  a dot of a mailbox is one change.
+// Who left a group may show what it shows, and owes nothing of it.
 // Legal: a message without an answer that appears, or not; one that takes its place above ones
 // already shown (a late insert); a second position; messages of devices that no file declares,
 // unless the world is said to be closed.
@@ -22,6 +23,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -136,7 +138,8 @@ class Checker {
   };
   struct Seat {
     DeviceIndex device = 0;
-    bool reader = false;             // Its user may read the conversation.
+    bool reader = false;             // Its user may read the conversation,
+    bool left = false;               // and owes nothing: it was a reader for a while.
     std::vector<bool> shown;         // By place.
     EntryId highest;
   };
@@ -145,7 +148,6 @@ class Checker {
     std::vector<Seat> seats;
     std::unordered_map<DeviceIndex, SeatIndex> seat_of;
     std::vector<MessageIndex> messages;
-    std::uint64_t acked = 0;
   };
   struct Lane {
     DeviceId by;
@@ -181,6 +183,7 @@ class Checker {
   Status on_header(const Event& event);
   Status on_device(const Event& event);
   Status on_group(const Event& event);
+  Status on_left(const Event& event);
   Status on_send(const Event& event, DeviceIndex device);
   Status on_answer(const Event& event, DeviceIndex device);
   Status on_entry(const Event& event, DeviceIndex device);
@@ -198,6 +201,8 @@ class Checker {
   void hear(MessageIndex message, DeviceIndex device, const EntryId& id, bool heard_before);
   void take_back(Seat& seat, MessageIndex message);
   void count_ack(MessageIndex message);
+  void count_all(const Conversation& conversation, const Seat& seat, int sign);
+  [[nodiscard]] bool has_acked(const Seat& seat, MessageIndex message) const;
   [[nodiscard]] bool owes(const Seat& seat) const;
   [[nodiscard]] Conversation& conversation_of(const Message& message) {
     return conversations_[lanes_[message.lane].conversation];
@@ -222,6 +227,7 @@ class Checker {
   std::unordered_map<DeviceId, DeviceIndex> device_by_id_;
   std::map<std::string, std::vector<DeviceIndex>> devices_of_;   // By user.
   std::map<std::string, std::vector<ConversationIndex>> reads_;  // By user.
+  std::set<std::pair<ConversationIndex, std::string>> left_;     // Users.
   std::vector<Conversation> conversations_;
   std::map<std::string, ConversationIndex> conversation_by_name_;
   std::vector<Lane> lanes_;

@@ -15,10 +15,12 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 12> kNames = {
+constexpr std::array<std::string_view, 13> kNames = {
     "", "device", "group", "send", "ack", "refused", "unknown", "shown", "moved", "void", "restart",
-    "end"};
+    "end", "left"};
 
+// Declarations: without time and device.
+bool names_users(EventKind kind) { return kind == EventKind::kGroup || kind == EventKind::kLeft; }
 bool names_message(EventKind kind) { return kind >= EventKind::kSend && kind <= EventKind::kVoid; }
 bool from_a_node(EventKind kind) { return kind >= EventKind::kShown && kind <= EventKind::kVoid; }
 
@@ -132,10 +134,10 @@ void read_message(Fields& in, Event& out) {
 }
 
 void read_event(Fields& in, Event& out) {
-  if (out.kind != EventKind::kDevice && out.kind != EventKind::kGroup) {
+  if (out.kind != EventKind::kDevice && !names_users(out.kind)) {
     out.t = static_cast<std::int64_t>(in.number("t"));
   }
-  if (out.kind != EventKind::kGroup && out.kind != EventKind::kEnd) {
+  if (!names_users(out.kind) && out.kind != EventKind::kEnd) {
     const auto number = in.number("d");
     if (number > UINT32_MAX) in.bad("d");
     out.device = static_cast<std::uint32_t>(number);
@@ -146,7 +148,7 @@ void read_event(Fields& in, Event& out) {
     out.name = in.text("name");
     out.must_show = in.flag("must_show", true);
   }
-  if (out.kind == EventKind::kGroup) {
+  if (names_users(out.kind)) {
     out.to = in.address("to");
     out.users = in.texts("users");
   }
@@ -171,8 +173,8 @@ std::string encode(const Event& event) {
     return out.dump();
   }
   out["e"] = kNames[static_cast<std::size_t>(event.kind)];
-  if (event.kind != EventKind::kDevice && event.kind != EventKind::kGroup) out["t"] = event.t;
-  if (event.kind != EventKind::kGroup && event.kind != EventKind::kEnd) out["d"] = event.device;
+  if (event.kind != EventKind::kDevice && !names_users(event.kind)) out["t"] = event.t;
+  if (!names_users(event.kind) && event.kind != EventKind::kEnd) out["d"] = event.device;
   if (names_message(event.kind)) {
     out["to"] = event.to;
     out["n"] = event.number;
@@ -188,6 +190,7 @@ std::string encode(const Event& event) {
       if (!event.must_show) out["must_show"] = false;
       break;
     case EventKind::kGroup:
+    case EventKind::kLeft:
       out["to"] = event.to;
       out["users"] = event.users;
       break;

@@ -5,6 +5,8 @@
 //   {"starling_history":1,"cluster":LINEAGE,"by":"replay","started_ms":N}
 //   {"e":"device","d":0,"user":"@alice","name":"phone"}   "must_show":false: it does not follow
 //   {"e":"group","to":"#ops","users":["@alice","@bob"]}   several lines of one group add up
+//   {"e":"left","to":"#ops","users":["@carol"]}           were in it for a while, so may show what was sent meanwhile
+//                                                         and owe nothing; stronger than any "group", wherever it stands
 //   {"e":"send","t":US,"d":0,"to":"#ops","n":7,"hash":HEX,"size":100}
 //   {"e":"ack","t":US,"d":0,"to":"#ops","n":7,"id":ID,"grade":"quorum","copies":2}
 //   {"e":"refused","t":US,"d":0,"to":"#ops","n":7,"why":"denied"}      never to be shown
@@ -36,14 +38,15 @@ inline constexpr int kHistoryVersion = 1;
 inline constexpr std::size_t kHistoryLineMax = 4u << 20;  // A group of 50,000 names fits.
 
 enum class EventKind : std::uint8_t {
-  kHeader, kDevice, kGroup, kSend, kAck, kRefused, kUnknown, kShown, kMoved, kVoid, kRestart, kEnd
+  kHeader, kDevice, kGroup, kSend, kAck, kRefused, kUnknown, kShown, kMoved, kVoid, kRestart, kEnd,
+  kLeft
 };
 
 struct Event {
   EventKind kind = EventKind::kEnd;
   std::int64_t t = 0;            // Microseconds since started_ms.
   std::uint32_t device = 0;      // That it happened on.
-  std::string to;                // Address of the message; of a group event, the group.
+  std::string to;                // Address of the message; of kGroup and kLeft, the group.
   std::uint64_t number = 0;
   std::string why;               // kRefused, kUnknown: name of the error.
 
@@ -66,7 +69,7 @@ struct Event {
   std::string name;
   bool must_show = true;
   bool forgot = false;
-  // kGroup.
+  // kGroup, kLeft.
   std::vector<std::string> users;
   // kHeader.
   std::string cluster;

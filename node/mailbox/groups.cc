@@ -195,4 +195,9 @@ Status may_send(storage::Store& store, const MailboxId& mailbox, View to, View f
   return Error{Errc::kDenied, "you are not in " + Bytes(to)};
 }
 
+bool might_send(storage::Store& store, const MailboxId& mailbox, View to, View from) {
+  if (to.starts_with('@')) return store.find_register(mailbox, kAccountKey).has_value();
+  return store.find_register(mailbox, Bytes(kMemberPrefix) + Bytes(from)).has_value();
+}
+
 }  // namespace starling::node

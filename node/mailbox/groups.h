@@ -58,5 +58,7 @@ class Groups {
 
 // May `from` send to this mailbox? From the mailbox's own registers. kNotFound, kDenied.
 Status may_send(storage::Store& store, const MailboxId& mailbox, View to, View from);
+// It may, or might once: a user whom there is, a group that `from` is or was in.
+bool might_send(storage::Store& store, const MailboxId& mailbox, View to, View from);
 
 }  // namespace starling::node

@@ -2,8 +2,8 @@
 // compacted, and everything stored is looked at once a day, because rot that nobody reads stays unseen.
 //
 // Expiry time is the lowest clock of the live members of the ring, ours included, and only while ours agrees
-// with theirs (`Clock`). In one run it moves no faster than our steady clock, so that clocks which all
-// jump together, as after a bad time server, erase nothing (hazards F12).
+// with theirs (`Clock`). In one run it gets no further than our own clock, as it was when it first agreed, would have
+// by our steady clock, so that clocks which all jump together, as after a bad time server, erase nothing (hazards F12).
 // Thread: one loop.
 #pragma once
 
@@ -50,7 +50,7 @@ class Upkeep {
     std::uint64_t wall_ms;
     Instant at;
   };
-  std::optional<Start> start_;  // When the clocks were first known in this run.
+  std::optional<Start> start_;  // Our clock, when it first agreed with the others in this run.
   ScrubTotal scrubbed_;
   bool scrubbing_ = false;
   overlay::Timer expiry_timer_;

@@ -54,12 +54,12 @@ storage::EntryView entry_of(const AppendRequest& request, View body) {
 }  // namespace
 
 Coordinator::Coordinator(ClusterView& view, Replicator& replicator, CatchUp& catch_up,
-                         MaySend may_send, Implies implies, DriveCopy drive_copy,
+                         Permissions permissions, Implies implies, DriveCopy drive_copy,
                          std::uint64_t retention_ms)
     : view_(view),
       replicator_(replicator),
       catch_up_(catch_up),
-      may_send_(std::move(may_send)),
+      permissions_(std::move(permissions)),
       implies_(implies),
       drive_copy_(std::move(drive_copy)),
       retention_ms_(retention_ms),
@@ -242,8 +242,8 @@ void Coordinator::admit(Pending send) {
     return refuse(send, {Errc::kSequenceReused, "this number of the lane was used and is gone"});
   }
   if (!is_copy(send.request) && !closes_open(send, high)) {
-    if (auto may = may_send_(send.mailbox, send.request.to, send.request.from); !may) {
-      if (send.compared && !send.all_answered) {
+    if (auto may = permissions_.may_send(send.mailbox, send.request.to, send.request.from); !may) {
+      if (send.compared && !send.knows) {
         return refuse(send, {Errc::kUnavailable, "an owner that may know better did not answer: " +
                                                      may.error().text});
       }
@@ -258,11 +258,13 @@ void Coordinator::admit(Pending send) {
   mint(std::move(send));
 }
 
-// A void closes a number of a lane that exists, whatever the sender may by now; it opens none. Nor may who was removed
+// A void closes a number of a lane that exists, or may exist elsewhere, whatever the sender may by now; whoever never
+// might send opens none. Nor may who was removed
 // go on for ever: what was on the wire by then is closed, number by number, and no more.
 bool Coordinator::closes_open(const Pending& send, std::uint64_t high) const {
   const std::uint64_t seq = send.request.seq;
-  if (!is_void(send.request) || high == 0 || seq != high + 1) return false;
+  if (!is_void(send.request) || seq != high + 1) return false;
+  if (high == 0 && !permissions_.might_send(send.mailbox, send.request.to, send.request.from)) return false;
   if (seq <= kVoidsOpenMax) return true;
   MessageKey before = send.key;
   before.seq -= kVoidsOpenMax;
@@ -376,17 +378,29 @@ std::size_t Coordinator::longest_lane() const {
 // A refusal is final for the sender, and the group or its right may be acknowledged without having come here.
 Task<starling::Done> Coordinator::compare_first(Pending send, LaneId lane) {
   send.compared = true;
-  ++comparing_;
-  const auto owners = view_.candidates(view_.store.partition_of(send.mailbox));
-  for (const auto& owner : owners) {
-    if (owner == view_.self || !view_.alive(owner)) continue;
-    auto comparing = catch_up_.compare_partition(owner, view_.store.partition_of(send.mailbox), kAskDeadline);
-    if (const auto compared = co_await comparing; !compared) send.all_answered = false;
-  }
-  --comparing_;
+  auto comparing = compare_with_owners(send.mailbox);
+  send.knows = co_await comparing;
   admit(std::move(send));
   resume_lane(lane);
   co_return starling::Done{};
+}
+
+// With all that can be reached. True: with so many that whatever W owners acknowledged is here now.
+Task<bool> Coordinator::compare_with_owners(MailboxId mailbox) {
+  ++comparing_;
+  bool all_answered = true;
+  std::size_t home = view_.is_home(view_.store.partition_of(mailbox)) ? 1 : 0;
+  const auto owners = view_.candidates(view_.store.partition_of(mailbox));
+  for (const auto& owner : owners) {
+    if (owner == view_.self || !view_.alive(owner)) continue;
+    const PartitionId partition = view_.store.partition_of(mailbox);
+    auto comparing = catch_up_.compare_partition(owner, partition, kAskDeadline);
+    const auto compared = co_await comparing;
+    all_answered &= compared.ok();
+    home += compared && view_.ring().is_home(partition, owner) ? 1 : 0;
+  }
+  --comparing_;
+  co_return all_answered && home >= view_.ring().enough_to_know();
 }
 
 void Coordinator::resume_lane(const LaneId& lane) {

@@ -33,8 +33,12 @@ inline constexpr std::size_t kLaneQueueMax = 1024;  // Requests of a lane held b
 // Voids in a row that a lane takes of who may not send: as many numbers as a device may have had on the wire.
 inline constexpr std::uint64_t kVoidsOpenMax = 1024;
 
-// May `from` send to `mailbox`? Answered from the mailbox's own registers (node/mailbox).
-using MaySend = std::function<Status(const MailboxId& mailbox, View to, View from)>;
+// What `from` may do in `mailbox`. Answered from the mailbox's own registers (node/mailbox).
+struct Permissions {
+  std::function<Status(const MailboxId& mailbox, View to, View from)> may_send;
+  // It might, once: what it left open then, it may close.
+  std::function<bool(const MailboxId& mailbox, View to, View from)> might_send;
+};
 
 class Coordinator {
  public:
@@ -44,7 +48,7 @@ class Coordinator {
   using DriveCopy = std::function<void(PartitionId partition, const Dot& dot, Shared change,
                                        std::function<void(Status)> done)>;
 
-  Coordinator(ClusterView& view, Replicator& replicator, CatchUp& catch_up, MaySend may_send,
+  Coordinator(ClusterView& view, Replicator& replicator, CatchUp& catch_up, Permissions permissions,
               Implies implies, DriveCopy drive_copy, std::uint64_t retention_ms);
 
   void append(AppendRequest request, Bytes body, Done done);
@@ -66,7 +70,8 @@ class Coordinator {
     std::uint64_t content = 0;
     bool asked = false;     // The other owners were asked for the key,
     bool all_answered = true;  // and all of them answered.
-    bool compared = false;  // With the other owners, because ours says that the sender may not.
+    bool compared = false;  // With the other owners, because ours says that the sender may not,
+    bool knows = false;     // and with as many as it takes to know what was acknowledged.
   };
   struct LaneId {
     MailboxId mailbox;
@@ -105,6 +110,9 @@ class Coordinator {
   void finish(const KeyIn& key, Result<std::uint8_t> copies);
   overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
   overlay::Task<starling::Done> compare_first(Pending send, LaneId lane);
+  overlay::Task<bool> compare_with_owners(MailboxId mailbox);
+  overlay::Task<starling::Done> change_member(WriteRegisterRequest request, std::function<void(Status)> done);
+  void store_register(const WriteRegisterRequest& request, std::function<void(Status)> done);
   overlay::Task<starling::Done> redrive(KeyIn key, Dot dot, protocol::Grade grade);
   overlay::Task<starling::Done> redrive_register(MailboxId mailbox, Dot dot, std::function<void(Status)> done);
   void resume_lane(const LaneId& lane);
@@ -114,7 +122,7 @@ class Coordinator {
   ClusterView& view_;
   Replicator& replicator_;
   CatchUp& catch_up_;
-  MaySend may_send_;
+  const Permissions permissions_;
   Implies implies_;
   DriveCopy drive_copy_;
   const std::uint64_t retention_ms_;

@@ -155,6 +155,29 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   if (auto valid = check(request); !valid) return done(valid);
   const PartitionId partition = view_.store.partition_of(request.mailbox);
   if (auto may = may_store(partition, request.flags, true); !may) return done(may);
+  if (!request.member_change) return store_register(request, std::move(done));
+  if (comparing_ >= kComparesMax) {
+    return done(Error{Errc::kOverloaded, "too many changes of members wait to be compared; try again in a moment"});
+  }
+  scope_.spawn(change_member(request, std::move(done)));
+}
+
+// The new generation follows from what stands, and what stands may have been acknowledged without having come here: a
+// member that is added again under a removal would be lost with it.
+Task<starling::Done> Coordinator::change_member(WriteRegisterRequest request, std::function<void(Status)> done) {
+  auto comparing = compare_with_owners(request.mailbox);
+  const bool knows = co_await comparing;
+  const auto may = may_store(view_.store.partition_of(request.mailbox), request.flags, true);
+  if (!may || !knows) {
+    done(may ? Error{Errc::kUnavailable, "an owner that may know better who is in it did not answer; try again in a moment"}
+             : may.error());
+    co_return starling::Done{};
+  }
+  store_register(request, std::move(done));
+  co_return starling::Done{};
+}
+
+void Coordinator::store_register(const WriteRegisterRequest& request, std::function<void(Status)> done) {
   const auto present = view_.store.find_register(request.mailbox, request.key);
   if (!request.expected.is_zero() && present && present->stamp != request.expected) {
     return done(Error{Errc::kExists, "somebody else changed it in the same moment; try again"});

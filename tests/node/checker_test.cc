@@ -187,6 +187,28 @@ TEST_F(CheckerTest, OwesNothingToADeviceThatDoesNotFollow) {
   expect_pass();
 }
 
+// Carol was in the group for a while: she shows one of the two messages, and the history says so before or after them.
+TEST_F(CheckerTest, WhoLeftMayShowAndOwesNothing) {
+  Event left;
+  left.kind = EventKind::kLeft;
+  left.to = "#ops";
+  left.users = {"@carol", "@bob"};
+  for (const bool first : {true, false}) {
+    events.resize(7);  // Header, five devices, the group.
+    if (first) events.push_back(left);
+    say(kAlice1, "#ops", 1, 10);
+    shown(kCarol, kAlice1, "#ops", 1, 10);
+    send(kAlice1, "#ops", 2);
+    ack(kAlice1, "#ops", 2, 20);
+    shown(kAlice2, kAlice1, "#ops", 2, 20);  // Bob, a member until then, lacks it, too.
+    if (!first) events.push_back(left);
+    expect_pass();
+  }
+  events.pop_back();  // The end,
+  events.pop_back();  // and who left.
+  EXPECT_FALSE(judge().passed());
+}
+
 TEST_F(CheckerTest, AWeakGradeMayLose) {
   send(kAlice1, "@bob", 1);
   ack(kAlice1, "@bob", 1, 1, "local");

@@ -40,7 +40,8 @@ class GivingUp : public Parts {
       catch_up = std::make_unique<CatchUp>(*view, *controls);
       replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId) {});
       coordinator = std::make_unique<Coordinator>(
-          *view, *replicator, *catch_up, [](const MailboxId&, View, View) { return ok_status(); },
+          *view, *replicator, *catch_up, Permissions{[](const MailboxId&, View, View) { return ok_status(); },
+                      [](const MailboxId&, View, View) { return true; }},
           [](const storage::ChangeView&) { return false; },
           [](PartitionId, const Dot&, const Shared&, const std::function<void(Status)>&) {}, 1000);
       mender = std::make_unique<Mender>(*view, *catch_up, *coordinator);

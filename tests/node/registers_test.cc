@@ -91,7 +91,8 @@ TEST_F(WritingARegister, AWriteThatWouldLoseByItsTimeAloneIsRefusedUntilItWins) 
     catch_up = std::make_unique<CatchUp>(*view, *controls);
     replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId) {});
     coordinator = std::make_unique<Coordinator>(
-        *view, *replicator, *catch_up, [](const MailboxId&, View, View) { return ok_status(); },
+        *view, *replicator, *catch_up, Permissions{[](const MailboxId&, View, View) { return ok_status(); },
+                      [](const MailboxId&, View, View) { return true; }},
         [](const storage::ChangeView&) { return false; },
         [](PartitionId, const Dot&, Shared, const std::function<void(Status)>&) {}, 0);
     view->catching_up = false;

@@ -161,6 +161,20 @@ TEST_P(Expiry, F12_AClockThatFallsBackHoldsAllBack) {
   EXPECT_LE(expiry_of(a), before + 30'000);
 }
 
+// a begins while c's clock is behind: once that is set right, a is no more behind than the others.
+TEST_P(Expiry, F12_AClockThatWasBehindAtAStartHoldsNothingBackAfterwards) {
+  cluster.clock_step(c, -1h);
+  world.run_for(30s);
+  cluster.crash(a, Crash::kProcess);
+  ASSERT_TRUE(cluster.restart(a));
+  world.run_for(60s);
+  const auto behind = expiry_of(a);
+  ASSERT_LT(behind, static_cast<std::uint64_t>(world.wall_ms()) - 1'000'000) << "c holds it back";
+  cluster.clock_step(c, 1h);
+  world.run_for(60s);
+  for (const auto i : {a, b, c}) EXPECT_GT(expiry_of(i), static_cast<std::uint64_t>(world.wall_ms()) - 60'000) << i;
+}
+
 // c was away while a message came and went: it fetches no entry, but must still know its number.
 TEST_P(Expiry, F21_TheLaneOfAnExpiredMessageComesHomeWithItsRun) {
   say();

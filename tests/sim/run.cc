@@ -8,6 +8,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "node/session/session.h"
+#include "tests/sim/judge/drops.h"
 #include "tests/sim/judge/home_copies.h"
 #include "tests/sim/judge/owners_equal.h"
 #include "tests/sim/judge/sabotage.h"
@@ -29,8 +31,10 @@ struct Parts {
   Nemesis& nemesis;
   Movements& movements;
   Doublings& doublings;
+  Social& social;
   NameRaces& races;
   Watch& watch;
+  Drops& drops;
   Intruder& intruder;
   HomeCopies* homes;  // Null: not to be judged.
 };
@@ -70,19 +74,31 @@ std::vector<SimCluster::Unrest> wait_for_quiet(Duration limit, Parts& p) {
 Violations check_refusals(const History& history) {
   Violations out;
   for (const auto& send : history.sends()) {
-    if (send.outcome != Outcome::kRefused || send.error == Errc::kOverloaded) continue;
+    if (send.outcome != Outcome::kRefused || history.may_be_refused(send)) continue;
     out.push_back({3, "refused (" + std::string(name(send.error)) + "): " + history.text(send),
                    hash_text(send.hash)});
   }
   return out;
 }
 
-void judge(const ClusterExport& stores, Parts& p, Violations& out) {
+// A device that does not take what is sent to it costs its node no more than this, and has to read on by itself.
+Violations check_doors(SimCluster& cluster, bool reads_back) {
+  const std::size_t pages = node::kReadsPerSessionMax + (reads_back ? node::kPagesInFlightMax : 0);
+  const std::size_t most = node::kSessionQueueBytesMax + pages * (node::kReadBytesMax + (64 << 10));
+  const auto waited = cluster.network().stats().waits_for_device;
+  if (waited <= most) return {};
+  return {{9, std::to_string(waited) + " bytes waited for one slow device, over " + std::to_string(most), "stands still"}};
+}
+
+void judge(const ClusterExport& stores, Parts& p, bool reads_back, Violations& out) {
   const auto add = [&out](Violations more) {
     out.insert(out.end(), std::make_move_iterator(more.begin()),
                std::make_move_iterator(more.end()));
   };
   add(p.watch.violations());
+  add(p.drops.violations());
+  add(check_doors(p.cluster, reads_back));
+  add(p.social.violations());
   add(p.intruder.violations());
   if (p.homes != nullptr) add(p.homes->violations());
   add(check_names(p.races.races()));
@@ -109,14 +125,14 @@ Violations check_refused_nodes(Parts& p) {
 
 // What nobody happened to read is found by reading everything, and mended. What no copy is left of is written off
 // after a while, as an operator would: whether it may be lost, the judge knows.
-Status read_all(SimCluster& cluster) {
+Status read_all(SimCluster& cluster, std::size_t from = 0) {
   constexpr int kTurns = 600, kPatience = 200, kGiveUpEvery = 50;
   if (!cluster.run_until([&] { return cluster.all_serving(); }, 120s)) return ok_status();  // Told below.
   std::optional<std::size_t> at;
   for (int turn = 0; turn < kTurns; ++turn) {
     cluster.run_for(100ms);
     if (!at || !cluster.up(*at)) {  // Some left, and one that empties a file starts itself anew.
-      at = 0;
+      at = from;
       while (*at + 1 < cluster.size() && !cluster.up(*at)) ++*at;
       (void)cluster.admin(*at, "repair", {{"start", true}});
       continue;
@@ -136,10 +152,12 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   sabotage(options.sabotage, p.world, p.cluster, p.tap);
   if (p.homes != nullptr) p.homes->start();
   p.workload.start();
+  p.social.start();
   p.nemesis.start();
   p.movements.start(options.length);
   p.doublings.start(options.length);
   p.watch.start();
+  if (options.joins > 0 || options.moves.count > 0) p.drops.start();
   if (options.race > Duration(0)) p.races.start(options.race);
   if (options.intruder) p.intruder.start(p.workload.users());
   p.world.run_for(options.length / 3);
@@ -151,21 +169,30 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   p.races.stop();
   p.intruder.stop();
   p.workload.stop();
+  p.social.stop();
   TRY(p.cluster.end_faults());
   for (const auto& change : p.cluster.destroyed()) {
     if (change.hash != 0) p.workload.history().destroyed(change.hash, change.mailbox, change.node);
   }
   if (options.faults.rot) TRY(read_all(p.cluster));
+  for (std::size_t i = 0; options.faults.decay && i < p.cluster.size(); ++i) TRY(read_all(p.cluster, i));
+  const bool disks_last = !options.faults.rot && !options.faults.decay && options.moves.count == 0;
+  const bool runs_last = !options.faults.crashes && !options.faults.hard && p.cluster.fatal_errors() == 0;
+  p.workload.history().weak_grades_last(disks_last && runs_last, disks_last);
   p.workload.wake_all();
   const auto settled = [&] {
     return p.cluster.all_serving() && p.workload.settled() && p.movements.settled() &&
-           p.doublings.settled();
+           p.doublings.settled() && p.social.settled();
   };
   const bool ended = p.world.run_until(settled, options.settle_limit);
-  const auto unrest = wait_for_quiet(options.quiet, p);
+  auto unrest = wait_for_quiet(options.quiet, p);
   if (ended && unrest.empty()) {
     p.watch.expect_rest();
     report.violations = p.races.try_passwords();
+  }
+  if (ended && unrest.empty() && (options.social.any() || options.workload.burn)) {
+    p.social.try_all();
+    unrest = wait_for_quiet(options.quiet, p);  // It wrote.
   }
   p.world.run_for(kTail);
   const auto refused = check_refused_nodes(p);
@@ -177,7 +204,7 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
       for (const auto& dot : held.lost) p.workload.history().written_off({partition, node.partition_count}, dot);
     }
   }
-  judge(stores, p, report.violations);
+  judge(stores, p, options.social.any() || options.workload.burn, report.violations);
   for (const auto& [invariant, why] : unrest) {
     report.violations.push_back({invariant, std::to_string(to_ms(options.quiet)) +
                                                 " ms after the last fault and answer: " + why, ""});
@@ -291,13 +318,15 @@ RunReport run_once(const RunOptions& options) {
     Nemesis nemesis(world, cluster, run.faults, tap);
     NameRaces races(world, cluster);
     Watch watch(world, cluster);
+    Drops drops(world, cluster);
     Intruder intruder(world, cluster);
     HomeCopies homes(cluster, tap);
     Movements movements(world, cluster, run.moves);
     run.doubles.cuts = run.faults.crashes;
     Doublings doublings(world, cluster, run.doubles, tap);
+    Social social(world, cluster, workload, run.social);
     report.status =
-        go(run, {world, cluster, tap, workload, nemesis, movements, doublings, races, watch, intruder,
+        go(run, {world, cluster, tap, workload, nemesis, movements, doublings, social, races, watch, drops, intruder,
                  judges_homes ? &homes : nullptr}, report);
     report.queues = watch.highest();
     const auto& history = workload.history();
@@ -312,6 +341,7 @@ RunReport run_once(const RunOptions& options) {
     report.faults = nemesis.done();
     for (const auto& [kind, n] : movements.done()) report.faults[kind] += n;
     for (const auto& [kind, n] : doublings.done()) report.faults[kind] += n;
+    for (const auto& [kind, n] : social.done()) report.acts[kind] += n;
     report.names = races.races().size();
     report.fatal_errors = cluster.fatal_errors();
     report.digest = world.trace().digest();
@@ -372,6 +402,7 @@ void Totals::add(const RunReport& report) {
   shown += report.shown;
   names += report.names;
   for (const auto& [kind, n] : report.faults) faults[kind] += n;
+  for (const auto& [kind, n] : report.acts) acts[kind] += n;
   virtual_seconds += report.virtual_seconds;
   cpu_seconds += report.cpu_seconds;
   for (const auto& [queue, size] : report.queues) {
@@ -397,7 +428,9 @@ std::string Totals::text() const {
   for (const auto& [queue, size] : queues) {
     sizes += (sizes.empty() ? "" : ", ") + queue + " " + std::to_string(size);
   }
-  return head + (kinds.empty() ? "" : "faults: " + kinds + "\n") +
+  std::string done;
+  for (const auto& [kind, n] : acts) done += (done.empty() ? "" : ", ") + std::to_string(n) + " " + kind;
+  return head + (kinds.empty() ? "" : "faults: " + kinds + "\n") + (done.empty() ? "" : "people: " + done + "\n") +
          (sizes.empty() ? "" : "largest queues: " + sizes + "\n");
 }
 

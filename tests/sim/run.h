@@ -16,6 +16,7 @@
 #include "tests/sim/world/doublings.h"
 #include "tests/sim/world/movements.h"
 #include "tests/sim/world/nemesis.h"
+#include "tests/sim/world/social.h"
 #include "tests/sim/world/workload.h"
 
 namespace starling::sim {
@@ -31,6 +32,7 @@ struct RunOptions {
   std::size_t joins = 0;     // Nodes that join while things break, all at one time.
   MovementOptions moves;     // Changes of the ring while things break.
   DoublingOptions doubles;   // Of the partitions while things break.
+  SocialOptions social;      // What people do beside writing.
   ClusterOptions cluster;
   WorkloadOptions workload;
   FaultOptions faults;
@@ -51,6 +53,7 @@ struct RunReport {
   std::size_t names = 0;        // That two people wanted at once.
   std::size_t fatal_errors = 0;
   std::map<std::string, std::size_t> faults;   // By kind.
+  std::map<std::string, std::size_t> acts;     // Of people, beside sends; by kind.
   std::map<std::string, std::uint64_t> queues;  // The largest that each was seen at.
   double virtual_seconds = 0;
   double cpu_seconds = 0;       // Of this process: what others do on the machine does not count.
@@ -66,6 +69,7 @@ struct RunReport {
 struct Totals {
   std::size_t runs = 0, failed = 0, sends = 0, shown = 0, names = 0;
   std::map<std::string, std::size_t> faults;
+  std::map<std::string, std::size_t> acts;
   std::map<std::string, std::uint64_t> queues;
   double virtual_seconds = 0;
   double cpu_seconds = 0;

@@ -1,11 +1,14 @@
 // Whole clusters under random faults, one seed after the other.
 //
-// STARLING_SEEDS=from..to chooses the seeds (default 1..6); a failing one says how to run it again.
+// STARLING_SEEDS=from..to chooses the seeds (default 1..6, of each mix kMixSeeds); a failing one says how to run it
+// again.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <sstream>
 
 #include "crypto/init.h"
 #include "tests/sim/run_options.h"
@@ -180,6 +183,41 @@ TEST_F(Scenarios, AHundredMovementsLoseNothing) {
         return options;
       },
       3);
+}
+
+// Every mix that scripts/seeds takes through the night, over many seeds, each for seconds.
+TEST_F(Scenarios, EveryMixInShort) {
+  constexpr Seeds kMixSeeds{3, 15};
+  constexpr Duration kShort = 12s;
+  constexpr std::size_t kMovesMost = 6;  // That fit.
+  const char* path = std::getenv("STARLING_SIM_MIXES");
+  std::ifstream file(path != nullptr ? path : "tests/sim/mixes.txt");
+  ASSERT_TRUE(file) << "STARLING_SIM_MIXES names no file";
+  std::size_t mixes = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (line.empty() || line.front() == '#') continue;
+    std::istringstream in(line);
+    std::string name;
+    in >> name;
+    std::vector<std::string> words;
+    for (std::string word; in >> word;) words.push_back(word);
+    const auto mix = parse_run(words);
+    ASSERT_TRUE(mix) << line << ": " << mix.error().text;
+    ++mixes;
+    const auto range = std::getenv("STARLING_SEEDS") == nullptr ? kMixSeeds : seeds();
+    for (auto seed = range.from; seed <= range.to; ++seed) {
+      RunOptions options = *mix;
+      options.seed = 100 * mixes + seed;  // Other runs for each mix.
+      options.length = std::min(options.length, kShort);
+      options.moves.count = std::min(options.moves.count, kMovesMost);
+      options.moves.agreed_min = 0;
+      const auto report = run(options);
+      EXPECT_TRUE(report.passed()) << name << "\n" << report.text();
+      EXPECT_GT(report.acked, 0u) << report.text();
+      totals.add(report);
+    }
+  }
+  EXPECT_GE(mixes, 20u);
 }
 
 TEST_F(Scenarios, RareFaultsToo) {

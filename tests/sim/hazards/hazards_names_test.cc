@@ -240,5 +240,44 @@ TEST_P(Creations, ARetryAfterATimeoutIsNotToldThatTheGroupExists) {
   finish();
 }
 
+// --- F24: what follows from a name is written by whoever finds it decided. ---
+
+class NamesFollow : public Hazards {};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, NamesFollow, ::testing::Range<std::uint64_t>(1, 6));
+
+// The name of a group is decided and written, and its first device is gone before the owner stands in it. Asked for by
+// another device of the owner the name is taken, and the group has its owner.
+TEST_P(NamesFollow, F24_AGroupWhoseFounderFellHasItsOwner) {
+  start(*alice, a);
+  start(*alice2, b);
+  bool fallen = false;
+  tap.on_leave = [&](const TapMessage& m) {
+    if (m.method != Method::kWriteRegister || fallen) return Fate::kPass;
+    const auto request = unpack<node::WriteRegisterRequest>(m.body);
+    return request && request->mailbox == mailbox_of("#new") && request->key == "member/@alice" ? Fate::kLose : Fate::kPass;
+  };
+  std::optional<Result<Done>> founded;
+  alice->call([&](node::Client& client) {
+    client.create_group("#new", [&](Result<Done> answer) { founded = std::move(answer); });
+  });
+  ASSERT_TRUE(until([&] { return founded.has_value(); }, 30s));
+  ASSERT_FALSE(founded->ok());
+  alice->close();
+  fallen = true;
+  const auto created = [&](std::size_t i) { return cluster.store(i).find_register(mailbox_of("#new"), "created").has_value(); };
+  ASSERT_TRUE(until([&] { return created(a) || created(b) || created(c); }));
+  Errc said{};
+  (void)manage([&](auto done) {
+    alice2->client().create_group("#new", [&said, done](Result<Done> answer) {
+      if (!answer) said = answer.code();
+      done(said == Errc::kExists ? Result<Done>(Done{}) : std::move(answer));
+    });
+  });
+  EXPECT_EQ(said, Errc::kExists);
+  EXPECT_TRUE(manage([&](auto done) { alice2->client().add_member("#new", "@bob", 0, done); }));
+  finish();
+}
+
 }  // namespace
 }  // namespace starling::sim

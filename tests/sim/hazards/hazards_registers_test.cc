@@ -1,4 +1,5 @@
-// Hazard F24: what a change implies elsewhere is driven until it is acknowledged, and adds nothing twice.
+// Hazard F24: what a change implies elsewhere is driven until it is acknowledged, and adds nothing twice. Hazard F18:
+// registers merge by their kind, and whoever raises a generation knows the one that stands.
 #include "tests/sim/hazards/hazards.h"
 
 #include <nlohmann/json.hpp>
@@ -48,6 +49,47 @@ TEST_P(Registers, F24_AnObligationDrivenAgainAddsNoChange) {
   // The group itself may share the partition: its member register is one more.
   const std::uint64_t own = of == partition ? 1 : 0;
   EXPECT_EQ(changes(a, of), before + 1 + own);
+  finish();
+}
+
+// b and c store a removal of which a hears nothing; then a is to add the member again, and would find nothing to change.
+TEST_P(Registers, F18_AnAdditionUnderARemovalThatTheCoordinatorMissedIsNotLost) {
+  const auto at = [&](std::size_t i) {
+    const auto held = cluster.store(i).find_register(mailbox_of("#g"), "member/@bob");
+    return held ? unpack<storage::MemberValue>(held->value) : Result<storage::MemberValue>(Error{Errc::kNotFound, ""});
+  };
+  start(*alice, b);
+  start(*alice2, a);
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  bool deaf = true;   // a.
+  bool stale = false;
+  tap.on_leave = [&](const TapMessage& m) {
+    if (!deaf || m.from == m.to) return Fate::kPass;
+    const bool tells = m.method == Method::kWriteRegister || m.method == Method::kReplicate;
+    if (m.to == a && tells) return Fate::kLose;
+    const bool asks = m.method == Method::kCompare || m.method == Method::kFetch;
+    return m.from == a && asks ? Fate::kHold : Fate::kPass;
+  };
+  tap.on_arrive = [&](const TapMessage& m) {
+    if (m.method != Method::kWriteRegister || m.from != a || m.to != a || !deaf) return;
+    const auto held = at(a);
+    stale = held && !held->removed;
+    deaf = false;
+  };
+  ASSERT_TRUE(manage([&](auto done) { alice->client().remove_member("#g", "@bob", done); }));
+  ASSERT_TRUE(deaf);
+  ASSERT_TRUE(manage([&](auto done) { alice2->client().add_member("#g", "@bob", 0, done); }));
+  ASSERT_TRUE(stale) << "a was to coordinate, and to know nothing";
+  tap.clear();
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  for (const auto i : {a, b, c}) {
+    const auto held = at(i);
+    ASSERT_TRUE(held.ok());
+    EXPECT_FALSE(held->removed) << "owner " << i;
+    EXPECT_EQ(held->generation, 2u) << "owner " << i;
+  }
+  start(*bob, b);
+  EXPECT_TRUE(acked(send(*bob)));
   finish();
 }
 

@@ -25,7 +25,7 @@ EntryId id_of(const std::string& text) {
   return id ? *id : EntryId{};
 }
 
-void add_send(const SendRecord& send, bool may_be_lost, std::vector<Event>& out) {
+void add_send(const SendRecord& send, bool owed, std::vector<Event>& out) {
   Event offered = event_of(EventKind::kSend, send.device, send.invoked);
   offered.to = send.to;
   offered.number = send.number;
@@ -41,7 +41,7 @@ void add_send(const SendRecord& send, bool may_be_lost, std::vector<Event>& out)
   answer.number = send.number;
   if (kind == EventKind::kAck) {
     answer.id = id_of(send.id);
-    answer.grade = may_be_lost ? "local" : "quorum";
+    answer.grade = owed ? "quorum" : "local";
     answer.copies = send.copies;
     answer.acked_as = send.seq == send.number ? 0 : send.seq;
   } else {
@@ -65,6 +65,31 @@ Event event_of(const Delivery& d) {
   return event;
 }
 
+// A device erases what expired, so in the end it shows nothing of it.
+void add_erasures(const History& history, std::vector<Event>& out) {
+  const auto at = out.back().t;
+  const auto erase = [&](Event event) {
+    event.kind = EventKind::kVoid;
+    event.t = at;
+    out.push_back(std::move(event));
+  };
+  for (const auto& send : history.sends()) {
+    if (send.lifetime_s == 0 || send.outcome != Outcome::kAcked) continue;
+    Event own;
+    own.device = static_cast<std::uint32_t>(send.device);
+    own.by = history.devices()[send.device].id;
+    own.from = history.devices()[send.device].user;
+    own.to = send.to;
+    own.number = send.number;
+    own.id = id_of(send.id);
+    erase(own);
+  }
+  for (const auto& delivery : history.deliveries()) {
+    const auto* send = history.send_of(delivery.hash);
+    if (send != nullptr && send->lifetime_s > 0) erase(event_of(delivery));
+  }
+}
+
 }  // namespace
 
 std::vector<Event> events(const History& history, const std::string& cluster) {
@@ -85,9 +110,19 @@ std::vector<Event> events(const History& history, const std::string& cluster) {
     event.users.assign(members.begin(), members.end());
     out.push_back(event);
   }
+  for (const auto& group : history.rosters().groups()) {
+    Event members, left;
+    members.kind = EventKind::kGroup;
+    left.kind = EventKind::kLeft;
+    members.to = left.to = group;
+    const auto now = history.rosters().members(group);
+    for (const auto& user : history.rosters().ever(group)) (now.contains(user) ? members : left).users.push_back(user);
+    out.push_back(left);
+    out.push_back(members);
+  }
   const auto first = static_cast<std::ptrdiff_t>(out.size());
   for (const auto& send : history.sends()) {
-    if (send.number != 0) add_send(send, history.may_be_lost(send), out);
+    if (send.number != 0) add_send(send, history.is_owed(send), out);
   }
   std::unordered_map<std::uint64_t, EntryId> stands;  // By body: the smallest id of what is left.
   for (const auto& delivery : history.deliveries()) {
@@ -102,6 +137,7 @@ std::vector<Event> events(const History& history, const std::string& cluster) {
   }
   std::stable_sort(out.begin() + first, out.end(),
                    [](const Event& a, const Event& b) { return a.t < b.t; });
+  add_erasures(history, out);
   Event end;
   end.t = out.back().t;
   out.push_back(end);
@@ -119,8 +155,11 @@ void History::add_group(const std::string& group, std::set<std::string> members)
   groups_[group] = std::move(members);
 }
 
-SendIndex History::invoke(DeviceIndex device, const std::string& to, View body, Instant now) {
+SendIndex History::invoke(DeviceIndex device, const std::string& to, View body, Instant now,
+                          node::protocol::Grade grade, std::uint32_t lifetime_s) {
   SendRecord send;
+  send.grade = grade;
+  send.lifetime_s = lifetime_s;
   send.device = device;
   send.to = to;
   send.hash = body_hash(body);
@@ -174,6 +213,34 @@ bool History::may_be_lost(const SendRecord& send) const {
   if (found == destroyed_.end() || send.outcome != Outcome::kAcked) return false;
   return std::any_of(found->second.begin(), found->second.end(),
                      [&](const auto& mailbox) { return mailbox.second.size() >= send.copies; });
+}
+
+bool History::is_owed(const SendRecord& send) const {
+  return send.outcome == Outcome::kAcked && send.lifetime_s == 0 && lasts(send) && !may_be_lost(send);
+}
+
+bool History::lasts(const SendRecord& send) const {
+  using node::protocol::Grade;
+  if (send.grade == Grade::kMemory) return memory_lasts_;
+  return send.grade != Grade::kLocal || local_lasts_;
+}
+
+void History::gave_up(DeviceIndex device, const std::string& to, std::uint64_t last) {
+  shut_out_.insert(device);
+  auto& used = lanes_[{device, to}];
+  if (used <= last) return;
+  used = last;
+  for (auto& send : sends_) {
+    if (send.device == device && send.to == to && send.number > last) send.number = 0;
+  }
+}
+
+bool History::may_be_refused(const SendRecord& send) const {
+  if (send.error == Errc::kOverloaded) return true;
+  if (send.error == Errc::kSequenceReused && send.lifetime_s > 0) return true;  // It came and went, unanswered.
+  if (send.error == Errc::kUnauthenticated) return shut_out_.contains(send.device);
+  return send.error == Errc::kDenied &&
+         rosters_.may_be_out(send.to, devices_[send.device].user, send.invoked, send.ended);
 }
 
 bool History::is_written_off(const Delivery& delivery) const {

@@ -19,9 +19,11 @@
 
 #include "crypto/result.h"
 #include "node/check/history.h"
+#include "node/session/protocol.h"
 #include "overlay/loop/clock.h"
 #include "storage/ids.h"
 #include "storage/version_vector.h"
+#include "tests/sim/judge/rosters.h"
 
 namespace starling::sim {
 
@@ -68,6 +70,8 @@ struct SendRecord {
   std::uint64_t seq = 0;   // kAcked: the number in the lane.
   std::string id;          // kAcked: the position.
   std::uint8_t copies = 0;
+  node::protocol::Grade grade{};
+  std::uint32_t lifetime_s = 0;
 };
 
 // One event that a device handed to its application.
@@ -89,19 +93,29 @@ struct Delivery {
 class History {
  public:
   DeviceIndex add_device(const std::string& user, const std::string& name);
-  // Members for the whole run: workloads make their groups before they send.
+  // Members for the whole run. Of groups whose members change see rosters().
   void add_group(const std::string& group, std::set<std::string> members);
 
-  SendIndex invoke(DeviceIndex device, const std::string& to, View body, Instant now);
+  SendIndex invoke(DeviceIndex device, const std::string& to, View body, Instant now,
+                   node::protocol::Grade grade = {}, std::uint32_t lifetime_s = 0);
   void acked(SendIndex send, std::uint64_t seq, const std::string& id, std::uint8_t copies,
              Instant now);
   void failed(SendIndex send, Outcome outcome, Errc error, Instant now);
   // The client library did not take it. REQUIRES: the newest send.
   void not_taken(SendIndex send, Errc error, Instant now);
+  // The device was shut out: it gave up what was open, and took back the numbers of this lane above `last`, which no
+  // node ever saw.
+  void gave_up(DeviceIndex device, const std::string& to, std::uint64_t last);
   void delivered(Delivery delivery) { deliveries_.push_back(std::move(delivery)); }
   // A fault destroyed the synced copy that `node` had, in this mailbox, of the message with this body.
   void destroyed(std::uint64_t hash, const MailboxId& mailbox, std::size_t node) {
     destroyed_[hash][mailbox].insert(node);
+  }
+
+  // What a weak grade promises in this run: whether processes ended, and whether disks were lost or damaged.
+  void weak_grades_last(bool memory, bool local) {
+    memory_lasts_ = memory;
+    local_lasts_ = local;
   }
 
   // Nobody has this change any more. A device that was shown it is judged as if it stood where the copies that are
@@ -115,10 +129,18 @@ class History {
   [[nodiscard]] MessageKey key_of(const SendRecord& send) const;  // REQUIRES: acked.
   // Acknowledged, and in one of its mailboxes the faults destroyed as many copies as the ack had counted.
   [[nodiscard]] bool may_be_lost(const SendRecord& send) const;
+  // Acknowledged, at a grade that still stands for something, not to be burned, and not destroyed.
+  [[nodiscard]] bool is_owed(const SendRecord& send) const;
+  // Once stored it is not lost with a node: by its grade, and what happened in this run.
+  [[nodiscard]] bool lasts(const SendRecord& send) const;
   [[nodiscard]] bool is_written_off(const Delivery& delivery) const;
   [[nodiscard]] const std::map<std::string, std::set<std::string>>& groups() const {
     return groups_;
   }
+  [[nodiscard]] Rosters& rosters() { return rosters_; }
+  [[nodiscard]] const Rosters& rosters() const { return rosters_; }
+  // Its sender has to expect that: who is out of a group may not write to it, who is shut out writes nothing.
+  [[nodiscard]] bool may_be_refused(const SendRecord& send) const;
   [[nodiscard]] std::size_t count(Outcome outcome) const;
   [[nodiscard]] std::string text(const SendRecord& send) const;
   [[nodiscard]] std::string text(DeviceIndex device) const;
@@ -132,6 +154,10 @@ class History {
   std::vector<Delivery> deliveries_;
   std::map<std::uint64_t, std::map<MailboxId, std::set<std::size_t>>> destroyed_;  // By body: nodes.
   std::map<Dot, std::vector<Part>> written_off_;
+  bool memory_lasts_ = true;
+  bool local_lasts_ = true;
+  Rosters rosters_;
+  std::set<DeviceIndex> shut_out_;
 };
 
 // The whole history in the order of time, with header and end.

@@ -175,7 +175,8 @@ std::string sabotage_text(int invariant) {
     case 6: return "a new owner says that it has all of a partition before it has";
     case 7: return "what is pushed is not what was stored";
     case 8: return "a node goes on with its writer after a crash, deaf to what others have of it";
-    case 9: return "what a stand-in holds is never reported home";
+    case 9: return "nobody is told how much waits for a slow device";
+    case 15: return "what a stand-in holds is never reported home";
     case 10: return "acceptors forget what they promised about names";
     case 11: return "acceptors forget what they promised about ring versions";
     case 12: return "whoever asks for an account is told the password hash of an intruder";
@@ -189,6 +190,7 @@ RunOptions sabotaged(const RunOptions& options) {
   RunOptions run = options;
   run.workload.forgetful = options.sabotage == 2;
   run.cluster.keep_writers = options.sabotage == 8;
+  run.cluster.network.hides_queues = options.sabotage == 9;
   if (options.sabotage == 13) run.cluster.sites = {};
   if (options.sabotage == 14) {
     run.doubles.deaf_one_in = 1;
@@ -229,7 +231,7 @@ void sabotage(int invariant, World& world, SimCluster& cluster, Tap& tap) {
         if (m.method == Method::kReadRegisters) forge_password(answer);
       };
       break;
-    case 9:
+    case 15:
       tap.alter_answer = [owners = cluster.owner_table(0)](const TapMessage& m, Bytes& answer) {
         never_home(m, answer, owners);
       };

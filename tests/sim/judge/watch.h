@@ -52,6 +52,8 @@ class Watch {
     std::size_t seen_at = 0;
   };
   std::map<std::uint64_t, Version> rings_;  // By number.
+  using Told = std::pair<const void*, std::uint64_t>;  // Of a process, and the number.
+  std::map<std::size_t, Told> told_;        // By node, last.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -64,6 +64,12 @@ class SimCluster {
   void crash(std::size_t i, Crash kind);
   // Flips a bit of a stored change, chosen by chance. REQUIRES: node i is down.
   Status rot(std::size_t i, Random& random);
+  // Flips a bit anywhere in the files of its store: log of RocksDB, tables, manifest. What that may be: which kind of
+  // file. REQUIRES: node i is down.
+  Result<std::string> decay(std::size_t i, Random& random);
+  // Takes the last decay() back, of a node that does not start with it: an operator would give it an empty disk. False:
+  // there was none.
+  bool undecay(std::size_t i);
   // All that did.
   [[nodiscard]] const std::vector<Destroyed>& destroyed() const { return destroyed_; }
   Status restart(std::size_t i);
@@ -181,6 +187,7 @@ class SimCluster {
     double drift_ppm = 0;
     std::chrono::milliseconds clock_offset{0};
     std::unique_ptr<SimDisk> disk;
+    std::optional<SimDisk::Folder> sound;  // Before its last decay.
     // Of the running process; destroyed from the bottom up.
     std::unique_ptr<SimLoop> loop;
     std::unique_ptr<overlay::Transport> transport;

@@ -1,4 +1,6 @@
 // What breaks the hosts of a SimCluster, and what mends them.
+#include <algorithm>
+
 #include "storage/engine/engine.h"
 #include "storage/layout.h"
 #include "tests/sim/world/cluster.h"
@@ -46,6 +48,39 @@ Status SimCluster::rot(std::size_t i, Random& random) {
   rocksdb::WriteBatch batch;
   engine->put(batch, storage::ColumnFamily::kLog, key, value);
   return engine->write_synced(batch);
+}
+
+Result<std::string> SimCluster::decay(std::size_t i, Random& random) {
+  assert(!up(i));
+  const std::string path = folder(i) + "/store";
+  auto files = disk(i).copy(path);
+  std::vector<std::pair<std::string, std::size_t>> hit;  // By bytes, so that large files are hit more often.
+  std::size_t bytes = 0;
+  for (const auto& [name, text] : files) {
+    const bool state = name.ends_with(".log") || name.ends_with(".sst") || name.find("MANIFEST") != std::string::npos;
+    if (!state || text.empty()) continue;
+    bytes += text.size();
+    hit.emplace_back(name, bytes);
+  }
+  if (hit.empty()) return Error{Errc::kNotFound, "no file"};
+  const std::size_t at = random.below(bytes);
+  const auto file = std::find_if(hit.begin(), hit.end(), [at](const auto& f) { return at < f.second; })->first;
+  hosts_[i]->sound = files;
+  auto& text = files[file];
+  text[random.below(text.size())] ^= static_cast<char>(1u << random.below(8));
+  world_.note(hosts_[i]->name, "a bit flips in " + file);
+  disk(i).put_back(path, files);
+  const std::string kind = file.ends_with(".log") ? "log" : file.ends_with(".sst") ? "table" : "manifest";
+  return "flipped bit in a " + kind;
+}
+
+bool SimCluster::undecay(std::size_t i) {
+  auto& sound = hosts_[i]->sound;
+  if (!sound || up(i)) return false;
+  world_.note(hosts_[i]->name, "the flipped bit is taken back");
+  disk(i).put_back(folder(i) + "/store", *sound);
+  sound.reset();
+  return true;
 }
 
 void SimCluster::pause(std::size_t i) {

@@ -30,6 +30,7 @@ Nemesis::~Nemesis() {
 void Nemesis::stop() {
   running_ = false;
   if (loss_ == Loss::kHidden) wait_for_return();
+  if (options_.decay) (void)cluster_.undecay(decaying_);
   for (std::size_t i = 0; i < cluster_.size(); ++i) {
     cluster_.disk(i).on_commit(nullptr);
     jump_back(i);
@@ -70,6 +71,7 @@ std::vector<Nemesis::Fault> Nemesis::choices() const {
     out.insert(out.end(), {Fault::kPair, Fault::kBlackout, Fault::kFull, Fault::kFailedSync,
                            Fault::kHalves, Fault::kPort, Fault::kJump});
   }
+  if (options_.decay) out.insert(out.end(), 4, Fault::kDecay);
   if (options_.sites) out.insert(out.end(), {Fault::kSite, Fault::kSite});
   return out;
 }
@@ -107,6 +109,7 @@ void Nemesis::strike(Fault fault, std::size_t i, Duration length) {
       cluster_.cut_zone(cluster_.zone(i));
       return later(length, [this] { cluster_.heal(); });
     case Fault::kRot: return rot(length);
+    case Fault::kDecay: return decay(length);
     case Fault::kHang:
       ++done_["hung disk"];
       world_.note("nemesis", "disk of " + ip + " hangs");
@@ -221,6 +224,18 @@ void Nemesis::rot(Duration length) {
   later(length, [this] { restart(0); });
 }
 
+// One node in a run, so that of what was acknowledged a sound copy is left.
+void Nemesis::decay(Duration length) {
+  if (!cluster_.up(decaying_)) return;
+  cluster_.crash(decaying_, Crash::kPower);
+  if (random_.below(3) == 0) {
+    if (cluster_.rot(decaying_, random_)) ++done_["flipped bit"];
+  } else if (const auto what = cluster_.decay(decaying_, random_)) {
+    ++done_[*what];
+  }
+  later(length, [this] { restart(decaying_); });
+}
+
 // A change that only the first node cannot read is written off there, as if all copies were unreadable; then the
 // others can be read again. Meanwhile nobody reads there: a device that passes the number finds it in the history only.
 Fate Nemesis::hide(const TapMessage& m) const {
@@ -310,6 +325,8 @@ void Nemesis::restart(std::size_t i) {
     return later(draw(Duration(0), 300ms), [this, i] { lose_power({i}); });
   }
   world_.note("nemesis", started.error().text);  // Its disk is full, perhaps.
+  // Or it refuses what it finds: that is as good as mending it.
+  if (started.code() == Errc::kCorrupt && cluster_.undecay(i)) ++done_["refused to start"];
   later(1s, [this, i] { restart(i); });
 }
 

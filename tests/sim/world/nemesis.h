@@ -3,6 +3,7 @@
 // Thread: the world's.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -25,6 +26,7 @@ struct FaultOptions {
                              // only, clocks that jump by up to an hour.
   bool rot = false;          // Bits of stored messages flip, on the first node. Now and then what they hit is
                              // written off there, because nobody can give it, and turns up again.
+  bool decay = false;        // Bits flip on one node, which chance chooses: in stored changes, and anywhere in its files.
   bool sites = false;        // One site is cut off from the other.
   Duration gap_min = 1s;     // Between two faults.
   Duration gap_max = 6s;
@@ -34,6 +36,8 @@ struct FaultOptions {
 
 class Nemesis {
  public:
+  static constexpr std::uint64_t kDecaySalt = 0x64'65'63'61'79;
+
   // `tap`: what nodes say goes through it, if `rot`.
   Nemesis(World& world, SimCluster& cluster, FaultOptions options, Tap& tap)
       : world_(world),
@@ -41,6 +45,7 @@ class Nemesis {
         options_(options),
         random_(world.fork()),
         lost_random_(world.seed()),
+        decaying_(SeededRandom(world.seed() ^ kDecaySalt).below(std::max<std::size_t>(cluster.size(), 1))),
         tap_(tap) {}
   ~Nemesis();
   Nemesis(const Nemesis&) = delete;
@@ -59,6 +64,7 @@ class Nemesis {
     kRot,                                           // `rot`
     kPair, kBlackout, kFull, kFailedSync, kHalves, kPort, kJump,  // `hard`
     kSite,                                          // `sites`
+    kDecay,                                         // `decay`
   };
 
   Duration draw(Duration low, Duration high);
@@ -75,6 +81,7 @@ class Nemesis {
   void halves(Duration length);
   void jump_back(std::size_t i);
   void rot(Duration length);
+  void decay(Duration length);
   // While kHidden nobody can give the first node what it lacks; until kNone nobody is served what it lacks.
   enum class Loss { kNone, kHidden, kComesBack };
   void plan_loss();
@@ -89,6 +96,7 @@ class Nemesis {
   const FaultOptions options_;
   SeededRandom random_;
   SeededRandom lost_random_;
+  const std::size_t decaying_;  // The node.
   Tap& tap_;
   std::function<Fate(const TapMessage&, const Result<Bytes>&)> hook_before_;
   Loss loss_ = Loss::kNone;

@@ -21,7 +21,10 @@ class SimStream final : public Stream {
   void start(Events events) override { connection_->start(end_, std::move(events)); }
   void write(Shared bytes) override { connection_->write(end_, std::move(bytes)); }
   void write(Bytes bytes) override { write(std::make_shared<const Bytes>(std::move(bytes))); }
-  [[nodiscard]] std::size_t queued() const override { return connection_->dirs[end_].queue_bytes; }
+  [[nodiscard]] std::size_t queued() const override {
+    const bool hidden = connection_->net.options().hides_queues && connection_->leads_to_device(end_);
+    return hidden ? 0 : connection_->dirs[end_].queue_bytes;
+  }
   void pause() override { connection_->ends[end_].paused = true; }
   void resume() override { connection_->resume(end_); }
   void close_after_flush() override { connection_->close_after_flush(end_); }
@@ -52,6 +55,7 @@ void Connection::write(int i, Shared bytes) {
   if (!end.alive || end.lingering || bytes->empty()) return;
   Direction& dir = dirs[i];
   dir.queue_bytes += bytes->size();
+  if (leads_to_device(i)) net.stats_.waits_for_device = std::max(net.stats_.waits_for_device, dir.queue_bytes);
   dir.queue.push_back(std::move(bytes));
   if (std::exchange(end.flush_pending, true)) return;
   end.loop->defer(overlay::Loop::Stage::kWrite, [self = shared_from_this(), i] {

@@ -56,6 +56,8 @@ struct End {
 struct Connection : std::enable_shared_from_this<Connection> {
   Connection(SimNetwork& network, std::uint64_t number) : net(network), id(number) {}
 
+  [[nodiscard]] bool leads_to_device(int i) const { return ends[1 - i].ip.starts_with(SimNetwork::kDevices); }
+
   // Calls of the owner of end i.
   void start(int i, overlay::Stream::Events events);
   void write(int i, Shared bytes);

@@ -35,6 +35,7 @@ struct NetworkOptions {
   double straggle = 0;            // Of datagrams: arrives up to straggle_max later.
   Duration straggle_max = 50ms;
   std::uint64_t bytes_per_second = 0;  // Per stream and direction; 0: no bound.
+  bool hides_queues = false;      // Broken: who writes to a device is told that nothing waits.
 };
 
 struct NetworkStats {
@@ -43,6 +44,7 @@ struct NetworkStats {
   std::uint64_t segments = 0;
   std::uint64_t bytes = 0;
   std::uint64_t resets = 0;
+  std::size_t waits_for_device = 0;  // Bytes of one stream that a device was slow to take, at most.
 };
 
 namespace network_detail {
@@ -56,6 +58,7 @@ class SimNetwork {
   static constexpr std::size_t kWindow = 256 << 10;  // Bytes on the wire or unread, per direction.
   static constexpr std::size_t kSegment = 64 << 10;
   static constexpr std::size_t kPacketSizeMax = 65'507;
+  static constexpr View kDevices = "10.1.";  // Hosts of devices begin so.
 
   SimNetwork(World& world, NetworkOptions options);
   ~SimNetwork();

@@ -7,6 +7,17 @@
 
 namespace starling::sim {
 
+namespace {
+constexpr std::uint64_t kHowSalt = 0x67'72'61'64'65;
+constexpr double kWeakGrade = 0.08;    // Of each but quorum.
+constexpr double kBurned = 0.33;
+constexpr double kStands = 0.02;
+constexpr Duration kStandMin = 10s;
+constexpr std::uint64_t kStandSpan = 15'000'000'000;
+constexpr std::size_t kLargeMax = 50'000;
+constexpr std::uint32_t kLifetimeMaxS = 20;
+}  // namespace
+
 using node::ClientPhase;
 using node::protocol::EntryMessage;
 
@@ -30,7 +41,7 @@ SimDevice::~SimDevice() {
 
 void SimDevice::start(std::size_t first_endpoint) {
   assert(!client_);
-  loop_ = std::make_unique<SimLoop>(world_, history_.text(index_));
+  loop_ = std::make_shared<SimLoop>(world_, history_.text(index_));
   transport_ = network_.attach(*loop_, identity_.ip);
   node::ClientOptions options;
   options.endpoints = endpoints_();
@@ -41,7 +52,16 @@ void SimDevice::start(std::size_t first_endpoint) {
   loop_->enter([this] { client_->start(); });
 }
 
+void SimDevice::stand_still(Duration length) {
+  world_.note(history_.text(index_), "stands still");
+  loop_->pause();
+  world_.after(length, [this, loop = std::weak_ptr<SimLoop>(loop_)] {
+    if (!loop.expired() && stands_still()) loop_->resume();
+  });
+}
+
 void SimDevice::close() {
+  if (stands_still()) loop_->resume();
   world_.note(history_.text(index_), "closed");
   loop_->enter([this] {
     auto cursors = std::move(state_.cursors);
@@ -68,7 +88,7 @@ SendIndex SimDevice::send(const std::string& to, Bytes body) {
 }
 
 SendIndex SimDevice::send(const std::string& to, Bytes body, node::SendOptions options) {
-  const SendIndex index = history_.invoke(index_, to, body, world_.now());
+  const SendIndex index = history_.invoke(index_, to, body, world_.now(), options.grade, options.lifetime_s);
   world_.note(history_.text(index_), "send " + history_.text(history_.sends()[index]));
   loop_->enter([&] {
     const auto accepted = client_->send(
@@ -92,7 +112,7 @@ SendIndex SimDevice::send(const std::string& to, Bytes body, node::SendOptions o
   return index;
 }
 
-bool SimDevice::ready() const { return client_ && client_->phase() == ClientPhase::kReady; }
+bool SimDevice::ready() const { return client_ && !stands_still() && client_->phase() == ClientPhase::kReady; }
 
 void SimDevice::on_entry(const EntryMessage& entry, bool) { record(entry, false); }
 void SimDevice::on_moved(const EntryMessage& entry) { record(entry, false, true); }
@@ -100,6 +120,8 @@ void SimDevice::on_void(const EntryMessage& entry) { record(entry, true); }
 
 void SimDevice::on_phase(ClientPhase phase, const Error* why) {
   world_.note(history_.text(index_), std::string(name(phase)) + (why ? ": " + why->text : ""));
+  if (phase != ClientPhase::kFailed) return;
+  for (const auto& lane : client_->state().lanes) history_.gave_up(index_, lane.to, lane.acked + lane.sends.size());
 }
 
 void SimDevice::record(const EntryMessage& entry, bool is_void, bool again) {
@@ -126,7 +148,11 @@ void SimDevice::record(const EntryMessage& entry, bool is_void, bool again) {
 }
 
 Workload::Workload(World& world, SimCluster& cluster, WorkloadOptions options)
-    : world_(world), cluster_(cluster), options_(options), random_(world.fork()) {}
+    : world_(world),
+      cluster_(cluster),
+      options_(options),
+      random_(world.fork()),
+      how_random_(world.seed() ^ kHowSalt) {}
 
 Workload::~Workload() { *alive_ = false; }
 
@@ -217,7 +243,7 @@ void Workload::stop() { running_ = false; }
 
 void Workload::wake_all() {
   for (auto& device : devices_) {
-    if (lost(*device)) device->close();
+    if (device->stands_still() || lost(*device)) device->close();
     if (!device->running()) device->start(random_.below(cluster_.size()));
   }
 }
@@ -250,6 +276,10 @@ void Workload::act(std::size_t i) {
     if (random_.unit() < 0.3) device.start(random_.below(cluster_.size()));
     return;
   }
+  if (device.stands_still()) return;
+  if (options_.slow && how_random_.unit() < kStands) {
+    return device.stand_still(kStandMin + Duration(static_cast<Duration::rep>(how_random_.below(kStandSpan))));
+  }
   if (lost(device)) return device.close();
   const double dice = random_.unit();
   if (dice < options_.restart) return device.close();
@@ -267,7 +297,22 @@ void Workload::act(std::size_t i) {
   }
   if (targets.empty()) return;
   const auto& to = targets[random_.below(targets.size())];
-  device.send(to, body(device, random_.below(options_.body_max + 1)));
+  Bytes text = body(device, random_.below(options_.body_max + 1));
+  if (options_.slow) text.resize(text.size() + 1 + how_random_.below(kLargeMax), '+');
+  device.send(to, std::move(text), how());
+}
+
+node::SendOptions Workload::how() {
+  using node::protocol::Grade;
+  node::SendOptions out;
+  if (options_.grades) {
+    const double dice = how_random_.unit();
+    if (dice < 3 * kWeakGrade) out.grade = dice < kWeakGrade ? Grade::kMemory : dice < 2 * kWeakGrade ? Grade::kLocal : Grade::kAll;
+  }
+  if (options_.burn && how_random_.unit() < kBurned) {
+    out.lifetime_s = 1 + static_cast<std::uint32_t>(how_random_.below(kLifetimeMaxS));
+  }
+  return out;
 }
 
 std::vector<std::string> Workload::addresses() const {

@@ -7,7 +7,9 @@
 // Thread: the world's; call it from outside of all loops.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,6 +29,9 @@ struct WorkloadOptions {
   double reconnect = 0.03;          // Per send: come back through another node.
   double restart = 0.01;            // Per send: close the device, start it again a little later.
   std::size_t body_max = 600;
+  bool grades = false;              // One send in four at another grade than quorum.
+  bool burn = false;                // One send in three with a lifetime of 1 to 20 s.
+  bool slow = false;                // Devices stand still for 10 to 25 s, and messages are large.
   bool forgetful = false;           // Broken: a restarted device has its old cursors and no keys.
 };
 
@@ -44,6 +49,9 @@ class SimDevice final : public node::ClientHandler {
   ~SimDevice() override;
 
   void start(std::size_t first_endpoint);
+  // Its process does nothing for so long.
+  void stand_still(Duration length);
+  [[nodiscard]] bool stands_still() const { return loop_ && loop_->paused(); }
   // The device is closed in order; what the client remembers is kept.
   void close();
   void reconnect();
@@ -59,6 +67,13 @@ class SimDevice final : public node::ClientHandler {
   [[nodiscard]] node::Client& client() { return *client_; }
   [[nodiscard]] DeviceIndex index() const { return index_; }
   [[nodiscard]] const Identity& identity() const { return identity_; }
+  // Its password was refused. It may be closed, and started with another.
+  [[nodiscard]] bool shut_out() const { return client_ && client_->phase() == node::ClientPhase::kFailed; }
+  void set_password(std::string password) { identity_.password = std::move(password); }
+  // One request of the client, in a turn of its loop; its answer never comes when the device is closed before.
+  void call(const std::function<void(node::Client&)>& request) {
+    loop_->enter([&] { request(*client_); });
+  }
   // Messages shown so far.
   [[nodiscard]] std::size_t shown() const { return shown_; }
   // Messages that it was told of as written off.
@@ -75,7 +90,7 @@ class SimDevice final : public node::ClientHandler {
   World& world_;
   SimNetwork& network_;
   History& history_;
-  const Identity identity_;
+  Identity identity_;
   const std::function<std::vector<overlay::Endpoint>()> endpoints_;  // At each start.
   std::size_t endpoints_known_ = 0;
   DeviceIndex index_;
@@ -85,7 +100,7 @@ class SimDevice final : public node::ClientHandler {
   node::ClientState state_;
   const bool forgetful_;
   // Of the running client; destroyed from the bottom up.
-  std::unique_ptr<SimLoop> loop_;
+  std::shared_ptr<SimLoop> loop_;  // Ours alone; whoever resumes it looks whether it is still there.
   std::unique_ptr<overlay::Transport> transport_;
   std::unique_ptr<node::Client> client_;
 };
@@ -112,6 +127,8 @@ class Workload {
   // Starts devices that are closed.
   void wake_all();
 
+  // Grade and lifetime of the next send, by the options' chances.
+  node::SendOptions how();
   // "m17 of @u0/d1 ...": unique, `size` bytes at least.
   Bytes body(const SimDevice& device, std::size_t size = 0);
   [[nodiscard]] History& history() { return history_; }
@@ -130,6 +147,7 @@ class Workload {
   SimCluster& cluster_;
   const WorkloadOptions options_;
   SeededRandom random_;
+  SeededRandom how_random_;  // Of its own, so that other runs stay what they were.
   History history_;
   std::vector<std::string> users_;
   std::vector<std::pair<std::string, std::set<std::string>>> groups_;
