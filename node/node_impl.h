@@ -49,6 +49,8 @@ namespace starling::node {
 
 // Kept in the store beside the messages (storage::Store::Family::kNode).
 inline constexpr View kPeersKey = "peers";
+inline constexpr View kRunsKey = "runs";           // Of the process, under the present writer (MemberRecord::run).
+inline constexpr std::size_t kRunsKeptMax = 1024;  // Of an older one the others may remind us: then a new writer is drawn.
 
 class NodeImpl final : public Node {
  public:
@@ -107,6 +109,7 @@ class NodeImpl final : public Node {
   [[nodiscard]] std::optional<std::uint64_t> lowest_clock() const;
   [[nodiscard]] std::optional<std::set<WriterId>> open_writers() const;
   void remember_peers();
+  void remember_run();
   [[nodiscard]] std::vector<std::string> member_endpoints() const;
 
   // Set at construction.
