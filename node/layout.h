@@ -7,6 +7,7 @@
 // node    "ring"                                   the newest ring version (overlay/ring/ring_version.h)
 // node    "ring/" number:u64be                     and each of the last of them
 // node    "peers"                                  [address], msgpack: of the links of members, for the next start
+// node    "runs"                                   [run], msgpack: of the process, under the present writer (MemberRecord::run)
 // node    "movement"                               MoveSettings (replication/messages.h)
 // node    "covered"                                number: the ring version as of which all that was acknowledged is here
 // node    "settled/" partition:u16be writer:u64be  number: obligations of the writer up to here are met
@@ -41,6 +42,7 @@ inline constexpr View kKeyringKey = "keyring";
 inline constexpr View kRingKey = "ring";
 inline constexpr View kRingHistoryPrefix = "ring/";
 inline constexpr View kPeersKey = "peers";
+inline constexpr View kRunsKey = "runs";
 inline constexpr View kMoveSettingsKey = "movement";
 inline constexpr View kCoveredKey = "covered";
 inline constexpr View kSettledPrefix = "settled/";
@@ -158,5 +160,6 @@ struct SpentRows {
 };
 
 using PeersRow = std::vector<std::string>;
+using RunsRow = std::vector<std::uint32_t>;
 
 }  // namespace starling::node

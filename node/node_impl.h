@@ -47,6 +47,8 @@
 
 namespace starling::node {
 
+inline constexpr std::size_t kRunsKeptMax = 1024;  // Of an older one the others may remind us: then a new writer is drawn.
+
 class NodeImpl final : public Node {
  public:
   NodeImpl(Config config, Leaves leaves, std::unique_ptr<storage::Store> store, Identity identity,
@@ -104,6 +106,7 @@ class NodeImpl final : public Node {
   [[nodiscard]] std::optional<std::uint64_t> lowest_clock() const;
   [[nodiscard]] std::optional<std::set<WriterId>> open_writers() const;
   void remember_peers();
+  void remember_run();
   [[nodiscard]] std::vector<std::string> member_endpoints() const;
 
   // Set at construction.

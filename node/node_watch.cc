@@ -30,6 +30,10 @@ void NodeImpl::on_member(const MemberEvent& event) {
       store_->fail({Errc::kExists, "another process runs under the identity of this node: its data folder was copied, and "
                                    "both were started. Keep one of the two folders, and start only that"});
       break;
+    case MemberEvent::Kind::kUnknownRun:
+      store_->fail({Errc::kCorrupt, "this node ran before in a way that this folder knows nothing of: it is an older copy. "
+                                    "Started again, the node goes on under a new writer"});
+      break;
     case MemberEvent::Kind::kDied:
       leaves_.log.warn("a member died", {{"node", event.node}});
       break;
@@ -208,6 +212,8 @@ void NodeImpl::check_clock() {
   // Nobody to compare with: what was found last holds, or a wrong clock would be right once its node is
   // cut off, or starts first. A node without fellows has only its own.
   if (!standing && (!view_->in_ring() || has_fellows())) return;
+  // Its writer may have gone on after the copy that this folder may be of: that is told with the first exchange.
+  if (standing && store_->kept_writer() && !membership_->was_told()) return;
   const bool off = standing && !standing->agrees;
   const bool was_trusted = view_->clock_trusted();
   if (!off) view_->good_clock_ms = view_->wall_minus_steady_ms();
@@ -292,6 +298,21 @@ void NodeImpl::remember_peers() {
     }
   }
   store_->put(Store::Family::kNode, kPeersKey, pack(endpoints));
+}
+
+// A clean stop leaves a mark that the next run may keep the writer. A copy of the folder has that mark, too, and knows no
+// run that came after it; whoever met such a one does (hazards F3).
+void NodeImpl::remember_run() {
+  RunsRow runs;
+  const auto stored = store_->get(Store::Family::kNode, kRunsKey);
+  if (stored && store_->kept_writer()) {
+    if (auto known = unpack<RunsRow>(*stored)) runs = std::move(*known);
+  }
+  const bool kept = !runs.empty();
+  runs.push_back(membership_->self().run);
+  if (runs.size() > kRunsKeptMax) runs.erase(runs.begin());
+  store_->put(Store::Family::kNode, kRunsKey, pack(runs));
+  if (kept) membership_->set_known_runs({runs.begin(), runs.end()});
 }
 
 std::vector<std::string> NodeImpl::member_endpoints() const {

@@ -240,6 +240,7 @@ Status NodeImpl::open_membership() {
   TRY_ASSIGN(membership_, overlay::Membership::open(leaves_.loop, leaves_.transport, *links_,
                                                     keyring_, identity_, leaves_.random, options));
   membership_->on_event([this](const MemberEvent& event) { on_member(event); });
+  remember_run();
   if (view_->in_ring()) heed_members();
   return ok_status();
 }

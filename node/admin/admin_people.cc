@@ -78,10 +78,7 @@ void AdminApi::serve() {
       item.address = record->address;
       item.created_ms = hlc_ms(record->stamp.time);
       const bool user = request->sigil == '@';
-      if (const auto stored = store.find_register(mailbox, kAccountKey); user && stored) {
-        const auto account = unpack<AccountValue>(stored->value);
-        item.disabled = account && account->disabled;
-      }
+      if (const auto account = account_of(store, mailbox); user && account) item.disabled = account->disabled;
       for (const auto& reg : store.scan_registers(mailbox, user ? kGroupPrefix : kMemberPrefix, "",
                                                   kListMax)) {
         const auto member = unpack<storage::MemberValue>(reg.value);

@@ -8,6 +8,13 @@ using overlay::Task;
 namespace {
 constexpr View kRefused = "wrong user name or password";
 constexpr int kChangeTries = 5;
+constexpr std::uint32_t kAccountRegisters = 2;     // That begin with kAccountKey.
+constexpr std::uint64_t kEpochsAtOnce = 1 << 10;   // Of so many one is drawn, so that two sides of a split differ.
+
+std::optional<bool> says_disabled(View value) {
+  const auto member = unpack<storage::MemberValue>(value);
+  return member ? std::optional(member->removed) : std::nullopt;
+}
 
 // A try that is given back unless the password was wrong; also when the one who asked goes before the answer.
 class Trying {
@@ -59,6 +66,16 @@ Task<Status> Accounts::create(std::string user, std::string password, std::uint6
   co_return created;
 }
 
+std::optional<AccountValue> account_of(storage::Store& store, const MailboxId& mailbox) {
+  const auto stored = store.find_register(mailbox, kAccountKey);
+  if (!stored) return std::nullopt;
+  auto account = unpack<AccountValue>(stored->value);
+  if (!account) return std::nullopt;
+  const auto disabled = store.find_register(mailbox, kDisabledKey);
+  if (disabled) account->disabled = says_disabled(disabled->value).value_or(account->disabled);
+  return std::move(*account);
+}
+
 Task<Result<AccountValue>> Accounts::find(std::string user) {
   auto reading = read(std::move(user));
   CO_TRY_ASSIGN(Stamped found, co_await reading);
@@ -67,31 +84,42 @@ Task<Result<AccountValue>> Accounts::find(std::string user) {
 
 Task<Result<Accounts::Stamped>> Accounts::read(std::string user) {
   CO_TRY(check_address(user));
-  auto reading = read_registers(view_, mailbox_of(user), kAccountKey, "", 1);
+  auto reading = read_registers(view_, mailbox_of(user), kAccountKey, "", kAccountRegisters);
   CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
-  if (found.items.empty()) co_return Error{Errc::kNotFound, "there is no user " + user};
-  const auto& item = found.items.front();
-  CO_TRY_ASSIGN(AccountValue value, unpack<AccountValue>(item.value.data));
-  co_return Stamped{std::move(value), item.stamp};
+  CO_TRY_ASSIGN(auto account, stamped(found));
+  if (!account) co_return Error{Errc::kNotFound, "there is no user " + user};
+  co_return std::move(*account);
+}
+
+// Of the registers that begin with kAccountKey.
+Result<std::optional<Accounts::Stamped>> Accounts::stamped(const ReadRegistersReply& found) {
+  std::optional<Stamped> account;
+  for (const auto& item : found.items) {
+    if (item.key == kAccountKey) {
+      TRY_ASSIGN(AccountValue value, unpack<AccountValue>(item.value.data));
+      account = Stamped{std::move(value), item.stamp};
+    } else if (item.key == kDisabledKey && account) {
+      account->value.disabled = says_disabled(item.value.data).value_or(account->value.disabled);
+    }
+  }
+  return account;
 }
 
 Task<Result<bool>> Accounts::has_ended(std::string user, std::uint64_t epoch) {
   CO_TRY(check_address(user));
-  auto reading = read_registers(view_, mailbox_of(user), kAccountKey, "", 1);
+  auto reading = read_registers(view_, mailbox_of(user), kAccountKey, "", kAccountRegisters);
   CO_TRY_ASSIGN(ReadRegistersReply found, co_await reading);
-  AccountValue account{{}, 0, false};
-  if (!found.items.empty()) {
-    CO_TRY_ASSIGN(account, unpack<AccountValue>(found.items.front().value.data));
-  }
+  CO_TRY_ASSIGN(auto account, stamped(found));
   // Forged, or the owners that answered lack the latest.
-  if (found.items.empty() || (account.epoch < epoch && !account.disabled)) {
-    auto asking_all = read_registers(view_, mailbox_of(user), kAccountKey, "", 1, false, /*of_all=*/true);
+  if (!account || (account->value.epoch < epoch && !account->value.disabled)) {
+    auto asking_all = read_registers(view_, mailbox_of(user), kAccountKey, "", kAccountRegisters, false, /*of_all=*/true);
     CO_TRY_ASSIGN(found, co_await asking_all);
-    if (found.items.empty() && found.of_all) co_return true;
-    if (found.items.empty()) co_return Error{Errc::kUnavailable, "not all owners say that there is no user " + user};
-    CO_TRY_ASSIGN(account, unpack<AccountValue>(found.items.front().value.data));
+    CO_TRY_ASSIGN(account, stamped(found));
+    if (!account && found.of_all) co_return true;
+    if (!account) co_return Error{Errc::kUnavailable, "not all owners say that there is no user " + user};
   }
-  co_return account.disabled || account.epoch > epoch || (found.of_all && account.epoch < epoch);
+  const AccountValue& value = account->value;
+  co_return value.disabled || value.epoch > epoch || (found.of_all && value.epoch < epoch);
 }
 
 Task<Result<Accounts::Login>> Accounts::log_in(std::string user, std::string device, std::string password,
@@ -150,51 +178,63 @@ Task<Status> Accounts::set_password(std::string user, std::string password, std:
   CO_TRY_ASSIGN(const std::string hashed, co_await hashing);
   auto changing = change(std::move(user), [&hashed](AccountValue& account) {
     account.password_hash = hashed;
-    ++account.epoch;
   });
   auto changed = co_await changing;
   co_return changed;
 }
 
+// Its own register, which merges as a membership does: a password that is changed on the other side of a split at the
+// same time does not undo it (hazards F18). The new epoch ends the sessions.
 Task<Status> Accounts::set_disabled(std::string user, bool disabled) {
-  auto changing = change(std::move(user), [disabled](AccountValue& account) {
-    if (account.disabled == disabled) return;
-    account.disabled = disabled;
-    ++account.epoch;
-  });
-  auto changed = co_await changing;
-  co_return changed;
+  auto reading = read(user);
+  CO_TRY_ASSIGN(const Stamped account, co_await reading);
+  const bool as_it_is = account.value.disabled == disabled;
+  if (as_it_is && !disabled) co_return ok_status();
+  if (!as_it_is) {
+    auto changing = change(user, [disabled](AccountValue& value) { value.disabled = disabled; });
+    CO_TRY(co_await changing);
+  }
+  WriteRegisterRequest request;
+  request.mailbox = mailbox_of(user);
+  request.merge = static_cast<std::uint8_t>(storage::MergeKind::kMember);
+  request.key = Bytes(kDisabledKey);
+  request.value.data = pack(storage::MemberValue{1, disabled, 0, std::move(user)});
+  request.member_change = true;
+  auto writing = write(std::move(request));
+  auto written = co_await writing;
+  co_return written;
 }
 
 Task<Status> Accounts::log_out(std::string user) {
-  auto changing = change(std::move(user), [](AccountValue& account) { ++account.epoch; });
+  auto changing = change(std::move(user), [](AccountValue&) {});
   auto changed = co_await changing;
   co_return changed;
 }
 
-// A password change must not undo a disabling that it did not see.
+// Sessions and tokens of before are over. Where two sides of a split change it, one of the two epochs stays, and no
+// token has that but its own.
 Task<Status> Accounts::change(std::string user, std::function<void(AccountValue&)> change) {
   Status written = ok_status();
   for (int attempt = 0; attempt < kChangeTries; ++attempt) {
     auto reading = read(user);
     CO_TRY_ASSIGN(Stamped account, co_await reading);
-    const std::uint64_t epoch = account.value.epoch;
     change(account.value);
-    if (account.value.epoch == epoch) co_return ok_status();  // As it is already.
-    auto writing = write(user, std::move(account));
+    const auto now = static_cast<std::uint64_t>(std::max<std::int64_t>(view_.loop.wall_ms(), 0));
+    account.value.epoch = std::max(account.value.epoch, now) + 1 + view_.random.below(kEpochsAtOnce);
+    WriteRegisterRequest request;
+    request.mailbox = mailbox_of(user);
+    request.merge = static_cast<std::uint8_t>(storage::MergeKind::kLww);
+    request.key = Bytes(kAccountKey);
+    request.value.data = pack(account.value);
+    request.expected = account.stamp;
+    auto writing = write(std::move(request));
     written = co_await writing;
     if (written || written.code() != Errc::kExists) break;
   }
   co_return written;
 }
 
-Task<Status> Accounts::write(std::string user, Stamped next) {
-  WriteRegisterRequest request;
-  request.mailbox = mailbox_of(user);
-  request.merge = static_cast<std::uint8_t>(storage::MergeKind::kLww);
-  request.key = Bytes(kAccountKey);
-  request.value.data = pack(next.value);
-  request.expected = next.stamp;
+Task<Status> Accounts::write(WriteRegisterRequest request) {
   auto [done, future] = Completer<Status>::make(view_.loop);
   forwarder_.write_register(std::move(request), kForwardDeadline,
                             [done = std::move(done)](Status status) mutable {

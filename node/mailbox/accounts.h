@@ -20,6 +20,9 @@ namespace starling::node {
 
 inline constexpr std::int64_t kTokenLifeMs = kTokenLifeMaxMs;
 
+// As the registers of a mailbox in this store say; nothing where there is no account.
+std::optional<AccountValue> account_of(storage::Store& store, const MailboxId& mailbox);
+
 class Accounts {
  public:
   struct Login {
@@ -57,13 +60,14 @@ class Accounts {
     EntryId stamp;
   };
   overlay::Task<Result<Stamped>> read(std::string user);
+  static Result<std::optional<Stamped>> stamped(const ReadRegistersReply& found);
   // Reads, lets `change` make the next value, and writes it, again when somebody else was faster.
   overlay::Task<Status> change(std::string user, std::function<void(AccountValue&)> change);
   overlay::Task<Result<Login>> check_login(std::string user, std::string device, std::string password,
                                            std::string from);
   overlay::Task<Result<std::string>> hash(std::string password, std::string from);
   overlay::Task<Status> verify(HashQueue::Place place, std::string password, std::string hash);
-  overlay::Task<Status> write(std::string user, Stamped next);
+  overlay::Task<Status> write(WriteRegisterRequest request);
   Result<Login> make_token(const std::string& user, const std::string& device, std::uint64_t epoch,
                            std::int64_t life_ms);
 

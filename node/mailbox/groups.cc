@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "node/mailbox/accounts.h"
+
 namespace starling::node {
 
 using overlay::Completer;
@@ -178,10 +180,9 @@ bool Groups::Listing::is_out_of(const std::string& group) const {
 
 Status may_send(storage::Store& store, const MailboxId& mailbox, View to, View from) {
   if (to.starts_with('@')) {
-    const auto account = store.find_register(mailbox, kAccountKey);
-    if (!account) return Error{Errc::kNotFound, "there is no user " + Bytes(to)};
-    const auto value = unpack<AccountValue>(account->value);
-    if (value && value->disabled) return Error{Errc::kDenied, Bytes(to) + " is disabled"};
+    if (!store.find_register(mailbox, kAccountKey)) return Error{Errc::kNotFound, "there is no user " + Bytes(to)};
+    const auto account = account_of(store, mailbox);
+    if (account && account->disabled) return Error{Errc::kDenied, Bytes(to) + " is disabled"};
     return ok_status();
   }
   const auto member = store.find_register(mailbox, Bytes(kMemberPrefix) + Bytes(from));

@@ -3,7 +3,8 @@
 //
 // mailbox  key               value          merge    meaning
 // any      created           CreationRecord lww      the value that Paxos chose for the name
-// user     account           AccountValue   lww      password hash, auth epoch, disabled
+// user     account           AccountValue   lww      password hash, auth epoch
+// user     account/disabled  MemberValue    member   removed: the user is disabled (hazards F18)
 // user     group/<#group>    MemberValue    member   a group that the user is in (implied by the next)
 // group    member/<@user>    MemberValue    member   the roster; address = the group
 #pragma once
@@ -18,6 +19,7 @@ namespace starling::node {
 
 inline constexpr View kCreatedKey = "created";
 inline constexpr View kAccountKey = "account";
+inline constexpr View kDisabledKey = "account/disabled";
 inline constexpr View kGroupPrefix = "group/";
 inline constexpr View kMemberPrefix = "member/";
 
@@ -39,8 +41,8 @@ struct CreationRecord {
 
 struct AccountValue {
   std::string password_hash;
-  std::uint64_t epoch = 1;     // A token of another epoch is void.
-  bool disabled = false;
+  std::uint64_t epoch = 1;     // A token of another epoch is void. Never the same twice, on whichever side of a split.
+  bool disabled = false;       // As of this write. Where kDisabledKey stands, that decides.
   FIELDS(password_hash, epoch, disabled)
 };
 

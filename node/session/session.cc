@@ -12,6 +12,9 @@ using protocol::Type;
 
 namespace {
 
+constexpr int kEpochTries = 5;
+constexpr Duration kEpochAgain = 200ms;
+
 // Advice beside a refusal, in milliseconds; 0: none.
 std::uint32_t retry_after(Errc code) {
   switch (code) {
@@ -221,9 +224,14 @@ void Session::recheck_account() {
 // A token is believed at once and its epoch checked behind it, so that a login costs no look-up. Later
 // changes arrive through the mailbox (apply_register).
 Task<Done> Session::check_epoch() {
-  auto checking = services_.accounts.has_ended(user_, epoch_);
-  const auto ended = co_await checking;
-  if (ended && *ended) revoke();
+  overlay::Timer timer;
+  for (int attempt = 0; attempt < kEpochTries && !closed_; ++attempt) {
+    auto checking = services_.accounts.has_ended(user_, epoch_);
+    const auto ended = co_await checking;
+    if (ended && *ended) revoke();
+    if (ended) break;
+    co_await overlay::sleep(services_.view.loop, kEpochAgain, timer);  // Nobody can tell at the moment.
+  }
   co_return Done{};
 }
 

@@ -210,10 +210,13 @@ bool Session::is_expired(const storage::ChangeView& change) const {
 
 void Session::apply_register(const storage::RegisterView& reg) {
   if (reg.key == kAccountKey) {
+    // Disabling raises the epoch too. What is met while catching up may be older, or have lost to another since.
     const auto account = unpack<AccountValue>(reg.value);
-    // Disabling raises the epoch too, and an older change, met while catching up, must not count.
-    if (account && account->epoch > epoch_) revoke();
-    return;
+    if (!account || account->epoch <= epoch_) return;
+  }
+  if (reg.key == kAccountKey || reg.key == kDisabledKey) {
+    if (!scope_) scope_.emplace(services_.view.loop);
+    return scope_->spawn(check_epoch());
   }
   if (!reg.key.starts_with(kGroupPrefix)) return;
   // An older change may have lost to a newer one: the list as it is now decides.

@@ -158,8 +158,21 @@ void Membership::on_push_pull(const NodeId& from, View body, Reply reply) {
   if (!swim_.hears(from)) {
     return reply(Error{Errc::kDenied, "who is no member is not told who is; join first"});
   }
+  const auto known = [&]() -> Shared {
+    const auto* member = std::as_const(swim_).table().find(from);
+    return member != nullptr ? member->update : nullptr;
+  };
+  const Shared before = known();
   step(Swim::Merge{from, std::move(theirs).value()});
-  reply(pack(swim_.push_pull(loop_.now(), loop_.wall_ms())));
+  PushPull answer = swim_.push_pull(loop_.now(), loop_.wall_ms());
+  // Whom we knew in another run is told of that: its folder may be an older copy, and not know (hazards F3).
+  const Shared now = known();
+  for (auto& entry : answer.members) {
+    if (before == nullptr || before == now || View(entry.record.data) != View(*now).substr(1)) continue;
+    entry.record.data = before->substr(1);
+    entry.state = static_cast<std::uint8_t>(MemberState::kAlive);
+  }
+  reply(pack(answer));
 }
 
 void Membership::step(const Swim::Input& input) {

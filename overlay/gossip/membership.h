@@ -99,6 +99,9 @@ class Membership {
   void set_members(std::set<NodeId> members, std::set<NodeId> gone = {}) {
     swim_.set_members(std::move(members), std::move(gone));
   }
+  // As Swim::set_known_runs, and what it is told of.
+  void set_known_runs(std::set<std::uint32_t> runs) { swim_.set_known_runs(std::move(runs)); }
+  [[nodiscard]] bool was_told() const { return swim_.was_told(); }
   // After `remove --force` started a new lineage: packets of the old one are refused from now on.
   void set_lineage(const LineageId& lineage);
 

@@ -111,6 +111,7 @@ void Swim::on(const Merge& merge) {
   // A newcomer is told of everybody; that is news to nobody else.
   const bool spread = table_.live() > 0;
   for (const MemberEntry& entry : merge.body.members) take_entry(merge.from, entry, spread);
+  was_told_ = true;
 }
 
 void Swim::on(const UpdateSelf& update) {

@@ -54,6 +54,7 @@ struct MemberEvent {
     kSelfDeclaredDead,  // Others took us for dead (it is refuted): we may have missed things.
     kNewerRing,         // `node` knows ring version `ring`, newer than ours. Repeated while it is.
     kRival,             // Another process runs under our identity: a data folder was copied, and both were started.
+    kUnknownRun,        // A run under our writer that set_known_runs() did not name (hazards F3).
   };
   Kind kind;
   NodeId node;
@@ -146,6 +147,11 @@ class Swim {
   // `gone` left or were removed: while they are dead nobody looks for them, they come by themselves.
   void set_members(std::set<NodeId> members, std::set<NodeId> gone = {});
   [[nodiscard]] bool hears(const NodeId& id) const { return !members_ || members_->contains(id); }
+
+  // The runs under our writer that this node's folder knows of, when it kept that writer. Empty: nothing is compared.
+  void set_known_runs(std::set<std::uint32_t> runs) { known_runs_ = std::move(runs); }
+  // Somebody told us of everybody whom it knows, ourselves as it knew us included.
+  [[nodiscard]] bool was_told() const { return was_told_; }
 
   [[nodiscard]] const MemberRecord& self() const { return self_; }
   [[nodiscard]] const Heartbeat& heartbeat() const { return heartbeat_; }
@@ -244,6 +250,8 @@ class Swim {
   std::uint64_t counter_ = 0;
   std::uint64_t next_seq_;
   Instant started_at_;
+  std::set<std::uint32_t> known_runs_;
+  bool was_told_ = false;
   std::uint32_t rival_run_ = 0;  // The run of our identity that outbid us last,
   int rival_bids_ = 0;           // and how often it did, one after the other.
 

@@ -66,6 +66,9 @@ std::optional<NodeId> Swim::take_record(View signed_bytes, bool spread, MemberSt
 // A record of an earlier run of ours that outranks this one's, because a clock went back or a
 // restart was quick: go above it.
 void Swim::take_own_record(const MemberRecord& record, View signed_bytes) {
+  const bool unknown = record.writer == self_.writer && record.run != 0 && record.run != self_.run &&
+                       !known_runs_.empty() && !known_runs_.contains(record.run);
+  if (unknown && verify_record(record, signed_bytes)) event(MemberEvent::Kind::kUnknownRun, self_.node);
   if (record.incarnation < self_.incarnation || phase_ != Phase::kRunning) return;
   if (record.incarnation == self_.incarnation && record.run == self_.run) return;
   if (!verify_record(record, signed_bytes)) {

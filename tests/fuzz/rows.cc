@@ -33,7 +33,7 @@ void node_rows(View in) {
   same_key(in, kFarewellPrefix, [](View key) { return parse_node_of(key, kFarewellPrefix); },
            [](const NodeId& node) { return row_key(kFarewellPrefix, node); });
   (void)parse_name_slot(Bytes(kNameInstances).append(in));
-  fuzz::round_trips<SpentRow, SpentRows, TenureRow, PeersRow, MoveSettings, overlay::AcceptorState, CreationRecord,
+  fuzz::round_trips<SpentRow, SpentRows, TenureRow, PeersRow, RunsRow, MoveSettings, overlay::AcceptorState, CreationRecord,
                     AccountValue, storage::MemberValue>(in);
 }
 

@@ -43,6 +43,7 @@ const Bytes kGone = gone_issuer_value(1'700'000'000'123);
 
 SpentRows spent() { return {{{kWriter, 70'000, 1'700'000'000'123, true}, {WriterId{9}, 1, 2, false}}}; }
 TenureRow tenure() { return {{300}, {200}, {298}}; }
+RunsRow runs() { return {1, 70'000}; }
 PeersRow peers() { return {"10.0.0.1:7401", "10.0.0.2:7401"}; }
 
 struct Row {
@@ -57,6 +58,7 @@ std::vector<Row> rows() {
       {"ring", Bytes(kRingKey), {}},                     // The value: ring_version.*.hex.
       {"ring_history", ring_history_key({kNumber}), {}},
       {"peers", Bytes(kPeersKey), pack(peers())},
+      {"runs", Bytes(kRunsKey), pack(runs())},
       {"movement", Bytes(kMoveSettingsKey), {}},         // node_move_settings.*.hex
       {"covered", Bytes(kCoveredKey), row_number(kNumber)},
       {"settled", settled_key(kPartition, kWriter), row_number(kNumber)},

@@ -75,6 +75,16 @@ class Moves : public Hazards {
     }
     ADD_FAILURE() << "nobody misses node " << i;
   }
+  void believes_alive(std::size_t seen_by, std::size_t i) {
+    for (int turn = 0; turn < 300; ++turn, world.run_for(100ms)) {
+      const auto status = cluster.admin(seen_by, "status", Json::object());
+      if (!status) continue;
+      for (const auto& member : status->at("members")) {
+        if (member.at("short") == cluster.id(i) && member.at("state") == "alive") return;
+      }
+    }
+    ADD_FAILURE() << "nobody hears node " << i;
+  }
   // It is listed no more.
   void believes_gone(std::size_t seen_by, std::size_t i) {
     for (int turn = 0; turn < 300; ++turn, world.run_for(100ms)) {

@@ -53,6 +53,7 @@ TEST_P(Waits, AChangeThatIsTakenBackBeginsNoWaitAnew) {
   believes_gone(d, a);
   believes_gone(d, b);
   ASSERT_TRUE(cluster.restart(c));
+  believes_alive(d, c);  // Nobody waits for who is dead.
   int taken_back = 0;
   for (const Instant end = world.now() + 90s; world.now() < end && !cluster.node(c).serving();) {
     ASSERT_TRUE(change(d, "weight", {c}, {{"weight", 150 + taken_back}}));

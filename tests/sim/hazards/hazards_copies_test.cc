@@ -180,13 +180,12 @@ TEST_P(FarGateway, F09_AReadOfAnOwnerThatWasLeftDoesNotJoinTheStreamOfAnother) {
   ASSERT_TRUE(until([&] { return reader.has_value(); }));
   missed = send(*alice);
   ASSERT_TRUE(until([&] { return pushed && shown(*bob, missed) == 1; }, 500ms));
-  cluster.disk(*reader).set_free_bytes(0);  // Stores nothing any more, and says so.
+  cluster.crash(*reader, Crash::kProcess);
   ASSERT_TRUE(until([&] { return followed && followed != reader; }, 2900ms));
   ASSERT_FALSE(answered->covers(pushed->dot));
   ASSERT_EQ(tap.held(), 1u);
   tap.release();
   EXPECT_TRUE(until([&] { return shown(*bob2, missed) == 1; }, 5s));
-  cluster.disk(*reader).set_free_bytes(DiskOptions{}.free_bytes);
   finish();
 }
 

@@ -186,6 +186,77 @@ TEST_P(AloneEnough, F12_NothingIsMintedBeforeTheClockWasComparedWithAnother) {
   finish();
 }
 
+// A machine without a battery: c comes up in 1970, later a node that never was there. Neither erases anything, nor has
+// anybody's message a time of then.
+TEST_P(DisksAndClocks, F12_ANodeThatComesUpIn1970ErasesNothing) {
+  const auto since_1970 = std::chrono::milliseconds(world.wall_ms());
+  const auto expect_kept = [&](const std::vector<SendIndex>& messages) {
+    for (const auto i : messages) {
+      const auto id = parse_entry_id(record(i).id).value();
+      EXPECT_GT(static_cast<std::int64_t>(hlc_ms(id.time)), World::kStartWallMs - 1000);
+    }
+    for (std::size_t i = 0; i < cluster.size(); ++i) {
+      const auto state = cluster.admin(i, "repair", Json::object());
+      if (!state) continue;
+      EXPECT_LE(state->at("expiry_ms").get<std::int64_t>(), world.wall_ms() + 60'000) << i;
+    }
+  };
+  std::vector<SendIndex> said;
+  const auto say = [&] {
+    said.push_back(send(*alice));
+    ASSERT_TRUE(acked(said.back())) << world.trace().text("", 40);
+  };
+  say();
+  cluster.crash(c, Crash::kPower);
+  cluster.clock_step(c, -since_1970);
+  ASSERT_TRUE(cluster.restart(c));
+  for (int i = 0; i < 10; ++i, world.run_for(2s)) say();
+  expect_kept(said);
+  cluster.clock_step(c, since_1970);
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s)) << world.trace().text("", 40);
+  // Of a node that never was there the others say so, and let it in once its clock is right.
+  auto fresh = cluster.begin_join(a);
+  ASSERT_TRUE(fresh);
+  cluster.clock_step(*fresh, -since_1970);  // Nothing of it has run yet.
+  for (int i = 0; i < 10; ++i, world.run_for(2s)) say();
+  expect_kept(said);
+  ASSERT_FALSE(cluster.up(*fresh) && cluster.node(*fresh).serving());
+  cluster.retire(*fresh);
+  fresh = cluster.begin_join(a);
+  ASSERT_TRUE(fresh);
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 180s)) << world.trace().text("", 40);
+  say();
+  world.run_for(30s);
+  expect_kept(said);
+  start(*bob, *fresh);
+  for (const auto i : said) {
+    EXPECT_EQ(history_of(*bob, i).size(), 1u) << i;
+    EXPECT_TRUE(until([&] { return shown(*bob, i) == 1; }, 30s)) << i;
+  }
+  finish();
+}
+
+// Entries that are minted while the clocks of all three stand 40 days ahead live as long as others.
+TEST_P(DisksAndClocks, F12_NothingExpiresEarlyThatWasWrittenUnderAClockFarBehindOrAhead) {
+  constexpr auto kFar = std::chrono::hours(40 * 24);
+  std::vector<SendIndex> said;
+  for (const auto far : {-kFar, kFar}) {
+    cluster.clock_step(a, far);
+    for (int i = 0; i < 3; ++i, world.run_for(2s)) {
+      said.push_back(send(*alice));
+      ASSERT_TRUE(acked(said.back())) << world.trace().text("", 40);
+    }
+    cluster.clock_step(a, -far);
+    world.run_for(5s);
+  }
+  start(*bob, c);
+  for (const auto i : said) {
+    EXPECT_EQ(history_of(*bob, i).size(), 1u) << i;
+    EXPECT_LT(std::abs(static_cast<std::int64_t>(hlc_ms(acked_id(i).time)) - world.wall_ms()), 120'000);
+  }
+  finish();
+}
+
 // c was away while entries expired and bob was removed: it brings neither back, and learns both.
 TEST_P(DisksAndClocks, F13_AReplicaThatWasAwayForLongBringsNothingBack) {
   for (const auto i : {a, b, c}) {

@@ -183,6 +183,64 @@ TEST_P(NamesMove, F02_AMajorityThatLeavesAtOnceTakesNoNameWithIt) {
   claim_again_at(at);
 }
 
+// Three join and the first three leave: nobody is left of those who voted, or of those who handed their votes over.
+TEST_P(NamesMove, F02_WhenEveryOwnerIsNewTheNameStaysWithTheFirst) {
+  claim_all(2);
+  std::size_t at = 0;
+  for (int i = 0; i < 3; ++i) at = add_node();
+  for (const std::size_t i : {0, 1, 2}) {
+    Result<Json> asked = Error{};
+    for (int attempt = 0; attempt < 60 && !asked; ++attempt) {  // Another change may be under way.
+      asked = cluster.admin(at, "leave", {{"nodes", {cluster.id(i)}}});
+      if (!asked) world.run_for(1s);
+    }
+    ASSERT_TRUE(asked) << asked.error().text;
+    ASSERT_TRUE(cluster.run_until([&] { return cluster.departed(i); }, 120s)) << i;
+    cluster.retire(i);
+  }
+  for (const auto& [partition, name] : names) {
+    for (const auto owner : cluster.owners_of(name.address)) ASSERT_GE(owner, 3u) << name.address;
+  }
+  world.run_for(10s);
+  for (const auto& [partition, name] : names) {
+    EXPECT_EQ(error_of(create(at, name, 7)), "exists") << name.address;
+    EXPECT_EQ(error_of(create(at, name, name.nonce)), "") << name.address;
+  }
+}
+
+// An owner and two stand-ins are enough to accept messages. Not to give a name away: no vote is asked of a stand-in.
+class NamesApart : public NamesMove {
+ protected:
+  NamesApart() : NamesMove(5) {}
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, NamesApart, ::testing::Range<std::uint64_t>(1, 6));
+
+TEST_P(NamesApart, F02_AStandInDoesNotVote) {
+  const Name name = names.begin()->second;
+  const auto owners = cluster.owners_of(name.address);
+  ASSERT_EQ(owners.size(), 3u);
+  std::vector<std::size_t> side{owners[0]}, others{owners[1], owners[2]};
+  for (std::size_t i = 0; i < 5; ++i) {
+    if (std::find(owners.begin(), owners.end(), i) == owners.end()) side.push_back(i);
+  }
+  cluster.partition({side, others});
+  world.run_for(15s);
+  std::set<std::size_t> asked;
+  tap.on_leave = [&](const TapMessage& m) {
+    if (vote_on(m, name)) asked.insert(m.to);
+    return Fate::kPass;
+  };
+  EXPECT_EQ(error_of(create(side[1], name, name.nonce)), "unavailable");
+  ASSERT_TRUE(asked.contains(owners[0]));
+  EXPECT_FALSE(asked.contains(side[1]) || asked.contains(side[2]));
+  tap.clear();
+  EXPECT_EQ(error_of(create(others[0], name, 7)), "") << "there are most of the owners";
+  cluster.heal();
+  ASSERT_TRUE(cluster.run_until([&] { return cluster.all_serving(); }, 60s));
+  world.run_for(5s);
+  EXPECT_EQ(error_of(create(side[1], name, name.nonce)), "exists");
+}
+
 // While claims are handed over nobody votes, and who asks for a new name waits.
 TEST_P(NamesMove, NewNamesWaitForTheHandOver) {
   bool held = false;

@@ -93,5 +93,47 @@ TEST_P(Registers, F18_AnAdditionUnderARemovalThatTheCoordinatorMissedIsNotLost) 
   finish();
 }
 
+// The group has the member at its other owners, and who coordinated it is gone for good before the member's own list
+// heard of it. Nobody asks again.
+TEST_P(Registers, F24_WhoCoordinatesNextDrivesTheDutyOfADeadNode) {
+  std::string carol;
+  for (int i = 0; carol.empty() && i < 40; ++i) {
+    const std::string user = "@v" + std::to_string(i);
+    ASSERT_TRUE(work.add_user(user));
+    if (partition_of(slot_of(mailbox_of(user)), options.partitions) != partition) carol = user;
+  }
+  SimDevice& phone = work.add_device(carol, "phone");
+  start(phone, c);
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  std::optional<Dot> member;
+  bool owed = false;
+  tap.on_leave = [&](const TapMessage& m) {
+    for (const auto& change : carried(m)) {
+      const bool of_group = m.method == Method::kReplicate && m.from == a && change.mailbox == mailbox_of("#g");
+      if (of_group && change.kind == storage::ChangeKind::kRegister) member = change.dot;
+    }
+    if (m.method != Method::kWriteRegister || m.from != a) return Fate::kPass;
+    const auto request = unpack<node::WriteRegisterRequest>(m.body);
+    if (!request || request->mailbox != mailbox_of(carol)) return Fate::kPass;
+    owed = true;
+    return Fate::kHold;
+  };
+  cluster.ask(a, "group.add", {{"group", "#g"}, {"members", {carol}}}, [](Result<Json>) {});
+  ASSERT_TRUE(until([&] { return owed && member && synced(b, *member) >= member->n && synced(c, *member) >= member->n; }));
+  const auto listed = [&](std::size_t i) {
+    return cluster.store(i).find_register(mailbox_of(carol), "group/#g").has_value();
+  };
+  ASSERT_FALSE(listed(b) || listed(c));
+  work.history().add_group("#g", {"@alice", "@bob", carol});
+  cluster.crash(a, Crash::kPower);
+  tap.clear();
+  EXPECT_TRUE(until([&] { return listed(b) && listed(c); }, 60s)) << world.trace().text("", 40);
+  start(*alice, b);
+  const auto said = send(*alice);
+  ASSERT_TRUE(acked(said));
+  EXPECT_TRUE(until([&] { return shown(phone, said) == 1; }, 30s)) << "who is in the group gets its messages";
+  finish();
+}
+
 }  // namespace
 }  // namespace starling::sim

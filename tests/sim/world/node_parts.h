@@ -14,6 +14,8 @@ class NodeParts {
  public:
   static storage::Store& store(Node& node) { return *impl(node).store_; }
   static const NodeId& id(Node& node) { return impl(node).view_->self; }
+  // What it says of itself.
+  static const overlay::MemberRecord& record(Node& node) { return impl(node).membership_->self(); }
   // As it knows the ring; null: it is in none.
   static const overlay::Ring* ring(Node& node) { return impl(node).view_->in_ring() ? &impl(node).view_->ring() : nullptr; }
   // The version that `build` makes of the present one is proposed at once, without what a command asks first.
