@@ -17,6 +17,21 @@ constexpr Duration kRefreshEvery = 200ms;
 constexpr Duration kGatherFor = 20ms;  // Mailboxes that become ready meanwhile share the heads requests.
 }
 
+namespace {
+
+constexpr Duration kUnsureEvery = 2s;  // A list that may lack something is read again.
+
+// So many home owners are there and caught up that one of them has whatever was acknowledged.
+bool knows_lists(const ClusterView& view, const MailboxId& mailbox) {
+  std::size_t sure = 0;
+  for (const auto& owner : view.ring().home(view.store.partition_of(mailbox)).to_vector()) {
+    sure += owner == view.self ? !view.catching_up : view.alive(owner) && !view.behind(owner);
+  }
+  return sure >= view.ring().enough_to_know();
+}
+
+}  // namespace
+
 void Session::sync(std::uint64_t number, View body) {
   if (protocol::count_mailboxes(body) > kSyncMailboxesMax) {
     return refuse(number, {Errc::kTooLarge, "a Sync names at most " + std::to_string(kSyncMailboxesMax) +
@@ -57,6 +72,8 @@ Task<Done> Session::start_sync(protocol::Sync request) {
   addresses.insert(addresses.end(), listed->groups.begin(), listed->groups.end());
   tails_to_sync_ = addresses.size();
   for (const auto& address : addresses) add_tail(address, std::move(cursors[address]), true);
+  // A group that the list lacks may lie under the cursor, and then is told of no more.
+  if (!knows_lists(services_.view, mailbox_) && !std::exchange(refreshing_, true)) scope_->spawn(refresh_groups());
   co_return Done{};
 }
 
@@ -232,8 +249,11 @@ void Session::apply_register(const storage::RegisterView& reg) {
 // the one that pushed the change, so what it does not know yet is asked again.
 Task<Done> Session::refresh_groups() {
   overlay::Timer timer;
-  for (int attempt = 0; attempt < kRefreshTries && !closed_; ++attempt) {
-    co_await overlay::sleep(services_.view.loop, attempt == 0 ? 1ms : kRefreshEvery, timer);
+  bool sure = true;  // Else it goes on until it is.
+  for (int attempt = 0; (attempt < kRefreshTries || !sure) && !closed_; ++attempt) {
+    const Duration pause = sure ? kRefreshEvery : kUnsureEvery;
+    co_await overlay::sleep(services_.view.loop, attempt == 0 ? 1ms : pause, timer);
+    sure = knows_lists(services_.view, mailbox_);
     const auto expected = expected_groups_;
     auto asking = services_.groups.of_user(user_);
     const auto listing = co_await asking;
@@ -242,7 +262,7 @@ Task<Done> Session::refresh_groups() {
     const auto& now = listing->in_all;
     bool as_expected = expected == expected_groups_;  // Else more came meanwhile.
     for (const auto& [group, in] : expected) as_expected &= std::binary_search(now.begin(), now.end(), group) == in;
-    if (as_expected) break;
+    if (as_expected && sure) break;
   }
   refreshing_ = false;
   expected_groups_.clear();
