@@ -41,6 +41,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "crypto/bytes.h"
@@ -156,6 +157,23 @@ inline Bytes register_key(const MailboxId& mailbox, View key) {
 inline FixedBytes<48> message_key(const MailboxId& mailbox, const MessageKey& key) {
   return FixedBytes<48>().raw(mailbox.view()).raw(key.device.view()).u64be(key.lane)
       .u64be(key.seq);
+}
+// What follows the mailbox in it.
+inline std::optional<MessageKey> parse_message(View bytes) {
+  BytesReader in(bytes);
+  MessageKey key;
+  key.device = in.fixed<DeviceTag, 16>();
+  key.lane = in.u64be();
+  key.seq = in.u64be();
+  if (!in.done()) return std::nullopt;
+  return key;
+}
+inline std::optional<std::pair<MailboxId, MessageKey>> parse_message_key(View bytes) {
+  MailboxId mailbox;
+  if (!MailboxId::from(bytes.substr(0, MailboxId::kSize), mailbox)) return std::nullopt;
+  const auto message = parse_message(bytes.substr(MailboxId::kSize));
+  if (!message) return std::nullopt;
+  return std::pair{mailbox, *message};
 }
 struct LaneId {
   MailboxId mailbox;
@@ -432,17 +450,14 @@ inline Trace trace_of(const MailboxId& mailbox, const MessageKey& key, const Key
   return {mailbox, row.conversation, key, row.id, row.dot, row.is_void, row.content, row.expiry};
 }
 inline std::optional<Trace> parse_lost(View key, View value) {
+  constexpr std::size_t kMessageSize = 32;
   MailboxId mailbox;
   const View place = key.substr(std::min(key.size(), kNodeLost.size()));
   const auto dot = parse_dot_key(place, MailboxId::kSize);
-  BytesReader in(value);
-  MessageKey message;
-  message.device = in.fixed<DeviceTag, 16>();
-  message.lane = in.u64be();
-  message.seq = in.u64be();
-  const auto row = in.ok() ? parse_key_row(in.rest()) : std::nullopt;
+  const auto message = parse_message(value.substr(0, kMessageSize));
+  const auto row = message ? parse_key_row(value.substr(kMessageSize)) : std::nullopt;
   if (!dot || !row || row->dot != *dot || !MailboxId::from(place.substr(0, MailboxId::kSize), mailbox)) return std::nullopt;
-  return trace_of(mailbox, message, *row);
+  return trace_of(mailbox, *message, *row);
 }
 
 // How far the settling of a split has come.

@@ -252,7 +252,7 @@ Cell copies_cell(const Json& node) {
 }
 
 void print_message(const Json& answer, bool colour) {
-  const Json message = answer.value("message", Json::object());
+  const Json message = object_of(answer, "message");
   std::cout << "Message " << text_of(message, "id");
   if (!text_of(message, "from").empty()) {
     std::cout << " from " << text_of(message, "from") << " to " << text_of(message, "to");

@@ -147,6 +147,7 @@ Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
     auto reading = read_registers(view_, mailbox_of(user), kGroupPrefix, after, kPage);
     CO_TRY_ASSIGN(const ReadRegistersReply page, co_await reading);
     more = page.items.size() == kPage;
+    listing.sure &= page.of_all;
     listing.ever += page.items.size();
     for (const auto& item : page.items) {
       after = item.key;
@@ -161,7 +162,7 @@ Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
     }
     if (more && listing.ever >= kRegistersMax) listing.read_all = more = false;
   }
-  if (listing.read_all) listing.left.clear();
+  if (listing.read_all && listing.sure) listing.left.clear();
   for (const auto& membership : in) listing.in_all.push_back(membership.group);
   std::sort(listing.in_all.begin(), listing.in_all.end());
   if (in.size() > kGroupsPerUserMax) {
@@ -175,7 +176,7 @@ Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
 
 bool Groups::Listing::is_out_of(const std::string& group) const {
   if (std::binary_search(in_all.begin(), in_all.end(), group)) return false;
-  return read_all || std::binary_search(left.begin(), left.end(), group);
+  return (read_all && sure) || std::binary_search(left.begin(), left.end(), group);
 }
 
 Status may_send(storage::Store& store, const MailboxId& mailbox, View to, View from) {

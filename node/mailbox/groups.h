@@ -41,6 +41,7 @@ class Groups {
     std::vector<std::string> in_all;  // These and the younger ones.
     bool read_all = true;             // Else there were too many registers to read, and what in_all lacks may only be
     std::vector<std::string> left;    // unknown: these it is not in. By name; empty when all were read.
+    bool sure = true;                 // Of enough owners that are not behind. Else the same.
     std::size_t ever = 0;             // With those that the user left, as long as that is remembered.
     // Is the user known not to be in the group?
     [[nodiscard]] bool is_out_of(const std::string& group) const;

@@ -113,7 +113,7 @@ class Reading : public std::enable_shared_from_this<Reading> {
     auto done = std::exchange(done_, {});
     if (answers_.empty()) return done.set(last_);
     auto merged = merge_registers(answers_, limit_);
-    merged.of_all = sure_answers_ >= home_;
+    merged.of_all = sure_answers_ >= needed_;
     done.set(std::move(merged));
   }
 

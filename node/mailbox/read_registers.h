@@ -24,7 +24,8 @@ inline constexpr Duration kHedgeWaitUnknown = 250ms;
 inline constexpr Duration kHedgeWaitMax = 1s;
 
 // kUnavailable, kTimeout: no owner answers. `versioned`: with the version of all under the prefix, unless the owners do
-// not agree on it at the moment. `of_all`: every home owner is asked, and whether all answered is told.
+// not agree on it at the moment. `of_all`: every home owner is asked. Whether so many home owners answered
+// as that takes, and none of them is behind, the reply's `of_all` tells.
 overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, const MailboxId& mailbox,
                                                            View prefix, View after, std::uint32_t limit,
                                                            bool versioned = false, bool of_all = false);

@@ -72,7 +72,10 @@ struct ReadRequest {
   MailboxId mailbox;
   storage::VersionVector cursor;
   bool entries_only = false;  // Leave registers out: a roster is asked for in pages (hazards F46).
-  FIELDS(ring, mailbox, cursor, entries_only)
+  // Changes of the mailbox beyond the cursor that the asker knows of, pushed to others there. What of them is gone by
+  // now is in no page: the last one's cursor says that they are passed.
+  std::vector<Dot> pushed;
+  FIELDS(ring, mailbox, cursor, entries_only, pushed)
 };
 struct ReadReply {
   struct Item {

@@ -85,6 +85,9 @@ void Publisher::serve_reads() {
     for (const auto& dot : request->cursor.dots()) {
       if (dot.n > page->covered.get(dot.writer)) ahead.push_back(dot);
     }
+    for (const auto& dot : page->more ? std::vector<Dot>() : request->pushed) {
+      if (dot.n <= page->covered.get(dot.writer)) page->cursor.raise(dot.writer, dot.n);
+    }
     ReadReply answer = page_reply(std::move(*page));
     add_lost(*request, view_.store.lost_messages(request->mailbox), answer);
     answer.ahead = std::move(ahead);

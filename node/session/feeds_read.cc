@@ -32,8 +32,10 @@ void Feeds::read_at(const NodeId& owner, const MailboxId& mailbox, const storage
   // A session makes nothing of a group's registers.
   const Feed* feed = find(mailbox);
   const bool entries_only = feed != nullptr && feed->address.front() == '#';
+  std::vector<Dot> pushed = feed == nullptr ? std::vector<Dot>() : feed->pushed.dots();
+  std::erase_if(pushed, [&](const Dot& dot) { return cursor.covers(dot); });
   view_.rpc.call(owner, Method::kRead,
-                 pack(ReadRequest{view_.ring().number(), mailbox, cursor, entries_only}), kReadDeadline,
+                 pack(ReadRequest{view_.ring().number(), mailbox, cursor, entries_only, std::move(pushed)}), kReadDeadline,
                  [this, owner, done = std::move(done)](Result<Bytes> body) {
                    --reads_[owner].in_flight;
                    read_next(owner);

@@ -14,23 +14,10 @@ using storage::ChangeKind;
 namespace {
 constexpr int kRefreshTries = 5;
 constexpr Duration kRefreshEvery = 200ms;
+constexpr Duration kUnsureEvery = 2s;  // A list that may lack something is read again: after so long, and more and more
+constexpr Duration kUnsureMax = 16s;   // rarely.
 constexpr Duration kGatherFor = 20ms;  // Mailboxes that become ready meanwhile share the heads requests.
 }
-
-namespace {
-
-constexpr Duration kUnsureEvery = 2s;  // A list that may lack something is read again.
-
-// So many home owners are there and caught up that one of them has whatever was acknowledged.
-bool knows_lists(const ClusterView& view, const MailboxId& mailbox) {
-  std::size_t sure = 0;
-  for (const auto& owner : view.ring().home(view.store.partition_of(mailbox)).to_vector()) {
-    sure += owner == view.self ? !view.catching_up : view.alive(owner) && !view.behind(owner);
-  }
-  return sure >= view.ring().enough_to_know();
-}
-
-}  // namespace
 
 void Session::sync(std::uint64_t number, View body) {
   if (protocol::count_mailboxes(body) > kSyncMailboxesMax) {
@@ -73,7 +60,7 @@ Task<Done> Session::start_sync(protocol::Sync request) {
   tails_to_sync_ = addresses.size();
   for (const auto& address : addresses) add_tail(address, std::move(cursors[address]), true);
   // A group that the list lacks may lie under the cursor, and then is told of no more.
-  if (!knows_lists(services_.view, mailbox_) && !std::exchange(refreshing_, true)) scope_->spawn(refresh_groups());
+  if (!listed->sure && !std::exchange(refreshing_, true)) scope_->spawn(refresh_groups());
   co_return Done{};
 }
 
@@ -250,13 +237,15 @@ void Session::apply_register(const storage::RegisterView& reg) {
 Task<Done> Session::refresh_groups() {
   overlay::Timer timer;
   bool sure = true;  // Else it goes on until it is.
+  Duration unsure_pause = kUnsureEvery / 2;
   for (int attempt = 0; (attempt < kRefreshTries || !sure) && !closed_; ++attempt) {
-    const Duration pause = sure ? kRefreshEvery : kUnsureEvery;
+    if (!sure) unsure_pause = std::min(2 * unsure_pause, kUnsureMax);
+    const Duration pause = sure ? kRefreshEvery : unsure_pause;
     co_await overlay::sleep(services_.view.loop, attempt == 0 ? 1ms : pause, timer);
-    sure = knows_lists(services_.view, mailbox_);
     const auto expected = expected_groups_;
     auto asking = services_.groups.of_user(user_);
     const auto listing = co_await asking;
+    sure = listing && listing->sure;
     if (!listing) continue;
     follow_groups(*listing);
     const auto& now = listing->in_all;

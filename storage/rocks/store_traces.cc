@@ -22,15 +22,10 @@ std::optional<Trace> RocksStore::trace_named(Slot first_slot, const Dot& dot) {
   const auto [begin, end] = naming->second.rows.equal_range(dot);
   for (auto at = begin; at != end; ++at) {
     if (at->second.first != ColumnFamily::kKeys) continue;
-    BytesReader in(at->second.second);
-    const auto mailbox = in.fixed<MailboxTag, 16>();
-    MessageKey key;
-    key.device = in.fixed<DeviceTag, 16>();
-    key.lane = in.u64be();
-    key.seq = in.u64be();
-    if (!in.done()) continue;
-    const auto row = find_key_row(mailbox, key);  // Another copy may stand there by now.
-    if (row && row->dot == dot) return trace_of(mailbox, key, *row);
+    const auto named = parse_message_key(at->second.second);
+    if (!named) continue;
+    const auto row = find_key_row(named->first, named->second);  // Another copy may stand there by now.
+    if (row && row->dot == dot) return trace_of(named->first, named->second, *row);
   }
   return std::nullopt;
 }
@@ -117,12 +112,7 @@ std::optional<Trace> RocksStore::trace(const MailboxId& mailbox, const EntryId& 
   for (std::size_t left = kTraceRowsMax; rows.valid() && left > 0; rows->Next(), --left) {
     const auto row = parse_key_row(rows.value());
     if (!row || row->id != id) continue;
-    BytesReader in(rows.key().substr(MailboxId::kSize));
-    MessageKey key;
-    key.device = in.fixed<DeviceTag, 16>();
-    key.lane = in.u64be();
-    key.seq = in.u64be();
-    if (in.done()) return trace_of(mailbox, key, *row);
+    if (const auto named = parse_message_key(rows.key())) return trace_of(mailbox, named->second, *row);
   }
   return std::nullopt;
 }

@@ -41,6 +41,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::same_bytes(in, parse_number, [&](std::uint64_t n) { return bytes(number_value(n)); });
   fuzz::same_bytes(in, parse_entry_row, [&](const EntryRow& row) { return bytes(entry_value(row)); });
   fuzz::same_bytes(in, parse_mailbox_dot, [&](const MailboxDotRow& row) { return bytes(mailbox_dot_value(row)); });
+  fuzz::same_bytes(in, parse_message_key, [&](const auto& named) { return bytes(message_key(named.first, named.second)); });
+  (void)parse_message(in);
+  const Bytes lost = Bytes(kNodeLost).append(in.substr(0, MailboxId::kSize + 16));
+  if (const auto trace = parse_lost(lost, in.substr(lost.size() - kNodeLost.size()))) {
+    fuzz::require(parse_lost(lost, lost_value(*trace).view()) == trace, "a trace does not survive encoding");
+  }
   if (const auto row = parse_key_row(in)) {  // Any byte but 0 is a void.
     fuzz::require(parse_key_row(key_value(*row).view()) == row, "the row of a key does not survive encoding");
   }

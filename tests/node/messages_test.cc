@@ -82,7 +82,7 @@ void for_each_message(With with) {
   with("follow_reply", FollowReply{vector(), {kMailbox, kOther}});
   with("unfollow.v2", Unfollow{kPartition, 7, {kMailbox}, kPartitions});
   with("push.v3", Push{{{kPartition, 7, {{{kWriter, 17}, {"change"}}}, {{{kWriter, 3}, {"again"}}}}}, kPartitions});
-  with("read_request", ReadRequest{kRing, kMailbox, vector(), true});
+  with("read_request.v2", ReadRequest{kRing, kMailbox, vector(), true, {{kWriter, 71'000}}});
   with("read_reply.v2", ReadReply{{{{kWriter, 17}, {"change"}}}, vector(), true, {trace()}, {{kWriter, 71'000}}});
   with("lane_query", LaneQuery{kMailbox, kDevice, 99});
   with("lane_answer", LaneAnswer{12});
@@ -177,6 +177,9 @@ TEST(NodeMessages, OlderBytesSayNothingOfWhatWasLostOrNeverGivenOut) {
   ASSERT_TRUE(page.ok()) << page.error().text;
   EXPECT_EQ(page->changes.size(), 1u);
   EXPECT_TRUE(page->lost.empty() && page->ahead.empty());
+  const auto read = unpack<ReadRequest>(golden("node_read_request.v1"));
+  ASSERT_TRUE(read.ok()) << read.error().text;
+  EXPECT_TRUE(read->pushed.empty());
   const auto request = unpack<HeadsRequest>(golden("node_heads_request.v1"));
   ASSERT_TRUE(request.ok()) << request.error().text;
   EXPECT_TRUE(request->claims.empty());

@@ -50,13 +50,18 @@ void Social::try_all() {
   if (options_.passwords) try_passwords();
 }
 
-// Of what was acknowledged with a lifetime nothing is left to show.
+// Of what was acknowledged with a lifetime, or shown, nothing is left to show.
 bool Social::wait_until_burned() {
+  constexpr std::uint64_t kSecond = 1000;
   std::uint64_t last_ms = 0;
-  for (const auto& send : workload_.history().sends()) {
-    const auto id = parse_entry_id(send.id);
-    if (send.lifetime_s == 0 || !id) continue;
-    last_ms = std::max(last_ms, hlc_ms(id->time) + std::uint64_t{1000} * send.lifetime_s);
+  const auto burns = [&last_ms](const std::string& id, const SendRecord& send) {
+    const auto at = parse_entry_id(id);
+    if (send.lifetime_s == 0 || !at) return;
+    last_ms = std::max(last_ms, hlc_ms(at->time) + kSecond * send.lifetime_s + kSecond);  // Stamps are whole seconds.
+  };
+  for (const auto& send : workload_.history().sends()) burns(send.id, send);
+  for (const auto& delivery : workload_.history().deliveries()) {
+    if (const auto* send = workload_.history().send_of(delivery.hash)) burns(delivery.id, *send);
   }
   if (last_ms == 0) return true;
   const auto burned = [&] {
