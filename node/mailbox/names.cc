@@ -65,12 +65,10 @@ Task<Status> Names::create(CreationRecord record) {
   const auto present = co_await reading;
   if (present && !present->items.empty()) {
     CO_TRY_ASSIGN(CreationRecord earlier, unpack<CreationRecord>(present->items.front().value.data));
-    const bool ours = earlier.nonce == record.nonce && earlier.owner == record.owner;
-    // Whoever decided it may have come no further: a group without its owner would stay so.
-    auto completing = write_registers(std::move(earlier));
-    CO_TRY(co_await completing);
-    if (!ours) co_return exists;
-    co_return ok_status();
+    if (earlier.nonce != record.nonce || earlier.owner != record.owner) co_return exists;
+    auto completing = write_registers(std::move(earlier));  // Our own, asked for again.
+    auto completed = co_await completing;
+    co_return completed;
   }
   auto deciding = decide(record);
   CO_TRY_ASSIGN(CreationRecord chosen, co_await deciding);

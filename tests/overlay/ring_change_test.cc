@@ -71,9 +71,9 @@ TEST(RingChange, OneChangeAtATime) {
   const auto before = test_ring(4);
   const auto intent = joined(before, {test_member(8)});
   const std::vector<NewMember> joiner = {test_member(9)};
-  EXPECT_EQ(next_intent_join(intent, joiner).code(), Errc::kInvalid);
-  EXPECT_EQ(next_intent_leave(intent, ids({1}), true).code(), Errc::kInvalid);
-  EXPECT_EQ(next_intent_remove(intent, ids({1})).code(), Errc::kInvalid);
+  EXPECT_EQ(next_intent_join(intent, joiner).code(), Errc::kOverloaded);
+  EXPECT_EQ(next_intent_leave(intent, ids({1}), true).code(), Errc::kOverloaded);
+  EXPECT_EQ(next_intent_remove(intent, ids({1})).code(), Errc::kOverloaded);
   EXPECT_EQ(next_complete(before).code(), Errc::kInvalid);
   EXPECT_EQ(next_abort(before).code(), Errc::kInvalid);
 }
@@ -349,7 +349,7 @@ TEST(RingChange, AnOldClusterMovesToTheNewestPlacementRuleInAChangeOfItsOwn) {
   EXPECT_TRUE(follows(intent, back).ok());
   EXPECT_EQ(back.rule, PlacementRule::kHashed);
   EXPECT_EQ(next_intent_rule(after).code(), Errc::kExists);
-  EXPECT_EQ(next_intent_rule(leaving(old, {1})).code(), Errc::kInvalid);
+  EXPECT_EQ(next_intent_rule(leaving(old, {1})).code(), Errc::kOverloaded);
   EXPECT_EQ(must(decode_ring_version(encode(intent))), intent);
   auto too_old = intent;
   too_old.format = 2;

@@ -113,7 +113,7 @@ TEST(RingDoubled, NothingElseIsSuchAStep) {
 
 TEST(RingDoubled, WaitsForAnOpenChangeAndEndsAtTheMostThereCanBe) {
   const auto intent = joined(small_ring(3), {test_member(9)});
-  EXPECT_EQ(next_doubled(intent).code(), Errc::kInvalid);
+  EXPECT_EQ(next_doubled(intent).code(), Errc::kOverloaded);
   auto version = test_ring(2, {.partitions = kPartitionsMax / 2});
   version = must(next_doubled(version));
   EXPECT_EQ(ring_of(version)->owners({65535}).size(), 2u);

@@ -268,26 +268,6 @@ TEST_P(Erasure, F21_NothingGoesWhileAnOwnerMayNeedIt) {
   finish();
 }
 
-// The last change of a writer that is gone was pushed to bob's session, and erased since: no page has it. His new device at
-// the same gateway joins all the same.
-TEST_P(Erasure, WhatWasPushedAndIsErasedKeepsNoNewDeviceWaiting) {
-  ASSERT_TRUE(work.add_user("@carol"));
-  alice->close();
-  start(*alice, b);
-  bob->close();
-  start(*bob, c);
-  auto& client = alice->client();
-  ASSERT_TRUE(manage([&](auto done) { client.add_member("#g", "@carol", 0, std::move(done)); }));
-  cluster.crash(a, Crash::kPower);
-  world.run_for(15s);
-  ASSERT_TRUE(manage([&](auto done) { client.remove_member("#g", "@carol", std::move(done)); }));
-  ASSERT_TRUE(cluster.restart(a));
-  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
-  world.run_for(60s);
-  start(*bob2, c);
-  finish();
-}
-
 // --- Handing over. ---
 
 class HandOver : public Repair {

