@@ -305,10 +305,12 @@ void NodeImpl::remember_peers() {
 void NodeImpl::remember_run() {
   RunsRow runs;
   const auto stored = store_->get(Store::Family::kNode, kRunsKey);
-  if (stored && store_->kept_writer()) {
-    if (auto known = unpack<RunsRow>(*stored)) runs = std::move(*known);
+  const bool kept = store_->kept_writer();
+  if (kept) {
+    const auto known = stored ? unpack<RunsRow>(*stored) : Result<RunsRow>(RunsRow());
+    if (!known || known->empty()) return;  // Of a program that noted none: what it was before cannot be told.
+    runs = *known;
   }
-  const bool kept = !runs.empty();
   runs.push_back(membership_->self().run);
   if (runs.size() > kRunsKeptMax) runs.erase(runs.begin());
   store_->put(Store::Family::kNode, kRunsKey, pack(runs));

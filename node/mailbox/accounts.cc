@@ -16,6 +16,12 @@ std::optional<bool> says_disabled(View value) {
   return member ? std::optional(member->removed) : std::nullopt;
 }
 
+// By the register of its own, as of `at`. A program from before that says it in the account alone: what it said later
+// that disables counts.
+bool is_disabled(const AccountValue& account, const EntryId& stamp, View value, const EntryId& at) {
+  return says_disabled(value).value_or(account.disabled) || (account.disabled && at < stamp);
+}
+
 // A try that is given back unless the password was wrong; also when the one who asked goes before the answer.
 class Trying {
  public:
@@ -72,7 +78,7 @@ std::optional<AccountValue> account_of(storage::Store& store, const MailboxId& m
   auto account = unpack<AccountValue>(stored->value);
   if (!account) return std::nullopt;
   const auto disabled = store.find_register(mailbox, kDisabledKey);
-  if (disabled) account->disabled = says_disabled(disabled->value).value_or(account->disabled);
+  if (disabled) account->disabled = is_disabled(*account, stored->stamp, disabled->value, disabled->stamp);
   return std::move(*account);
 }
 
@@ -99,7 +105,7 @@ Result<std::optional<Accounts::Stamped>> Accounts::stamped(const ReadRegistersRe
       TRY_ASSIGN(AccountValue value, unpack<AccountValue>(item.value.data));
       account = Stamped{std::move(value), item.stamp};
     } else if (item.key == kDisabledKey && account) {
-      account->value.disabled = says_disabled(item.value.data).value_or(account->value.disabled);
+      account->value.disabled = is_disabled(account->value, account->stamp, item.value.data, item.stamp);
     }
   }
   return account;

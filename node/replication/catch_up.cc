@@ -286,7 +286,7 @@ Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained) {
     }
   }
   auto owed = merge_lanes_owed(peer);
-  CO_TRY(co_await owed);
+  co_await owed;
   if (on_compared_all) on_compared_all(peer, begun);
   co_return all;
 }
@@ -364,8 +364,9 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
 Task<Status> CatchUp::compare_partition(NodeId peer, PartitionId partition, Duration deadline) {
   std::vector<PartitionId> one{partition};
   auto comparing = compare(peer, std::move(one), deadline);
-  CO_TRY(co_await comparing);
-  co_return ok_status();
+  CO_TRY_ASSIGN(const Compared compared, co_await comparing);
+  if (compared.failed.empty()) co_return ok_status();
+  co_return Error{Errc::kUnavailable, "a run that the peer has did not come"};
 }
 
 }  // namespace starling::node

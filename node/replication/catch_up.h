@@ -161,7 +161,7 @@ class CatchUp {
   overlay::Task<Result<std::size_t>> merge_lanes(NodeId peer, PartitionId partition);
   // Of what the peer says is gone. A stand-in has no lanes: there all other owners are asked, now or when they are back.
   overlay::Task<Status> merge_lanes_behind(NodeId peer, PartitionId partition);
-  overlay::Task<Status> merge_lanes_owed(NodeId peer);
+  overlay::Task<Done> merge_lanes_owed(NodeId peer);
   using TakeLanes = std::function<Status(const std::vector<storage::LaneRow>&)>;
   overlay::Task<Status> read_lanes(NodeId peer, PartitionId partition, TakeLanes take);
 

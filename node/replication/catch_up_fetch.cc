@@ -194,25 +194,27 @@ Task<Status> CatchUp::merge_lanes_behind(NodeId peer, PartitionId partition) {
     lanes_owed_.insert({partition, owner});
     if (!view_.reachable(owner)) continue;
     auto asking = merge_lanes(owner, partition);
-    CO_TRY(co_await asking);
-    lanes_owed_.erase({partition, owner});
+    const auto came = co_await asking;
+    if (came) lanes_owed_.erase({partition, owner});
   }
   co_return ok_status();
 }
 
-Task<Status> CatchUp::merge_lanes_owed(NodeId peer) {
+// What one partition lacks, or is damaged there, keeps no round from being one.
+Task<Done> CatchUp::merge_lanes_owed(NodeId peer) {
   std::vector<PartitionId> partitions;
   std::erase_if(lanes_owed_, [&](const auto& owed) {
-    if (!view_.ring().is_owner(owed.first, owed.second)) return true;
+    if (!view_.ring().is_owner(owed.first, owed.second) || !is_ours(owed.first)) return true;
     if (owed.second == peer) partitions.push_back(owed.first);
     return false;
   });
   for (const auto partition : partitions) {
     auto merging = merge_lanes(peer, partition);
-    CO_TRY(co_await merging);
-    lanes_owed_.erase({partition, peer});
+    const auto merged = co_await merging;
+    if (merged) lanes_owed_.erase({partition, peer});
+    if (!merged && (merged.code() == Errc::kTimeout || merged.code() == Errc::kUnavailable)) break;
   }
-  co_return ok_status();
+  co_return Done{};
 }
 
 Task<Status> CatchUp::read_lanes(NodeId peer, PartitionId partition, TakeLanes take) {

@@ -379,16 +379,17 @@ std::size_t Coordinator::longest_lane() const {
 Task<starling::Done> Coordinator::compare_first(Pending send, LaneId lane) {
   send.compared = true;
   auto comparing = compare_with_owners(send.mailbox);
-  send.knows = co_await comparing;
+  const Known known = co_await comparing;
+  send.knows = known.by_all && known.by_enough;
   admit(std::move(send));
   resume_lane(lane);
   co_return starling::Done{};
 }
 
-// With all that can be reached. True: with so many that whatever W owners acknowledged is here now.
-Task<bool> Coordinator::compare_with_owners(MailboxId mailbox) {
+// With all that can be reached.
+Task<Coordinator::Known> Coordinator::compare_with_owners(MailboxId mailbox) {
   ++comparing_;
-  bool all_answered = true;
+  Known known;
   std::size_t home = view_.is_home(view_.store.partition_of(mailbox)) ? 1 : 0;
   const auto owners = view_.candidates(view_.store.partition_of(mailbox));
   for (const auto& owner : owners) {
@@ -396,11 +397,12 @@ Task<bool> Coordinator::compare_with_owners(MailboxId mailbox) {
     const PartitionId partition = view_.store.partition_of(mailbox);
     auto comparing = catch_up_.compare_partition(owner, partition, kAskDeadline);
     const auto compared = co_await comparing;
-    all_answered &= compared.ok();
+    known.by_all &= compared.ok();
     home += compared && view_.ring().is_home(partition, owner) ? 1 : 0;
   }
   --comparing_;
-  co_return all_answered && home >= view_.ring().enough_to_know();
+  known.by_enough = home >= view_.ring().enough_to_know();
+  co_return known;
 }
 
 void Coordinator::resume_lane(const LaneId& lane) {

@@ -110,7 +110,11 @@ class Coordinator {
   void finish(const KeyIn& key, Result<std::uint8_t> copies);
   overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
   overlay::Task<starling::Done> compare_first(Pending send, LaneId lane);
-  overlay::Task<bool> compare_with_owners(MailboxId mailbox);
+  struct Known {
+    bool by_all = true;      // All owners that seem to be alive answered.
+    bool by_enough = false;  // So many that whatever W owners acknowledged is here now.
+  };
+  overlay::Task<Known> compare_with_owners(MailboxId mailbox);
   overlay::Task<starling::Done> change_member(WriteRegisterRequest request, std::function<void(Status)> done);
   void store_register(const WriteRegisterRequest& request, std::function<void(Status)> done);
   overlay::Task<starling::Done> redrive(KeyIn key, Dot dot, protocol::Grade grade);

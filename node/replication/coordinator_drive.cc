@@ -166,7 +166,8 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
 // member that is added again under a removal would be lost with it.
 Task<starling::Done> Coordinator::change_member(WriteRegisterRequest request, std::function<void(Status)> done) {
   auto comparing = compare_with_owners(request.mailbox);
-  const bool knows = co_await comparing;
+  const Known known = co_await comparing;
+  const bool knows = known.by_enough;
   const auto may = may_store(view_.store.partition_of(request.mailbox), request.flags, true);
   if (!may || !knows) {
     done(may ? Error{Errc::kUnavailable, "an owner that may know better who is in it did not answer; try again in a moment"}

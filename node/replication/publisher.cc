@@ -27,7 +27,7 @@ void add_lost(const ReadRequest& request, const std::vector<storage::Trace>& los
   for (const auto& trace : lost) {
     if (request.cursor.covers(trace.dot) || (reply.more && !reply.cursor.covers(trace.dot))) continue;
     reply.cursor.raise(trace.dot.writer, trace.dot.n);
-    if (!trace.is_void) reply.lost.push_back(trace);
+    if (!trace.is_void && reply.lost.size() < kReadChangesMax) reply.lost.push_back(trace);
   }
 }
 

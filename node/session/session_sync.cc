@@ -240,7 +240,8 @@ Task<Done> Session::refresh_groups() {
   Duration unsure_pause = kUnsureEvery / 2;
   for (int attempt = 0; (attempt < kRefreshTries || !sure) && !closed_; ++attempt) {
     if (!sure) unsure_pause = std::min(2 * unsure_pause, kUnsureMax);
-    const Duration pause = sure ? kRefreshEvery : unsure_pause;
+    const Duration jitter(services_.view.random.below(static_cast<std::uint64_t>(unsure_pause.count() / 2)));
+    const Duration pause = sure ? kRefreshEvery : unsure_pause / 2 + jitter;
     co_await overlay::sleep(services_.view.loop, attempt == 0 ? 1ms : pause, timer);
     const auto expected = expected_groups_;
     auto asking = services_.groups.of_user(user_);

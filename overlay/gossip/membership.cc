@@ -168,7 +168,7 @@ void Membership::on_push_pull(const NodeId& from, View body, Reply reply) {
   // Whom we knew in another run is told of that: its folder may be an older copy, and not know (hazards F3).
   const Shared now = known();
   for (auto& entry : answer.members) {
-    if (before == nullptr || before == now || View(entry.record.data) != View(*now).substr(1)) continue;
+    if (before == nullptr || now == nullptr || before == now || View(entry.record.data) != View(*now).substr(1)) continue;
     entry.record.data = before->substr(1);
     entry.state = static_cast<std::uint8_t>(MemberState::kAlive);
   }

@@ -13,7 +13,8 @@
 namespace starling::storage {
 namespace {
 
-constexpr std::uint64_t kLongRun = 16;  // Changes.
+constexpr std::uint64_t kLongRun = 16;           // Changes.
+constexpr std::size_t kTracesOfRunMax = 4096;  // In one statement: half a megabyte. Who misses more is not told of them.
 
 }  // namespace
 
@@ -98,7 +99,7 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
   for (const Trace* trace : out.lost.empty() ? std::vector<const Trace*>() : traces_of(slot)) {
     const Dot& dot = trace->dot;
     const bool told = dot.writer == writer && std::binary_search(out.lost.begin(), out.lost.end(), dot.n);
-    if (told) out.traces.push_back(*trace);
+    if (told && out.traces.size() < kTracesOfRunMax) out.traces.push_back(*trace);
   }
   return out;
 }

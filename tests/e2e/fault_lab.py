@@ -257,7 +257,8 @@ class Load:
         before = sends()
         eventually("the load sends", lambda: sends() >= before + count or not self.running())
         if not self.running():
-            raise Failure("the load ended before the fault was injected")
+            said = self.lab.histories[-1].with_suffix(".log").read_text()
+            raise Failure(f"the load ended before the fault was injected: {self.process.communicate()[0][-2000:]}{said}")
 
     def stop(self):
         """What is said so far is all, and is proven."""
