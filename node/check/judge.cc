@@ -110,7 +110,7 @@ class Checker::Judge {
         violate(Fault::kMisplaced, c_.text(seat.device) + " shows " + c_.text(message) +
                                        ", which its user may not read", index);
       }
-      if (message.outcome == Outcome::kRefused) {
+      if (message.outcome == Outcome::kRefused && !seat.left) {  // Who left is told of no void any more.
         violate(Fault::kRefusedShown,
                 c_.text(seat.device) + " shows " + c_.text(message) + ", which was refused", index);
       }

@@ -209,6 +209,27 @@ TEST_F(CheckerTest, WhoLeftMayShowAndOwesNothing) {
   EXPECT_FALSE(judge().passed());
 }
 
+// It was pushed before it was refused, and who is out of the group hears of no void.
+TEST_F(CheckerTest, WhoLeftMayShowWhatWasRefused) {
+  Event left;
+  left.kind = EventKind::kLeft;
+  left.to = "#ops";
+  left.users = {"@carol"};
+  send(kAlice1, "#ops", 1);
+  Event refused;
+  refused.kind = EventKind::kRefused;
+  refused.device = kAlice1;
+  refused.to = "#ops";
+  refused.number = 1;
+  events.push_back(refused);
+  shown(kCarol, kAlice1, "#ops", 1, 10);
+  events.push_back(left);
+  expect_pass();
+  events.pop_back();  // The end,
+  events.pop_back();  // and who left.
+  EXPECT_FALSE(judge().passed());
+}
+
 TEST_F(CheckerTest, AWeakGradeMayLose) {
   send(kAlice1, "@bob", 1);
   ack(kAlice1, "@bob", 1, 1, "local");
