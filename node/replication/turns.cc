@@ -38,7 +38,7 @@ void Turns::arm(Duration delay) {
 void Turns::next() {
   armed_ = false;
   const Duration late = loop_.now() - due_;
-  if (late > kTurn && !std::exchange(rested_, true)) return arm(std::min(late, kTurnsRestMax));
+  if (late > kTurn && !std::exchange(rested_, true)) return arm(std::min(late / 2, kTurnsRestMax));
   rested_ = false;
   while (waiting_ > 0 && !serve_one()) {
   }

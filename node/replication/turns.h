@@ -5,8 +5,8 @@
 // ourselves, who apply), and the lines take turns: whoever asks for much waits for itself (round robin: Nagle, On
 // Packet Switches with Infinite Storage, 1985). Work whose caller has given up by then is not done.
 // The work yields to what lives: a loop that comes late to the next piece had that much to do, with the piece before it
-// or with live traffic, and rests from pieces for as long again. So they take half of a loop's time at most, and less of
-// a busy one's.
+// or with live traffic, and rests from pieces for half as long. So they take two thirds of a loop's time at most, and less
+// of a busy one's.
 // Invariants: (1) a line is served in order; (2) between two pieces of one line every other line that
 //             waits gets one; (3) at most kTurnsWaitingMax wait in a line.
 // Thread: one loop.
