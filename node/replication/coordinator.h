@@ -28,7 +28,7 @@
 namespace starling::node {
 
 inline constexpr std::uint64_t kPendingChangesMax = 200'000;  // Accepted, not yet synced.
-inline constexpr std::size_t kComparesMax = 64;     // Refusals checked with the other owners at once.
+inline constexpr std::size_t kComparesMax = 64;     // Refusals, and changes of members, compared with the other owners at once.
 inline constexpr std::size_t kLaneQueueMax = 1024;  // Requests of a lane held back by a look-up.
 // Voids in a row that a lane takes of who may not send: as many numbers as a device may have had on the wire.
 inline constexpr std::uint64_t kVoidsOpenMax = 1024;
@@ -133,7 +133,7 @@ class Coordinator {
   Holding holding_;
   std::map<KeyIn, InFlight> in_flight_;  // Ordered: iteration is part of a simulated history.
   std::map<LaneId, std::deque<Pending>> held_lanes_;  // A look-up is under way.
-  std::size_t comparing_ = 0;  // Sends whose refusal is being checked.
+  std::size_t comparing_ = 0;  // Of those, under way.
   overlay::Scope scope_;
 };
 

@@ -85,6 +85,7 @@ void Publisher::serve_reads() {
     for (const auto& dot : request->cursor.dots()) {
       if (dot.n > page->covered.get(dot.writer)) ahead.push_back(dot);
     }
+    // Whatever there is up to `covered` was in the pages: what is in none of them is gone.
     for (const auto& dot : page->more ? std::vector<Dot>() : request->pushed) {
       if (dot.n <= page->covered.get(dot.writer)) page->cursor.raise(dot.writer, dot.n);
     }
