@@ -119,10 +119,10 @@ class Processes(Case):
         with Lab(LOOPBACK) as lab:
             for _ in range(ROUNDS):
                 load = lab.load(lines=4000, seconds=20)
-                for _ in range(4):
+                for kill in lab.random.sample((True, True, True, False), 4):
                     node = lab.random.choice(lab.nodes)
                     load.wait_sends(20)
-                    if lab.random.random() < 0.6:
+                    if kill:
                         lab.fault(f"{node.name}: SIGKILL")
                         node.kill()
                         time.sleep(lab.random.uniform(0.1, 1.5))
