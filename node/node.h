@@ -35,7 +35,7 @@ struct Leaves {
   bool background_work = true;                  // RocksDB threads; false in simulations.
   // What the services speak through, in place of the links that it is given; empty: the links themselves.
   std::function<std::unique_ptr<overlay::Rpc>(overlay::Rpc& links)> wrap_rpc = {};
-  std::uint64_t files_from = 0;  // Changes that are worth files (replication/catch_up.h); 0: as is best.
+  std::uint64_t files_from = 0;  // Changes that are worth files (replication/catch_up/catch_up.h); 0: as is best.
 };
 
 // What the admin door asks and answers: node/admin/api.h lists methods and fields.

@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "node/node.h"
-#include "node/replication/catch_up_controls.h"
+#include "node/replication/catch_up/catch_up_controls.h"
 #include "node/replication/messages.h"
 #include "node/ring/ring_service.h"
 #include "overlay/loop/task.h"

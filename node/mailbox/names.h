@@ -9,7 +9,7 @@
 
 #include "node/mailbox/read_registers.h"
 #include "node/mailbox/registers.h"
-#include "node/replication/forward.h"
+#include "node/replication/append/forward.h"
 #include "node/ring/paxos_service.h"
 #include "node/ring/tenure.h"
 #include "overlay/loop/task.h"

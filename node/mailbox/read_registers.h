@@ -8,7 +8,7 @@
 // are asked last and merged, but counted for nothing: alone they will do when no home owner answers. Thread: one loop.
 #pragma once
 
-#include "node/replication/append_messages.h"
+#include "node/replication/append/append_messages.h"
 #include "node/replication/view.h"
 #include "overlay/loop/task.h"
 

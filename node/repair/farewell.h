@@ -16,7 +16,7 @@
 #include <string>
 
 #include "node/repair/hand_over.h"
-#include "node/replication/stand_in.h"
+#include "node/replication/stand_ins/stand_in.h"
 #include "node/replication/view.h"
 #include "node/ring/tenure.h"
 #include "overlay/loop/task.h"

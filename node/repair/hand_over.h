@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "node/replication/messages.h"
-#include "node/replication/obligations.h"
+#include "node/replication/append/obligations.h"
 #include "node/replication/view.h"
 #include "overlay/loop/task.h"
 

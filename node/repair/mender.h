@@ -15,8 +15,8 @@
 #include <set>
 #include <vector>
 
-#include "node/replication/catch_up.h"
-#include "node/replication/coordinator.h"
+#include "node/replication/catch_up/catch_up.h"
+#include "node/replication/append/coordinator.h"
 #include "node/replication/view.h"
 #include "overlay/loop/task.h"
 

@@ -15,7 +15,7 @@
 #include <memory>
 #include <set>
 
-#include "node/replication/forward.h"
+#include "node/replication/append/forward.h"
 #include "node/replication/view.h"
 
 namespace starling::node {

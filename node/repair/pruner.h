@@ -22,7 +22,7 @@
 #include <set>
 
 #include "node/replication/messages.h"
-#include "node/replication/obligations.h"
+#include "node/replication/append/obligations.h"
 #include "node/replication/view.h"
 #include "overlay/loop/task.h"
 

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "node/replication/round_trip.h"
+#include "node/replication/copies/round_trip.h"
 #include "overlay/links/rpc.h"
 #include "overlay/loop/hlc.h"
 #include "overlay/loop/log.h"

@@ -19,7 +19,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "node/replication/follow_messages.h"
+#include "node/replication/follow/follow_messages.h"
 #include "node/replication/view.h"
 
 namespace starling::node {

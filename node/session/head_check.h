@@ -11,7 +11,7 @@
 #include <memory>
 #include <vector>
 
-#include "node/replication/follow_messages.h"
+#include "node/replication/follow/follow_messages.h"
 #include "node/replication/view.h"
 
 namespace starling::node {

@@ -1,4 +1,4 @@
-#include "node/replication/follow_messages.h"
+#include "node/replication/follow/follow_messages.h"
 #include "node/replication/messages.h"
 #include "node/session/entry_frame.h"
 #include "node/session/protocol.h"

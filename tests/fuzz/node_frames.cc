@@ -1,7 +1,7 @@
 // What nodes send each other on a link that is up: frames, and every message in them.
 #include "crypto/access/keyring.h"
-#include "node/replication/append_messages.h"
-#include "node/replication/follow_messages.h"
+#include "node/replication/append/append_messages.h"
+#include "node/replication/follow/follow_messages.h"
 #include "node/replication/messages.h"
 #include "node/ring/messages.h"
 #include "overlay/links/frame.h"

@@ -1,5 +1,5 @@
 // How far away owners are: what is known of a site, what a comparison tells, and who is asked next (parts.h).
-#include "node/replication/away_lag.h"
+#include "node/replication/copies/away_lag.h"
 
 #include "tests/node/parts.h"
 

@@ -1,6 +1,6 @@
 // What an owner asks of its peers, and when it leaves off: returns that wait, and changes of the ring that the operator
 // holds back, which must not hold back what the node owns (parts.h).
-#include "node/replication/catch_up.h"
+#include "node/replication/catch_up/catch_up.h"
 
 #include "tests/node/parts.h"
 #include "tests/overlay/ring_steps.h"

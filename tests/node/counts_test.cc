@@ -2,11 +2,11 @@
 // decision 0025). Without that, "all of it is gone" of a parent would be believed of a child, and what counts for a
 // partition would count for a stranger with its number.
 #include "node/repair/verifier.h"
-#include "node/replication/catch_up.h"
-#include "node/replication/find_copy.h"
-#include "node/replication/publisher.h"
-#include "node/replication/replicator.h"
-#include "node/replication/stand_in.h"
+#include "node/replication/catch_up/catch_up.h"
+#include "node/replication/append/find_copy.h"
+#include "node/replication/follow/publisher.h"
+#include "node/replication/copies/replicator.h"
+#include "node/replication/stand_ins/stand_in.h"
 #include "tests/node/parts.h"
 
 namespace starling::node {

@@ -1,9 +1,9 @@
 // What parts of a node make of what they noted by partition when the partitions are doubled (parts.h, decision 0025).
 #include "node/layout.h"
-#include "node/replication/forward.h"
-#include "node/replication/obligations.h"
-#include "node/replication/replicator.h"
-#include "node/replication/stand_in.h"
+#include "node/replication/append/forward.h"
+#include "node/replication/append/obligations.h"
+#include "node/replication/copies/replicator.h"
+#include "node/replication/stand_ins/stand_in.h"
 #include "node/repair/pruner.h"
 #include "node/ring/tenure.h"
 #include "tests/node/parts.h"

@@ -7,8 +7,8 @@
 #include <gtest/gtest.h>
 
 #include "crypto/access/keyring.h"
-#include "node/replication/append_messages.h"
-#include "node/replication/follow_messages.h"
+#include "node/replication/append/append_messages.h"
+#include "node/replication/follow/follow_messages.h"
 #include "node/ring/messages.h"
 #include "overlay/ring/ring_version.h"
 #include "tests/overlay/golden.h"

@@ -1,6 +1,6 @@
 // What operators say of the copying for changes of the ring, and how it keeps to a rate.
-#include "node/replication/catch_up_controls.h"
-#include "node/replication/catch_up_pace.h"
+#include "node/replication/catch_up/catch_up_controls.h"
+#include "node/replication/catch_up/catch_up_pace.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // One number for many registers: the same for the same registers, another one for others (parts.h).
-#include "node/replication/register_versions.h"
+#include "node/replication/append/register_versions.h"
 
 #include "tests/node/parts.h"
 

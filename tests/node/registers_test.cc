@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "node/mailbox/read_registers.h"
-#include "node/replication/coordinator.h"
-#include "node/replication/obligations.h"
+#include "node/replication/append/coordinator.h"
+#include "node/replication/append/obligations.h"
 #include "storage/change.h"
 #include "tests/node/parts.h"
 

@@ -1,7 +1,7 @@
 // Who is asked in which order, who holds copies for whom, and when a coordinator gives up (parts.h).
-#include "node/replication/forward.h"
-#include "node/replication/replicator.h"
-#include "node/replication/stand_in.h"
+#include "node/replication/append/forward.h"
+#include "node/replication/copies/replicator.h"
+#include "node/replication/stand_ins/stand_in.h"
 #include "tests/node/parts.h"
 
 namespace starling::node {

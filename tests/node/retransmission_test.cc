@@ -1,5 +1,5 @@
 // When a change is sent to a peer again.
-#include "node/replication/retransmission.h"
+#include "node/replication/copies/retransmission.h"
 
 #include <gtest/gtest.h>
 

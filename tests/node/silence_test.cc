@@ -1,5 +1,5 @@
 // How long a peer that answers nothing is waited for.
-#include "node/replication/silence.h"
+#include "node/replication/copies/silence.h"
 
 #include <gtest/gtest.h>
 

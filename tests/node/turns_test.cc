@@ -1,4 +1,4 @@
-#include "node/replication/turns.h"
+#include "node/replication/catch_up/turns.h"
 
 #include <gtest/gtest.h>
 

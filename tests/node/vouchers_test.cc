@@ -1,5 +1,5 @@
 // Whose answers show that nothing acknowledged is missing after a change of the ring (parts.h).
-#include "node/replication/vouchers.h"
+#include "node/replication/catch_up/vouchers.h"
 
 #include "tests/node/parts.h"
 #include "tests/overlay/ring_steps.h"

@@ -1,5 +1,5 @@
 // A gateway that comes back to an owner after more was written than an owner pushes at once.
-#include "node/replication/publisher.h"
+#include "node/replication/follow/publisher.h"
 #include "tests/sim/hazards/hazards.h"
 
 namespace starling::sim {

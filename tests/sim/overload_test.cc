@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "node/replication/replicator.h"
+#include "node/replication/copies/replicator.h"
 #include "tests/sim/world/raw_peer.h"
 
 namespace starling::sim {

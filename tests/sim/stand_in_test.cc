@@ -1,7 +1,7 @@
 // Fewer than W owners reachable: members beyond them hold copies, and hand them home (hazards F14, F38).
 #include <nlohmann/json.hpp>
 
-#include "node/replication/holding.h"
+#include "node/replication/stand_ins/holding.h"
 #include "tests/sim/hazards/hazards.h"
 
 namespace starling::sim {

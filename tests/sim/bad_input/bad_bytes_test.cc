@@ -1,6 +1,6 @@
 // Bad input that is forged or said twice: what each is counted as, and that nothing in the store, the ring or the list of
 // members is another afterwards. (What frames of clients and notices are counted as: bad_frame_test, bad_peer_test.)
-#include "node/replication/append_messages.h"
+#include "node/replication/append/append_messages.h"
 #include "node/replication/messages.h"
 #include "overlay/gossip/swim_wire.h"
 #include "storage/change.h"

@@ -1,6 +1,6 @@
 // Bad input of clients: good requests, far too many of them. bad_input.h says what each case promises.
 #include "node/gateway/tcp_gateway.h"
-#include "node/replication/coordinator.h"
+#include "node/replication/append/coordinator.h"
 #include "tests/sim/bad_input/bad_input.h"
 
 namespace starling::sim {

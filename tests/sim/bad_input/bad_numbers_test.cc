@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "node/replication/append_messages.h"
-#include "node/replication/follow_messages.h"
+#include "node/replication/append/append_messages.h"
+#include "node/replication/follow/follow_messages.h"
 #include "node/replication/messages.h"
 #include "node/ring/messages.h"
 #include "overlay/ring/paxos_wire.h"

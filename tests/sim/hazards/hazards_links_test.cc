@@ -1,5 +1,5 @@
 // Hazards between nodes: F20 (what an ack waits for), F43 (reordering), F44 (what equality costs). hazards.h says how.
-#include "node/replication/digests.h"
+#include "node/replication/catch_up/digests.h"
 
 #include <nlohmann/json.hpp>
 #include "tests/sim/hazards/hazards.h"

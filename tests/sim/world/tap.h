@@ -16,8 +16,8 @@
 #include <optional>
 #include <vector>
 
-#include "node/replication/append_messages.h"
-#include "node/replication/follow_messages.h"
+#include "node/replication/append/append_messages.h"
+#include "node/replication/follow/follow_messages.h"
 #include "node/replication/messages.h"
 #include "overlay/links/rpc.h"
 #include "tests/sim/world/sim_loop.h"

@@ -1,0 +1,235 @@
+// From a change that was minted, or met again, to W synced copies of all that it implies.
+#include "node/replication/append/coordinator.h"
+
+namespace starling::node {
+
+using overlay::Task;
+using protocol::Grade;
+using storage::ChangeKind;
+
+namespace {
+
+Status check(const WriteRegisterRequest& request) {
+  if (request.merge < 1 || request.merge > 3 || request.key.empty() ||
+      request.key.size() > storage::kRegisterKeySizeMax ||
+      request.value.data.size() > storage::kRegisterValueSizeMax) {
+    return Error{Errc::kInvalid, "a register with a merge kind or size that cannot be"};
+  }
+  return ok_status();
+}
+
+storage::RegisterView held_by(const storage::RegisterValue& present) {
+  return {present.merge, present.stamp, present.key, present.value};
+}
+
+// It says something else, and loses by its time alone.
+bool is_late(const storage::RegisterView& write, const storage::RegisterView& held) {
+  storage::RegisterView latest = write;
+  latest.stamp.time = ~Hlc{0};
+  return write.value != held.value && storage::wins(latest, held) && !storage::wins(write, held);
+}
+
+}  // namespace
+
+// What an answer waits for: the copies here and, where one is implied, those of the other mailbox.
+struct Coordinator::Both {
+  int left = 1;
+  std::uint8_t copies = 0;
+  std::optional<Error> error;
+  std::function<void(Result<std::uint8_t>)> done;
+
+  void part(const Result<std::uint8_t>& result) {
+    if (result) copies = std::max(copies, *result);
+    if (!result && !error) error = result.error();
+    if (--left > 0) return;
+    if (error) return done(*error);
+    done(copies);
+  }
+};
+
+// Waits for the copies of this mailbox and, where one is implied, for the sender's own.
+void Coordinator::replicate(const KeyIn& key, const Dot& dot, Grade grade, Shared change) {
+  auto both = std::make_shared<Both>();
+  both->done = [this, key](Result<std::uint8_t> copies) { finish(key, std::move(copies)); };
+  const auto parsed = storage::parse(*change);
+  assert(parsed.ok());
+  if (implies_(*parsed)) drive_implied(key.mailbox, dot, change, both);
+  auto part = [both](Result<std::uint8_t> copies) { both->part(copies); };
+  switch (grade) {
+    case Grade::kMemory: return part(std::uint8_t{0});
+    case Grade::kLocal:
+      return view_.store.when_durable([part] { part(std::uint8_t{1}); });
+    case Grade::kQuorum:
+    case Grade::kAll:
+      replicator_.when_replicated(key.mailbox, dot.n, grade == Grade::kAll, part);
+  }
+}
+
+void Coordinator::drive_implied(const MailboxId& mailbox, const Dot& dot, Shared change,
+                                const std::shared_ptr<Both>& both) {
+  ++both->left;
+  drive_copy_(view_.store.partition_of(mailbox), dot, std::move(change), [both](Status done) {
+    // Stored here, so the sender may not take it for refused: it retries, and that completes the rest.
+    if (!done) {
+      return both->part(Error{Errc::kTimeout, "stored, but what it implies is not acknowledged yet: " +
+                                                  done.error().text});
+    }
+    both->part(std::uint8_t{0});
+  });
+}
+
+void Coordinator::finish(const KeyIn& key, Result<std::uint8_t> copies) {
+  auto it = in_flight_.find(key);
+  if (it == in_flight_.end()) return;
+  auto flight = std::move(it->second);
+  in_flight_.erase(it);
+  if (!copies) ++view_.counters.append_errors;
+  for (auto& done : flight.waiters) {
+    if (copies) {
+      done(AppendReply{view_.ring().number(), flight.id, *copies});
+    } else {
+      done(copies.error());
+    }
+  }
+}
+
+Task<starling::Done> Coordinator::redrive(KeyIn key, Dot dot, Grade grade) {
+  co_await view_.durable();
+  auto stored = view_.store.read_change(view_.store.partition_of(key.mailbox), dot);
+  if (!stored) {
+    finish(key, stored.error());
+    co_return starling::Done{};
+  }
+  if (dot.writer == view_.store.writer()) {
+    replicate(key, dot, grade == Grade::kAll ? grade : Grade::kQuorum, stored->bytes);
+    co_return starling::Done{};
+  }
+  auto holding = holding_.hold(view_.store.partition_of(key.mailbox), dot, grade);
+  const auto copies = co_await holding;
+  if (!copies) {
+    finish(key, copies.error());
+    co_return starling::Done{};
+  }
+  const auto change = storage::decode(*stored->bytes, dot);
+  if (change && implies_(*change)) {
+    drive_copy_(view_.store.partition_of(key.mailbox), dot, stored->bytes, [this, key, copies = *copies](Status done) {
+      if (!done) return finish(key, Error{Errc::kTimeout, done.error().text});
+      finish(key, copies);
+    });
+    co_return starling::Done{};
+  }
+  finish(key, copies);
+  co_return starling::Done{};
+}
+
+// The register stands already, under this dot: it is driven to its copies, and to what it implies.
+Task<starling::Done> Coordinator::redrive_register(MailboxId mailbox, Dot dot, std::function<void(Status)> done) {
+  auto [durable, synced] = overlay::Completer<bool>::make(view_.loop);
+  view_.store.when_durable([durable = durable]() mutable { durable.set(true); });
+  co_await synced;
+  const PartitionId partition = view_.store.partition_of(mailbox);
+  const auto stored = view_.store.read_change(partition, dot);
+  if (!stored) {
+    done(Error{Errc::kUnavailable, "the write that stands cannot be read here: " + stored.error().text});
+    co_return starling::Done{};
+  }
+  auto both = std::make_shared<Both>();
+  both->done = [done = std::move(done)](Result<std::uint8_t> copies) {
+    done(copies ? ok_status() : Status(copies.error()));
+  };
+  const auto change = storage::decode(*stored->bytes, dot);
+  if (change && implies_(*change)) drive_implied(mailbox, dot, stored->bytes, both);
+  if (dot.writer == view_.store.writer()) {
+    replicator_.when_replicated(mailbox, dot.n, false,
+                                [both](Result<std::uint8_t> copies) { both->part(copies); });
+    co_return starling::Done{};
+  }
+  auto holding = holding_.hold(partition, dot, Grade::kQuorum);
+  both->part(co_await holding);
+  co_return starling::Done{};
+}
+
+void Coordinator::write_register(const WriteRegisterRequest& request,
+                                 std::function<void(Status)> done) {
+  if (!view_.in_ring()) return done(Error{Errc::kNotOwner, "this node is not in a ring yet"});
+  if (auto valid = check(request); !valid) return done(valid);
+  const PartitionId partition = view_.store.partition_of(request.mailbox);
+  if (auto may = may_store(partition, request.flags, true); !may) return done(may);
+  if (!request.member_change) return store_register(request, std::move(done));
+  if (comparing_ >= kComparesMax) {
+    return done(Error{Errc::kOverloaded, "too many changes of members wait to be compared; try again in a moment"});
+  }
+  scope_.spawn(change_member(request, std::move(done)));
+}
+
+// The new generation follows from what stands, and what stands may have been acknowledged without having come here: a
+// member that is added again under a removal would be lost with it.
+Task<starling::Done> Coordinator::change_member(WriteRegisterRequest request, std::function<void(Status)> done) {
+  auto comparing = compare_with_owners(request.mailbox);
+  const Known known = co_await comparing;
+  const bool knows = known.by_enough;
+  const auto may = may_store(view_.store.partition_of(request.mailbox), request.flags, true);
+  if (!may || !knows) {
+    done(may ? Error{Errc::kUnavailable, "an owner that may know better who is in it did not answer; try again in a moment"}
+             : may.error());
+    co_return starling::Done{};
+  }
+  store_register(request, std::move(done));
+  co_return starling::Done{};
+}
+
+void Coordinator::store_register(const WriteRegisterRequest& request, std::function<void(Status)> done) {
+  const auto present = view_.store.find_register(request.mailbox, request.key);
+  if (!request.expected.is_zero() && present && present->stamp != request.expected) {
+    return done(Error{Errc::kExists, "somebody else changed it in the same moment; try again"});
+  }
+  storage::ChangeView change;
+  change.kind = ChangeKind::kRegister;
+  change.mailbox = request.mailbox;
+  change.reg.merge = static_cast<storage::MergeKind>(request.merge);
+  change.reg.key = request.key;
+  change.reg.stamp = request.stamp;
+  if (request.stamp.is_zero()) {
+    if (present) view_.observe_repair(present->stamp.time);
+    change.reg.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
+  }
+  Bytes value = request.value.data;
+  if (request.member_change) {
+    auto wanted = unpack<storage::MemberValue>(value);
+    if (!wanted) return done(wanted.error());
+    wanted->generation = 1;
+    if (present) {
+      if (auto member = unpack<storage::MemberValue>(present->value)) {
+        // Only a re-add raises the generation (invariant 5).
+        wanted->generation = member->generation + (member->removed && !wanted->removed ? 1 : 0);
+        // To add a member again does not take its role away.
+        if (!member->removed) wanted->role = std::max(wanted->role, member->role);
+      }
+    }
+    value = pack(*wanted);
+  }
+  change.reg.value = value;
+  // The same write again, one that lost to a later, or a membership as it is: a change that says nothing new.
+  const bool old = present && !request.stamp.is_zero() && present->merge == change.reg.merge &&
+                   !storage::wins(change.reg, held_by(*present));
+  if (old || (present && request.member_change && present->value == value)) {
+    return scope_.spawn(redrive_register(request.mailbox, present->dot, std::move(done)));
+  }
+  // What stands may be further ahead of us than anything pulls our clock: in some seconds ours is above it.
+  if (present && request.stamp.is_zero() && is_late(change.reg, held_by(*present))) {
+    return done(Error{Errc::kOverloaded,
+                      "what stands was written by a clock ahead of this node's; try again in some seconds"});
+  }
+  const auto appended = view_.store.append(change);
+  replicator_.send(appended);
+  auto both = std::make_shared<Both>();
+  both->done = [done = std::move(done)](Result<std::uint8_t> copies) {
+    if (!copies) return done(copies.error());
+    done(ok_status());
+  };
+  if (implies_(change)) drive_implied(request.mailbox, appended.dot, appended.bytes, both);
+  replicator_.when_replicated(request.mailbox, appended.dot.n, false,
+                              [both](Result<std::uint8_t> copies) { both->part(copies); });
+}
+
+}  // namespace starling::node
