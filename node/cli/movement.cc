@@ -17,20 +17,6 @@ namespace {
 constexpr auto kPollEvery = std::chrono::milliseconds(300);
 constexpr int kAskTries = 5;  // Looking does no harm: a node that is busy is asked again.
 
-void print_moves(const Json& moves, bool colour) {
-  Table table({"Node", ">Partitions now", ">After", ">Gains", ">Loses"});
-  for (const Json& node : list_of(moves, "nodes")) {
-    const auto gains = number_of(node, "gains"), loses = number_of(node, "loses");
-    table.row({text_of(node, "short"), thousands(number_of(node, "now")), thousands(number_of(node, "next")),
-               Cell{thousands(gains), gains > 0 ? Tone::kGood : Tone::kQuiet},
-               Cell{thousands(loses), loses > 0 ? Tone::kPlain : Tone::kQuiet}});
-  }
-  table.print(std::cout, colour);
-  std::cout << thousands(number_of(moves, "moved")) << " of " << thousands(number_of(moves, "copies"))
-            << " copies of partitions move.\n"
-            << homes_text(moves);
-}
-
 Json nodes_of(const Arguments& arguments) {
   Json nodes = Json::array();
   for (const auto& node : arguments.list("node")) nodes.push_back(node);
@@ -164,6 +150,9 @@ int undrain(const Arguments& arguments) {
 
 }  // namespace
 
+namespace {
+
+// What the change does to the home sites: one line each, none without a policy of sites.
 std::string homes_text(const Json& moves) {
   const Json homes = object_of(moves, "homes");
   std::string out;
@@ -178,6 +167,22 @@ std::string homes_text(const Json& moves) {
     out += thousands(moved) + " partitions get another home: an acknowledgement waits for that site then.\n";
   }
   return out;
+}
+
+}  // namespace
+
+void print_moves(const Json& moves, bool colour) {
+  Table table({"Node", ">Partitions now", ">After", ">Gains", ">Loses"});
+  for (const Json& node : list_of(moves, "nodes")) {
+    const auto gains = number_of(node, "gains"), loses = number_of(node, "loses");
+    table.row({text_of(node, "short"), thousands(number_of(node, "now")), thousands(number_of(node, "next")),
+               Cell{thousands(gains), gains > 0 ? Tone::kGood : Tone::kQuiet},
+               Cell{thousands(loses), loses > 0 ? Tone::kPlain : Tone::kQuiet}});
+  }
+  table.print(std::cout, colour);
+  std::cout << thousands(number_of(moves, "moved")) << " of " << thousands(number_of(moves, "copies"))
+            << " copies of partitions move.\n"
+            << homes_text(moves);
 }
 
 int follow_change(const Arguments& arguments, const Look& look, Json& movement) {

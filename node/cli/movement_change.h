@@ -18,8 +18,8 @@ int change_ring(const Arguments& arguments, const std::string& method, const Jso
 // following and nothing else.
 using Look = std::function<MoveStep(const Json& movement)>;
 int follow_change(const Arguments& arguments, const Look& look, Json& movement);
-// What a change does to the home sites, from `homes` of its moves; one line each, none without a policy of sites.
-std::string homes_text(const Json& moves);
+// What a change moves, node by node and in all, from `moves` of an answer; and what it does to the home sites.
+void print_moves(const Json& moves, bool colour);
 // Which nodes settle still after a doubling of the partitions, from `doubling` of an answer of `movement`; nothing
 // when none does.
 void print_settling(const Json& doubling, bool colour);

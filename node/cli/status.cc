@@ -1,9 +1,10 @@
-// starling status, ring, where and invite: looking at a cluster, and letting nodes in.
+// starling status, where and invite: looking at a cluster, and letting nodes in.
 #include <algorithm>
 #include <cmath>
 #include <iostream>
 
 #include "node/cli/admin_client.h"
+#include "node/cli/cluster_text.h"
 #include "node/cli/commands.h"
 #include "node/cli/movement_change.h"
 #include "node/cli/names.h"
@@ -15,51 +16,6 @@ namespace {
 
 constexpr std::uint64_t kInviteMinutesMax = 30 * 24 * 60;  // The node's limit.
 
-Cell state_cell(const Json& member) {
-  const std::string state = text_of(member, "state");
-  const std::string in_ring = text_of(member, "ring_state");
-  if (state == "alive" && !in_ring.empty() && in_ring != "serving") return {in_ring, Tone::kBad};
-  if (state == "alive" || state == "serving") {
-    if (flag_of(member, "catching_up")) return {"catching up", Tone::kBad};
-    if (flag_of(member, "draining")) return {"drained", Tone::kQuiet};
-    if (member.contains("reachable") && !flag_of(member, "reachable")) return {"unreachable", Tone::kBad};
-    return {state, Tone::kGood};
-  }
-  return {state, Tone::kBad};
-}
-
-std::string percent(double share) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f %%", share * 100);
-  return text;
-}
-
-// One line, where there is a policy.
-void print_sites(const Json& sites, bool colour) {
-  const Json policy = object_of(sites, "policy");
-  if (number_of(policy, "home") == 0) return;
-  std::cout << "Sites: ";
-  if (!flag_of(sites, "in_force")) {
-    std::cout << paint("the policy rests", Tone::kBad, colour) << ", no zone has " << number_of(policy, "home")
-              << " nodes: all copies count\n";
-    return;
-  }
-  std::cout << number_of(sites, "home_copies") << " copies at home count, " << number_of(sites, "away_copies")
-            << " away follow; home of partitions:";
-  for (const Json& zone : list_of(sites, "zones")) {
-    const auto homes = number_of(zone, "home_of");
-    if (homes > 0) std::cout << " " << text_of(zone, "zone") << " " << thousands(homes);
-  }
-  std::cout << "\n";
-}
-
-std::string partitions_text(const Json& cluster) {
-  const auto partitions = number_of(cluster, "partitions"), units = number_of(cluster, "units");
-  return thousands(partitions) + " partitions" +
-         (units == 0 || units == partitions ? "" : ", placed as " + thousands(units));
-}
-
-// What the node lacks of what it should have.
 void print_wants(const Json& node, bool colour) {
   if (const auto partitions = number_of(node, "damaged_partitions"); partitions > 0) {
     std::cout << paint("Damaged:", Tone::kBad, colour) << " " << counted(number_of(node, "damaged"), "change") << " in "
@@ -144,94 +100,6 @@ int status(const Arguments& arguments) {
   std::cout << "\n";
   table.print(std::cout, colour);
   print_counts(object_of(answer, "rates"));
-  return kExitOk;
-}
-
-void print_partitions(const Json& answer, bool colour) {
-  Table table({">Partition", "Owners, the preferred first"});
-  std::size_t partition = 0;
-  for (const Json& owners : list_of(answer, "table")) {
-    std::string text;
-    for (const Json& owner : owners) {
-      if (owner.is_string()) text += (text.empty() ? "" : " ") + owner.get<std::string>();
-    }
-    table.row({std::to_string(partition++), text});
-  }
-  std::cout << "\n";
-  table.print(std::cout, colour);
-}
-
-// What the change under way moves, and how far each node is.
-int ring_diff(const Arguments& arguments) {
-  Json answer;
-  if (const int code = admin_call(arguments, "movement", Json::object(), answer); code != kExitOk) return code;
-  if (arguments.flag("json")) {
-    std::cout << answer.dump(2) << "\n";
-    return kExitOk;
-  }
-  const std::string change = text_of(answer, "change");
-  std::cout << "Ring " << number_of(answer, "ring") << ": "
-            << (change.empty() ? "no change is under way" : "a change is under way: " + change) << "\n";
-  const std::string waits = text_of(answer, "waits_for");
-  if (!waits.empty()) std::cout << "It waits: " << waits << "\n";
-  if (!change.empty()) std::cout << homes_text(object_of(answer, "moves"));
-  const Json controls = object_of(answer, "controls");
-  if (const auto rate = number_of(controls, "rate_limit"); !change.empty() && rate > 0) {
-    std::cout << "Each node copies at most " << bytes_text(rate) << "/s (starling throttle)\n";
-  }
-  Table table({"Node", "State", ">Gains", ">Here", ">Bytes", ">Left", ">Rate", ">To hand over", ">Names", "Far"});
-  for (const Json& node : list_of(answer, "nodes")) {
-    const bool gone = text_of(node, "state") == "left" || text_of(node, "state") == "removed";
-    const bool done = gone ? flag_of(node, "safe") : flag_of(node, "installed");
-    Cell far = !flag_of(node, "answered") ? Cell("no answer", Tone::kBad)
-               : done                     ? Cell(gone ? "safe to power off" : "installed", Tone::kGood)
-                                          : Cell("under way");
-    const auto gains = number_of(node, "gains"), rate = number_of(node, "rate");
-    table.row({text_of(node, "short"), text_of(node, "state"), thousands(gains),
-               thousands(done && !gone ? gains : number_of(node, "partitions_done")),
-               bytes_text(number_of(node, "bytes")), bytes_text(number_of(node, "bytes_left")),
-               rate == 0 ? "" : bytes_text(rate) + "/s", thousands(number_of(node, "leaving")),
-               thousands(number_of(node, "names")), far});
-  }
-  if (!table.empty()) {
-    std::cout << "\n";
-    table.print(std::cout, stdout_has_colour());
-  }
-  print_settling(object_of(answer, "doubling"), stdout_has_colour());
-  return kExitOk;
-}
-
-int ring(const Arguments& arguments) {
-  if (arguments.flag("diff")) return ring_diff(arguments);
-  Json answer;
-  const Json question = {{"partitions", arguments.flag("partitions")}};
-  if (const int code = admin_call(arguments, "ring", question, answer); code != kExitOk) return code;
-  if (arguments.flag("json")) {
-    std::cout << answer.dump(2) << "\n";
-    return kExitOk;
-  }
-  const bool colour = stdout_has_colour();
-  std::cout << "Ring " << number_of(answer, "number") << " of cluster " << text_of(answer, "lineage") << ": "
-            << number_of(answer, "copies") << " copies, " << number_of(answer, "synced")
-            << " on disk per ack, " << partitions_text(answer) << "\n";
-  print_sites(object_of(answer, "sites"), colour);
-  std::cout << "\n";
-  Table table({"Node", "State", "Zone", ">Weight", ">Partitions", ">At home in", ">First owner of", ">Share"});
-  for (const Json& member : list_of(answer, "members")) {
-    table.row({text_of(member, "short"), state_cell(member), text_of(member, "zone"),
-               std::to_string(number_of(member, "weight")), thousands(number_of(member, "partitions")),
-               thousands(number_of(member, "home")), thousands(number_of(member, "first")), percent(real_of(member, "share"))});
-  }
-  table.print(std::cout, colour);
-  if (const auto shared = number_of(answer, "zones_shared"); shared > 0) {
-    std::cout << thousands(shared) << " partitions have two copies in one zone: the other zones are too "
-              << "small for a copy of each\n";
-  }
-  if (arguments.flag("partitions")) print_partitions(answer, colour);
-  if (number_of(answer, "units") == number_of(answer, "partitions") || !answer.contains("units")) return kExitOk;
-  Json movement;
-  if (const int code = admin_call(arguments, "movement", Json::object(), movement); code != kExitOk) return code;
-  print_settling(object_of(movement, "doubling"), colour);
   return kExitOk;
 }
 
@@ -361,29 +229,6 @@ Command status_command() {
             add_json_option(options);
           },
       .run = status,
-      .words = {},
-  };
-}
-
-Command ring_command() {
-  return {
-      .name = "ring",
-      .summary = "who owns what",
-      .usage = "ring [--partitions | --diff] [--data FOLDER] [--json]",
-      .about = "Shows the agreed ring version: its members, and how many partitions each keeps a copy of and\n"
-               "is the first owner of.\n\n"
-               "Examples:\n"
-               "  starling ring\n"
-               "  starling ring --partitions | less\n"
-               "  starling ring --diff\n",
-      .options =
-          [](po::options_description& options) {
-            add_admin_options(options);
-            add_json_option(options);
-            options.add_options()("partitions", po::bool_switch(), "also list every partition's owners")(
-                "diff", po::bool_switch(), "what the change under way moves, and who has still to hand over");
-          },
-      .run = ring,
       .words = {},
   };
 }

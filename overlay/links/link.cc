@@ -169,7 +169,7 @@ Status Link::introduced(View payload) {
 
 Status Link::identify(View payload) {
   TRY_ASSIGN(const Introduction peer, unpack<Introduction>(payload));
-  const auto expected = dh_public(peer.key);
+  const auto expected = config_.dh_form(peer.key);
   if (!expected || !noise_.remote_static() || *expected != *noise_.remote_static()) {
     return Error{Errc::kUnauthenticated, "the peer showed a public key that is not its own"};
   }

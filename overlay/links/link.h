@@ -58,6 +58,7 @@ struct LinkConfig {
   std::function<std::optional<SecretKey>(View name)> find_secret = {};  // The responder's.
   std::function<Status(const LinkPeer&)> admit =
       {};  // The last word on a proven peer. May be empty.
+  std::function<Result<DhPublic>(const PublicKey&)> dh_form = dh_public;  // Of the key that a peer shows.
 };
 
 // kUnsupported, with both ranges in the text, when there is no common version.

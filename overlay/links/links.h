@@ -42,6 +42,7 @@ inline constexpr std::size_t kHandshakesOfOneMax = 64;
 // Links of nodes that are no members: who joins needs one for some seconds. The one that said nothing for the longest
 // time gives way, and before those whom an answer is due.
 inline constexpr std::size_t kStrangersMax = 64;
+inline constexpr std::size_t kDhFormsMax = 4096;         // As many as there may be members.
 inline constexpr Duration kFailureLogEvery = 1s;         // Incoming links that failed, in the log.
 inline constexpr std::size_t kLinkAheadMax = 256 << 10;  // Sealed and not yet sent.
 inline constexpr int kRefusalsMax =
@@ -176,6 +177,7 @@ class Links final : public Rpc {
   void time_handshake(Connection& connection, Duration timeout);
   void bound_strangers();
   void begin(Connection& connection, std::unique_ptr<Stream> stream);
+  Result<DhPublic> dh_form(const PublicKey& key);
   Status admit(Connection& connection, const LinkPeer& peer);
   [[nodiscard]] bool replaces(const Connection& old, bool dialled, const LinkPeer& peer) const;
   void received(Connection& connection, View bytes);
@@ -223,6 +225,7 @@ class Links final : public Rpc {
   std::vector<std::function<void(const NodeId&, const Hello*)>> watchers_;
   std::map<NodeId, std::unique_ptr<Peer>> peers_;
   std::map<std::uint64_t, std::shared_ptr<Connection>> connections_;  // Up or on the way.
+  std::map<PublicKey, DhPublic> dh_forms_;  // Of those who held the secret.
   std::size_t incoming_handshakes_ = 0;
   Instant failure_logged_{};
   std::size_t failures_unlogged_ = 0;

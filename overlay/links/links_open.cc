@@ -96,6 +96,15 @@ void Links::bound_strangers() {
   if (strangers > kStrangersMax) fail(*quietest, {Errc::kOverloaded, "too many links of nodes that are no members"});
 }
 
+// Made once for each key: it costs as much as a step of the handshake.
+Result<DhPublic> Links::dh_form(const PublicKey& key) {
+  const auto known = dh_forms_.find(key);
+  if (known != dh_forms_.end()) return known->second;
+  TRY_ASSIGN(const DhPublic form, dh_public(key));
+  if (dh_forms_.size() >= kDhFormsMax) dh_forms_.clear();
+  return dh_forms_.emplace(key, form).first->second;
+}
+
 void Links::begin(Connection& connection, std::unique_ptr<Stream> stream) {
   LinkConfig config{connection.dialled ? NoiseRole::kInitiator : NoiseRole::kResponder, identity_,
                     hooks_.hello()};
@@ -116,6 +125,7 @@ void Links::begin(Connection& connection, std::unique_ptr<Stream> stream) {
     return *psk;
   };
   config.admit = [this, c = &connection](const LinkPeer& peer) { return admit(*c, peer); };
+  config.dh_form = [this](const PublicKey& key) { return dh_form(key); };
   connection.link.emplace(std::move(config), random_);
   connection.stream = std::move(stream);
   connection.last_in = loop_.now();
