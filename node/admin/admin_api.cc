@@ -332,6 +332,8 @@ void AdminApi::collect(MetricSink& sink) const {
           static_cast<double>(node_.view_->ring().number().value));
     gauge("starling_ring_share", "Share of the partitions that this node owns",
           node_.view_->ring().share(node_.view_->self));
+    gauge("starling_partitions_sharing_a_zone", "Partitions with two copies in one zone: the other zones are too small",
+          static_cast<double>(node_.view_->ring().zones_shared().size()));
   }
   const auto store = node_.store_->stats();
   count("starling_commits_total", "Write batches synced", store.commits);

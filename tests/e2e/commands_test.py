@@ -224,7 +224,8 @@ class Commands(Case):
             told = self.at(number, "ring", "--diff").stdout
             self.assertRegex(told, r"^Ring \d+: a change is under way: weight\n")
             self.assertIn("Each node copies at most 64 KiB/s (starling throttle)\n", told)
-            self.assertRegex(told, gainer + r" +serving +\d+ +\d+ +[\d.]+ \w*B +[\d.]+ \w*B +[\d.]+ \w*B/s +0 +0  under way\n")
+            self.assertRegex(told, gainer + r" +serving +\d+ +\d+ +[\d.]+ \w*B +[\d.]+ \w*B +[\d.]+ \w*B/s +\d+ s +0 +0  under way\n")
+            self.assertRegex(told, r"\d+ of \d+ copies of partitions move\.\n")
         diff = self.asked(1, "ring", "--diff")
         self.assertEqual([diff["change"], diff["controls"]["rate_limit"]], ["weight", 64 << 10])
         node = diff["nodes"][0]
