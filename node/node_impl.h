@@ -90,6 +90,7 @@ class NodeImpl final : public Node {
   void on_member(const overlay::MemberEvent& event);
   void heed_members();
   void mind_lineage();
+  void mind_returns();
   void mind_sessions();
   [[nodiscard]] std::vector<Suggestions::Node> other_gateways() const;
   void tell_draining();
@@ -129,6 +130,7 @@ class NodeImpl final : public Node {
   LineageId lineage_;
   std::set<NodeId> other_lineage_;  // Members whose ring is of another lineage, as of their last link.
   std::set<WriterId> running_writers_;      // Of members that live.
+  std::set<NodeId> knowing_;                // Members that are there and not behind.
   std::map<WriterId, NodeId> runners_;      // Of all members, dead ones too: who says that it runs under it.
   Instant writer_shared_since_{};
   std::function<void(const Error&)> on_fatal_;

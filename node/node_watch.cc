@@ -43,6 +43,7 @@ void NodeImpl::on_member(const MemberEvent& event) {
       links_->try_now(event.node);
       remember_peers();
       check_clock();  // Before we make ids with it: after a start nobody had told us the time.
+      mind_returns();
       break;
     default: break;
   }
@@ -113,6 +114,18 @@ void NodeImpl::tell_draining() {
   if (auto told = membership_->update_self(record); !told) leaves_.log.warn("not told", {{"cause", told.error()}});
 }
 
+// Who is there, and is not behind, knows what others may wait for.
+void NodeImpl::mind_returns() {
+  std::set<NodeId> now;
+  for (const auto& member : membership_->members()) {
+    if (view_->alive(member.id) && !view_->behind(member.id)) now.insert(member.id);
+  }
+  for (const auto& node : now) {
+    if (!knowing_.contains(node)) groups_->came_back(node);
+  }
+  knowing_ = std::move(now);
+}
+
 // Where sessions may go.
 std::vector<Suggestions::Node> NodeImpl::other_gateways() const {
   std::vector<Suggestions::Node> others;
@@ -170,6 +183,7 @@ void NodeImpl::tick() {
   }
   check_disk();
   check_clock();
+  mind_returns();
   mind_sessions();
   if (!view_->clock_off) keys_->retire();
 }

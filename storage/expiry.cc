@@ -9,7 +9,7 @@ namespace starling::storage {
 namespace {
 
 // 0 also for a row that cannot be read.
-ExpirySeconds expiry_of(ColumnFamily family, View value) {
+ExpirySeconds expiry_of(ColumnFamily family, View key, View value) {
   switch (family) {
     case ColumnFamily::kLog: {
       const auto change = parse(value);
@@ -26,6 +26,10 @@ ExpirySeconds expiry_of(ColumnFamily family, View value) {
     case ColumnFamily::kKeys: {
       const auto row = parse_key_row(value);
       return row ? row->expiry : 0;
+    }
+    case ColumnFamily::kNode: {
+      const auto trace = key.starts_with(kNodeLost) ? parse_lost(key, value) : std::nullopt;
+      return trace ? trace->expiry : 0;
     }
     default:
       return 0;
@@ -48,8 +52,8 @@ class ExpiryFilter final : public rocksdb::CompactionFilter {
               bool*) const override {
     if (time_->ms() == 0) return false;
     const View bytes(value.data(), value.size());
-    return time_->expired(expiry_of(family_, bytes)) &&
-           is_sound(family_, {key.data(), key.size()}, bytes);
+    const View row(key.data(), key.size());
+    return time_->expired(expiry_of(family_, row, bytes)) && is_sound(family_, row, bytes);
   }
 
  private:
@@ -81,6 +85,7 @@ std::shared_ptr<rocksdb::CompactionFilterFactory> expiry_filter(
     case ColumnFamily::kEntries:
     case ColumnFamily::kMailboxDots:
     case ColumnFamily::kKeys:
+    case ColumnFamily::kNode:
       return std::make_shared<Factory>(family, std::move(time));
     default:
       return nullptr;

@@ -4,7 +4,7 @@
 // up, so nothing goes early. An entry is expired once the store's expiry time has reached that second.
 // The expiry time is the node's business (hazards F12); here it only moves forward, and only after
 // it is on disk, so that what was hidden once stays hidden after a crash.
-// The filter erases expired rows of log, entries, mailbox_dots and keys when a file is compacted.
+// The filter erases expired rows of log, entries, mailbox_dots and keys, and the traces in node, when a file is compacted.
 // A lane lives on: it still knows a number whose message is gone.
 // Thread: ExpiryTime any; the filter on RocksDB's threads.
 #pragma once

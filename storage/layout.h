@@ -28,7 +28,7 @@
 // dot          := writer:u64le n:u64le        expiry := u32le seconds, 0 never (expiry.h)
 //
 // The log holds the body once; a change is read through the dot that another family names. The rows
-// of an entry carry one expiry, so that compaction erases each of them by the same rule.
+// of an entry carry one expiry, so that compaction erases each of them, and its trace, by the same rule.
 // A row of the journal goes before those of `lanes` and `partitions`, which may be behind it. A store that
 // was closed cleanly has an empty journal, and, unless it was ever split, a format that earlier builds know.
 // While a split is settled, rows of `log` and `hints` of an upper child may still lie under its parent's first
@@ -90,7 +90,8 @@ inline constexpr View kNodeInstalling = "installing/";   // And a first slot: fi
                                                          // here, and its vector is not.
 inline constexpr View kNodeSplit = "split";              // SplitRow: a split is being settled.
 inline constexpr View kNodeLost = "lost/";               // And a mailbox and a dot: the Trace of a message that was
-                                                         // written off. Says something while `damage` says lost.
+                                                         // written off. Says something while `damage` says lost,
+                                                         // and goes when that message would have.
 inline bool is_reserved(View node_key) {
   return node_key == kNodeFormat || node_key == kNodeCleanWriter ||
          node_key == kNodeHighestTime || node_key == kNodePartitions ||

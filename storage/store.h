@@ -113,6 +113,17 @@ struct RegisterValue {
   Dot dot;  // Of the write.
 };
 
+// Of messages that were written off, and of which no other copy stands: what readers are told.
+struct LostPage {
+  std::vector<Trace> messages;  // In the order of their dots.
+  VersionVector passed;         // What was looked at, with voids and those of which another copy stands.
+  std::vector<Dot> next;        // Of each writer that there was no more room for: the first that was not looked at.
+};
+struct LostHistory {
+  std::vector<Trace> messages;  // Newest first.
+  EntryId next;                 // The first that was not looked at; zero: there is none.
+};
+
 // A lane and its highest number. Lanes outlive the entries that raised them, so a run that is read
 // after those expired does not bring them: whoever applies one with gone dots reads the lanes too.
 struct LaneRow {
@@ -330,9 +341,16 @@ class Store {
   // No copy is left anywhere: the damaged change, or the next of a run that has no more copies, counts as gone from
   // now on. kInvalid: it is here, or it is not the next. kOverloaded: nothing is done yet; again.
   virtual Status mark_lost(PartitionId partition, const Dot& dot) = 0;
-  // Of the mailbox, in the order of their dots: messages that were written off and of which no other copy stands, as far
-  // as their rows were here. Until they would have expired.
-  [[nodiscard]] virtual std::vector<Trace> lost_messages(const MailboxId& mailbox) = 0;
+  // Messages that were written off, as far as their rows were here, until they would have expired. At most `limit` of
+  // them are looked at, each at the price of a look-up.
+  // Behind the cursor and, of each writer, up to `end` (null: all).
+  virtual LostPage lost_after(const MailboxId& mailbox, const VersionVector& cursor, const VersionVector* end,
+                              std::size_t limit) = 0;
+  // Of a conversation: older than `before` (zero: newest) and younger than `end` (zero: all).
+  virtual LostHistory lost_before(const MailboxId& mailbox, const MailboxId& conversation, const EntryId& before,
+                                  const EntryId& end, std::size_t limit) = 0;
+  // The last of each writer: a cursor that covers it was told of all.
+  [[nodiscard]] virtual VersionVector lost_vector(const MailboxId& mailbox) const = 0;
   // One step of the scrub; an empty cursor begins the walk. kOverloaded: later again.
   virtual Result<ScrubStep> scrub(View cursor, std::size_t bytes) = 0;
 

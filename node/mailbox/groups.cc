@@ -162,7 +162,7 @@ Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
     }
     if (more && listing.ever >= kRegistersMax) listing.read_all = more = false;
   }
-  if (listing.read_all && listing.sure) listing.left.clear();
+  if (listing.read_all) listing.left.clear();
   for (const auto& membership : in) listing.in_all.push_back(membership.group);
   std::sort(listing.in_all.begin(), listing.in_all.end());
   if (in.size() > kGroupsPerUserMax) {
@@ -175,8 +175,35 @@ Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
 }
 
 bool Groups::Listing::is_out_of(const std::string& group) const {
-  if (std::binary_search(in_all.begin(), in_all.end(), group)) return false;
-  return (read_all && sure) || std::binary_search(left.begin(), left.end(), group);
+  if (!sure || std::binary_search(in_all.begin(), in_all.end(), group)) return false;
+  return read_all || std::binary_search(left.begin(), left.end(), group);
+}
+
+overlay::Future<bool> Groups::wait(const std::string& user, Duration at_most) {
+  auto [done, future] = Completer<bool>::make(view_.loop);
+  const std::uint64_t number = next_wait_++;
+  Waiting& waiting = waiting_[number];
+  waiting.list = mailbox_of(user);
+  waiting.done = std::move(done);
+  waiting.timer = view_.loop.after(at_most, [this, number] { end_wait(number); });
+  return std::move(future);
+}
+
+void Groups::end_wait(std::uint64_t number) {
+  auto ended = waiting_.extract(number);
+  if (ended) ended.mapped().done.set(true);
+}
+
+// One reads at once; where many wait for the same owner, each by chance within a while.
+void Groups::came_back(const NodeId& node) {
+  if (!view_.in_ring()) return;
+  const Duration over = std::min(kListsReadAgainOver, kListReadAgain * static_cast<std::int64_t>(waiting_.size()));
+  for (auto& [number, waiting] : waiting_) {
+    if (waiting.soon || !view_.ring().is_home(view_.store.partition_of(waiting.list), node)) continue;
+    waiting.soon = true;
+    const Duration delay(view_.random.below(static_cast<std::uint64_t>(over.count()) + 1));
+    waiting.timer = view_.loop.after(delay, [this, number = number] { end_wait(number); });
+  }
 }
 
 Status may_send(storage::Store& store, const MailboxId& mailbox, View to, View from) {

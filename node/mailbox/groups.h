@@ -4,9 +4,15 @@
 // Thread: one loop.
 #pragma once
 
+#include <map>
+
 #include "node/mailbox/names.h"
 
 namespace starling::node {
+
+// Lists that wait for an owner are read again when it comes back: spread by chance over so long for each of them,
+inline constexpr Duration kListReadAgain = 1ms;
+inline constexpr Duration kListsReadAgainOver = 10s;  // and not over more than this.
 
 enum class Role : std::uint8_t { kMember = 0, kModerator = 1, kOwner = 2 };
 
@@ -41,20 +47,35 @@ class Groups {
     std::vector<std::string> in_all;  // These and the younger ones.
     bool read_all = true;             // Else there were too many registers to read, and what in_all lacks may only be
     std::vector<std::string> left;    // unknown: these it is not in. By name; empty when all were read.
-    bool sure = true;                 // Of enough owners that are not behind. Else the same.
+    bool sure = true;                 // Of enough owners that are not behind. Else it may lack what was acknowledged, and
+                                      // name as left what the user is in again: nobody is known to be out of a group.
     std::size_t ever = 0;             // With those that the user left, as long as that is remembered.
     // Is the user known not to be in the group?
     [[nodiscard]] bool is_out_of(const std::string& group) const;
   };
   overlay::Task<Result<Listing>> of_user(std::string user);
 
+  // This member is there again, or is behind no more: lists that were not sure may be now.
+  void came_back(const NodeId& node);
+  // Until then, if it is an owner of the user's list, but not for longer than this.
+  overlay::Future<bool> wait(const std::string& user, Duration at_most);
+
  private:
+  struct Waiting {
+    MailboxId list;
+    overlay::Completer<bool> done;
+    overlay::Timer timer;
+    bool soon = false;
+  };
+  void end_wait(std::uint64_t number);
   overlay::Task<Status> may_join(std::string group, std::string user);
   overlay::Task<Status> exists(std::string address);
 
   ClusterView& view_;
   Names& names_;
   Forwarder& forwarder_;
+  std::map<std::uint64_t, Waiting> waiting_;  // At most one of a session, and those of sessions that ended meanwhile.
+  std::uint64_t next_wait_ = 0;
 };
 
 // May `from` send to this mailbox? From the mailbox's own registers. kNotFound, kDenied.

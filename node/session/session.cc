@@ -209,6 +209,8 @@ void Session::logged_in(const protocol::Login& login, const Accounts::Login& acc
   message.wall_ms = services_.view.loop.wall_ms();
   answer(message);
   checked_ = services_.view.loop.now();
+  const auto part = std::hash<DeviceId>{}(device_) % static_cast<std::uint64_t>(kCursorsEvery.count());
+  cursors_told_ = checked_ - Duration(part);  // Not all in one minute.
   if (!login.token.empty()) scope_->spawn(check_epoch());
 }
 
@@ -219,6 +221,7 @@ void Session::recheck_account() {
   if (!scope_) scope_.emplace(services_.view.loop);
   scope_->spawn(check_epoch());
   recheck_claims();
+  tell_cursors();
 }
 
 // A token is believed at once and its epoch checked behind it, so that a login costs no look-up. Later

@@ -40,6 +40,7 @@ inline constexpr std::size_t kSessionQueueBytesMax = 1 << 20;  // On the door: t
 inline constexpr std::uint32_t kHeartbeatSeconds = 60;
 inline constexpr Duration kSilenceMax = 150s;       // Two heartbeats and some: the device is gone.
 inline constexpr Duration kRecheckEvery = 60s;
+inline constexpr Duration kCursorsEvery = 24h;      // Of mailboxes that passed what a device is not told of.
 inline constexpr Duration kLoginDeadline = 10s;
 inline constexpr std::size_t kClaimsMax = 4096;     // Numbers of a session that nodes are asked about; more are believed.
 static_assert(kSilenceMax > 2 * std::chrono::seconds(kHeartbeatSeconds));
@@ -105,6 +106,7 @@ class Session final : public FeedSubscriber {
     TailState state = TailState::kWaiting;
     bool initial = false;     // One of those that kSyncDone waits for.
     bool announced = false;   // kSynced was sent.
+    bool passed = false;      // Since then the vector passed what nothing was sent for.
     bool again = false;       // The feed became ready anew while a read was under way.
     std::uint8_t asked_anew = 0;  // Its heads, because another owner was followed meanwhile.
     bool checked = false;     // Its heads were asked for; then,
@@ -160,6 +162,8 @@ class Session final : public FeedSubscriber {
   overlay::Task<Done> refresh_groups();
   void follow_groups(const Groups::Listing& listing);
   void announce_synced(Tail& tail);
+  void tell_cursor(Tail& tail);
+  void tell_cursors();
   void finish_sync();
 
   // session_claims.cc: cursors that no honest device has.
@@ -199,6 +203,7 @@ class Session final : public FeedSubscriber {
   bool closed_ = false;
   Instant heard_;
   Instant checked_{};         // The account.
+  Instant cursors_told_{};    // To all tails that passed something.
   std::size_t in_flight_ = 0;
   std::size_t pages_ = 0;
   bool syncing_ = false;                // A Sync was taken. Its number is the client's choice, 0 too.
@@ -211,6 +216,7 @@ class Session final : public FeedSubscriber {
   std::deque<MailboxId> in_line_;       // For a read.
   bool line_moves_ = false;
   bool refreshing_ = false;
+  std::map<std::string, storage::VersionVector> brought_;  // Cursors for which the list, which is not sure, has no group.
   std::map<std::string, bool> expected_groups_;  // From changes: are we in it?
   struct Claim {
     std::uint64_t n = 0;

@@ -1,4 +1,6 @@
 // Pages of a session's mailboxes: from whom the next is read, how many at once, and what a full door does to them.
+#include <algorithm>
+
 #include "node/session/session.h"
 
 namespace starling::node {
@@ -112,11 +114,13 @@ void Session::have_read_other(const MailboxId& mailbox, const NodeId& owner, Res
 void Session::tell_lost(const MailboxId& mailbox, const ReadReply& page, const Dot& before) {
   if (page.lost.empty()) return;
   Tail& tail = tails_.at(mailbox);
-  for (const auto& trace : page.lost) {
-    if (trace.dot.writer != before.writer || trace.dot.n >= before.n || tail.vector.covers(trace.dot)) continue;
-    tail.vector.raise(trace.dot.writer, trace.dot.n);
+  const Dot first{before.writer, tail.vector.get(before.writer) + 1};
+  auto at = std::lower_bound(page.lost.begin(), page.lost.end(), first,
+                             [](const storage::Trace& trace, const Dot& dot) { return trace.dot < dot; });
+  for (; at != page.lost.end() && at->dot < before; ++at) {
+    tail.vector.raise(at->dot.writer, at->dot.n);
     ++services_.view.counters.lost_told;
-    answer(lost_message(tail.address, trace));
+    answer(lost_message(tail.address, *at));
   }
 }
 
@@ -135,7 +139,9 @@ bool Session::take(const MailboxId& mailbox, const ReadReply& page) {
     if (closed_) return false;
   }
   for (const auto& trace : page.lost) tell_lost(mailbox, page, {trace.dot.writer, trace.dot.n + 1});
-  tails_.at(mailbox).vector.merge(page.cursor);
+  Tail& tail = tails_.at(mailbox);
+  tail.passed = tail.passed || !tail.vector.covers(page.cursor);
+  tail.vector.merge(page.cursor);
   return true;
 }
 

@@ -14,8 +14,8 @@ using storage::ChangeKind;
 namespace {
 constexpr int kRefreshTries = 5;
 constexpr Duration kRefreshEvery = 200ms;
-constexpr Duration kUnsureEvery = 2s;  // A list that may lack something is read again: after so long, and more and more
-constexpr Duration kUnsureMax = 16s;   // rarely.
+constexpr Duration kUnsureEvery = 2s;  // A list that may lack something is read again, when an owner comes back, or after
+constexpr Duration kUnsureMax = 16s;   // so long, and more and more rarely.
 constexpr Duration kGatherFor = 20ms;  // Mailboxes that become ready meanwhile share the heads requests.
 }
 
@@ -58,9 +58,14 @@ Task<Done> Session::start_sync(protocol::Sync request) {
   std::vector<std::string> addresses{user_};
   addresses.insert(addresses.end(), listed->groups.begin(), listed->groups.end());
   tails_to_sync_ = addresses.size();
-  for (const auto& address : addresses) add_tail(address, std::move(cursors[address]), true);
+  for (const auto& address : addresses) {
+    add_tail(address, std::move(cursors[address]), true);
+    cursors.erase(address);
+  }
+  if (listed->sure) co_return Done{};
   // A group that the list lacks may lie under the cursor, and then is told of no more.
-  if (!listed->sure && !std::exchange(refreshing_, true)) scope_->spawn(refresh_groups());
+  brought_ = std::move(cursors);
+  if (!std::exchange(refreshing_, true)) scope_->spawn(refresh_groups());
   co_return Done{};
 }
 
@@ -147,13 +152,30 @@ void Session::on_feed_lost(const MailboxId& mailbox) {
   it->second.state = TailState::kWaiting;
 }
 
-void Session::announce_synced(Tail& tail) {
-  tail.announced = true;
+void Session::tell_cursor(Tail& tail) {
+  tail.passed = false;
   protocol::Synced message;
   message.mailbox = tail.address;
   message.cursor = tail.vector;
   answer(message);
+}
+
+void Session::announce_synced(Tail& tail) {
+  tail.announced = true;
+  tell_cursor(tail);
   if (tail.initial) synced_one();
+}
+
+// A device raises its cursor by what it is sent. What only the session passed (registers, what expired) it would read
+// past again at each login, and ever more of it.
+void Session::tell_cursors() {
+  const Instant now = services_.view.loop.now();
+  if (now - cursors_told_ < kCursorsEvery) return;
+  for (auto& [mailbox, tail] : tails_) {
+    if (door_full()) return;  // The others at the next look.
+    if (tail.passed && tail.announced) tell_cursor(tail);
+  }
+  cursors_told_ = now;
 }
 
 void Session::synced_one() {
@@ -201,7 +223,10 @@ void Session::deliver(Tail& tail, const Delivery& delivery) {
   if (is_register && delivery.change.mailbox == mailbox_) apply_register(delivery.change.reg);
   if (closed_ || tail.vector.covers(delivery.dot)) return;
   tail.vector.raise(delivery.dot.writer, delivery.dot.n);
-  if (is_register || is_expired(delivery.change)) return;
+  if (is_register || is_expired(delivery.change)) {
+    tail.passed = true;
+    return;
+  }
   ++services_.view.counters.deliveries;
   door_.write(delivery.frame());
 }
@@ -233,16 +258,17 @@ void Session::apply_register(const storage::RegisterView& reg) {
 }
 
 // Brings the tails in line with the user's list of groups. The owner that is asked may be a moment behind
-// the one that pushed the change, so what it does not know yet is asked again.
+// the one that pushed the change, so what it does not know yet is asked again; and a list that is not sure again when an
+// owner of it comes back.
 Task<Done> Session::refresh_groups() {
-  overlay::Timer timer;
   bool sure = true;  // Else it goes on until it is.
   Duration unsure_pause = kUnsureEvery / 2;
   for (int attempt = 0; (attempt < kRefreshTries || !sure) && !closed_; ++attempt) {
     if (!sure) unsure_pause = std::min(2 * unsure_pause, kUnsureMax);
     const Duration jitter(services_.view.random.below(static_cast<std::uint64_t>(unsure_pause.count() / 2)));
     const Duration pause = sure ? kRefreshEvery : unsure_pause / 2 + jitter;
-    co_await overlay::sleep(services_.view.loop, attempt == 0 ? 1ms : pause, timer);
+    auto waiting = services_.groups.wait(user_, attempt == 0 ? 1ms : pause);
+    co_await waiting;
     const auto expected = expected_groups_;
     auto asking = services_.groups.of_user(user_);
     const auto listing = co_await asking;
@@ -280,8 +306,10 @@ void Session::follow_groups(const Groups::Listing& listing) {
     event.type = static_cast<std::uint8_t>(Type::kJoined);
     event.group = group;
     answer(event);
-    add_tail(group, {}, false);
+    auto brought = brought_.extract(group);
+    add_tail(group, brought ? std::move(brought.mapped()) : storage::VersionVector{}, false);
   }
+  if (listing.sure) brought_.clear();
 }
 
 void Session::on_drained() {

@@ -26,6 +26,7 @@
 #include "storage/rocks/journal.h"
 #include "storage/rocks/partition_table.h"
 #include "storage/rocks/pending.h"
+#include "storage/rocks/traces.h"
 #include "storage/store.h"
 
 namespace starling::storage {
@@ -105,7 +106,11 @@ class RocksStore final : public Store {
   Status mend(PartitionId partition, const Dot& dot, View change) override;
   Status mend(PartitionId partition, const RangeStatement& range) override;
   Status mark_lost(PartitionId partition, const Dot& dot) override;
-  [[nodiscard]] std::vector<Trace> lost_messages(const MailboxId& mailbox) override;
+  LostPage lost_after(const MailboxId& mailbox, const VersionVector& cursor, const VersionVector* end,
+                      std::size_t limit) override;
+  LostHistory lost_before(const MailboxId& mailbox, const MailboxId& conversation, const EntryId& before,
+                          const EntryId& end, std::size_t limit) override;
+  [[nodiscard]] VersionVector lost_vector(const MailboxId& mailbox) const override;
   Result<ScrubStep> scrub(View cursor, std::size_t bytes) override;
 
   void set_expiry_time(std::uint64_t ms) override;
@@ -296,7 +301,11 @@ class RocksStore final : public Store {
   void note_trace(const Trace& trace);
   void erase_trace(Slot first_slot, const Dot& dot);
   void erase_traces(rocksdb::WriteBatch& writes, Slot first_slot);
-  [[nodiscard]] std::vector<const Trace*> traces_of(Slot first_slot) const;
+  [[nodiscard]] std::vector<MailboxId> traced_mailboxes(Slot first_slot) const;
+  // Tells the statement's reader of what it says is lost.
+  void add_traces(Slot first_slot, RangeStatement& range, std::size_t limit) const;
+  [[nodiscard]] bool tells(const Trace& trace) const;
+  [[nodiscard]] bool is_missing(const Trace& trace);
 
   // --- store_split.cc ---
   Status load_split();
@@ -370,8 +379,7 @@ class RocksStore final : public Store {
   DamageTable damage_;
   std::map<std::pair<Slot, Dot>, Bytes> past_searches_;  // Of damaged changes: the row of mailboxes to go on from.
   std::map<Slot, Naming> naming_;  // Of partitions with damage.
-  std::map<MailboxId, std::map<Dot, Trace>> traces_;  // Of changes that damage_ says are lost, or will.
-  std::size_t traces_count_ = 0;
+  TraceTable traces_;  // Of changes that damage_ says are lost, or will.
   std::map<Slot, std::set<Superseded>> superseded_;
   std::size_t superseded_count_ = 0;
   std::set<Slot> installing_;             // Being filled by files.

@@ -116,6 +116,7 @@ void RocksStore::committed(const Status& status) {
   table_.settle(batch->journal.raised.runs);
   journal_.settle(batch->journal);
   expiry_->advance(batch->expiry_ms);
+  if (batch->expiry_ms != 0) traces_.expire(expiry_->ms());
   for (const Closed& closed : batch->closed) {
     if (closed.lost) {
       damage_.lose(closed.first_slot, closed.dot);

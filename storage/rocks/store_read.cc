@@ -96,11 +96,7 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
   for (const Dot& dot : damage_.lost(slot)) {
     if (dot.writer == writer && out.from <= dot.n && dot.n <= out.to) out.lost.push_back(dot.n);
   }
-  for (const Trace* trace : out.lost.empty() ? std::vector<const Trace*>() : traces_of(slot)) {
-    const Dot& dot = trace->dot;
-    const bool told = dot.writer == writer && std::binary_search(out.lost.begin(), out.lost.end(), dot.n);
-    if (told && out.traces.size() < kTracesOfRunMax) out.traces.push_back(*trace);
-  }
+  add_traces(slot, out, kTracesOfRunMax);
   return out;
 }
 

@@ -1,17 +1,22 @@
 // Traces of messages that were written off: kept beside the list of damage, for readers and operators who ask.
 #include <algorithm>
+#include <limits>
 
 #include "storage/rocks/rocks_store.h"
 
 namespace starling::storage {
+
+namespace {
+constexpr std::uint64_t kLast = std::numeric_limits<std::uint64_t>::max();
+}
 
 // Those whose change came back in a file, or whose partition was emptied, say nothing any more.
 Status RocksStore::load_traces() {
   Engine::Scan rows(*engine_, ColumnFamily::kNode, kNodeLost);
   for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
     const auto trace = parse_lost(rows.key(), rows.value());
-    if (!trace || !damage_.is_lost(slot_of(partition_of(trace->mailbox)), trace->dot)) continue;
-    traces_count_ += traces_[trace->mailbox].emplace(trace->dot, *trace).second ? 1 : 0;
+    if (!trace || expiry_->expired(trace->expiry)) continue;
+    if (damage_.is_lost(slot_of(partition_of(trace->mailbox)), trace->dot)) traces_.add(*trace);
   }
   return rows.status();
 }
@@ -37,73 +42,141 @@ void RocksStore::note_traces(Slot first_slot, std::span<const Trace> traces, con
 }
 
 void RocksStore::note_trace(const Trace& trace) {
-  if (traces_count_ >= kTracesMax) return;
-  traces_count_ += traces_[trace.mailbox].insert_or_assign(trace.dot, trace).second ? 1 : 0;
+  if (expiry_->expired(trace.expiry) || !traces_.add(trace)) return;
   engine_->put(*gathering_->writes, ColumnFamily::kNode, lost_key(trace.mailbox, trace.dot), lost_value(trace).view());
   gathering_->has_writes = true;
   mark_dirty();
 }
 
-std::vector<const Trace*> RocksStore::traces_of(Slot first_slot) const {
-  std::vector<const Trace*> out;
-  if (traces_.empty()) return out;
+std::vector<MailboxId> RocksStore::traced_mailboxes(Slot first_slot) const {
+  std::vector<MailboxId> out;
   MailboxId first;
   first.raw[0] = static_cast<std::uint8_t>(first_slot >> 8);
   first.raw[1] = static_cast<std::uint8_t>(first_slot);
-  for (auto at = traces_.lower_bound(first); at != traces_.end(); ++at) {
+  const auto& mailboxes = traces_.mailboxes();
+  for (auto at = mailboxes.lower_bound(first); at != mailboxes.end(); ++at) {
     if (slot_of(partition_of(at->first)) != first_slot) break;
-    for (const auto& [dot, trace] : at->second) out.push_back(&trace);
+    out.push_back(at->first);
   }
   return out;
 }
 
+// REQUIRES: range.lost is ascending.
+void RocksStore::add_traces(Slot first_slot, RangeStatement& range, std::size_t limit) const {
+  if (range.lost.empty()) return;
+  for (const auto& mailbox : traced_mailboxes(first_slot)) {
+    const auto& by_dot = traces_.find(mailbox)->by_dot;
+    for (auto at = by_dot.lower_bound({range.writer, range.lost.front()}); at != by_dot.end(); ++at) {
+      if (at->first.writer != range.writer || at->first.n > range.lost.back()) break;
+      if (range.traces.size() >= limit) return;
+      if (std::binary_search(range.lost.begin(), range.lost.end(), at->first.n)) range.traces.push_back(at->second);
+    }
+  }
+}
+
 void RocksStore::erase_trace(Slot first_slot, const Dot& dot) {
-  for (const Trace* trace : traces_of(first_slot)) {
-    if (trace->dot != dot) continue;
-    engine_->erase(*gathering_->writes, ColumnFamily::kNode, lost_key(trace->mailbox, dot));
-    const auto of = traces_.find(trace->mailbox);
-    of->second.erase(dot);
-    if (of->second.empty()) traces_.erase(of);
-    --traces_count_;
-    return;
+  for (const auto& mailbox : traced_mailboxes(first_slot)) {
+    if (!traces_.find(mailbox)->by_dot.contains(dot)) continue;
+    engine_->erase(*gathering_->writes, ColumnFamily::kNode, lost_key(mailbox, dot));
+    return traces_.erase(mailbox, dot);
   }
 }
 
 void RocksStore::erase_traces(rocksdb::WriteBatch& writes, Slot first_slot) {
-  for (auto at = traces_.begin(); at != traces_.end();) {
-    const auto of = at++;
-    if (slot_of(partition_of(of->first)) != first_slot) continue;
-    for (const auto& [dot, trace] : of->second) engine_->erase(writes, ColumnFamily::kNode, lost_key(of->first, dot));
-    traces_count_ -= of->second.size();
-    traces_.erase(of);
+  for (const auto& mailbox : traced_mailboxes(first_slot)) {
+    while (const auto* of = traces_.find(mailbox)) {
+      const Dot dot = of->by_dot.begin()->first;
+      engine_->erase(writes, ColumnFamily::kNode, lost_key(mailbox, dot));
+      traces_.erase(mailbox, dot);
+    }
   }
 }
 
-std::vector<Trace> RocksStore::lost_messages(const MailboxId& mailbox) {
-  std::vector<Trace> out;
-  const auto of = traces_.find(mailbox);
-  if (of == traces_.end()) return out;
-  const Slot slot = slot_of(partition_of(mailbox));
-  for (const auto& [dot, trace] : of->second) {
-    if (!damage_.is_lost(slot, dot) || expiry_->expired(trace.expiry)) continue;
-    if (!find_key(mailbox, trace.key)) out.push_back(trace);
+// --- For readers. ---
+
+bool RocksStore::tells(const Trace& trace) const {
+  return !expiry_->expired(trace.expiry) && damage_.is_lost(slot_of(partition_of(trace.mailbox)), trace.dot);
+}
+
+// Another copy of the message may stand.
+bool RocksStore::is_missing(const Trace& trace) { return !trace.is_void && !find_key(trace.mailbox, trace.key); }
+
+LostPage RocksStore::lost_after(const MailboxId& mailbox, const VersionVector& cursor, const VersionVector* end,
+                                std::size_t limit) {
+  LostPage out;
+  const auto* of = traces_.find(mailbox);
+  if (of == nullptr) return out;
+  std::size_t left = limit;
+  for (auto at = of->by_dot.begin(); at != of->by_dot.end();) {
+    const WriterId writer = at->first.writer;
+    const std::uint64_t last = end == nullptr ? kLast : end->get(writer);
+    at = of->by_dot.upper_bound({writer, cursor.get(writer)});
+    for (; at != of->by_dot.end() && at->first.writer == writer && at->first.n <= last; ++at) {
+      if (!tells(at->second)) continue;
+      if (left == 0) {
+        out.next.push_back(at->first);
+        break;
+      }
+      --left;
+      out.passed.raise(writer, at->first.n);
+      if (is_missing(at->second)) out.messages.push_back(at->second);
+    }
+    at = of->by_dot.upper_bound({writer, kLast});
   }
   return out;
 }
 
+VersionVector RocksStore::lost_vector(const MailboxId& mailbox) const {
+  VersionVector out;
+  const auto* of = traces_.find(mailbox);
+  if (of == nullptr) return out;
+  for (auto at = of->by_dot.end(); at != of->by_dot.begin();) {
+    --at;
+    if (!tells(at->second)) continue;
+    out.raise(at->first.writer, at->first.n);
+    at = of->by_dot.lower_bound({at->first.writer, 0});
+  }
+  return out;
+}
+
+LostHistory RocksStore::lost_before(const MailboxId& mailbox, const MailboxId& conversation, const EntryId& before,
+                                    const EntryId& end, std::size_t limit) {
+  LostHistory out;
+  const auto* of = traces_.find(mailbox);
+  if (of == nullptr) return out;
+  const EntryId first = before.is_zero() ? EntryId{kLast, {kLast}} : before;
+  std::size_t left = limit;
+  for (auto at = of->by_place.lower_bound({conversation, first, Dot{}}); at != of->by_place.begin();) {
+    --at;
+    const auto& [where, id, dot] = *at;
+    if (where != conversation || id <= end) break;
+    const Trace& trace = of->by_dot.at(dot);
+    if (trace.is_void || !tells(trace)) continue;
+    if (left == 0) {
+      out.next = id;
+      break;
+    }
+    --left;
+    if (is_missing(trace)) out.messages.push_back(trace);
+  }
+  return out;
+}
+
+// --- For operators. ---
+
 std::optional<Trace> RocksStore::trace(const MailboxId& mailbox, const MessageKey& key) {
   if (const auto row = find_key_row(mailbox, key)) return trace_of(mailbox, key, *row);
-  const auto of = traces_.find(mailbox);
-  if (of == traces_.end()) return std::nullopt;
-  for (const auto& [dot, trace] : of->second) {
+  const auto* of = traces_.find(mailbox);
+  if (of == nullptr) return std::nullopt;
+  for (const auto& [dot, trace] : of->by_dot) {
     if (trace.key == key) return trace;
   }
   return std::nullopt;
 }
 
 std::optional<Trace> RocksStore::trace(const MailboxId& mailbox, const EntryId& id) {
-  if (const auto of = traces_.find(mailbox); of != traces_.end()) {
-    for (const auto& [dot, trace] : of->second) {
+  if (const auto* of = traces_.find(mailbox)) {
+    for (const auto& [dot, trace] : of->by_dot) {
       if (trace.id == id) return trace;
     }
   }

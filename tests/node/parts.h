@@ -96,9 +96,9 @@ class Parts : public ::testing::Test {
   }
   void in_turn(const std::function<void()>& fn) { loop.enter(fn); }
 
-  // What a peer that asks is refused with; nothing: it is answered.
+  // What a peer that asks is told.
   template <class T>
-  std::optional<Errc> refusal(overlay::Method method, const NodeId& from, const T& request) {
+  Result<Bytes> answer(overlay::Method method, const NodeId& from, const T& request) {
     class Kept final : public overlay::Reply::Sink {
      public:
       explicit Kept(std::optional<Result<Bytes>>& out) : out_(out) {}
@@ -111,8 +111,13 @@ class Parts : public ::testing::Test {
     in_turn([&] { rpc.handlers.at(method)(from, pack(request), overlay::Reply(std::make_unique<Kept>(answer))); });
     run_for(200ms);
     EXPECT_TRUE(answer) << "method " << static_cast<int>(method);
-    if (!answer || *answer) return std::nullopt;
-    return answer->code();
+    return answer.value_or(Error{Errc::kTimeout, "no answer"});
+  }
+  // What it is refused with; nothing: it is answered.
+  template <class T>
+  std::optional<Errc> refusal(overlay::Method method, const NodeId& from, const T& request) {
+    const auto told = answer(method, from, request);
+    return told ? std::nullopt : std::optional(told.code());
   }
 
   static Bytes encoded(const storage::ChangeView& change, const Dot& dot) { return storage::encode(change, dot); }

@@ -102,6 +102,40 @@ class Sessions : public Parts {
     request.request = number;
     ask(request);
   }
+  // With cursors: address -> n of the one writer there is.
+  void sync_from(const std::map<std::string, std::uint64_t>& cursors) {
+    protocol::Sync request;
+    request.request = 2;
+    request.lineage = view->ring().lineage();
+    for (const auto& [address, n] : cursors) {
+      request.mailboxes.push_back({address, {}});
+      request.mailboxes.back().cursor.raise(kWriter, n);
+    }
+    ask(request);
+  }
+  // The cursor that the device was told last of this mailbox; how often.
+  [[nodiscard]] std::uint64_t told_cursor(const std::string& address) const { return told_cursors(address).back(); }
+  [[nodiscard]] std::vector<std::uint64_t> told_cursors(const std::string& address) const {
+    std::vector<std::uint64_t> out;
+    for (const auto& body : door.frames) {
+      const auto synced = unpack<protocol::Synced>(body);
+      if (!synced || synced->type != static_cast<std::uint8_t>(Type::kSynced) || synced->mailbox != address) continue;
+      out.push_back(synced->cursor.get(kWriter));
+    }
+    return out;
+  }
+  // Of three owners of the user's list one is left.
+  void leave_one_owner() {
+    const auto holders = view->ring().owners(partition_of_user()).to_vector();
+    dead = {holders[1], holders[2]};
+    settle(1s);  // Until another is followed in the place of one of them.
+  }
+  void owners_come_back() {
+    const auto back = std::exchange(dead, {});
+    for (const auto& node : back) {
+      in_turn([&] { groups->came_back(node); });
+    }
+  }
 
   // Lets time pass and answers what is asked, except reads of mailboxes: those wait in `reads`.
   void settle(Duration span = 400ms) {
@@ -301,6 +335,91 @@ TEST_F(Sessions, AListThatIsCutSendsNobodyOutOfAGroup) {
   settle(3s);
   EXPECT_EQ(door.count(Type::kLeft), 1u) << "out is out, however long the list is";
   EXPECT_EQ(unpack<protocol::JoinedOrLeft>(door.last(Type::kLeft))->group, "#newest");
+}
+
+// While its owners are away the list may lack what the user is in: the device is neither sent away nor told anew of it.
+TEST_F(Sessions, AListThatIsNotSureTakesNoCursorAway) {
+  put_in("#g", 1);
+  news = {mailbox_of("#g"), mailbox_of("#late")};
+  log_in();
+  leave_one_owner();
+  sync_from({{"#g", 2}, {"#late", 3}});
+  const auto answer_reads = [&](const std::string& group, std::uint64_t from) {
+    std::size_t count = 0;
+    for (; !reads.empty(); ++count) {
+      EXPECT_EQ(unpack<ReadRequest>(reads.front().body)->cursor.get(kWriter), count == 0 ? from : 5) << group;
+      EXPECT_EQ(answer_read(), mailbox_of(group));
+    }
+    return count;
+  };
+  ASSERT_GE(answer_reads("#g", 2), 1u);
+  ASSERT_EQ(door.count(Type::kSyncDone), 1u);
+  settle(40s);  // It is read again rarely by now.
+  EXPECT_EQ(door.count(Type::kJoined), 0u);
+  put_in("#late", 2);
+  owners_come_back();
+  settle(700ms);
+  EXPECT_EQ(door.count(Type::kJoined), 1u) << "at once";
+  EXPECT_GE(answer_reads("#late", 3), 1u);
+}
+
+// Also one that answers what was true once, and what was not acknowledged.
+TEST_F(Sessions, OneStaleOwnerSendsNobodyOutOfAGroup) {
+  put_in("#g", 1);
+  log_in();
+  sync();
+  ASSERT_EQ(door.count(Type::kSyncDone), 1u);
+  leave_one_owner();
+  put_in("#g", 2, /*removed=*/true);
+  push_membership("#other", 101);
+  settle(30s);
+  EXPECT_EQ(door.count(Type::kLeft), 0u);
+  put_in("#g", 3);
+  owners_come_back();
+  settle(2s);
+  EXPECT_EQ(door.count(Type::kLeft), 0u);
+  EXPECT_EQ(door.count(Type::kJoined), 0u) << "it was followed all the time";
+  put_in("#g", 4, /*removed=*/true);
+  push_membership("#g", 102, /*removed=*/true);
+  settle(2s);
+  EXPECT_EQ(door.count(Type::kLeft), 1u);
+}
+
+TEST_F(Sessions, F29_AnEmptySyncReturnsAFreshCursor) {
+  put_in("#quiet", 1);
+  news = {mailbox_of(user)};  // Nothing that a device is sent: registers, what expired.
+  log_in();
+  sync_from({{user, 2}, {"#quiet", 4}});
+  while (!reads.empty()) answer_read();
+  ASSERT_EQ(door.count(Type::kSyncDone), 1u);
+  ASSERT_EQ(door.count(Type::kEntry), 0u);
+  EXPECT_EQ(told_cursor(user), 5u);
+  EXPECT_EQ(told_cursor("#quiet"), 4u);
+}
+
+TEST_F(Sessions, F29_ALiveSessionIsToldDailyWhatItPassed) {
+  put_in("#quiet", 1);
+  log_in();
+  sync();
+  ASSERT_EQ(told_cursors(user), (std::vector<std::uint64_t>{0}));
+  push_membership("#other", 101, /*removed=*/true);
+  settle(3s);
+  const auto pass_hours = [&](int count) {
+    for (int hour = 0; hour < count; ++hour) {
+      world.run_for(1h);
+      in_turn([&] { session->recheck_account(); });
+      settle();
+    }
+  };
+  pass_hours(25);
+  EXPECT_EQ(told_cursors(user), (std::vector<std::uint64_t>{0, 101}));
+  push_membership("#third", 102, /*removed=*/true);
+  push_membership("#fourth", 103, /*removed=*/true);
+  pass_hours(25);
+  EXPECT_EQ(told_cursors(user), (std::vector<std::uint64_t>{0, 101, 103})) << "once, however much it is";
+  pass_hours(50);
+  EXPECT_EQ(told_cursors(user).size(), 3u) << "and not where nothing was passed";
+  EXPECT_EQ(told_cursors("#quiet").size(), 1u);
 }
 
 // Too many registers to read: of a group behind those that were read it is not known whether the user is in it.

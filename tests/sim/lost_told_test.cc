@@ -1,5 +1,8 @@
 // What was written off is shown to readers: at the login, in the history, and by `starling where`.
+#include <numeric>
+
 #include "tests/sim/repair.h"
+#include "tests/sim/where.h"
 #include "tests/sim/world/metrics.h"
 
 namespace starling::sim {
@@ -12,12 +15,7 @@ class LostTold : public Repair {
   void give_up(const std::vector<std::size_t>& nodes) {
     for (const auto i : nodes) (void)repair(i, {{"start", true}});
     for (const auto i : nodes) {
-      Json answer;
-      for (int turn = 0; turn < 20; ++turn) {
-        answer = repair(i, {{"start", true}, {"give_up", true}});
-        if (answer.at("damaged") == 0) break;
-        world.run_for(1s);
-      }
+      const auto answer = Repair::give_up(i);
       ASSERT_EQ(answer.at("damaged"), 0) << i;
       ASSERT_EQ(answer.at("lost"), 1) << i;
     }
@@ -33,18 +31,6 @@ class LostTold : public Repair {
   }
   Result<Json> ask(std::size_t at, const std::string& message) {
     return cluster.admin(at, "where", {{"address", "#g"}, {"message", message}});
-  }
-  // Of the owners' copies: state -> how many.
-  static std::map<std::string, int> states(const Json& where) {
-    std::map<std::string, int> out;
-    for (const auto& owner : where.at("owners")) {
-      if (owner.at("answered") == false) {
-        ++out["no answer"];
-      } else {
-        for (const auto& copy : owner.at("copies")) ++out[copy.at("state")];
-      }
-    }
-    return out;
   }
 };
 INSTANTIATE_TEST_SUITE_P(Seeds, LostTold, ::testing::Range<std::uint64_t>(1, 5));
@@ -106,17 +92,9 @@ TEST_P(LostTold, NothingElseNeedBeNew) {
 
 // c never had it, and takes the loss over from the others.
 TEST_P(LostTold, AnOwnerThatTakesTheLossOverTellsItToo) {
-  say();
-  std::optional<Carried> change;
-  SendIndex sent = kUnsent;
-  tap.on_leave = [&](const TapMessage& m) {
-    if (m.method == Method::kReplicate && m.to == c) return Fate::kLose;
-    if (const auto x = find(m, sent); x && m.method == Method::kReplicate) change = x;
-    const bool repairs = m.method == Method::kCompare || m.method == Method::kFetch;
-    return m.from == c && m.to != c && repairs ? Fate::kHold : Fate::kPass;
-  };
-  sent = send(*alice);
-  ASSERT_TRUE(acked(sent));
+  const auto said = say_without_c();
+  const SendIndex sent = said.first;
+  const auto& change = said.second;
   ASSERT_TRUE(change);
   rot({a, b}, change->dot);
   ASSERT_LT(synced(c, change->dot), change->dot.n);
@@ -141,6 +119,51 @@ TEST_P(LostTold, AnOwnerThatTakesTheLossOverTellsItToo) {
   ASSERT_TRUE(where) << where.error().text;
   EXPECT_EQ(where->at("message").at("written_off"), true);
   EXPECT_EQ(states(*where), (std::map<std::string, int>{{"lost", 3}}));
+  EXPECT_EQ(cluster.fatal_errors(), 0u);
+}
+
+// More than a page holds.
+TEST_P(LostTold, ThousandsAreToldEachOnceAndStandInTheHistory) {
+  constexpr std::uint64_t kMany = 1200;
+  constexpr WriterId kOld{77};
+  say();
+  storage::RangeStatement range{kOld, 1, kMany, {}, {}, {}};
+  const EntryId first = acked_id(messages[0]);
+  for (std::uint64_t n = 1; n <= kMany; ++n) {
+    range.lost.push_back(n);
+    const storage::Trace trace{mailbox_of("#g"), mailbox_of("#g"), {DeviceId{}, 1, n}, {first.time + n, kOld}, {kOld, n}, false, 1, 0};
+    range.traces.push_back(trace);
+  }
+  for (const auto i : {a, b, c}) ASSERT_TRUE(cluster.store(i).apply(partition, range).ok());
+  ASSERT_TRUE(until([&] { return synced(a, {kOld, 1}) == kMany && synced(c, {kOld, 1}) == kMany; }));
+  start(*bob2, c);
+  ASSERT_TRUE(caught_up(*bob2));
+  const auto numbers = [](const std::vector<node::protocol::LostMessage>& lost) {
+    std::vector<std::uint64_t> out;
+    for (const auto& message : lost) out.push_back(message.n);
+    return out;
+  };
+  std::vector<std::uint64_t> all(kMany);
+  std::iota(all.begin(), all.end(), 1);
+  EXPECT_EQ(numbers(bob2->lost()), all) << "in order, as often as the cursor passes them";
+  bob2->close();
+  start(*bob2, b);
+  EXPECT_EQ(bob2->lost().size(), kMany) << "once";
+  std::vector<std::uint64_t> seen;
+  std::size_t entries = 0, pages = 0;
+  std::string before;
+  for (bool more = true; more; ++pages) {
+    ASSERT_LT(pages, 10u);
+    const auto found = page(*bob2, before);
+    ASSERT_TRUE(found.ok()) << found.error().text;
+    for (const auto n : numbers(found->lost)) seen.push_back(n);
+    entries += found->entries.size();
+    if (!found->lost.empty()) before = found->lost.back().id;
+    if (!found->entries.empty() && (before.empty() || found->entries.back().id < before)) before = found->entries.back().id;
+    more = found->more;
+  }
+  EXPECT_EQ(entries, 1u);
+  EXPECT_EQ(seen, std::vector<std::uint64_t>(all.rbegin(), all.rend()));
   EXPECT_EQ(cluster.fatal_errors(), 0u);
 }
 

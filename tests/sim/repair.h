@@ -37,6 +37,36 @@ class Repair : public Hazards {
     messages.push_back(said);
     return dot.value_or(Dot{});
   }
+  // The same, and c has not heard of it; it asks nobody for it before the tap is cleared and released.
+  std::pair<SendIndex, std::optional<Carried>> say_without_c() {
+    say();
+    std::optional<Carried> change;
+    SendIndex sent = kUnsent;
+    const auto keep_from_c = [this](const TapMessage& m) {
+      if (m.method == Method::kReplicate && m.to == c) return Fate::kLose;
+      const bool repairs = m.method == Method::kCompare || m.method == Method::kFetch;
+      return m.from == c && m.to != c && repairs ? Fate::kHold : Fate::kPass;
+    };
+    tap.on_leave = [&](const TapMessage& m) {
+      if (const auto x = find(m, sent); x && m.method == Method::kReplicate && m.to != c) change = x;
+      return keep_from_c(m);
+    };
+    sent = send(*alice);
+    EXPECT_TRUE(acked(sent));
+    tap.on_leave = keep_from_c;
+    if (change && synced(c, change->dot) >= change->dot.n) change.reset();
+    return {sent, change};
+  }
+  // What `starling repair --give-up` says in the end.
+  Json give_up(std::size_t i) {
+    Json answer;
+    for (int turn = 0; turn < 20; ++turn) {
+      answer = repair(i, {{"start", true}, {"give_up", true}});
+      if (answer.at("damaged") == 0) break;
+      world.run_for(1s);
+    }
+    return answer;
+  }
   // Of nodes that are stopped for it.
   using Change = std::function<void(storage::Engine&, rocksdb::WriteBatch&)>;
   void alter(const std::vector<std::size_t>& nodes, const Change& change) {

@@ -268,6 +268,48 @@ TEST_P(Erasure, F21_NothingGoesWhileAnOwnerMayNeedIt) {
   finish();
 }
 
+// The last change of a writer that is gone was pushed to bob's session, and erased since: no page has it. His new device
+// at the same gateway joins all the same, there and at once.
+TEST_P(Erasure, WhatWasPushedAndIsErasedKeepsNoNewDeviceWaiting) {
+  ASSERT_TRUE(work.add_user("@carol"));
+  alice->close();
+  start(*alice, b);
+  bob->close();
+  start(*bob, c);
+  std::optional<Dot> pushed;
+  std::size_t reads = 0;  // Of who knows that it was pushed, and lacks it.
+  tap.on_arrive = [&](const TapMessage& m) {
+    const auto push = m.method == Method::kPush && m.to == c && !pushed ? unpack<node::Push>(m.body)
+                                                                       : Result<node::Push>(Error{});
+    for (const auto& stream : push ? push->streams : std::vector<node::Push::Stream>()) {
+      for (const auto& item : stream.changes) {
+        const auto change = storage::decode(item.change.data, item.dot);
+        if (change && change->mailbox == mailbox_of("#g") && change->reg.key == "member/@carol") pushed = item.dot;
+      }
+    }
+    const auto read = m.method == Method::kRead && pushed ? unpack<node::ReadRequest>(m.body)
+                                                          : Result<node::ReadRequest>(Error{});
+    reads += read && std::find(read->pushed.begin(), read->pushed.end(), *pushed) != read->pushed.end() ? 1 : 0;
+  };
+  auto& client = alice->client();
+  ASSERT_TRUE(manage([&](auto done) { client.add_member("#g", "@carol", 0, std::move(done)); }));
+  ASSERT_TRUE(until([&] { return pushed.has_value(); }));
+  cluster.crash(a, Crash::kPower);
+  world.run_for(15s);
+  ASSERT_TRUE(manage([&](auto done) { client.remove_member("#g", "@carol", std::move(done)); }));
+  ASSERT_TRUE(cluster.restart(a));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s));
+  for (const auto i : {a, b, c}) {
+    ASSERT_TRUE(until([&] { return !cluster.store(i).read_change(partition, *pushed).ok(); }, 60s)) << i << " keeps it";
+  }
+  ASSERT_EQ(reads, 0u);
+  bob2->start(c);
+  EXPECT_TRUE(until([&] { return bob2->ready(); }, 2s)) << "else it tries another node, in the end";
+  EXPECT_GE(reads, 1u);
+  EXPECT_LE(reads, 4u);
+  finish();
+}
+
 // --- Handing over. ---
 
 class HandOver : public Repair {

@@ -1,7 +1,6 @@
 // `starling where ADDRESS MESSAGE`: what every node has of one message.
 #include "tests/sim/hazards/hazards.h"
-
-#include <nlohmann/json.hpp>
+#include "tests/sim/where.h"
 
 namespace starling::sim {
 namespace {
@@ -12,18 +11,6 @@ class Where : public Hazards {
   Where() : Hazards(5) {}
   Result<Json> ask(std::size_t at, const std::string& address, const std::string& message) {
     return cluster.admin(at, "where", {{"address", address}, {"message", message}});
-  }
-  // Of the owners' copies: state -> how many.
-  static std::map<std::string, int> states(const Json& where) {
-    std::map<std::string, int> out;
-    for (const auto& owner : where.at("owners")) {
-      if (owner.at("answered") == false) {
-        ++out["no answer"];
-      } else {
-        for (const auto& copy : owner.at("copies")) ++out[copy.at("state")];
-      }
-    }
-    return out;
   }
 };
 

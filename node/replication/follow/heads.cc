@@ -34,7 +34,7 @@ Result<Bytes> Heads::answer(const HeadsRequest& request) const {
       refuse(vector.code());
       continue;
     }
-    for (const auto& trace : view_.store.lost_messages(item.mailbox)) vector->raise(trace.dot.writer, trace.dot.n);
+    vector->merge(view_.store.lost_vector(item.mailbox));
     if (vector->digest() != item.digest) out.changed.push_back(item.mailbox);
   }
   for (const auto& claim : request.claims) {

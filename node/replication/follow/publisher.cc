@@ -22,30 +22,36 @@ ReadReply page_reply(storage::MailboxPage page) {
   return reply;
 }
 
-// What was written off counts as read with the page that passes it.
-void add_lost(const ReadRequest& request, const std::vector<storage::Trace>& lost, ReadReply& reply) {
-  for (const auto& trace : lost) {
-    if (request.cursor.covers(trace.dot) || (reply.more && !reply.cursor.covers(trace.dot))) continue;
-    reply.cursor.raise(trace.dot.writer, trace.dot.n);
-    if (!trace.is_void && reply.lost.size() < kReadChangesMax) reply.lost.push_back(trace);
+// What was written off counts as read with the page that passes it. One that cannot hold them all ends, writer by
+// writer, before the first that it does not tell of.
+void add_lost(storage::Store& store, const ReadRequest& request, ReadReply& reply) {
+  auto lost = store.lost_after(request.mailbox, request.cursor, reply.more ? &reply.cursor : nullptr, kReadChangesMax);
+  reply.cursor.merge(lost.passed);
+  reply.lost = std::move(lost.messages);
+  if (lost.next.empty()) return;
+  reply.more = true;
+  storage::VersionVector end;
+  for (const auto& dot : reply.cursor.dots()) {
+    const auto next = std::find_if(lost.next.begin(), lost.next.end(), [&](const Dot& d) { return d.writer == dot.writer; });
+    end.raise(dot.writer, next == lost.next.end() ? dot.n : std::min(dot.n, next->n - 1));
   }
+  reply.cursor = std::move(end);
+  std::erase_if(reply.changes, [&](const auto& item) { return !reply.cursor.covers(item.dot); });
 }
 
-// Of a page of a conversation: those between its end and its beginning.
-void add_lost(const HistoryRequest& request, const std::vector<storage::Trace>& lost, ReadReply& reply) {
-  EntryId oldest;
-  if (reply.more && !reply.changes.empty()) {
-    const auto& last = reply.changes.back();
-    if (const auto change = storage::decode(last.change.data, last.dot)) oldest = change->entry.id;
-  }
-  for (const auto& trace : lost) {
-    const bool in_page = oldest < trace.id && (request.before.is_zero() || trace.id < request.before);
-    if (trace.is_void || !in_page || trace.conversation != request.conversation) continue;
-    reply.lost.push_back(trace);
-  }
-  std::sort(reply.lost.begin(), reply.lost.end(),
-            [](const storage::Trace& a, const storage::Trace& b) { return b.id < a.id; });
-  if (reply.lost.size() > kReadChangesMax) reply.lost.resize(kReadChangesMax);
+EntryId position_of(const ReadReply::Item& item) {
+  const auto change = storage::decode(item.change.data, item.dot);
+  return change ? change->entry.id : EntryId{};
+}
+
+// Of a page of a conversation: those between its end and its beginning. It ends before the first that it does not tell of.
+void add_lost(storage::Store& store, const HistoryRequest& request, ReadReply& reply) {
+  const EntryId end = reply.more && !reply.changes.empty() ? position_of(reply.changes.back()) : EntryId{};
+  auto lost = store.lost_before(request.mailbox, request.conversation, request.before, end, kReadChangesMax);
+  reply.lost = std::move(lost.messages);
+  if (lost.next.is_zero()) return;
+  reply.more = true;
+  std::erase_if(reply.changes, [&](const auto& item) { return position_of(item) < lost.next; });
 }
 
 }  // namespace
@@ -90,7 +96,7 @@ void Publisher::serve_reads() {
       if (dot.n <= page->covered.get(dot.writer)) page->cursor.raise(dot.writer, dot.n);
     }
     ReadReply answer = page_reply(std::move(*page));
-    add_lost(*request, view_.store.lost_messages(request->mailbox), answer);
+    add_lost(view_.store, *request, answer);
     answer.ahead = std::move(ahead);
     reply(pack(answer));
   });
@@ -113,7 +119,7 @@ void Publisher::serve_reads() {
       page.changes.push_back(std::move(change));
     }
     ReadReply answer = page_reply(std::move(page));
-    add_lost(*request, view_.store.lost_messages(request->mailbox), answer);
+    add_lost(view_.store, *request, answer);
     reply(pack(answer));
   });
   view_.rpc.serve(Method::kReadRegisters, Access::kMembers,

@@ -52,6 +52,23 @@ class CrashNames : public CrashPoint {
     EXPECT_EQ(cluster.fatal_errors(), 0u);
     finish();
   }
+  // b dies with its answer to the first not on its disk; or with it there, and nobody has heard it.
+  void lose_b_unsynced(PaxosKind kind) {
+    tap.on_arrive = [this, kind](const TapMessage& m) {
+      if (is_vote(m, kind) && m.to == b) kill_unsynced(b);
+    };
+    begin(a, kFirst);
+    come_back(b);
+  }
+  void lose_b_before_its_word(PaxosKind kind) {
+    tap.on_answer = [this, kind](const TapMessage& m, const Result<Bytes>& answer) {
+      if (!is_vote(m, kind) || m.to != b || !is_granted(answer)) return Fate::kPass;
+      kill(b);
+      return Fate::kLose;
+    };
+    begin(a, kFirst);
+    come_back(b);
+  }
   void expect_registers() {
     ASSERT_TRUE(cluster.run_until_quiet(30s));
     for (const auto i : {a, b, c}) {
@@ -64,41 +81,13 @@ class CrashNames : public CrashPoint {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, CrashNames, ::testing::Range<std::uint64_t>(1, 9));
 
-TEST_P(CrashNames, AnAcceptorWithItsPromiseNotSynced) {
-  tap.on_arrive = [&](const TapMessage& m) {
-    if (is_vote(m, PaxosKind::kPrepare) && m.to == b) kill_unsynced(b);
-  };
-  begin(a, kFirst);
-  come_back(b);
-}
+TEST_P(CrashNames, AnAcceptorWithItsPromiseNotSynced) { lose_b_unsynced(PaxosKind::kPrepare); }
 
-TEST_P(CrashNames, AnAcceptorBetweenItsPromiseAndItsWord) {
-  tap.on_answer = [&](const TapMessage& m, const Result<Bytes>& answer) {
-    if (!is_vote(m, PaxosKind::kPrepare) || m.to != b || !is_granted(answer)) return Fate::kPass;
-    kill(b);
-    return Fate::kLose;
-  };
-  begin(a, kFirst);
-  come_back(b);
-}
+TEST_P(CrashNames, AnAcceptorBetweenItsPromiseAndItsWord) { lose_b_before_its_word(PaxosKind::kPrepare); }
 
-TEST_P(CrashNames, AnAcceptorWithItsVoteNotSynced) {
-  tap.on_arrive = [&](const TapMessage& m) {
-    if (is_vote(m, PaxosKind::kAccept) && m.to == b) kill_unsynced(b);
-  };
-  begin(a, kFirst);
-  come_back(b);
-}
+TEST_P(CrashNames, AnAcceptorWithItsVoteNotSynced) { lose_b_unsynced(PaxosKind::kAccept); }
 
-TEST_P(CrashNames, AnAcceptorBetweenItsVoteAndItsWord) {
-  tap.on_answer = [&](const TapMessage& m, const Result<Bytes>& answer) {
-    if (!is_vote(m, PaxosKind::kAccept) || m.to != b || !is_granted(answer)) return Fate::kPass;
-    kill(b);
-    return Fate::kLose;
-  };
-  begin(a, kFirst);
-  come_back(b);
-}
+TEST_P(CrashNames, AnAcceptorBetweenItsVoteAndItsWord) { lose_b_before_its_word(PaxosKind::kAccept); }
 
 // It promised a ballot, lost its power, and is asked to vote in a lower one: what it says after that must not make two
 // names of one. The rival's ballot is promised by b and c; the first's, which is lower, asks b again.

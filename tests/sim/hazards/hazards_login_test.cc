@@ -3,6 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "node/mailbox/registers.h"
+
 namespace starling::sim {
 namespace {
 
@@ -182,6 +184,51 @@ TEST_P(Logins, HistoryPagesMeetAtTheirBordersWhicheverOwnerIsAsked) {
   EXPECT_GE(asked.size(), 2u);
   ASSERT_EQ(ids.size(), sends.size());
   for (std::size_t i = 0; i < ids.size(); ++i) EXPECT_EQ(ids[i], record(sends[sends.size() - 1 - i]).id);
+  finish();
+}
+
+// Two of three owners of bob's list are away, so it may lack something, and is read again, ever more rarely. When one
+// comes back it is read at once, and then no more.
+class Lists : public Hazards {
+ protected:
+  Lists() : Hazards(5) {}
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, Lists, ::testing::Range<std::uint64_t>(1, 9));
+
+TEST_P(Lists, OneThatIsNotSureIsReadAgainWhenAnOwnerComesBack) {
+  const auto owners = cluster.owners_of("@bob");
+  std::size_t gateway = 0;
+  while (std::find(owners.begin(), owners.end(), gateway) != owners.end()) ++gateway;
+  for (const auto i : {owners[1], owners[2]}) cluster.crash(i, Crash::kPower);
+  world.run_for(15s);
+  start(*bob, gateway);
+  std::size_t read = 0;
+  tap.on_leave = [&](const TapMessage& m) {
+    const bool asks = m.method == Method::kReadRegisters && m.from == gateway && m.kind == TapMessage::Kind::kRequest;
+    const auto request = asks ? unpack<node::ReadRegistersRequest>(m.body)
+                              : Result<node::ReadRegistersRequest>(Error{});
+    read += request && request->prefix == node::kGroupPrefix ? 1 : 0;
+    return Fate::kPass;
+  };
+  world.run_for(120s);
+  ASSERT_GE(read, 7u) << "at most 16 s apart";
+  ASSERT_LE(read, 20u) << "at least 8 s apart, in the end";
+  ASSERT_TRUE(cluster.restart(owners[1]));
+  const auto is_back = [&] {
+    const auto where = cluster.admin(gateway, "where", {{"address", "@bob"}});
+    return where && where->at("owners")[1].at("state") == "alive" && where->at("owners")[1].at("catching_up") == false;
+  };
+  ASSERT_TRUE(until([&] { return cluster.up(owners[1]) && cluster.node(owners[1]).serving(); }, 60s));
+  read = 0;
+  for (int turn = 0; turn < 100 && !is_back(); ++turn) world.run_for(50ms);
+  ASSERT_TRUE(is_back());
+  EXPECT_TRUE(until([&] { return read > 0; }, 1s));
+  world.run_for(2s);
+  read = 0;
+  world.run_for(60s);
+  EXPECT_EQ(read, 0u) << "it is sure";
+  tap.clear();
+  ASSERT_TRUE(cluster.restart(owners[2]));
   finish();
 }
 

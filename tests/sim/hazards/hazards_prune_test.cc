@@ -5,6 +5,7 @@
 
 #include "node/repair/pruner.h"
 #include "storage/engine/engine.h"
+#include "tests/sim/world/metrics.h"
 
 namespace starling::sim {
 namespace {
@@ -89,6 +90,39 @@ TEST_P(Prune, F40_AClosedWriterIsForgottenByAllOnceNothingOfItIsLeft) {
   // The founder of the group wrote registers, which do not expire.
   EXPECT_FALSE(cluster.vectors(a)[partition].empty());
   EXPECT_EQ(cluster.admin(a, "verify", {{"limit", 1024}}, 120s)->at("same"), options.partitions);
+}
+
+// There is no horizon behind which a cursor means nothing (decision 0018): one that names writers whom nobody knows any
+// more says of them what is true, that all they wrote is seen.
+TEST_P(Prune, F29_ACursorThatLayForMonthsIsHandedWhatIsLeft) {
+  start(*bob, b);
+  const std::size_t before = bob->shown();
+  const WriterId first = run_of_a();
+  ASSERT_TRUE(until([&] { return bob->shown() == before + 3; }));
+  bob->close();
+  ASSERT_NO_FATAL_FAILURE(sleep(kPeriod, {a, b, c}));
+  const WriterId second = run_of_a();
+  ASSERT_NO_FATAL_FAILURE(sleep(kPeriod, {a, b, c}));
+  ASSERT_EQ(knowing(first), 0u);
+  ASSERT_EQ(knowing(second), 3u);
+  start(*alice, a);
+  const auto kept = send(*alice);
+  ASSERT_TRUE(acked(kept));
+  bool named = false;
+  tap.on_arrive = [&](const TapMessage& m) {
+    const auto read = m.method == Method::kRead ? unpack<node::ReadRequest>(m.body) : Result<node::ReadRequest>(Error{});
+    if (read && read->mailbox == mailbox_of("#g")) named |= read->cursor.get(first) > 0;
+  };
+  start(*bob, c);
+  EXPECT_TRUE(named) << "its cursor is of then";
+  EXPECT_TRUE(until([&] { return shown(*bob, kept) == 1; }));
+  EXPECT_EQ(bob->shown(), before + 4) << "what it had not, and had not expired";
+  const auto live = send(*alice);
+  EXPECT_TRUE(until([&] { return shown(*bob, live) == 1; }));
+  EXPECT_TRUE(acked(send(*bob)));
+  for (const auto& [name, value] : metrics_of(world, cluster, c)) {
+    EXPECT_FALSE(name.starts_with("starling_cursors_refused_total") && value > 0) << name;
+  }
 }
 
 // A joiner that meets nothing of a forgotten run learns all the same how far its lanes had come.
