@@ -11,6 +11,7 @@
 // node    "movement"                               MoveSettings (replication/messages.h)
 // node    "covered"                                number: the ring version as of which all that was acknowledged is here
 // node    "settled/" partition:u16be writer:u64be  number: obligations of the writer up to here are met
+// node    "lanes_owed/" partition:u16be node:16    "1": the lanes of that owner are still to be merged
 // node    "spent"                                  number: the period of the last turn of the pruner
 // node    "spent/" partition:u16be                 SpentRows
 // node    "gone_issuer/" node:16                   wall ms:u64le: since then the node is no member
@@ -46,6 +47,7 @@ inline constexpr View kRunsKey = "runs";
 inline constexpr View kMoveSettingsKey = "movement";
 inline constexpr View kCoveredKey = "covered";
 inline constexpr View kSettledPrefix = "settled/";
+inline constexpr View kLanesOwedPrefix = "lanes_owed/";
 inline constexpr View kSpentPeriodKey = "spent";
 inline constexpr View kSpentPrefix = "spent/";
 inline constexpr View kGoneIssuerPrefix = "gone_issuer/";
@@ -77,6 +79,9 @@ inline Bytes settled_key(PartitionId partition, WriterId writer) {
   BytesWriter(key).u64be(writer.value);
   return key;
 }
+inline Bytes lanes_owed_key(PartitionId partition, const NodeId& owner) {
+  return row_key(kLanesOwedPrefix, partition).append(owner.view());
+}
 inline Bytes name_instance(const MailboxId& mailbox, View address) {
   return Bytes(kNameInstances).append(mailbox.view()).append(address);
 }
@@ -105,6 +110,13 @@ inline std::optional<std::pair<PartitionId, WriterId>> parse_settled_key(View ke
   const WriterId writer{in.u64be()};
   if (!in.done()) return std::nullopt;
   return std::pair{partition, writer};
+}
+inline std::optional<std::pair<PartitionId, NodeId>> parse_lanes_owed_key(View key) {
+  BytesReader in(key.substr(kLanesOwedPrefix.size()));
+  const PartitionId partition{in.u16be()};
+  NodeId owner;
+  if (!in.ok() || !NodeId::from(in.rest(), owner)) return std::nullopt;
+  return std::pair{partition, owner};
 }
 // Where the mailbox of a name lies.
 inline std::optional<Slot> parse_name_slot(View instance) {

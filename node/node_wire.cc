@@ -35,8 +35,8 @@ void NodeImpl::wire() {
   catch_up_ = std::make_unique<CatchUp>(*view_, *move_controls_);
   if (leaves_.files_from != 0) catch_up_->files_from = leaves_.files_from;
   replicator_ = std::make_unique<Replicator>(
-      *view_, [this](const NodeId& peer, PartitionId partition, WriterId writer) {
-        catch_up_->fetch_gap(peer, partition, writer);
+      *view_, [this](const NodeId& peer, PartitionId partition, WriterId writer, std::uint64_t n) {
+        catch_up_->fetch_gap(peer, partition, writer, n);
       });
   stand_in_ = std::make_unique<StandIn>(*view_);
   catch_up_->held_for_others = [this](PartitionId partition, WriterId writer, std::uint64_t from) {

@@ -153,6 +153,7 @@ Task<Result<Json>> AdminApi::status(Json) {
             {"writer", writer_text(node_.store_->writer())},
             {"uptime_s", uptime},
             {"missing", node_.catch_up_->missing()},
+            {"missing_known", node_.catch_up_->is_missing_known()},
             {"fetch_rate", node_.catch_up_->return_rate()},
             {"fetch_bytes_rate", node_.catch_up_->return_bytes_rate()},
             {"damaged", stored.damaged},
@@ -320,8 +321,10 @@ void AdminApi::collect(MetricSink& sink) const {
   gauge("starling_sessions", "Sessions logged in", static_cast<double>(c.sessions));
   gauge("starling_connections", "Client connections", static_cast<double>(node_.gateway_->connections()));
   gauge("starling_catching_up", "1 while this node catches up", node_.view_->catching_up ? 1 : 0);
-  gauge("starling_missing_changes", "Changes that other owners have and that are being fetched",
+  gauge("starling_missing_changes", "Changes that other owners have and that are being fetched, as far as is known",
         static_cast<double>(node_.catch_up_->missing()));
+  gauge("starling_missing_known", "0 while a node that returned has not compared with all others: more may be missing",
+        node_.catch_up_->is_missing_known() ? 1 : 0);
   count("starling_lost_told_total", "Times that a device was told of a message that was written off", c.lost_told);
   gauge("starling_read_only", "1 while there is no disk space", node_.view_->read_only ? 1 : 0);
   gauge("starling_clock_off", "1 while our clock disagrees with the members", node_.view_->clock_off ? 1 : 0);

@@ -149,7 +149,8 @@ void NodeProcess::report(const Json& status) {
   last_state_ = state;
   reported_ = now;
   const std::uint64_t missing = number_of(*node, "missing");
-  std::cout << state << (missing == 0 ? "" : ", " + thousands(missing) + " changes to fetch") << " ..."
+  const bool all = node->value("missing_known", true);
+  std::cout << state << (missing == 0 ? "" : (all ? ", " : ", at least ") + thousands(missing) + " changes to fetch") << " ..."
             << std::endl;
 }
 

@@ -31,11 +31,16 @@ void print_wants(const Json& node, bool colour) {
     std::cout << "Settling: " << settled_text(share)
               << " of what the doubling of the partitions moves on this disk has its place\n";
   }
-  if (const auto missing = number_of(node, "missing"); missing > 0) {
-    std::cout << "It fetches: " << counted(missing, "change") << " that other owners have";
+  const bool all = !node.contains("missing_known") || flag_of(node, "missing_known");
+  const auto missing = number_of(node, "missing");
+  if (missing == 0 && !all) {
+    std::cout << "It compares what it has with what the other owners have: how much is missing is not known yet\n";
+  }
+  if (missing > 0) {
+    std::cout << "It fetches: " << (all ? "" : "at least ") << counted(missing, "change") << " that other owners have";
     if (const auto rate = number_of(node, "fetch_rate"); rate > 0) {
       std::cout << ", " << thousands(rate) << " and " << bytes_text(number_of(node, "fetch_bytes_rate"))
-                << " a second, about " << duration_text(missing / rate + 1) << " left";
+                << " a second, " << (all ? "about " : "not less than ") << duration_text(missing / rate + 1) << " left";
     }
     std::cout << "\n";
   }

@@ -18,11 +18,11 @@ Task<Done> Settling::run() {
     co_await overlay::sleep(view_.loop, kSettleLook, timer);
     if (view_.store.is_split_settled()) continue;
     auto settling = settle();
-    if (!co_await settling) co_return Done{};
+    co_await settling;
   }
 }
 
-Task<bool> Settling::settle() {
+Task<Done> Settling::settle() {
   overlay::Timer timer;
   const Instant began = view_.loop.now();
   std::uint64_t rows = 0, moved = 0;
@@ -39,7 +39,6 @@ Task<bool> Settling::settle() {
     }
     note(step ? "" : step.error().text);
     if (!step) {
-      if (step.code() == Errc::kUnsupported) co_return false;
       co_await overlay::sleep(view_.loop, kRetryEvery, timer);
       continue;
     }
@@ -52,7 +51,7 @@ Task<bool> Settling::settle() {
   view_.log.info("everything stored is where it belongs since the partitions were doubled",
                  {{"rows", rows}, {"moved", moved}, {"ms", to_ms(view_.loop.now() - began)}});
   share_ = 0;  // Of the next walk.
-  co_return true;
+  co_return Done{};
 }
 
 Duration Settling::rest(const storage::SplitStep& step) const {

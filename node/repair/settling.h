@@ -4,7 +4,7 @@
 //
 // The store keeps the place in the walk, so a restart goes on there. Until the end nothing is dropped, nothing is filled
 // by files, and the next doubling waits. A record of a future format cannot be told to be of either child: that is
-// logged, and the walk waits for the next start, which a newer program may make.
+// logged, and the walk comes back to it until it is gone, or another program can read it.
 // Thread: one loop.
 #pragma once
 
@@ -30,8 +30,7 @@ class Settling {
 
  private:
   overlay::Task<Done> run();
-  // False: it cannot end before the next start.
-  overlay::Task<bool> settle();
+  overlay::Task<Done> settle();
   [[nodiscard]] Duration rest(const storage::SplitStep& step) const;
   void note(std::string why);
 

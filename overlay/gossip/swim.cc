@@ -212,6 +212,15 @@ void Swim::run_exchanges() {
     join_at_ = now_ + config_.join_interval;
     out_.exchanges.push_back({seeds_[random_.below(seeds_.size())]});
   }
+  // Who met the others by gossip first: a node that goes on under its writer mints nothing before it was told.
+  if (table_.live() > 0 && !was_told_ && now_ >= join_at_) {
+    join_at_ = now_ + config_.join_interval;
+    std::vector<NodeId> live;
+    for (const auto& [id, member] : table_.all()) {
+      if (member.state == MemberState::kAlive) live.push_back(id);
+    }
+    for (const NodeId& id : pick(1, std::move(live))) out_.exchanges.push_back({id});
+  }
   if (now_ < reconnect_at_) return;
   reconnect_at_ = now_ + config_.reconnect_interval;
   std::vector<Exchange> lost;
@@ -239,7 +248,7 @@ Instant Swim::wake_at() const {
   if (table_.live() > 0) at = std::min({at, probe_at_, push_pull_at_});
   if (probe_) at = std::min(at, probe_->asked ? probe_->ends_at : probe_->ask_others_at);
   for (const auto& [id, suspicion] : suspicions_) at = std::min(at, suspicion.deadline());
-  if (table_.live() == 0 && !seeds_.empty()) at = std::min(at, join_at_);
+  if (table_.live() == 0 ? !seeds_.empty() : !was_told_) at = std::min(at, join_at_);
   return std::min(at, reconnect_at_);
 }
 

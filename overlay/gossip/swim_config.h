@@ -37,7 +37,7 @@ struct SwimConfig {
   Duration push_pull_interval = 15s;
   // A random dead member or unheard seed gets a push-pull: how a healed partition merges by itself.
   Duration reconnect_interval = 5s;
-  // While nobody is alive, a random seed is tried this often.
+  // While nobody is alive, a random seed is tried this often; until somebody told us of all, a random member.
   Duration join_interval = 1s;
 
   // A leaver keeps answering and gossiping this long.

@@ -264,6 +264,7 @@ class RocksStore final : public Store {
 
   // --- store_damage.cc ---
   [[nodiscard]] Status check_whole(Slot first_slot) const;
+  void damaged_hint(Slot slot, const Dot& dot, const std::string& what);
   Error damaged_change(Slot first_slot, const Dot& dot, const std::string& what);
   bool note_damage(Slot first_slot, const Dot& dot, const std::string& what);
   void close_damage(Slot first_slot, const Dot& dot, bool lost);
@@ -371,6 +372,7 @@ class RocksStore final : public Store {
   std::function<void()> dirty_hook_;
   std::function<void(const Error&)> fatal_hook_;
   std::function<void(const Damage&)> damage_hook_;
+  std::set<std::pair<Slot, Dot>> damaged_hints_;  // That were told of; bounded.
   std::vector<Slot> refilled_;
 
   // Accepted state: disk plus what is in flight.

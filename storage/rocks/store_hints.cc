@@ -3,6 +3,11 @@
 #include "storage/rocks/rocks_store.h"
 
 namespace starling::storage {
+namespace {
+
+constexpr std::size_t kDamagedHintsMax = 1024;
+
+}  // namespace
 
 // While the rows of a split are moved, those of its parents cannot be told from those that come now.
 bool RocksStore::hold(PartitionId partition, const Dot& dot, View change) {
@@ -38,12 +43,26 @@ std::vector<StoredChange> RocksStore::read_held(PartitionId partition, const Dot
   for (std::size_t used = 0; rows.valid() && (out.empty() || used < bytes); rows->Next()) {
     const auto dot = parse_dot_key(rows.key(), sizeof(Slot));
     const bool elsewhere = rows.value().empty();  // Of the sibling, since a split.
-    if (!dot || (!elsewhere && !decode(rows.value(), *dot))) break;  // What is damaged is not handed on.
+    if (!dot) break;
+    if (const auto change = decode(rows.value(), *dot); !elsewhere && !change) {
+      damaged_hint(slot_of(partition), *dot, change.error().text);
+      break;
+    }
     used += elsewhere ? rows.key().size() : rows.value().size();
     out.push_back({*dot, std::make_shared<const Bytes>(rows.value())});
   }
   if (const auto status = rows.status(); !status) fail(status.error());
   return out;
+}
+
+// What is damaged is not handed on: owners have it from each other, and nothing behind it goes home before. Told once.
+void RocksStore::damaged_hint(Slot slot, const Dot& dot, const std::string& what) {
+  if (damaged_hints_.size() >= kDamagedHintsMax || !damaged_hints_.insert({slot, dot}).second) return;
+  stats_.corrupt += 1;
+  if (!damage_hook_) return;
+  damage_hook_({starling::partition_of(slot, partitions_), std::nullopt,
+                "storage: change " + to_text(dot) + ", which is held here for its owners, cannot be read, " + what +
+                    "; what this node holds behind it waits until they have it from each other"});
 }
 
 void RocksStore::release(PartitionId partition, WriterId writer) {

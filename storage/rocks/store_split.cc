@@ -252,6 +252,7 @@ Result<bool> RocksStore::settle_row(ColumnFamily family, View key, View value) {
   if (!change && change.code() == Errc::kUnsupported) return change.error();
   if (!change) {
     if (family == ColumnFamily::kLog) damaged_record(lower, *dot, change.error().text);
+    if (family == ColumnFamily::kHints) damaged_hint(lower, *dot, change.error().text);
     return false;
   }
   const bool is_upper = is_of(upper, change->mailbox);

@@ -28,6 +28,7 @@ void node_rows(View in) {
   fuzz::same_bytes(in, parse_gone_issuer, gone_issuer_value);
   same_key(in, kRingHistoryPrefix, parse_ring_history_key, ring_history_key);
   same_key(in, kSettledPrefix, parse_settled_key, [](const auto& run) { return settled_key(run.first, run.second); });
+  same_key(in, kLanesOwedPrefix, parse_lanes_owed_key, [](const auto& owed) { return lanes_owed_key(owed.first, owed.second); });
   same_key(in, kTenurePrefix, [](View key) { return parse_partition_of(key, kTenurePrefix); },
            [](PartitionId partition) { return row_key(kTenurePrefix, partition); });
   same_key(in, kFarewellPrefix, [](View key) { return parse_node_of(key, kFarewellPrefix); },

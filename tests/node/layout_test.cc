@@ -62,6 +62,7 @@ std::vector<Row> rows() {
       {"movement", Bytes(kMoveSettingsKey), {}},         // node_move_settings.*.hex
       {"covered", Bytes(kCoveredKey), row_number(kNumber)},
       {"settled", settled_key(kPartition, kWriter), row_number(kNumber)},
+      {"lanes_owed", lanes_owed_key(kPartition, kNode), "1"},
       {"spent_period", Bytes(kSpentPeriodKey), row_number(kNumber)},
       {"spent", row_key(kSpentPrefix, kPartition), pack(spent())},
       {"gone_issuer", row_key(kGoneIssuerPrefix, kNode), kGone},
@@ -84,6 +85,7 @@ TEST(NodeLayout, KeepsItsBytesForever) {
 TEST(NodeLayout, ReadsBackWhatItWrote) {
   EXPECT_EQ(parse_ring_history_key(ring_history_key({kNumber})), RingNumber{kNumber});
   EXPECT_EQ(parse_settled_key(settled_key(kPartition, kWriter)), (std::pair{kPartition, kWriter}));
+  EXPECT_EQ(parse_lanes_owed_key(lanes_owed_key(kPartition, kNode)), (std::pair{kPartition, kNode}));
   EXPECT_EQ(parse_partition_of(row_key(kTenurePrefix, kPartition), kTenurePrefix), kPartition);
   EXPECT_EQ(parse_node_of(row_key(kFarewellPrefix, kNode), kFarewellPrefix), kNode);
   EXPECT_EQ(parse_name_slot(name_instance(id<MailboxId>(9), "@bob")), slot_of(id<MailboxId>(9)));
@@ -99,6 +101,7 @@ TEST(NodeLayout, RefusesEveryOtherLength) {
     EXPECT_FALSE(parse_gone_issuer(value)) << value.size();
     EXPECT_FALSE(parse_ring_history_key(Bytes(kRingHistoryPrefix) + value)) << value.size();
     EXPECT_FALSE(parse_settled_key(Bytes(kSettledPrefix) + value)) << value.size();
+    EXPECT_FALSE(parse_lanes_owed_key(Bytes(kLanesOwedPrefix) + value)) << value.size();
     EXPECT_FALSE(parse_partition_of(Bytes(kTenurePrefix) + value, kTenurePrefix)) << value.size();
     EXPECT_FALSE(parse_node_of(Bytes(kFarewellPrefix) + value, kFarewellPrefix)) << value.size();
     EXPECT_FALSE(parse_name_slot(Bytes(kNameInstances) + value)) << value.size();

@@ -38,7 +38,7 @@ class GivingUp : public Parts {
     in_turn([&] {
       controls = std::make_unique<MoveControls>(*view);
       catch_up = std::make_unique<CatchUp>(*view, *controls);
-      replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId) {});
+      replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId, std::uint64_t) {});
       coordinator = std::make_unique<Coordinator>(
           *view, *replicator, *catch_up, Permissions{[](const MailboxId&, View, View) { return ok_status(); },
                       [](const MailboxId&, View, View) { return true; }},

@@ -31,7 +31,7 @@ class Forgetting : public Parts {
     ASSERT_NO_FATAL_FAILURE(Parts::SetUp());
     in_turn([&] {
       forwarder = std::make_unique<Forwarder>(*view);
-      replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId) {});
+      replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId, std::uint64_t) {});
       obligations = std::make_unique<Obligations>(*view, *forwarder, *replicator, [](WriterId) { return false; });
       pruner = std::make_unique<Pruner>(*view, *obligations, [] { return std::set<WriterId>{kOpen}; });
     });

@@ -65,37 +65,58 @@ TEST(MergedRegisters, AreOfAVersionOnlyWhenAllOwnersAgreeOnIt) {
   EXPECT_EQ(merge_registers({}, 10).version, 0u);
 }
 
-class WritingARegister : public Parts {};
+class WritingARegister : public Parts {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Parts::SetUp());
+    in_turn([&] {
+      controls = std::make_unique<MoveControls>(*view);
+      catch_up = std::make_unique<CatchUp>(*view, *controls);
+      replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId, std::uint64_t) {});
+      coordinator = std::make_unique<Coordinator>(
+          *view, *replicator, *catch_up, Permissions{[](const MailboxId&, View, View) { return ok_status(); },
+                        [](const MailboxId&, View, View) { return true; }},
+          [](const storage::ChangeView&) { return false; },
+          [](PartitionId, const Dot&, Shared, const std::function<void(Status)>&) {}, 0);
+      view->catching_up = false;
+    });
+    request.ring = view->ring().number();
+    request.mailbox = testing::kAlice;
+    request.merge = static_cast<std::uint8_t>(MergeKind::kLww);
+    request.key = "account";
+    request.value.data = "ours";
+  }
+  void TearDown() override {
+    in_turn([&] {
+      coordinator.reset();
+      replicator.reset();
+      catch_up.reset();
+      controls.reset();
+    });
+  }
+  void write() {
+    outcome.reset();
+    in_turn([&] { coordinator->write_register(request, [this](Status done) { outcome = std::move(done); }); });
+    run_for(50ms);
+  }
+  [[nodiscard]] bool is_asked(const NodeId& node) const {
+    return std::any_of(rpc.calls.begin(), rpc.calls.end(), [&](const auto& call) {
+      return call.to == node && call.method == overlay::Method::kCompare;
+    });
+  }
 
-// What a write must be above may be further ahead than a peer's clock pulls ours: no write loses in silence.
-TEST_F(WritingARegister, AWriteThatWouldLoseByItsTimeAloneIsRefusedUntilItWins) {
   std::unique_ptr<MoveControls> controls;
   std::unique_ptr<CatchUp> catch_up;
   std::unique_ptr<Replicator> replicator;
   std::unique_ptr<Coordinator> coordinator;
   WriteRegisterRequest request;
-  request.ring = view->ring().number();
-  request.mailbox = testing::kAlice;
-  request.merge = static_cast<std::uint8_t>(MergeKind::kLww);
-  request.key = "account";
-  request.value.data = "ours";
   std::optional<Status> outcome;
-  const auto write = [&] {
-    outcome.reset();
-    in_turn([&] { coordinator->write_register(request, [&](Status done) { outcome = std::move(done); }); });
-    run_for(50ms);
-  };
+};
+
+// What a write must be above may be further ahead than a peer's clock pulls ours: no write loses in silence.
+TEST_F(WritingARegister, AWriteThatWouldLoseByItsTimeAloneIsRefusedUntilItWins) {
   const auto stands = [&] { return box.store->find_register(testing::kAlice, "account")->value; };
   in_turn([&] {
-    controls = std::make_unique<MoveControls>(*view);
-    catch_up = std::make_unique<CatchUp>(*view, *controls);
-    replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId) {});
-    coordinator = std::make_unique<Coordinator>(
-        *view, *replicator, *catch_up, Permissions{[](const MailboxId&, View, View) { return ok_status(); },
-                      [](const MailboxId&, View, View) { return true; }},
-        [](const storage::ChangeView&) { return false; },
-        [](PartitionId, const Dot&, Shared, const std::function<void(Status)>&) {}, 0);
-    view->catching_up = false;
     storage::ChangeView ahead;
     ahead.kind = storage::ChangeKind::kRegister;
     ahead.mailbox = testing::kAlice;
@@ -112,12 +133,42 @@ TEST_F(WritingARegister, AWriteThatWouldLoseByItsTimeAloneIsRefusedUntilItWins) 
   run_for(4s);
   write();
   EXPECT_EQ(stands(), "ours");
-  in_turn([&] {
-    coordinator.reset();
-    replicator.reset();
-    catch_up.reset();
-    controls.reset();
-  });
+}
+
+// With one of three, two know all that was acknowledged. In an outage the third would else keep each change, and those
+// that wait for a place, until it is given up.
+TEST_F(WritingARegister, AnOwnerThatDoesNotAnswerHoldsUpNoChangeOfAMember) {
+  request.merge = static_cast<std::uint8_t>(MergeKind::kMember);
+  request.key = "member";
+  request.member_change = true;
+  request.value.data = pack(storage::MemberValue{});
+  for (const auto& silent : {owners[1], owners[2]}) {
+    request.key += "x";
+    rpc.calls.clear();
+    write();
+    ASSERT_TRUE(is_asked(owners[1]) && is_asked(owners[2]));
+    ASSERT_FALSE(box.store->find_register(testing::kAlice, request.key)) << "nobody has answered";
+    const NodeId& answers = silent == owners[1] ? owners[2] : owners[1];
+    const auto call = std::find_if(rpc.calls.begin(), rpc.calls.end(), [&](const auto& one) { return one.to == answers; });
+    CompareReply equal;
+    equal.ring = view->ring().number();
+    equal.partitions = view->partitions();
+    auto done = std::move(call->done);
+    rpc.calls.erase(call);
+    in_turn([&] { done(pack(equal)); });
+    run_for(50ms);
+    EXPECT_TRUE(box.store->find_register(testing::kAlice, request.key)) << "it waits for " << short_text(silent);
+  }
+}
+
+TEST_F(WritingARegister, WhereNobodyAnswersAChangeOfAMemberIsRefusedInTime) {
+  request.merge = static_cast<std::uint8_t>(MergeKind::kMember);
+  request.member_change = true;
+  request.value.data = pack(storage::MemberValue{});
+  write();
+  run_for(2s);
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->code(), Errc::kUnavailable);
 }
 
 // Three copies at home, two away, one of those here: of three home owners two know what was acknowledged.

@@ -102,6 +102,10 @@ TEST_F(RepairCliTest, StatusSaysWhatTheNodeLacks) {
   EXPECT_THAT(lacks, HasSubstr("Damaged: 3 changes in 2 partitions cannot be read here"));
   EXPECT_THAT(lacks, HasSubstr("Lost: 1 change had no copy left"));
   EXPECT_THAT(lacks, HasSubstr("It fetches: 12,345 changes"));
+  node["missing_known"] = false;
+  EXPECT_THAT(said(), HasSubstr("It fetches: at least 12,345 changes"));
+  node["missing"] = 0;
+  EXPECT_THAT(said(), HasSubstr("how much is missing is not known yet"));
 }
 
 }  // namespace

@@ -204,7 +204,7 @@ class Quorum : public Parts {
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(Parts::SetUp());
     in_turn([&] {
-      replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId) {});
+      replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId, std::uint64_t) {});
       box.store->on_synced([this](std::span<const storage::SyncedChange> changes) { replicator->on_synced(changes); });
       appended = box.store->append(testing::entry(kAlice, 1, hlc_at(1000)));
       replicator->send(appended);

@@ -12,15 +12,17 @@ using overlay::test_id;
 
 class TurnsTest : public ::testing::Test {
  protected:
-  overlay::Task<Done> wait(NodeId who, std::string name, Instant until) {
+  // `cost`: what it is, if its doer says so.
+  overlay::Task<Done> wait(NodeId who, std::string name, Instant until, std::optional<std::size_t> cost) {
     auto turn = turns.take(who, until);
     const bool mine = co_await turn;
     if (mine) times.push_back(world.now());
+    if (mine && cost) turns.did(*cost);
     order.push_back(mine ? name : "late " + name);
     co_return Done{};
   }
-  void ask(std::uint32_t who, const std::string& name, Duration patience = 1h) {
-    loop.enter([&] { scope.spawn(wait(test_id(who), name, world.now() + patience)); });
+  void ask(std::uint32_t who, const std::string& name, Duration patience = 1h, std::optional<std::size_t> cost = {}) {
+    loop.enter([&] { scope.spawn(wait(test_id(who), name, world.now() + patience, cost)); });
   }
 
   sim::World world{1};
@@ -76,6 +78,57 @@ TEST_F(TurnsTest, ALoopThatIsLateRestsHalfAsLong) {
   EXPECT_EQ(order, (std::vector<std::string>{"a", "b"}));
   world.run_for(1100us);
   EXPECT_EQ(order, (std::vector<std::string>{"a", "b", "c"})) << "it is not late again";
+}
+
+// The last changes of an owner that returns: each turn and rest would bring a few of them only.
+TEST_F(TurnsTest, ShortPiecesShareATurn) {
+  constexpr std::size_t kPieces = 50, kShort = 2000;
+  for (std::size_t i = 0; i < kPieces; ++i) ask(1, "a", 1h, kShort);
+  world.run_for(100ms);
+  ASSERT_EQ(times.size(), kPieces);
+  std::map<Instant, std::size_t> turn;
+  for (const auto at : times) ++turn[at];
+  constexpr std::size_t kInATurn = kTurnRoom / 2 / (kShort + kPieceCost);
+  EXPECT_LE(times.back() - times.front(), Duration(1ms) * (kPieces / kInATurn + 1));
+  for (const auto& [at, pieces] : turn) EXPECT_LE(pieces * (kShort + kPieceCost), kTurnRoom);
+}
+
+TEST_F(TurnsTest, BehindHalfATurnOfShortPiecesALongOneWaitsForTheNext) {
+  for (int i = 0; i < 20; ++i) ask(1, "short", 1h, 2000);
+  ask(2, "long", 1h);
+  ask(3, "short", 1h, 2000);
+  world.run_for(100ms);
+  ASSERT_EQ(times.size(), 22u);
+  std::map<Instant, std::size_t> cost;
+  for (std::size_t i = 0; i < times.size(); ++i) cost[times[i]] += order[i] == "long" ? kTurnRoom : 2000 + kPieceCost;
+  for (const auto& [at, used] : cost) EXPECT_LE(used, kTurnRoom * 3 / 2);
+}
+
+// A short piece rests for its part of the turn's room.
+TEST_F(TurnsTest, ShortPiecesRestLittle) {
+  ask(1, "a", 1h, kTurnRoom / 8 - kPieceCost);
+  loop.pause();
+  world.run_for(9ms);
+  loop.resume();  // 8 ms late: half of it, an eighth of that.
+  world.run_for(1us);
+  ask(1, "b", 1h, 0);
+  world.run_for(490us);
+  EXPECT_EQ(order.size(), 1u);
+  world.run_for(20us);
+  EXPECT_EQ(order.size(), 2u);
+}
+
+// It is not taken for somebody who comes alone each time.
+TEST_F(TurnsTest, WhoAsksForOnePieceAtATimeRestsToo) {
+  ask(1, "a");
+  loop.pause();
+  world.run_for(5ms);
+  loop.resume();
+  world.run_for(1us);
+  ask(1, "b");
+  EXPECT_EQ(order, std::vector<std::string>{"a"}) << "the loop was 4 ms late behind it";
+  world.run_for(2ms);
+  EXPECT_EQ(order, (std::vector<std::string>{"a", "b"}));
 }
 
 TEST_F(TurnsTest, AnHourOfLatenessIsNotRested) {

@@ -344,6 +344,20 @@ TEST_F(SwimDefence, ANodeAtTheHighestIncarnationStopsAsAnyOther) {
 }
 
 // Of a data folder that was copied both are started: the newcomer gives way, and the other goes on.
+// What it is told by then it needs before it mints under a writer that it kept (hazards F3): not when chance comes to it.
+TEST_F(SwimDefence, WhoMeetsOthersByGossipFirstAsksOneOfThemAtOnce) {
+  net_.crash(1);
+  net_.crash(0);
+  net_.boot(0);  // Its seed is node 1.
+  const MemberRecord other = net_.swim(2).self();
+  deliver(prove({other.node, other.writer, counter_++, {}, static_cast<std::uint8_t>(MessageKind::kGossip), 1, net_.id(0),
+                 {{*encode_record(sign_record(other, net_.identity(2)))}}, other.run, {}},
+                key_of(net_.identity(2))));
+  ASSERT_EQ(net_.state(0, 2), MemberState::kAlive);
+  ASSERT_FALSE(net_.swim(0).was_told());
+  EXPECT_LE(net_.run_until([&] { return net_.swim(0).was_told(); }, 60s), 1100ms);
+}
+
 TEST_F(SwimDefence, AnotherProcessOfOurIdentityIsFound) {
   net_.run_for(2 * kNewcomerFor);
   Swim copy(SwimConfig::lan(), net_.identity(0), random_, record_of(net_.identity(0), 1, 77));

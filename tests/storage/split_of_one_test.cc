@@ -399,5 +399,27 @@ TEST_F(SplitOfOne, ASegmentHeldForOthersHasNoHolesInEitherChild) {
   EXPECT_EQ(sizes(kEve), of_eve);
 }
 
+// It is of one of the children, and nobody can tell of which: that is said, and the rest has its place.
+TEST_F(SplitOfOne, ADamagedChangeHeldForOthersIsSaidAndHoldsUpNothing) {
+  const auto parent = of(kAlice);
+  for (std::uint64_t n = 3; n <= 6; ++n) {
+    Bytes bytes = encode(entry(n % 2 == 1 ? kAlice : kEve, n, n), {kPeer, n});
+    if (n == 4) bytes.back() ^= 1;
+    EXPECT_TRUE(store().hold(parent, {kPeer, n}, bytes));
+  }
+  box.sync();
+  std::vector<Damage> said;
+  store().on_damage([&](const Damage& damage) { said.push_back(damage); });
+  EXPECT_EQ(store().read_held(parent, {kPeer, 3}, 1 << 20).size(), 1u) << "it is not handed on, nor what lies behind it";
+  ASSERT_EQ(said.size(), 1u);
+  ASSERT_TRUE(store().split().ok());
+  box.sync();
+  settle_all(box);
+  EXPECT_EQ(store().read_held(of(kEve), {kPeer, 5}, 1 << 20).size(), 2u);
+  EXPECT_EQ(store().read_held(of(kAlice), {kPeer, 5}, 1 << 20).size(), 2u);
+  EXPECT_EQ(said.size(), 1u) << "once";
+  EXPECT_THAT(said[0].text, ::testing::HasSubstr("held here for its owners"));
+}
+
 }  // namespace
 }  // namespace starling::storage

@@ -13,6 +13,7 @@ using storage::ChangeKind;
 namespace {
 
 constexpr Duration kAskDeadline = 500ms;
+constexpr Duration kComparePatience = 2s;  // An owner may have much that did not come here.
 
 bool is_copy(const AppendRequest& request) { return (request.flags & kAppendCopy) != 0; }
 bool is_position(const AppendRequest& request) { return (request.flags & kAppendPosition) != 0; }
@@ -378,7 +379,7 @@ std::size_t Coordinator::longest_lane() const {
 // A refusal is final for the sender, and the group or its right may be acknowledged without having come here.
 Task<starling::Done> Coordinator::compare_first(Pending send, LaneId lane) {
   send.compared = true;
-  auto comparing = compare_with_owners(send.mailbox);
+  auto comparing = compare_with_owners(send.mailbox, /*all=*/true);
   const Known known = co_await comparing;
   send.knows = known.by_all && known.by_enough;
   admit(std::move(send));
@@ -386,23 +387,39 @@ Task<starling::Done> Coordinator::compare_first(Pending send, LaneId lane) {
   co_return starling::Done{};
 }
 
-// With all that can be reached.
-Task<Coordinator::Known> Coordinator::compare_with_owners(MailboxId mailbox) {
+// With all at once: in an outage one that does not answer would else hold up the others, and all that waits behind them.
+Task<Coordinator::Known> Coordinator::compare_with_owners(MailboxId mailbox, bool all) {
   ++comparing_;
-  Known known;
-  std::size_t home = view_.is_home(view_.store.partition_of(mailbox)) ? 1 : 0;
-  const auto owners = view_.candidates(view_.store.partition_of(mailbox));
-  for (const auto& owner : owners) {
-    if (owner == view_.self || !view_.alive(owner)) continue;
-    const PartitionId partition = view_.store.partition_of(mailbox);
-    auto comparing = catch_up_.compare_partition(owner, partition, kAskDeadline);
-    const auto compared = co_await comparing;
-    known.by_all &= compared.ok();
-    home += compared && view_.ring().is_home(partition, owner) ? 1 : 0;
+  auto comparison = std::make_shared<Comparison>();
+  auto [done, future] = overlay::Completer<bool>::make(view_.loop);
+  comparison->done = done;
+  comparison->all = all;
+  comparison->home = view_.is_home(view_.store.partition_of(mailbox)) ? 1 : 0;
+  auto owners = view_.candidates(view_.store.partition_of(mailbox));
+  std::erase_if(owners, [this](const NodeId& owner) { return owner == view_.self || !view_.alive(owner); });
+  comparison->left = owners.size();
+  for (const auto& owner : owners) scope_.spawn(compare_one(owner, mailbox, comparison));
+  if (comparison->left > 0) {
+    const auto patience = view_.loop.after(kComparePatience, [done = done]() mutable { done.set(true); });
+    co_await future;
   }
   --comparing_;
-  known.by_enough = home >= view_.ring().enough_to_know();
+  Known known = comparison->known;
+  known.by_all &= comparison->left == 0;
+  known.by_enough = comparison->home >= view_.ring().enough_to_know();
   co_return known;
+}
+
+Task<starling::Done> Coordinator::compare_one(NodeId owner, MailboxId mailbox, std::shared_ptr<Comparison> comparison) {
+  const PartitionId partition = view_.store.partition_of(mailbox);
+  auto comparing = catch_up_.compare_partition(owner, partition, kAskDeadline);
+  const auto compared = co_await comparing;
+  --comparison->left;
+  comparison->known.by_all &= compared.ok();
+  comparison->home += compared && view_.ring().is_home(view_.store.partition_of(mailbox), owner) ? 1 : 0;
+  const bool enough = !comparison->all && comparison->home >= view_.ring().enough_to_know();
+  if (comparison->left == 0 || enough) comparison->done.set(true);
+  co_return starling::Done{};
 }
 
 void Coordinator::resume_lane(const LaneId& lane) {

@@ -114,7 +114,16 @@ class Coordinator {
     bool by_all = true;      // All owners that seem to be alive answered.
     bool by_enough = false;  // So many that whatever W owners acknowledged is here now.
   };
-  overlay::Task<Known> compare_with_owners(MailboxId mailbox);
+  struct Comparison {
+    Known known;
+    std::size_t home = 0;  // Home owners whose changes are here.
+    std::size_t left = 0;  // Owners that did not answer yet,
+    bool all = false;      // which is waited for.
+    overlay::Completer<bool> done;
+  };
+  // `all`: not only enough of them.
+  overlay::Task<Known> compare_with_owners(MailboxId mailbox, bool all);
+  overlay::Task<starling::Done> compare_one(NodeId owner, MailboxId mailbox, std::shared_ptr<Comparison> comparison);
   overlay::Task<starling::Done> change_member(WriteRegisterRequest request, std::function<void(Status)> done);
   void store_register(const WriteRegisterRequest& request, std::function<void(Status)> done);
   overlay::Task<starling::Done> redrive(KeyIn key, Dot dot, protocol::Grade grade);

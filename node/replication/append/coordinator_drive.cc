@@ -165,7 +165,7 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
 // The new generation follows from what stands, and what stands may have been acknowledged without having come here: a
 // member that is added again under a removal would be lost with it.
 Task<starling::Done> Coordinator::change_member(WriteRegisterRequest request, std::function<void(Status)> done) {
-  auto comparing = compare_with_owners(request.mailbox);
+  auto comparing = compare_with_owners(request.mailbox, /*all=*/false);
   const Known known = co_await comparing;
   const bool knows = known.by_enough;
   const auto may = may_store(view_.store.partition_of(request.mailbox), request.flags, true);

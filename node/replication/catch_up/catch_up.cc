@@ -15,6 +15,7 @@ namespace {
 
 constexpr Duration kSettleAfterStart = 1500ms;  // Gossip has told us who is there by then.
 constexpr Duration kRetryEvery = 200ms;
+constexpr std::size_t kRoundsAtOnce = 4;  // Of a return.
 // What no reachable peer can give, because it is damaged there, or those who have it left and are down, holds a
 // return up for so long.
 constexpr Duration kReturnPatience = kSilencePatience;
@@ -40,6 +41,7 @@ CatchUp::CatchUp(ClusterView& view, MoveControls& controls)
       controls_(controls),
       vouchers_(view, [this](const NodeId& node) { return is_safe && is_safe(node); }),
       turns_(view.loop),
+      lane_debts_(view),
       scope_(view.loop) {
   serve();
   view_.on_doubled([this] { partitions_doubled(); });
@@ -53,6 +55,7 @@ void CatchUp::start() {
 
 void CatchUp::fall_behind() {
   ++returns_;
+  compared_.clear();
   lanes_merged_.clear();
   view_.catching_up = true;
   if (on_catching_up) on_catching_up(true);
@@ -64,7 +67,8 @@ void CatchUp::partitions_doubled() {
   gaps_.clear();
   wanted_.clear();
   offers_.clear();
-  split_keys(lanes_owed_);
+  lacks_.clear();
+  compared_.clear();
   if (view_.catching_up) ++returns_;
 }
 
@@ -176,36 +180,22 @@ Task<Done> CatchUp::run() {
         stuck_since.reset();
         silence_.clear();
       }
-      Runs failed;
       // What is only gained so far holds up no return.
       bool covered = std::none_of(filing_.begin(), filing_.end(), [this](const auto& filing) {
         return is_ours(filing.first) && !gains(filing.first);
       });
-      std::set<NodeId> answered;
-      const auto there = peers();
-      silence_.keep_only(there);
-      for (const auto& peer : there) {
-        auto comparing = round(peer, false);
-        auto compared = co_await comparing;
-        if (compared) {
-          answered.insert(peer);
-          failed.insert(failed.end(), compared->failed.begin(), compared->failed.end());
-        }
-        if (compared || !view_.alive(peer)) {
-          silence_.answers(peer);
-        } else if (silence_.is_silent(peer, view_.loop.now(), compared.error())) {
-          covered = false;
-        }
-      }
+      auto meeting = meet_all();
+      const auto pass = co_await meeting;
+      covered &= pass->covered;
       const bool patient = view_.loop.now() - away_since <= kReturnPatience;
       // What failed in one round may come in the next: the patience counts from when nothing else was in the way.
-      if (!covered || all_fetched(failed)) {
+      if (!covered || all_fetched(pass->failed)) {
         stuck_since.reset();
       } else if (!stuck_since) {
         stuck_since = view_.loop.now();
       }
       covered = covered && (!stuck_since || view_.loop.now() - *stuck_since > kReturnPatience);
-      const std::string few = why_not_enough(answered, patient);
+      const std::string few = why_not_enough(pass->answered, patient);
       waits_for_ = !few.empty() ? few : covered ? "" : silence_.text();
       if (covered && few.empty() && seen_returns == returns_) {
         view_.catching_up = false;
@@ -226,6 +216,40 @@ Task<Done> CatchUp::run() {
     auto comparing = round(nodes[turn++ % nodes.size()], installed_ && !controls_.paused());
     (void)co_await comparing;
   }
+}
+
+// Some at once: one that does not answer holds up no other.
+Task<std::shared_ptr<CatchUp::Pass>> CatchUp::meet_all() {
+  auto pass = std::make_shared<Pass>();
+  pass->peers = peers();
+  silence_.keep_only(pass->peers);
+  pass->running = std::min(pass->peers.size(), kRoundsAtOnce);
+  if (pass->running == 0) co_return pass;
+  auto [finished, future] = overlay::Completer<bool>::make(view_.loop);
+  pass->finished = finished;
+  for (std::size_t i = pass->running; i > 0; --i) scope_.spawn(meet_next(pass));
+  co_await future;
+  co_return pass;
+}
+
+Task<Done> CatchUp::meet_next(std::shared_ptr<Pass> pass) {
+  while (pass->next < pass->peers.size()) {
+    const double share = static_cast<double>(pass->next) / static_cast<double>(pass->peers.size());
+    const NodeId peer = pass->peers[pass->next++];
+    auto comparing = round(peer, false, share);
+    const auto compared = co_await comparing;
+    if (compared) {
+      pass->answered.insert(peer);
+      pass->failed.insert(pass->failed.end(), compared->failed.begin(), compared->failed.end());
+    }
+    if (compared || !view_.alive(peer)) {
+      silence_.answers(peer);
+    } else if (silence_.is_silent(peer, view_.loop.now(), compared.error())) {
+      pass->covered = false;
+    }
+  }
+  if (--pass->running == 0) pass->finished.set(true);
+  co_return Done{};
 }
 
 std::map<PartitionId, storage::VersionVector> CatchUp::replaced() const {
@@ -263,10 +287,14 @@ Task<Result<std::vector<PartitionId>>> CatchUp::differing(NodeId peer) {
   co_return partitions;
 }
 
-Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained) {
+Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained, double share) {
   Compared all;
   if (!view_.in_ring()) co_return all;
   const Instant begun = view_.loop.now();
+  const std::uint64_t returns = returns_;
+  Differences differences;
+  differences.fetches = std::make_shared<Fetches>();
+  differences.fetches->peer = peer;
   const std::uint32_t count = view_.partitions();
   auto narrowing = differing(peer);
   CO_TRY_ASSIGN(auto shared, co_await narrowing);
@@ -276,15 +304,20 @@ Task<Result<CatchUp::Compared>> CatchUp::round(NodeId peer, bool gained) {
     std::vector<PartitionId> chunk(shared.begin() + static_cast<std::ptrdiff_t>(at),
                                    shared.begin() + static_cast<std::ptrdiff_t>(end));
     while (!chunk.empty()) {
-      auto comparing = compare(peer, chunk, kFetchDeadline);
-      CO_TRY_ASSIGN(const Compared compared, co_await comparing);
+      auto comparing = compare(peer, chunk, kFetchDeadline, differences);
+      CO_TRY_ASSIGN(const auto cut, co_await comparing);
       CO_TRY(view_.same_count(count));
-      all.missing += compared.missing;
-      all.failed.insert(all.failed.end(), compared.failed.begin(), compared.failed.end());
-      const auto done = std::erase_if(chunk, [&](PartitionId p) { return !compared.cut || p <= *compared.cut; });
+      const auto done = std::erase_if(chunk, [&](PartitionId p) { return !cut || p <= *cut; });
       if (done == 0) co_return does_not_advance();
     }
   }
+  if (returns == returns_) compared_.insert(peer);
+  auto& runs = differences.fetches->runs;
+  const auto first = static_cast<std::ptrdiff_t>(share * static_cast<double>(runs.size()));
+  std::rotate(runs.begin(), runs.begin() + first, runs.end());
+  auto taking = take(differences);
+  CO_TRY(co_await taking);
+  all = {runs.size(), std::move(differences.fetches->failed)};
   auto owed = merge_lanes_owed(peer);
   co_await owed;
   if (on_compared_all) on_compared_all(peer, begun);
@@ -320,9 +353,8 @@ Status CatchUp::same_count(const CompareRequest& asked, const CompareReply& answ
   return answer.ring.value == 0 ? ok_status() : view_.same_count(answer.partitions);
 }
 
-Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions,
-                                                 Duration deadline) {
-  const std::uint32_t count = view_.partitions();
+Task<Result<std::optional<PartitionId>>> CatchUp::compare(NodeId peer, std::vector<PartitionId> partitions,
+                                                          Duration deadline, Differences& differences) {
   auto told = replaced();
   auto asking = ask_vectors(peer, partitions, deadline);
   CO_TRY_ASSIGN(const CompareReply answer, co_await asking);
@@ -337,35 +369,43 @@ Task<Result<CatchUp::Compared>> CatchUp::compare(NodeId peer, std::vector<Partit
     const auto has = told.find(partition);
     if (has != told.end() && on_covered && (!cut || partition <= *cut)) on_covered(peer, partition, has->second);
   }
-  auto fetches = std::make_shared<Fetches>();
-  fetches->peer = peer;
   for (const auto& item : answer.items) {
     if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
+    if (!view_.store.lost(item.partition).empty()) differences.lost.push_back(item);
     for (const auto& dot : item.vector.dots()) {
       if (view_.store.held(item.partition, dot.writer) >= dot.n) continue;
       if (is_forgotten && is_forgotten(item.partition, dot)) continue;
       // Our own run comes back only where we gave the partition up and got it again.
       if (dot.writer == view_.store.writer() && !view_.own_dots_hold(item.partition, dot.n)) continue;
-      fetches->runs.push_back({item.partition, dot});
-      fetches->changes += dot.n - view_.store.held(item.partition, dot.writer);
+      differences.fetches->runs.push_back({item.partition, dot});
     }
   }
-  auto fetching = fetch_all(fetches);
+  co_return cut;
+}
+
+// What they are, in runs, and what was written off here and not there.
+Task<Status> CatchUp::take(Differences& differences) {
+  const std::uint32_t count = view_.partitions();
+  auto fetching = fetch_all(differences.fetches);
   CO_TRY(co_await fetching);
-  for (const auto& item : answer.items) {
-    if (!std::binary_search(partitions.begin(), partitions.end(), item.partition)) continue;
+  for (const auto& item : differences.lost) {
     CO_TRY(view_.same_count(count));
-    auto regaining = regain_some(peer, item);
+    auto regaining = regain_some(differences.fetches->peer, item);
     co_await regaining;
   }
-  co_return Compared{fetches->runs.size(), cut, std::move(fetches->failed)};
+  co_return ok_status();
 }
 
 Task<Status> CatchUp::compare_partition(NodeId peer, PartitionId partition, Duration deadline) {
   std::vector<PartitionId> one{partition};
-  auto comparing = compare(peer, std::move(one), deadline);
-  CO_TRY_ASSIGN(const Compared compared, co_await comparing);
-  if (compared.failed.empty()) co_return ok_status();
+  Differences differences;
+  differences.fetches = std::make_shared<Fetches>();
+  differences.fetches->peer = peer;
+  auto comparing = compare(peer, std::move(one), deadline, differences);
+  CO_TRY(co_await comparing);
+  auto taking = take(differences);
+  CO_TRY(co_await taking);
+  if (differences.fetches->failed.empty()) co_return ok_status();
   co_return Error{Errc::kUnavailable, "a run that the peer has did not come"};
 }
 

@@ -31,6 +31,7 @@
 
 #include "node/replication/catch_up/catch_up_controls.h"
 #include "node/replication/catch_up/catch_up_pace.h"
+#include "node/replication/catch_up/lane_debts.h"
 #include "node/replication/messages.h"
 #include "node/replication/copies/silence.h"
 #include "node/replication/catch_up/turns.h"
@@ -80,27 +81,29 @@ class CatchUp {
   // What a change of the ring gives us comes by files where so many changes, or more, make one (catch_up_files.cc).
   std::uint64_t files_from = kFilesFrom;
 
-  // Changes that the comparison under way found missing and that did not come yet.
-  [[nodiscard]] std::uint64_t missing() const { return missing_ - std::min(missing_, came_); }
+  // Changes that the comparisons under way found missing and that did not come yet. That is at least so many of what
+  // is missing until everybody who is there was compared with, since we returned.
+  [[nodiscard]] std::uint64_t missing() const;
+  [[nodiscard]] bool is_missing_known() const;
   // Of what we own: changes and bytes that came, of late, in a second.
   [[nodiscard]] std::uint64_t return_rate() const { return return_rate_.per_second(view_.loop.now()); }
   [[nodiscard]] std::uint64_t return_bytes_rate() const { return return_bytes_.per_second(view_.loop.now()); }
 
-  // Fetches what `peer` has of `writer` beyond what we hold, in the background, once at a time.
-  void fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer);
+  // `peer` said (writer, n), and we do not hold what comes before: fetches up to there in the background, once at a time.
+  void fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer, std::uint64_t n);
   // The same, awaited, until we hold 1..n. kUnavailable, kTimeout, kCorrupt.
   overlay::Task<Status> fetch_until(NodeId peer, PartitionId partition, WriterId writer,
                                     std::uint64_t n, bool in_bulk = false);
 
   using Runs = std::vector<std::pair<PartitionId, Dot>>;  // Of a writer, up to there.
   struct Compared {
-    std::size_t missing = 0;         // Runs that we lacked,
-    std::optional<PartitionId> cut;  // The answer ends here: compare those behind it.
-    Runs failed;                     // and those that the peer did not give after all.
+    std::size_t missing = 0;  // Runs that we lacked,
+    Runs failed;              // and those that the peer did not give after all.
   };
   // One comparison with a peer over all partitions that we own and, with `gained`, shall own, and the fetching
   // that follows. What is gained waits for the operator's word; what is owned does not.
-  overlay::Task<Result<Compared>> round(NodeId peer, bool gained);
+  // `share`, 0 to 1: where in what is missing it begins, for several at once.
+  overlay::Task<Result<Compared>> round(NodeId peer, bool gained, double share = 0);
 
   // The same over one partition.
   overlay::Task<Status> compare_partition(NodeId peer, PartitionId partition, Duration deadline);
@@ -137,8 +140,26 @@ class CatchUp {
   overlay::Task<Done> run();
   overlay::Task<Result<std::vector<PartitionId>>> differing(NodeId peer);
   overlay::Task<Result<CompareReply>> ask_vectors(NodeId peer, std::vector<PartitionId> partitions, Duration deadline);
-  overlay::Task<Result<Compared>> compare(NodeId peer, std::vector<PartitionId> partitions,
-                                          Duration deadline);
+  struct Fetches;
+  struct Differences {  // Of a peer.
+    std::shared_ptr<Fetches> fetches;
+    std::vector<CompareReply::Item> lost;  // Of which we wrote something off.
+  };
+  // Adds to them. What is said is where the answer ends, if it is cut.
+  overlay::Task<Result<std::optional<PartitionId>>> compare(NodeId peer, std::vector<PartitionId> partitions,
+                                                            Duration deadline, Differences& differences);
+  overlay::Task<Status> take(Differences& differences);
+  struct Pass {  // Over all peers, in a return.
+    std::vector<NodeId> peers;
+    std::size_t next = 0;
+    std::size_t running = 0;
+    std::set<NodeId> answered;
+    Runs failed;
+    bool covered = true;
+    overlay::Completer<bool> finished;
+  };
+  overlay::Task<std::shared_ptr<Pass>> meet_all();
+  overlay::Task<Done> meet_next(std::shared_ptr<Pass> pass);
   [[nodiscard]] Status same_count(const CompareRequest& asked, const CompareReply& answer) const;
   // What we tell `on_covered` of if the peer turns out to be equal.
   [[nodiscard]] std::map<PartitionId, storage::VersionVector> replaced() const;
@@ -148,13 +169,15 @@ class CatchUp {
     NodeId peer;
     Runs runs;
     Runs failed;
-    std::uint64_t changes = 0;
+    std::uint32_t partitions = 0;  // The count that they are of.
     std::size_t next = 0;
     std::size_t running = 0;
     std::optional<Error> error;
     overlay::Completer<bool> finished;
   };
   overlay::Task<Status> fetch_all(std::shared_ptr<Fetches> fetches);
+  void note_missing(Fetches& fetches);
+  void forget_missing(const Fetches& fetches);
   overlay::Task<Done> fetch_next(std::shared_ptr<Fetches> fetches);
   overlay::Task<Done> gap(NodeId peer, PartitionId partition, WriterId writer);
   // How many the peer has.
@@ -233,10 +256,14 @@ class CatchUp {
   ClusterView& view_;
   MoveControls& controls_;
   Vouchers vouchers_;
-  std::set<std::pair<PartitionId, WriterId>> gaps_;  // Being fetched.
+  std::map<std::pair<PartitionId, WriterId>, std::uint64_t> gaps_;  // Being fetched, up to there.
   Turns turns_;  // Runs are long work for a loop, to read or to apply: one at a time.
-  std::uint64_t missing_ = 0;
-  std::uint64_t came_ = 0;      // Of those.
+  struct Lack {
+    std::uint64_t n = 0;         // The highest that somebody has.
+    std::size_t rounds = 0;      // That fetch it.
+  };
+  std::map<std::pair<PartitionId, WriterId>, Lack> lacks_;
+  std::set<NodeId> compared_;  // Since we returned.
   Pace return_pace_;
   RateMeter return_rate_, return_bytes_;
   std::string waits_for_;
@@ -259,7 +286,7 @@ class CatchUp {
   std::uint64_t returns_ = 0;     // How often we fell behind.
   // Since then: the lanes of a peer were merged when it had come so far.
   std::map<std::tuple<NodeId, PartitionId, WriterId>, std::uint64_t> lanes_merged_;
-  std::set<std::pair<PartitionId, NodeId>> lanes_owed_;  // By owners that could not be asked for them yet.
+  LaneDebts lane_debts_;
   overlay::Scope scope_;          // Last: its tasks use everything above.
 };
 

@@ -12,6 +12,8 @@ using overlay::Task;
 namespace {
 
 constexpr std::size_t kFetchesAtOnce = 16;  // Runs of one comparison.
+constexpr int kGapTries = 3;                // That bring nothing.
+constexpr Duration kGapRest = 20ms;
 
 // Lanes come in this order.
 auto place_of(const storage::LaneRow& row) { return std::tie(row.mailbox, row.device, row.lane); }
@@ -22,14 +24,13 @@ auto place_of(const storage::LaneRow& row) { return std::tie(row.mailbox, row.de
 Task<Status> CatchUp::fetch_all(std::shared_ptr<Fetches> fetches) {
   const std::size_t count = fetches->runs.size();
   if (count == 0) co_return ok_status();
-  if (missing_ == 0) came_ = 0;
-  missing_ += fetches->changes;
+  note_missing(*fetches);
   auto [finished, future] = overlay::Completer<bool>::make(view_.loop);
   fetches->finished = finished;
   fetches->running = std::min(count, kFetchesAtOnce);
   for (std::size_t i = fetches->running; i > 0; --i) scope_.spawn(fetch_next(fetches));
   co_await future;
-  missing_ -= fetches->changes;
+  forget_missing(*fetches);
   if (fetches->error) co_return *fetches->error;
   co_return ok_status();
 }
@@ -55,16 +56,67 @@ Task<Done> CatchUp::fetch_next(std::shared_ptr<Fetches> fetches) {
   co_return Done{};
 }
 
-void CatchUp::fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer) {
+// Of several peers that say different things of a run, the highest number counts until it is refuted.
+void CatchUp::note_missing(Fetches& fetches) {
+  fetches.partitions = view_.partitions();
+  for (const auto& [partition, dot] : fetches.runs) {
+    auto& lack = lacks_[{partition, dot.writer}];
+    lack.n = std::max(lack.n, dot.n);
+    ++lack.rounds;
+  }
+}
+
+void CatchUp::forget_missing(const Fetches& fetches) {
+  if (!view_.same_count(fetches.partitions)) return;  // All were forgotten then.
+  for (const auto& [partition, dot] : fetches.runs) {
+    const auto lack = lacks_.find({partition, dot.writer});
+    if (--lack->second.rounds == 0) lacks_.erase(lack);
+  }
+}
+
+std::uint64_t CatchUp::missing() const {
+  std::uint64_t changes = 0;
+  for (const auto& [run, lack] : lacks_) {
+    changes += lack.n - std::min(lack.n, view_.store.held(run.first, run.second));
+  }
+  return changes;
+}
+
+bool CatchUp::is_missing_known() const {
+  if (!view_.catching_up) return true;
+  const auto there = peers();
+  const bool all = std::all_of(there.begin(), there.end(), [this](const NodeId& peer) { return compared_.contains(peer); });
+  return view_.in_ring() && all && why_not_enough(compared_, /*patient=*/false).empty();
+}
+
+void CatchUp::fetch_gap(const NodeId& peer, PartitionId partition, WriterId writer, std::uint64_t n) {
+  const std::pair run{partition, writer};
+  if (const auto gap = gaps_.find(run); gap != gaps_.end()) {
+    gap->second = std::max(gap->second, n);
+    return;
+  }
   if (gaps_.size() >= kFetchesInFlightMax) return;  // Anti-entropy or a retransmit comes back to it.
-  if (!gaps_.insert({partition, writer}).second) return;
+  gaps_.emplace(run, n);
   scope_.spawn(gap(peer, partition, writer));
 }
 
+// What comes early meanwhile was passed over as a gap, too, and mostly nothing follows it soon that would show that. It
+// may have left its coordinator before that had synced it, and be given a moment later.
 Task<Done> CatchUp::gap(NodeId peer, PartitionId partition, WriterId writer) {
-  auto fetching = fetch_until(peer, partition, writer, view_.store.held(partition, writer) + 1);
-  (void)co_await fetching;
-  gaps_.erase({partition, writer});
+  const std::uint32_t count = view_.partitions();
+  const std::pair run{partition, writer};
+  overlay::Timer timer;
+  for (int tries = 0; tries < kGapTries && view_.same_count(count);) {
+    const std::uint64_t held = view_.store.held(partition, writer);
+    auto fetching = fetch_until(peer, partition, writer, gaps_[run], /*in_bulk=*/view_.catching_up);
+    const auto fetched = co_await fetching;
+    if (!view_.same_count(count)) co_return Done{};  // The gap is another one's, if there is one.
+    if (fetched && view_.store.held(partition, writer) >= gaps_[run]) break;
+    if (!fetched && fetched.code() != Errc::kNotFound) break;
+    tries = view_.store.held(partition, writer) > held ? 0 : tries + 1;
+    if (!fetched) co_await overlay::sleep(view_.loop, kGapRest, timer);
+  }
+  if (view_.same_count(count)) gaps_.erase(run);
   co_return Done{};
 }
 
@@ -117,6 +169,7 @@ Task<Status> CatchUp::fetch_until(NodeId peer, PartitionId partition, WriterId w
     }
     auto waiting = turns_.take(view_.self, kNever);
     if (!co_await waiting) co_return Error{Errc::kOverloaded, "too many runs wait to be applied"};
+    turns_.did(cost_of(range));
     CO_TRY(may_store(partition, count));
     view_.counters.fetched_changes += range.live.size();
     moved(partition, range);
@@ -154,7 +207,6 @@ void CatchUp::came_back(const storage::RangeStatement& range) {
   if (view_.catching_up) return_pace_.charge(bytes);
   return_bytes_.add(bytes, now);
   return_rate_.add(range.to - range.from + 1, now);
-  came_ += range.to - range.from + 1;
 }
 
 Task<Result<storage::RangeStatement>> CatchUp::ask_run(NodeId peer, PartitionId partition, Dot from,
@@ -188,30 +240,31 @@ Task<Status> CatchUp::merge_lanes_behind(NodeId peer, PartitionId partition) {
   auto merging = merge_lanes(peer, partition);
   CO_TRY_ASSIGN(const std::size_t merged, co_await merging);
   if (merged > 0 || view_.ring().is_owner(partition, peer)) co_return ok_status();
+  // All of them first: the run is stored behind this, and the debts are to be on disk no later.
   const auto owners = view_.ring().owners(partition);
   for (const auto& owner : owners) {
-    if (owner == view_.self) continue;
-    lanes_owed_.insert({partition, owner});
-    if (!view_.reachable(owner)) continue;
+    if (owner != view_.self) lane_debts_.owe(partition, owner);
+  }
+  const std::uint32_t count = view_.partitions();
+  for (const auto& owner : owners) {
+    if (owner == view_.self || !view_.reachable(owner)) continue;
     auto asking = merge_lanes(owner, partition);
     const auto came = co_await asking;
-    if (came) lanes_owed_.erase({partition, owner});
+    CO_TRY(view_.same_count(count));
+    if (came) lane_debts_.paid(partition, owner);
   }
   co_return ok_status();
 }
 
 // What one partition lacks, or is damaged there, keeps no round from being one.
 Task<Done> CatchUp::merge_lanes_owed(NodeId peer) {
-  std::vector<PartitionId> partitions;
-  std::erase_if(lanes_owed_, [&](const auto& owed) {
-    if (!view_.ring().is_owner(owed.first, owed.second) || !is_ours(owed.first)) return true;
-    if (owed.second == peer) partitions.push_back(owed.first);
-    return false;
-  });
+  const std::uint32_t count = view_.partitions();
+  const auto partitions = lane_debts_.of(peer);
   for (const auto partition : partitions) {
     auto merging = merge_lanes(peer, partition);
     const auto merged = co_await merging;
-    if (merged) lanes_owed_.erase({partition, peer});
+    if (!view_.same_count(count)) break;
+    if (merged) lane_debts_.paid(partition, peer);
     if (!merged && (merged.code() == Errc::kTimeout || merged.code() == Errc::kUnavailable)) break;
   }
   co_return Done{};

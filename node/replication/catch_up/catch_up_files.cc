@@ -183,6 +183,7 @@ Task<Status> CatchUp::take_offer(std::shared_ptr<Filing> filing, PartitionId par
       co_await making;
       auto waiting = turns_.take(view_.self, kNever);
       if (!co_await waiting) co_return Error{Errc::kOverloaded, "too many runs wait to be applied"};
+      turns_.did(cost_of(*range));
       view_.counters.fetched_changes += range->live.size();
       moved(partition, *range);
       CO_TRY_ASSIGN(const auto applied, filing->install->apply(partition, *range));

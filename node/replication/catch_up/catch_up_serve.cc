@@ -70,10 +70,12 @@ Task<Done> CatchUp::answer_fetch(NodeId from, FetchRequest request, Reply reply)
     co_return Done{};
   }
   if (const auto same = view_.same_count(count); !same) {
+    turns_.did(0);
     reply(same.error());
     co_return Done{};
   }
   auto range = view_.store.read_writer(request.partition, request.writer, request.from, kFetchBytesMax);
+  turns_.did(range ? cost_of(*range) : 0);
   if (!range) {
     reply(range.error());
     co_return Done{};

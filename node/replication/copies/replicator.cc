@@ -218,7 +218,9 @@ void Replicator::receive_run(const NodeId& from, const Replicate& message,
     }
     const auto applied = view_.store.apply(run.partition, dot, run.changes[i].data);
     if (!applied) return;
-    if (*applied == storage::Applied::kGap) return on_gap_(from, run.partition, message.writer);
+    if (*applied == storage::Applied::kGap) {
+      return on_gap_(from, run.partition, message.writer, run.first + run.changes.size() - 1);
+    }
     ++view_.counters.replicated_in;
     auto& newest = newest_[from];
     newest = std::max(newest, time);

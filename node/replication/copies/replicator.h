@@ -42,9 +42,9 @@ class Replicator {
   // Copies synced at completion. kTimeout; kUnavailable, as soon as too few nodes that may store it can be
   // reached: of both the outcome is unknown.
   using Done = std::function<void(Result<std::uint8_t> copies)>;
-  using Gap = std::function<void(const NodeId& peer, PartitionId partition, WriterId writer)>;
+  using Gap = std::function<void(const NodeId& peer, PartitionId partition, WriterId writer, std::uint64_t n)>;
 
-  // `on_gap`: a peer's run does not extend what we hold; fetch the part between.
+  // `on_gap`: a peer's run, up to n, does not extend what we hold; fetch the part between, and it.
   Replicator(ClusterView& view, Gap on_gap);
 
   // REQUIRES: the change was just appended to our store.
