@@ -35,6 +35,19 @@ class StandIns : public Hazards {
     world.run_for(15s);  // Until they are taken for dead.
   }
 
+  // What a makes comes to b alone, which shows it to `look`, and a hears of no copy.
+  void only_b_hears_of_a(std::function<void(const TapMessage&)> look) {
+    tap.on_leave = [this](const TapMessage& m) {
+      const bool from_a = m.method == Method::kReplicate && m.from == a && m.to == c;
+      const bool to_a = m.method == Method::kReplicated && m.to == a;
+      return from_a || to_a ? Fate::kLose : Fate::kPass;
+    };
+    tap.on_arrive = [this, look = std::move(look)](const TapMessage& m) {
+      see(m);
+      if (m.method == Method::kReplicate && m.from == a && m.to == b) look(m);
+    };
+  }
+
   static constexpr std::size_t kNone = ~std::size_t{0};
   std::size_t d = kNone, e = kNone;
   std::map<std::uint64_t, std::set<std::size_t>> hinted;  // Body -> nodes that were asked to hold it.
@@ -94,17 +107,10 @@ TEST_P(StandIns, ARetryOfAnUnreachableCoordinatorsMessageIsHeldByAStandIn) {
   SendIndex first = kUnsent, second = kUnsent;
   std::optional<Carried> first_came;
   bool second_came = false;
-  tap.on_leave = [&](const TapMessage& m) {
-    const bool from_a = m.method == Method::kReplicate && m.from == a && m.to == c;
-    const bool to_a = m.method == Method::kReplicated && m.to == a;
-    return from_a || to_a ? Fate::kLose : Fate::kPass;
-  };
-  tap.on_arrive = [&](const TapMessage& m) {
-    see(m);
-    if (m.method != Method::kReplicate || m.from != a || m.to != b) return;
+  only_b_hears_of_a([&](const TapMessage& m) {
     if (auto x = find(m, first)) first_came = x;
     second_came = second_came || find(m, second);
-  };
+  });
   first = send(*alice2);
   ASSERT_TRUE(until([&] { return first_came.has_value(); }));
   alice2->close();
@@ -133,16 +139,9 @@ TEST_P(StandIns, F38_OfWhatIsTooMuchToHandNothingIsHeld) {
   alice2->close();
   SendIndex second = kUnsent;
   std::optional<Carried> came;
-  tap.on_leave = [&](const TapMessage& m) {
-    const bool from_a = m.method == Method::kReplicate && m.from == a && m.to == c;
-    const bool to_a = m.method == Method::kReplicated && m.to == a;
-    return from_a || to_a ? Fate::kLose : Fate::kPass;
-  };
-  tap.on_arrive = [&](const TapMessage& m) {
-    see(m);
-    if (m.method != Method::kReplicate || m.from != a || m.to != b) return;
+  only_b_hears_of_a([&](const TapMessage& m) {
     if (auto x = find(m, second)) came = x;
-  };
+  });
   second = send(*alice);
   ASSERT_TRUE(until([&] { return came.has_value(); }));
   ASSERT_TRUE(until([&] { return synced(b, came->dot) >= came->dot.n; }));
