@@ -34,6 +34,23 @@ bool is_retryable(Errc code) {
   }
 }
 
+namespace {
+
+// Of those that are retryable: nothing was stored, and will not be for this attempt.
+bool is_last_word(Errc code) {
+  switch (code) {
+    case Errc::kTimeout:
+    case Errc::kUnavailable:
+    case Errc::kIo:
+    case Errc::kFellBehind:
+      return false;
+    default:
+      return true;
+  }
+}
+
+}  // namespace
+
 Lane::Lane(SavedLane saved)
     : to_(std::move(saved.to)),
       floor_(std::move(saved.floor)),
@@ -46,7 +63,7 @@ Lane::Lane(SavedLane saved)
     item.grade = send.grade;
     item.flags = send.flags | protocol::kSendRetry;
     item.lifetime_s = send.lifetime_s;
-    item.kept = true;
+    item.kept = item.unsure = true;
     item.closed = send.closed;
     item.reported = (send.flags & protocol::kSendVoid) != 0;
     sends_.push_back(std::move(item));
@@ -119,11 +136,23 @@ std::optional<Lane::Report> Lane::on_ack(std::uint64_t seq, const std::string& i
   failures_ = 0;
   std::optional<Report> report;
   if (!item->reported) {
-    report = Report{std::move(item->done),
-                    Sent{id, copies, seq, item->attempts, now - item->queued_at}, item->kept};
+    const Sent sent{id, copies, seq, item->attempts, now - item->queued_at};
+    report = Report{std::move(item->done), item->refusal ? Result<Sent>(*item->refusal) : sent, item->kept};
   }
   close(*item);
   return report;
+}
+
+// What the caller is told of this refusal; nothing while it depends on the void.
+std::optional<Error> Lane::verdict(Item& item, const Error& error) {
+  const bool taken = error.code == Errc::kSequenceReused;
+  if (!item.refusal && (taken || !item.unsure)) return error;
+  if (!item.refusal) {
+    item.refusal = error;
+    return std::nullopt;
+  }
+  if (taken) return item.refusal;
+  return Error{Errc::kTimeout, item.refusal->text + "; an earlier attempt had no answer, and may arrive yet"};
 }
 
 std::optional<Lane::Report> Lane::on_error(std::uint64_t seq, const Error& error,
@@ -133,6 +162,7 @@ std::optional<Lane::Report> Lane::on_error(std::uint64_t seq, const Error& error
   answered(*item);
   if (!going_back_) ++failures_;
   if (is_retryable(error.code)) {
+    item->unsure = item->unsure || !is_last_word(error.code);
     const bool unpaced = error.code == Errc::kLaneGap && failures_ <= kGapsUnpaced;
     const Duration wait = unpaced ? Duration(0) : backoff(std::max(failures_, 1u), random);
     go_back(now + std::max(wait, retry_after));
@@ -143,8 +173,10 @@ std::optional<Lane::Report> Lane::on_error(std::uint64_t seq, const Error& error
   const bool taken = error.code == Errc::kSequenceReused;
   const bool refused_void = (item->flags & protocol::kSendVoid) != 0;
   std::optional<Report> report;
-  if (!item->reported) report = Report{std::move(item->done), error, item->kept};
-  item->reported = true;
+  if (const auto result = verdict(*item, error); result && !item->reported) {
+    report = Report{std::move(item->done), *result, item->kept};
+    item->reported = true;
+  }
   if (taken || refused_void) {
     close(*item);
   } else {
@@ -156,7 +188,10 @@ std::optional<Lane::Report> Lane::on_error(std::uint64_t seq, const Error& error
 }
 
 void Lane::on_disconnect() {
-  for (auto& item : sends_) answered(item);
+  for (auto& item : sends_) {
+    item.unsure = item.unsure || item.on_wire;
+    answered(item);
+  }
   next_ = 0;
   going_back_ = false;
   failures_ = 0;

@@ -4,7 +4,9 @@
 // `window` numbers are on the wire at once. Any refusal makes the lane go back: it writes nothing
 // until every answer under way has come, waits, then writes again from the first open number,
 // marked as retry. A send that is refused for good is told to the caller once and its number is
-// closed by a void of the same number (hazards F5, F6).
+// closed by a void of the same number (hazards F5, F6). Where an earlier attempt had no answer, or none that was the
+// last word, that attempt may lie in a gateway that stands still, or in its socket: then the caller hears of
+// the refusal when the void is acknowledged, or of kTimeout, outcome unknown, when the void is refused as well.
 // Invariants: (1) sends_[0] is open; (2) numbers leave in order between two refusals;
 //             (3) each send is reported exactly once.
 // Pure: time and chance come in. Thread: value-like, one loop.
@@ -48,6 +50,8 @@ class Lane {
     bool closed = false;    // Acknowledged ahead of an open one.
     bool reported = false;
     bool kept = false;      // From an earlier run, so nobody waits for it here.
+    bool unsure = false;    // An attempt had no answer, or none that says what became of it.
+    std::optional<Error> refusal = std::nullopt;  // To be told when the number is closed.
   };
   // What became of a send; the lane is done with it.
   struct Report {
@@ -98,6 +102,7 @@ class Lane {
  private:
   Item* find(std::uint64_t seq);
   void answered(Item& item);
+  static std::optional<Error> verdict(Item& item, const Error& error);
   void go_back(Instant until);
   void close(Item& item);
 

@@ -117,6 +117,39 @@ TEST_F(LaneTest, ARefusedVoidClosesItsNumber) {
   EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a not_found"}));
 }
 
+TEST_F(LaneTest, ARefusalIsToldWhenTheNumberIsClosedIfAnEarlierAttemptMayArriveStill) {
+  for (const char* body : {"a", "b"}) push(body);
+  EXPECT_EQ(written(), "1:a 2:b");
+  lane_.on_disconnect();
+  EXPECT_EQ(written(), "1:a! 2:b!");
+  error(1, Errc::kDenied);
+  error(2, Errc::kLaneGap);
+  EXPECT_TRUE(reports_.lines.empty()) << "the first attempt may lie in a socket";
+  EXPECT_EQ(written(kStart + 1min), "1:?! 2:b!");
+  ack(1);
+  EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a denied"}));
+  error(2, Errc::kDenied);
+  EXPECT_EQ(written(kStart + 2min), "2:?!");
+  error(2, Errc::kDenied);
+  EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a denied", "b timeout"})) << "nothing keeps it out";
+  EXPECT_EQ(lane_.open(), 0u);
+}
+
+TEST_F(LaneTest, ARefusalAfterAnswersThatStoredNothingIsTheLastWord) {
+  for (const char* body : {"a", "b"}) push(body);
+  written();
+  error(1, Errc::kOverloaded);
+  error(2, Errc::kLaneGap);
+  written(kStart + 1min);
+  error(1, Errc::kDenied);
+  EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a denied"}));
+  error(2, Errc::kLaneGap);
+  written(kStart + 2min);
+  error(1, Errc::kDenied);
+  error(2, Errc::kDenied);
+  EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a denied", "b denied"}));
+}
+
 TEST_F(LaneTest, ANumberThatBelongsToAnotherMessageIsNeverVoided) {
   push("a");
   push("b");

@@ -199,11 +199,7 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   report.violations.insert(report.violations.end(), refused.begin(), refused.end());
   // Whatever is wrong by now is more telling than that it took too long.
   TRY_ASSIGN(const ClusterExport stores, p.cluster.stop_and_export());
-  for (const auto& node : stores.nodes) {
-    for (const auto& [partition, held] : node.partitions) {
-      for (const auto& dot : held.lost) p.workload.history().written_off({partition, node.partition_count}, dot);
-    }
-  }
+  note_written_off(p.workload.history(), stores, p.cluster.abandoned_writers());
   judge(stores, p, options.social.any() || options.workload.burn, report.violations);
   for (const auto& [invariant, why] : unrest) {
     report.violations.push_back({invariant, std::to_string(to_ms(options.quiet)) +

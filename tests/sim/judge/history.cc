@@ -250,6 +250,27 @@ bool History::is_written_off(const Delivery& delivery) const {
   return std::any_of(found->second.begin(), found->second.end(), [&](const Part& part) { return part.holds(mailbox); });
 }
 
+void note_written_off(History& history, const ClusterExport& stores, const std::set<WriterId>& abandoned) {
+  for (const auto& node : stores.nodes) {
+    for (const auto& [partition, held] : node.partitions) {
+      for (const auto& dot : held.lost) history.written_off({partition, node.partition_count}, dot);
+    }
+  }
+  for (const auto& delivery : history.deliveries()) {
+    if (!abandoned.contains(delivery.dot.writer)) continue;
+    const Slot slot = slot_of(mailbox_of(delivery.mailbox));
+    const PartitionId partition = partition_of(slot, stores.partition_count);
+    const auto owners = stores.owners.find(partition);
+    const bool known = owners != stores.owners.end() &&
+                       std::any_of(owners->second.begin(), owners->second.end(), [&](std::size_t owner) {
+                         const NodeExport& node = stores.nodes[owner];
+                         const auto held = node.partitions.find(partition_of(slot, node.partition_count));
+                         return held != node.partitions.end() && held->second.vector.covers(delivery.dot);
+                       });
+    if (!known) history.written_off({partition, stores.partition_count}, delivery.dot);
+  }
+}
+
 std::size_t History::count(Outcome outcome) const {
   std::size_t n = 0;
   for (const auto& send : sends_) n += send.outcome == outcome;

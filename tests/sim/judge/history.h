@@ -202,4 +202,8 @@ struct ClusterExport {
   std::map<PartitionId, std::vector<std::size_t>> owners;  // Indexes into nodes.
 };
 
+// Tells the history what nobody has any more: what the stores list as written off, and what writers of nodes that were
+// forced out had shown before they gave it to anybody.
+void note_written_off(History& history, const ClusterExport& stores, const std::set<WriterId>& abandoned);
+
 }  // namespace starling::sim

@@ -167,6 +167,7 @@ Status SimCluster::start(std::size_t i) {
     if (!answer) return;
     const auto hex = answer->at("node").at("writer").get<std::string>();
     host.writer = WriterId{std::stoull(hex, nullptr, 16)};
+    host.writers.insert(host.writer);
     if (host.id.empty()) host.id = answer->at("node").at("short").get<std::string>();
     if (const auto node = parse_node_id(answer->at("node").at("id").get<std::string>())) host.node_id = *node;
   });
@@ -270,6 +271,19 @@ void SimCluster::retire(std::size_t i) {
   world_.note(hosts_[i]->name, "is switched off for good");
   hosts_[i]->retired = true;
   crash(i, Crash::kProcess);  // The machine says that nothing listens there.
+}
+
+void SimCluster::abandon(std::size_t i) {
+  hosts_[i]->abandoned = true;
+  retire(i);
+}
+
+std::set<WriterId> SimCluster::abandoned_writers() const {
+  std::set<WriterId> out;
+  for (const auto& host : hosts_) {
+    if (host->abandoned) out.insert(host->writers.begin(), host->writers.end());
+  }
+  return out;
 }
 
 std::shared_ptr<bool> SimCluster::begin_stop(std::size_t i) {

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,9 @@ class SimCluster {
   // A node that may go for good: stopped, and no part of the cluster any more.
   void retire(std::size_t i);
   [[nodiscard]] bool retired(std::size_t i) const { return hosts_[i]->retired; }
+  // By force: what only its disk has is given up.
+  void abandon(std::size_t i);
+  [[nodiscard]] std::set<WriterId> abandoned_writers() const;
   // Nodes that were told kDenied, at their start or when they joined, and were switched off for it.
   struct Refusal {
     std::size_t node = 0;
@@ -180,6 +184,8 @@ class SimCluster {
     node::Config config;
     std::string id;  // Short id, once known.
     WriterId writer;  // Of the last run.
+    std::set<WriterId> writers;
+    bool abandoned = false;  // With what only it had.
     std::optional<WriterId> draw;
     NodeId node_id;   // Once known.
     bool retired = false;

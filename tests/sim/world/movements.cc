@@ -341,7 +341,7 @@ void Movements::force_if_allowed(std::size_t node) {
     later(Duration(0), [this, node, at, force] {
       if (!running_ || !quiet_but(node)) return;
       ask_at(*at, "forced removal", "remove", force, [this, node](const Result<Json>& forced) {
-        if (forced) later(Duration(0), [this, node] { cluster_.retire(node); });
+        if (forced) later(Duration(0), [this, node] { cluster_.abandon(node); });
       });
     });
   });
