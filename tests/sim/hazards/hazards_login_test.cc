@@ -189,13 +189,13 @@ TEST_P(Logins, HistoryPagesMeetAtTheirBordersWhicheverOwnerIsAsked) {
 
 // Two of three owners of bob's list are away, so it may lack something, and is read again, ever more rarely. When one
 // comes back it is read at once, and then no more.
-class Lists : public Hazards {
+class ListsOfGroups : public Hazards {
  protected:
-  Lists() : Hazards(5) {}
+  ListsOfGroups() : Hazards(5) {}
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, Lists, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, ListsOfGroups, ::testing::Range<std::uint64_t>(1, 9));
 
-TEST_P(Lists, OneThatIsNotSureIsReadAgainWhenAnOwnerComesBack) {
+TEST_P(ListsOfGroups, OneThatIsNotSureIsReadAgainWhenAnOwnerComesBack) {
   const auto owners = cluster.owners_of("@bob");
   std::size_t gateway = 0;
   while (std::find(owners.begin(), owners.end(), gateway) != owners.end()) ++gateway;
