@@ -3,7 +3,7 @@
 // change   := format:u8 kind:u8 mailbox:16 prev:u64le content checksum:u64le
 // entry    := time:u64le writer:u64le device:16 lane:u64le seq:u64le conversation:16
 //             expires_ms:u64le type:u8 flags:u8 from:u8sized to:u8sized body:u32sized
-// void     := the same as entry, with an empty body: closes a lane number, beats a content
+// void     := the same as entry, with an empty body: closes a lane number, or takes a message back; beats a content
 // register := merge:u8 time:u64le writer:u64le key:u16sized value:u32sized
 //
 // `prev` is the writer's previous n in this mailbox (0: none): a follower has a gap iff prev is not
@@ -33,6 +33,8 @@ enum class EntryType : std::uint8_t { kText = 1, kBinary = 2 };
 inline constexpr std::uint8_t kEntryImpliesCopy = 1;
 // This is that copy: it has the key and id that the recipient's coordinator minted.
 inline constexpr std::uint8_t kEntryIsCopy = 2;
+// Of a void: its sender took back what had been stored, and the void stands at the position of that.
+inline constexpr std::uint8_t kEntryIsRecall = 4;
 
 // How two writes of one register merge (architecture invariant 5, hazards F18).
 enum class MergeKind : std::uint8_t {

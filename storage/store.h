@@ -264,8 +264,8 @@ class Store {
   Result<RangeStatement> read_writer(PartitionId partition, WriterId writer, std::uint64_t from, std::size_t bytes) {
     return read_writer(partition, writer, from, bytes, Expired::kGone);
   }
-  // Changes after `cursor`: of all kinds, or all but registers, which then count as read. A page may be
-  // empty and have more behind it.
+  // Changes after `cursor`: of all kinds, or all but registers, which then count as read. So does a content of which
+  // a void is here. A page may be empty and have more behind it.
   enum class Kinds { kAll, kEntries };
   virtual Result<MailboxPage> read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
                                            std::size_t changes, std::size_t bytes, Kinds kinds) = 0;

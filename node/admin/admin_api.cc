@@ -312,6 +312,8 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_deliveries_total", "Entries written to client sessions", c.deliveries);
   count("starling_sends_total", "Sends by clients of this node", c.sends);
   count("starling_send_errors_total", "Sends answered with an error", c.send_errors);
+  count("starling_recalls_total", "Messages that clients of this node asked to take back", c.recalls);
+  count("starling_recall_errors_total", "Of those, answered with an error", c.recall_errors);
   count("starling_logins_total", "Logins", c.logins);
   count("starling_login_failures_total", "Logins refused", c.login_failures);
   count("starling_hints_held_total", "Changes taken as a stand-in for owners out of reach", c.hints_held);

@@ -70,6 +70,8 @@ Status Checker::feed(const Event& event) {
     case EventKind::kRefused:
     case EventKind::kUnknown: return on_answer(event, device);
     case EventKind::kRestart: on_restart(event, device); return ok_status();
+    case EventKind::kRecall:
+    case EventKind::kRecalled: return on_recall(event, device);
     default: return on_entry(event, device);
   }
 }
@@ -165,7 +167,23 @@ Status Checker::on_answer(const Event& event, DeviceIndex device) {
   TRY_ASSIGN(const auto seat, seat_of(lanes_[lane].conversation, device, false));
   const auto& shown = conversation_of(message).seats[seat].shown;
   hear(index, device, event.id, message.place < shown.size() && shown[message.place]);
-  if (strong) count_ack(index);
+  if (is_due(message)) count_message(index, 1);
+  return ok_status();
+}
+
+// A recall by somebody else says nothing, but that it must not be acknowledged.
+Status Checker::on_recall(const Event& event, DeviceIndex device) {
+  TRY_ASSIGN(const auto lane, lane_of(event.by, event.from, event.to));
+  TRY_ASSIGN(const auto index, message_of(lane, event.number));
+  Message& message = messages_[index];
+  const bool done = event.kind == EventKind::kRecalled;
+  if (devices_[device].user != lanes_[lane].from) {
+    if (done) violate(running_, Fault::kAltered, text(device) + " took back " + text(message), index);
+    return ok_status();
+  }
+  if (is_due(message)) count_message(index, -1);
+  message.recalling = true;
+  message.recalled |= done;
   return ok_status();
 }
 
@@ -207,7 +225,7 @@ void Checker::on_restart(const Event& event, DeviceIndex device) {
       const MessageIndex message = conversation.messages[place];
       const bool own = lanes_[messages_[message].lane].by == devices_[device].id;
       if (seat.shown[place] && owes(seat) && !own && !voids_.contains({device, message}) &&
-          messages_[message].outcome == Outcome::kAcked) {
+          is_due(messages_[message])) {
         --delivered_;
       }
     }
@@ -345,7 +363,7 @@ void Checker::show(ConversationIndex conversation, SeatIndex seat_index, Message
   if (event.id < seat.highest) ++running_.late_inserts;
   seat.highest = std::max(seat.highest, event.id);
   const bool own = event.by == devices_[seat.device].id;
-  if (message.outcome == Outcome::kAcked && owes(seat) && !own &&
+  if (is_due(message) && owes(seat) && !own &&
       !voids_.contains({seat.device, index})) {
     ++delivered_;
   }
@@ -374,7 +392,7 @@ void Checker::take_back(Seat& seat, MessageIndex index) {
   const Message& message = messages_[index];
   const bool own = lanes_[message.lane].by == devices_[seat.device].id;
   const bool shown = message.place < seat.shown.size() && seat.shown[message.place];
-  if (message.outcome == Outcome::kAcked && owes(seat) && (shown || own)) --delivered_;
+  if (is_due(message) && owes(seat) && (shown || own)) --delivered_;
 }
 
 // The sender's own device has an acknowledged message by the ack.
@@ -388,18 +406,17 @@ bool Checker::has_acked(const Seat& seat, MessageIndex index) const {
 // All that a seat owes, and has, by now: counted when it begins to, taken back when it ends.
 void Checker::count_all(const Conversation& conversation, const Seat& seat, int sign) {
   for (const MessageIndex index : conversation.messages) {
-    if (messages_[index].outcome != Outcome::kAcked) continue;
+    if (!is_due(messages_[index])) continue;
     expected_ += static_cast<std::uint64_t>(sign);
     if (has_acked(seat, index)) delivered_ += static_cast<std::uint64_t>(sign);
   }
 }
 
-void Checker::count_ack(MessageIndex index) {
-  const Message& message = messages_[index];
-  for (const Seat& seat : conversation_of(message).seats) {
+void Checker::count_message(MessageIndex index, int sign) {
+  for (const Seat& seat : conversation_of(messages_[index]).seats) {
     if (!owes(seat)) continue;
-    ++expected_;
-    delivered_ += has_acked(seat, index);
+    expected_ += static_cast<std::uint64_t>(sign);
+    if (has_acked(seat, index)) delivered_ += static_cast<std::uint64_t>(sign);
   }
 }
 

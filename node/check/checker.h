@@ -9,9 +9,11 @@
 //   3  in the order of positions, a sender's numbers rise;
 //   4  all devices have one order of positions. The position of a message on a device is the
 //      smallest id that the device heard for it;
-//   7  what is shown was sent, so, by that device, to that reader; nothing refused stays shown;
+//   7  what is shown was sent, so, by that device, to that reader; nothing refused, or taken back by its sender's user,
+//      stays shown, and nobody else takes it back;
 //   8  a dot of a mailbox is one change.
 // Who left a group may show what it shows, and owes nothing of it.
+// What its user asked to take back, without an answer, may be shown by all or by none.
 // Legal: a message without an answer that appears, or not; one that takes its place above ones
 // already shown (a late insert); a second position; messages of devices that no file declares,
 // unless the world is said to be closed.
@@ -53,8 +55,9 @@ enum class Fault : std::uint8_t {
   kMisplaced,     // On a device of somebody who may not read it.
   kRefusedShown,
   kDotReused,
+  kRecalledShown,
 };
-inline constexpr std::size_t kFaults = 11;
+inline constexpr std::size_t kFaults = 12;
 std::string_view name(Fault fault);       // "lost"
 int promise_of(Fault fault);              // 1 .. 8
 
@@ -77,6 +80,7 @@ struct Report {
   std::uint64_t events = 0, files = 0, cut_files = 0;
   std::uint64_t devices = 0, conversations = 0, restarts = 0;
   std::uint64_t sent = 0, acked = 0, refused = 0, unknown = 0, open = 0;
+  std::uint64_t recalled = 0;       // Taken back, of those.
   std::uint64_t weak = 0;           // Acked at a grade that may lose; not in `acked`.
   std::uint64_t expected = 0;       // Acked messages x devices that owe them.
   std::uint64_t delivered = 0;      // Of those.
@@ -134,6 +138,8 @@ class Checker {
     Outcome outcome = Outcome::kOpen;
     bool offered = false;            // Its send is known.
     bool heard = false;              // `hash` and `size` are known.
+    bool recalling = false;          // Its user asked to take it back,
+    bool recalled = false;           // and it was.
     EntryId id;                      // The smallest that anybody heard.
   };
   struct Seat {
@@ -187,6 +193,7 @@ class Checker {
   Status on_send(const Event& event, DeviceIndex device);
   Status on_answer(const Event& event, DeviceIndex device);
   Status on_entry(const Event& event, DeviceIndex device);
+  Status on_recall(const Event& event, DeviceIndex device);
   void on_restart(const Event& event, DeviceIndex device);
 
   Result<LaneIndex> lane_of(const DeviceId& by, const std::string& from, const std::string& to);
@@ -200,7 +207,11 @@ class Checker {
             const Event& event);
   void hear(MessageIndex message, DeviceIndex device, const EntryId& id, bool heard_before);
   void take_back(Seat& seat, MessageIndex message);
-  void count_ack(MessageIndex message);
+  // Acknowledged at a grade that lasts, and nobody asked to take it back: whoever reads it owes it.
+  [[nodiscard]] static bool is_due(const Message& message) {
+    return message.outcome == Outcome::kAcked && !message.recalling;
+  }
+  void count_message(MessageIndex message, int sign);
   void count_all(const Conversation& conversation, const Seat& seat, int sign);
   [[nodiscard]] bool has_acked(const Seat& seat, MessageIndex message) const;
   [[nodiscard]] bool owes(const Seat& seat) const;

@@ -15,13 +15,16 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 13> kNames = {
+constexpr std::array<std::string_view, 15> kNames = {
     "", "device", "group", "send", "ack", "refused", "unknown", "shown", "moved", "void", "restart",
-    "end", "left"};
+    "end", "left", "recall", "recalled"};
 
 // Declarations: without time and device.
 bool names_users(EventKind kind) { return kind == EventKind::kGroup || kind == EventKind::kLeft; }
-bool names_message(EventKind kind) { return kind >= EventKind::kSend && kind <= EventKind::kVoid; }
+bool recalls(EventKind kind) { return kind == EventKind::kRecall || kind == EventKind::kRecalled; }
+bool names_message(EventKind kind) {
+  return (kind >= EventKind::kSend && kind <= EventKind::kVoid) || recalls(kind);
+}
 bool from_a_node(EventKind kind) { return kind >= EventKind::kShown && kind <= EventKind::kVoid; }
 
 // Reads fields and remembers the first that is missing or of a wrong kind.
@@ -124,10 +127,12 @@ void read_message(Fields& in, Event& out) {
     out.acked_as = in.number("as", false);
   }
   if (out.kind == EventKind::kRefused || out.kind == EventKind::kUnknown) out.why = in.text("why");
-  if (from_a_node(out.kind)) {
-    out.id = in.id("id");
+  if (from_a_node(out.kind) || recalls(out.kind)) {
     out.by = in.device("by");
     out.from = in.text("from");
+  }
+  if (from_a_node(out.kind)) {
+    out.id = in.id("id");
     out.dot = in.dot("dot");
     out.strange_lane = in.flag("strange", false);
   }
@@ -212,6 +217,11 @@ std::string encode(const Event& event) {
         out["dot"] = std::to_string(event.dot.writer.value) + ":" + std::to_string(event.dot.n);
       }
       if (event.strange_lane) out["strange"] = true;
+      break;
+    case EventKind::kRecall:
+    case EventKind::kRecalled:
+      out["by"] = hex(event.by.view());
+      out["from"] = event.from;
       break;
     case EventKind::kRestart:
       if (event.forgot) out["forgot"] = true;

@@ -15,6 +15,8 @@
 //    "size":100,"dot":"WRITER:N"}
 //   {"e":"moved",...as shown}  a message that the device has stands at this id from now on
 //   {"e":"void",...as shown}   ... was taken back by its sender
+//   {"e":"recall","t":US,"d":1,"by":DEVICE,"from":"@alice","to":"#ops","n":7}   is asked to be taken back,
+//   {"e":"recalled",...as recall}                                               and is
 //   {"e":"restart","t":US,"d":1}                          "forgot":true: with an empty memory
 //   {"e":"end","t":US}         the run waited for everything that was due; without it the file is cut
 //
@@ -39,7 +41,7 @@ inline constexpr std::size_t kHistoryLineMax = 4u << 20;  // A group of 50,000 n
 
 enum class EventKind : std::uint8_t {
   kHeader, kDevice, kGroup, kSend, kAck, kRefused, kUnknown, kShown, kMoved, kVoid, kRestart, kEnd,
-  kLeft
+  kLeft, kRecall, kRecalled
 };
 
 struct Event {
@@ -59,7 +61,7 @@ struct Event {
   std::string grade;             // "quorum", "all", "local", "memory".
   std::uint8_t copies = 0;
   std::uint64_t acked_as = 0;    // The number that the ack names; 0: the same.
-  // kShown, kMoved, kVoid.
+  // kShown, kMoved, kVoid, kRecall, kRecalled.
   DeviceId by;
   std::string from;
   bool strange_lane = false;     // The key's lane is not the one that leads to `to`.

@@ -9,7 +9,8 @@ namespace {
 
 constexpr std::string_view kNames[kFaults] = {
     "lost",        "partly_shown", "twice",   "answered_twice", "sender_order", "total_order",
-    "invented",    "altered",      "misplaced", "refused_shown", "dot_reused"};
+    "invented",    "altered",      "misplaced", "refused_shown", "dot_reused",
+    "recalled_shown"};
 
 }  // namespace
 
@@ -114,12 +115,17 @@ class Checker::Judge {
         violate(Fault::kRefusedShown,
                 c_.text(seat.device) + " shows " + c_.text(message) + ", which was refused", index);
       }
+      if (message.recalled && !seat.left && c_.owes(seat)) {
+        violate(Fault::kRecalledShown,
+                c_.text(seat.device) + " shows " + c_.text(message) + ", which was taken back", index);
+      }
     }
     presence(conversation, index);
   }
 
   void count(const Message& message) {
     ++report_.sent;
+    report_.recalled += message.recalled;
     switch (message.outcome) {
       case Outcome::kOpen: ++report_.open; break;
       case Outcome::kAcked: ++report_.acked; break;
@@ -132,7 +138,8 @@ class Checker::Judge {
   void presence(const Conversation& conversation, MessageIndex index) {
     const Message& message = c_.messages_[index];
     if (message.outcome == Outcome::kWeak) return;
-    const bool acked = message.outcome == Outcome::kAcked;
+    if (message.recalled) return;
+    const bool acked = c_.is_due(message);
     const Seat* with = nullptr;
     for (const Seat& seat : conversation.seats) {
       if (owes(seat, message) && shows(seat, index)) with = &seat;

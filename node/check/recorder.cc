@@ -106,6 +106,16 @@ void Recorder::taken_back(Device device, const protocol::EntryMessage& e, Instan
   entry(EventKind::kVoid, device, e, now);
 }
 
+void Recorder::recall(Device device, const std::string& user, const std::string& to, const MessageKey& key, bool done,
+                      Instant now) {
+  Event out = event(done ? EventKind::kRecalled : EventKind::kRecall, device, now);
+  out.by = key.device;
+  out.from = user;
+  out.to = to;
+  out.number = key.seq;
+  sink_(out);
+}
+
 void Recorder::end(Instant now) { sink_(event(EventKind::kEnd, 0, now)); }
 
 }  // namespace starling::node::check

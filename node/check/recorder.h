@@ -35,6 +35,9 @@ class Recorder {
   void shown(Device device, const protocol::EntryMessage& entry, Instant now);
   void moved(Device device, const protocol::EntryMessage& entry, Instant now);
   void taken_back(Device device, const protocol::EntryMessage& entry, Instant now);
+  // `key` names a message of this user to `to`; `done`: it was acknowledged.
+  void recall(Device device, const std::string& user, const std::string& to, const MessageKey& key, bool done,
+              Instant now);
   // Nothing is waited for any more, or only what can be called lost.
   void end(Instant now);
 

@@ -19,7 +19,9 @@ std::string what(const Event& event, const std::string& device) {
     case EventKind::kUnknown: return "given up by " + device + ": " + event.why;
     case EventKind::kShown: return device + " shows it" + at + content;
     case EventKind::kMoved: return device + " moves it" + at;
-    case EventKind::kVoid: return device + " takes it back";
+    case EventKind::kVoid: return device + " drops it";
+    case EventKind::kRecall: return device + " asks to take it back";
+    case EventKind::kRecalled: return device + " has taken it back";
     default: return {};
   }
 }

@@ -130,7 +130,7 @@ void print_message(const Json& answer, bool colour) {
   if (!text_of(message, "from").empty()) {
     std::cout << " from " << text_of(message, "from") << " to " << text_of(message, "to");
   }
-  std::cout << (flag_of(message, "void") ? " (closed: taken back)" : "")
+  std::cout << (flag_of(message, "void") ? " (recalled: taken back, or given up, by its sender)" : "")
             << (flag_of(message, "expired") ? " (expired)" : "") << "\nkey " << text_of(message, "device") << "/"
             << number_of(message, "seq") << ", in the mailbox of " << text_of(answer, "address") << ", partition "
             << number_of(answer, "partition") << "\n";

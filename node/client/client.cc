@@ -383,8 +383,25 @@ void Client::ask_lane(Lane& lane) {
 void Client::report(const Lane& lane, std::optional<Lane::Report> report) {
   if (!report) return;
   --open_sends_;
-  if (report->kept) return handler_.on_kept_sent(lane.to(), report->result);
-  if (report->done) report->done(std::move(report->result));
+  protocol::EntryMessage closed;  // What is told if it was taken back meanwhile.
+  bool stands = true;
+  if (report->result) {
+    const MailboxId mailbox = mailbox_of(lane.to());
+    closed.mailbox = lane.to().starts_with('#') ? lane.to() : state_.user;
+    closed.id = report->result->id;
+    closed.device = device_;
+    closed.lane = lane_to(mailbox);
+    closed.seq = report->result->seq;
+    closed.from = state_.user;
+    closed.to = lane.to();
+    stands = keys_.acknowledge({device_, closed.lane, closed.seq});
+  }
+  if (report->kept) {
+    handler_.on_kept_sent(lane.to(), report->result);
+  } else if (report->done) {
+    report->done(std::move(report->result));
+  }
+  if (!stands) handler_.on_void(closed);
 }
 
 }  // namespace starling::node

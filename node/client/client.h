@@ -67,7 +67,7 @@ class ClientHandler {
   // A message that this device has (the same key) stands at entry.id from now on, which is smaller
   // than before. Rare: two copies met after a failover.
   virtual void on_moved(const protocol::EntryMessage& /*entry*/) {}
-  // A message that this device has was given up by its sender: drop it.
+  // A message that this device has was given up, or taken back, by its sender: drop it. It may be one of its own.
   virtual void on_void(const protocol::EntryMessage& /*entry*/) {}
   // A message that this device does not have, and of which no node has a copy any more.
   virtual void on_lost(const protocol::LostMessage& /*lost*/) {}
@@ -124,9 +124,13 @@ class Client {
   // and then no number was used and `done` does not come.
   Status send(const std::string& to, Bytes body, SendOptions options, SendDone done);
 
-  // Questions; answered with kUnavailable when there is no session or it ends.
+  // Takes a message of this user back, whichever of his devices sent it: `device` and `seq` as in its Entry, or as
+  // reported to its sender. Asked once: after an error that is_retryable it may be asked again. The message's id.
   template <class T>
   using Done = std::function<void(Result<T>)>;
+  void recall(std::string to, const DeviceId& device, std::uint64_t seq, Done<std::string> done);
+
+  // Questions; answered with kUnavailable when there is no session or it ends.
   void history(std::string with, std::string before, std::uint32_t limit,
                Done<protocol::HistoryPage> done);
   void groups(Done<std::vector<std::string>> done);

@@ -265,6 +265,16 @@ protocol::GroupRequest group_request(Type type, std::string group, std::string u
 
 }  // namespace
 
+void Client::recall(std::string to, const DeviceId& device, std::uint64_t seq, Done<std::string> done) {
+  protocol::Recall message;
+  message.to = std::move(to);
+  message.device = device;
+  message.seq = seq;
+  call(std::move(message), answer_as<protocol::Ack>(
+                               Type::kAck, [](protocol::Ack answer) { return std::move(answer.id); },
+                               std::move(done)));
+}
+
 void Client::history(std::string with, std::string before, std::uint32_t limit,
                      Done<protocol::HistoryPage> done) {
   protocol::HistoryRequest message;

@@ -65,11 +65,18 @@ bool move(Positions& positions, std::uint64_t seq, const EntryId& id) {
 Heard KeyIndex::hear(const MessageKey& key, const EntryId& id, bool is_void) {
   Row& row = lanes_[{key.device, key.lane}];
   const bool fresh = insert(row.heard, key.seq);
-  if (is_void) return insert(row.voids, key.seq) && !fresh ? Heard::kVoided : Heard::kKnown;
+  const bool shown = !fresh || holds(row.acked, key.seq);
+  if (is_void) return insert(row.voids, key.seq) && shown ? Heard::kVoided : Heard::kKnown;
   if (holds(row.voids, key.seq)) return Heard::kKnown;
   if (!fresh) return move(row.positions, key.seq, id) ? Heard::kMoved : Heard::kKnown;
   remember(row.positions, key.seq, id);
   return Heard::kNew;
+}
+
+bool KeyIndex::acknowledge(const MessageKey& key) {
+  Row& row = lanes_[{key.device, key.lane}];
+  insert(row.acked, key.seq);
+  return !holds(row.voids, key.seq);
 }
 
 bool KeyIndex::contains(const MessageKey& key) const {

@@ -24,13 +24,16 @@ inline constexpr std::size_t kLanePositionsMax = 1'024;  // 24 bytes each.
 enum class Heard : std::uint8_t {
   kNew,     // A message that it did not have.
   kMoved,   // One that it has, at a smaller id than before.
-  kVoided,  // One that it has was given up by its sender.
+  kVoided,  // One that it has was given up, or taken back, by its sender.
   kKnown,   // Nothing to tell: a further copy, or of a message that is void and was never shown.
 };
 
 class KeyIndex {
  public:
   Heard hear(const MessageKey& key, const EntryId& id, bool is_void);
+  // A message of this device is acknowledged, so it is shown here, whether its copy comes or not. False: it was taken
+  // back meanwhile.
+  bool acknowledge(const MessageKey& key);
   [[nodiscard]] bool contains(const MessageKey& key) const;  // As a content or as a void.
   [[nodiscard]] std::size_t intervals() const;
 
@@ -51,7 +54,8 @@ class KeyIndex {
     std::vector<Interval> heard;
     std::vector<Interval> voids;  // Of those.
     std::vector<Position> positions;
-    FIELDS(device, lane, heard, voids, positions)
+    std::vector<Interval> acked;  // Of this device's own lanes.
+    FIELDS(device, lane, heard, voids, positions, acked)
   };
   // Sorted, so that equal indexes have equal bytes.
   [[nodiscard]] std::vector<Row> rows() const;

@@ -192,10 +192,13 @@ std::optional<Mender::Copy> Mender::next_best(PartitionId partition, const Dot& 
   auto& change = best->change;
   auto& entry = change.entry;
   const auto stands = view_.store.find_key(change.mailbox, entry.key);
-  if (!stands || stands->dot != lost || entry.id == stands->id) return std::nullopt;
-  if (stands->is_void && change.kind != storage::ChangeKind::kVoid) {
-    // What was closed stays closed, for longer than any copy of it lives.
+  if (!stands || stands->dot != lost) return std::nullopt;
+  const bool reopens = stands->is_void && change.kind != storage::ChangeKind::kVoid;
+  if (entry.id == stands->id && !reopens) return std::nullopt;
+  if (reopens) {
+    // What was closed stays closed, for longer than any copy of it lives. A recall stands where its message stood.
     change.kind = storage::ChangeKind::kVoid;
+    if (entry.id == stands->id) entry.flags |= storage::kEntryIsRecall;
     entry.body = {};
     entry.expires_ms += entry.expires_ms - std::min(entry.expires_ms, hlc_ms(entry.id.time));
   }

@@ -52,6 +52,8 @@ struct NodeCounters {
   std::uint64_t deliveries = 0;      // Entries written to client sessions.
   std::uint64_t sends = 0;           // Sends by clients of this gateway.
   std::uint64_t send_errors = 0;
+  std::uint64_t recalls = 0;         // Asked for by clients of this gateway.
+  std::uint64_t recall_errors = 0;
   std::uint64_t logins = 0;
   std::uint64_t login_failures = 0;
   std::uint64_t fell_behind = 0;

@@ -43,6 +43,7 @@ enum class Type : std::uint8_t {
   kPing = 11,
   kPassword = 12,
   kLogout = 13,
+  kRecall = 14,
   // Server to client.
   kLoggedIn = 65,
   kError = 66,
@@ -156,6 +157,17 @@ struct Ack {
   FIELDS(type, request, seq, id, copies)
 };
 
+// Takes a message back everywhere: asked by any device of the user who sent it. Answered by an Ack, of the message's
+// number and position, also when it was taken back before.
+struct Recall {
+  std::uint8_t type = static_cast<std::uint8_t>(Type::kRecall);
+  std::uint64_t request = 0;
+  std::string to;            // It was sent to,
+  DeviceId device;           // by this device,
+  std::uint64_t seq = 0;     // under this number of its lane.
+  FIELDS(type, request, to, device, seq)
+};
+
 // One entry, as an event or inside a history page (there without type and request meaning anything).
 struct EntryMessage {
   std::uint8_t type = static_cast<std::uint8_t>(Type::kEntry);
@@ -169,7 +181,7 @@ struct EntryMessage {
   std::uint64_t seq = 0;
   std::string from;
   std::string to;
-  std::uint8_t content = 0;  // EntryType, or 0 for a void: drop the message with this key.
+  std::uint8_t content = 0;  // EntryType, or 0 for a void: given up or taken back; drop the message with this key.
   Blob body;
   std::uint64_t expires_wall_ms = 0;  // Then a device erases its copy, too. 0: never.
   FIELDS(type, request, mailbox, writer, n, id, device, lane, seq, from, to, content,

@@ -57,6 +57,7 @@ void Session::receive(View body) {
   switch (type) {
     case Type::kSync: return sync(head->request, body);
     case Type::kSend: return send(head->request, body);
+    case Type::kRecall: return recall(head->request, body);
     case Type::kHistory: return history(head->request, body);
     case Type::kLane: return lane(head->request, body);
     case Type::kGroupCreate:
@@ -298,6 +299,37 @@ void Session::send(std::uint64_t number, View body) {
         ack.copies = reply->copies;
         answer(ack);
       });
+}
+
+void Session::recall(std::uint64_t number, View body) {
+  auto request = unpack<protocol::Recall>(body);
+  if (!request) return refuse_frame(number, request.error());
+  if (auto address = check_address(request->to); !address) return refuse(number, address.error());
+  if (request->seq == 0) return refuse(number, {Errc::kInvalid, "numbers of a lane begin at 1"});
+  if (services_.ladder.refuses(Rung::kSends)) {
+    return refuse(number, {Errc::kOverloaded, "this node has too much to do to take messages back; try again"});
+  }
+  if (!begin_request(number)) return;
+  ++services_.view.counters.recalls;
+  AppendRequest recall;
+  recall.to = std::move(request->to);
+  recall.from = user_;
+  recall.device = request->device;
+  recall.seq = request->seq;
+  recall.flags = kAppendVoid | kAppendRecall;
+  recall.type = 0;
+  services_.forwarder.append(std::move(recall), Bytes(), kForwardDeadline,
+                             [this, alive = alive_, number, seq = request->seq](Result<AppendReply> reply) {
+                               if (!*alive) return;
+                               --in_flight_;
+                               if (closed_) return;
+                               if (!reply) {
+                                 ++services_.view.counters.recall_errors;
+                                 return refuse(number, reply.error());
+                               }
+                               answer(protocol::Ack{static_cast<std::uint8_t>(Type::kAck), number, seq,
+                                                    to_text(reply->id), reply->copies});
+                             });
 }
 
 void Session::history(std::uint64_t number, View body) {

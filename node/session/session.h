@@ -125,6 +125,7 @@ class Session final : public FeedSubscriber {
   void revoke();
   void logged_in(const protocol::Login& login, const Accounts::Login& account);
   void send(std::uint64_t number, View body);
+  void recall(std::uint64_t number, View body);
   void history(std::uint64_t number, View body);
   void lane(std::uint64_t number, View body);
   bool begin_request(std::uint64_t request);

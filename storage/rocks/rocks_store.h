@@ -261,6 +261,7 @@ class RocksStore final : public Store {
   // A change that a row names which is not expired, so it must be there.
   // REQUIRES: as of the same snapshot, because a commit may erase both meanwhile.
   Result<StoredChange> load_named(Slot first_slot, const Dot& dot, ReadMode mode);
+  [[nodiscard]] bool is_closed(View content, const VersionVector& synced, ReadMode mode) const;
 
   // --- store_damage.cc ---
   [[nodiscard]] Status check_whole(Slot first_slot) const;

@@ -100,6 +100,17 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
   return out;
 }
 
+// A void of the message is on disk. One that is not synced could be lost with us, and the message would be passed over.
+bool RocksStore::is_closed(View content, const VersionVector& synced, ReadMode mode) const {
+  const auto change = parse(content);
+  if (!change) return false;
+  rocksdb::PinnableSlice value;
+  const auto found =
+      engine_->get(ColumnFamily::kKeys, message_key(change->mailbox, change->entry.key).view(), value, mode);
+  const auto row = found && *found ? parse_key_row(view(value)) : std::nullopt;
+  return row && row->is_void && synced.covers(row->dot);
+}
+
 Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const VersionVector& cursor,
                                              std::size_t changes, std::size_t bytes, Kinds kinds) {
   const Slot slot = slot_of(partition_of(mailbox));
@@ -119,18 +130,27 @@ Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const Ver
       return Error{Errc::kCorrupt, "storage: a row of 'mailbox_dots' is damaged and is written "
                                    "again from the log; read another owner, or again"};
     }
+    const auto pass = [&]() -> Status {
+      page.more = ++passed > kRowsPassedMax;
+      if (page.more) return ok_status();
+      page.cursor.raise(row.dot.writer, row.dot.n);
+      return reader.next();
+    };
     // Gone, or not asked for, counts as seen.
     if (expiry_->expired(row.expiry) || (kinds == Kinds::kEntries && row.kind == ChangeKind::kRegister)) {
-      page.more = ++passed > kRowsPassedMax;
+      TRY(pass());
       if (page.more) break;
-      page.cursor.raise(row.dot.writer, row.dot.n);
-      TRY(reader.next());
       continue;
     }
     const bool some = !page.changes.empty();
     page.more = some && page.changes.size() >= changes;
     if (page.more) break;
     TRY_ASSIGN(StoredChange change, load_named(slot, row.dot, mode));
+    if (row.kind == ChangeKind::kEntry && is_closed(*change.bytes, page.covered, mode)) {
+      TRY(pass());
+      if (page.more) break;
+      continue;
+    }
     page.more = some && used + change.bytes->size() > bytes;
     if (page.more) break;
     used += change.bytes->size();

@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fuzz::round_trips<p::Head, p::Login, p::LoggedIn, p::ErrorMessage, p::Sync, p::Synced, p::Send, p::Ack,
                       p::EntryMessage, p::HistoryRequest, p::HistoryPage, p::LaneRequest, p::LaneState,
                       p::GroupRequest, p::Members, p::GroupList, p::PasswordChange, p::JoinedOrLeft,
-                      p::GoAway, p::LostMessage>(frame);
+                      p::GoAway, p::LostMessage, p::Recall>(frame);
     const auto head = p::read_head(frame);
     const auto whole = unpack<p::Head>(frame);
     fuzz::require(head.ok() == whole.ok(), "a head is read where the whole decodes");

@@ -1,6 +1,8 @@
 // The Checker fails on every kind of fault it is there to find, and passes what is odd but legal.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "node/check/checker.h"
 #include "node/check/story.h"
 
@@ -88,6 +90,13 @@ class CheckerTest : public testing::Test {
     ack(device, to, number, position);
     shown_to_all(device, to, number, position);
   }
+  // `on` asks for the message of `device` to be taken back, or hears that it is.
+  void recall(std::uint32_t on, std::uint32_t device, const std::string& to, std::uint64_t number, bool done = false) {
+    Event e = event(done ? EventKind::kRecalled : EventKind::kRecall, on, to, number);
+    e.by = devices[device].second;
+    e.from = devices[device].first;
+    events.push_back(e);
+  }
   void end() { events.push_back(event(EventKind::kEnd, 0, "", 0)); }
 
   Report judge(CheckerOptions options = {}) {
@@ -126,6 +135,59 @@ class CheckerTest : public testing::Test {
   std::vector<std::pair<std::string, DeviceId>> devices;
   std::int64_t time = 0;
 };
+
+// Asked by another device of the user, and acknowledged: whoever showed it drops it; who had not, need not.
+TEST_F(CheckerTest, PassesAMessageThatItsUserTookBack) {
+  send(kAlice1, "#ops", 1);
+  ack(kAlice1, "#ops", 1, 10);
+  shown(kBob1, kAlice1, "#ops", 1, 10);
+  recall(kAlice2, kAlice1, "#ops", 1);
+  shown(kBob1, kAlice1, "#ops", 1, 10, EventKind::kVoid);
+  recall(kAlice2, kAlice1, "#ops", 1, true);
+  shown(kAlice1, kAlice1, "#ops", 1, 10, EventKind::kVoid);
+  say(kAlice1, "#ops", 2, 20);
+  expect_pass();
+}
+
+TEST_F(CheckerTest, FindsARecalledMessageThatIsStillShown) {
+  say(kAlice1, "#ops", 1, 10);
+  recall(kAlice2, kAlice1, "#ops", 1);
+  recall(kAlice2, kAlice1, "#ops", 1, true);
+  for (const auto on : {kAlice1, kAlice2, kBob1}) shown(on, kAlice1, "#ops", 1, 10, EventKind::kVoid);
+  expect_only(Fault::kRecalledShown);
+}
+
+TEST_F(CheckerTest, TheSendersOwnDeviceIsToldToo) {
+  say(kAlice1, "#ops", 1, 10);
+  recall(kAlice2, kAlice1, "#ops", 1);
+  recall(kAlice2, kAlice1, "#ops", 1, true);
+  for (const auto on : {kAlice2, kBob1, kBob2}) shown(on, kAlice1, "#ops", 1, 10, EventKind::kVoid);
+  expect_only(Fault::kRecalledShown);
+}
+
+// Asked without an answer: by all or by none.
+TEST_F(CheckerTest, ARecallWithoutAnAnswerHappensEverywhereOrNowhere) {
+  say(kAlice1, "#ops", 1, 10);
+  recall(kAlice1, kAlice1, "#ops", 1);
+  expect_pass();
+  for (const auto on : {kAlice1, kAlice2, kBob1}) shown(on, kAlice1, "#ops", 1, 10, EventKind::kVoid);
+  events.erase(std::find_if(events.begin(), events.end(), [](const Event& e) { return e.kind == EventKind::kEnd; }));
+  expect_only(Fault::kPartlyShown, 2);
+}
+
+TEST_F(CheckerTest, FindsAMessageThatVanishesThoughNobodyTookItBack) {
+  say(kAlice1, "#ops", 1, 10);
+  recall(kBob1, kAlice1, "#ops", 1);  // It is not his.
+  shown(kBob2, kAlice1, "#ops", 1, 10, EventKind::kVoid);
+  expect_only(Fault::kLost);
+}
+
+TEST_F(CheckerTest, FindsARecallThatAStrangerWasGranted) {
+  say(kAlice1, "#ops", 1, 10);
+  recall(kBob1, kAlice1, "#ops", 1);
+  recall(kBob1, kAlice1, "#ops", 1, true);
+  expect_only(Fault::kAltered);
+}
 
 TEST_F(CheckerTest, PassesAGoodHistory) {
   say(kAlice1, "@bob", 1, 1);

@@ -279,6 +279,19 @@ TEST(KeyIndex, AVoidBeatsAContentWhicheverComesFirst) {
   EXPECT_EQ(index.hear({kPhone, 1, 2}, id_at(5), false), Heard::kKnown) << "and is not now";
 }
 
+// Its own message is shown by the ack, so its void is news, whether the message came back or not.
+TEST(KeyIndex, WhatWasAcknowledgedToThisDeviceIsShownByIt) {
+  KeyIndex index;
+  EXPECT_TRUE(index.acknowledge({kPhone, 1, 1}));
+  auto copy = KeyIndex::from(*unpack<std::vector<KeyIndex::Row>>(pack(index.rows())));
+  EXPECT_EQ(copy.hear({kPhone, 1, 1}, id_at(1), true), Heard::kVoided);
+  EXPECT_EQ(copy.hear({kPhone, 1, 1}, id_at(1), true), Heard::kKnown) << "told once";
+  EXPECT_TRUE(index.acknowledge({kPhone, 1, 2}));
+  EXPECT_EQ(index.hear({kPhone, 1, 2}, id_at(2), false), Heard::kNew) << "and it comes like any other";
+  EXPECT_EQ(index.hear({kPhone, 1, 3}, id_at(3), true), Heard::kKnown);
+  EXPECT_FALSE(index.acknowledge({kPhone, 1, 3})) << "taken back before its ack came";
+}
+
 TEST(KeyIndex, RemembersThePositionsOfTheNewestNumbersOnly) {
   KeyIndex index;
   for (std::uint64_t n = 1; n <= kLanePositionsMax + 1; ++n) {

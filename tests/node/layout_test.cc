@@ -113,7 +113,7 @@ ClientState client_state() {
   cursor.raise(kWriter, 70'000);
   const SavedSend open{{"hello"}, 4, 2, 1, 86'400, false};
   const SavedSend closed{{}, 1, 3, 2, 0, true};
-  const KeyIndex::Row seen{id<DeviceId>(100), 99, {{1, 70'000}, {70'002, 70'003}}, {{5, 5}}, {{70'000, kEntry}}};
+  const KeyIndex::Row seen{id<DeviceId>(100), 99, {{1, 70'000}, {70'002, 70'003}}, {{5, 5}}, {{70'000, kEntry}}, {{7, 8}}};
   return {kClientStateFormat, "@alice", "laptop", "v4.public.x", id<LineageId>(5), false, {{"@bob", cursor}},
           {{"@bob", 2, false, "01M7Z1EBWS0001GEZGH8EQB5TC", {open, closed}}}, {seen}};
 }
@@ -130,7 +130,16 @@ TEST(Records, KeepTheirBytes) {
   frozen("register_creation_record.v1", CreationRecord{"@bob", kNumber, kEntry, "$argon2id$x", "@alice"});
   frozen("register_account_value.v1", AccountValue{"$argon2id$x", 7, true});
   frozen("register_member_value.v1", storage::MemberValue{7, true, 2, "#ops"});
-  frozen("file_client_state.v1", client_state());
+  frozen("file_client_state.v2", client_state());
+}
+
+// Of a device that has not been started since it could hear of recalls.
+TEST(Records, AnOlderClientStateIsRead) {
+  const auto read = unpack<ClientState>(golden("file_client_state.v1"));
+  ASSERT_TRUE(read.ok()) << read.error().text;
+  ASSERT_EQ(read->seen.size(), 1u);
+  EXPECT_TRUE(read->seen[0].acked.empty());
+  EXPECT_EQ(read->seen[0].positions.size(), 1u);
 }
 
 // Several keys, one of them never used, one to retire, one retired.
@@ -198,9 +207,11 @@ check::Event event(check::EventKind kind) {
 
 TEST(Records, AHistoryKeepsItsBytes) {
   std::string text;
-  for (int kind = 0; kind <= static_cast<int>(check::EventKind::kEnd); ++kind) {
+  for (int kind = 0; kind <= static_cast<int>(check::EventKind::kRecalled); ++kind) {
+    if (kind == static_cast<int>(check::EventKind::kEnd)) continue;  // The last line.
     text += check::encode(event(static_cast<check::EventKind>(kind))) + "\n";
   }
+  text += check::encode(event(check::EventKind::kEnd)) + "\n";
   const std::string frozen = golden_text("file_history.v1.txt");
   EXPECT_EQ(text, frozen + "\n");
   std::istringstream lines(frozen);

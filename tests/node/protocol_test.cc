@@ -84,6 +84,7 @@ void for_each_message(With with) {
   with("history_page.v2", HistoryPage{71, 7, {entry()}, true, {lost()}});
   with("lost_message", lost());
   with("lane_request", LaneRequest{5, 7, "@bob"});
+  with("recall", Recall{14, 7, "@bob", device(), 3});
   with("lane_state", LaneState{72, 7, 12});
   with("group_request.v2", GroupRequest{6, 7, "#ops", "@bob", 2, 20, 99, 0xFEDCBA9876543210});
   with("members.v2", Members{74, 7, {{"@bob", 2}}, true, 0xFEDCBA9876543210});

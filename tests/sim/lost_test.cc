@@ -234,6 +234,60 @@ TEST_P(Lost, AnOwnerThatLeavesBringsHomeWhatTheOthersWroteOff) {
   finish();
 }
 
+// --- Recalls. ---
+
+class LostRecall : public GiveUp {
+ protected:
+  // Every owner has the message and the void that took it back, and cannot read the void.
+  void spoil() {
+    say();
+    sent = messages.back();
+    const auto& send = record(sent);
+    const MessageKey key{work.history().devices()[send.device].id, lane_to(mailbox_of("#g")), send.number};
+    tap.on_leave = [this, key](const TapMessage& m) {
+      for (const auto& x : m.method == Method::kReplicate ? carried(m) : std::vector<Carried>()) {
+        if (x.kind == storage::ChangeKind::kVoid && x.key == key) closed = x;
+      }
+      return m.method == Method::kCompare ? Fate::kHold : Fate::kPass;  // So nobody erases the body.
+    };
+    const auto index = alice->recall(sent);
+    ASSERT_TRUE(until([&] { return work.history().recalls()[index].outcome == Outcome::kAcked; }));
+    ASSERT_TRUE(closed);
+    ASSERT_EQ(to_text(closed->id), send.id);
+    ASSERT_TRUE(until([&] {
+      return synced(a, closed->dot) >= closed->dot.n && synced(b, closed->dot) >= closed->dot.n &&
+             synced(c, closed->dot) >= closed->dot.n;
+    }));
+    tap.clear();
+    ASSERT_NO_FATAL_FAILURE(rot({a, b, c}, closed->dot));
+  }
+  SendIndex sent = kUnsent;
+  std::optional<Carried> closed;
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, LostRecall, ::testing::Range<std::uint64_t>(1, 6));
+
+// The void stood where the message had stood; the message must not stand there again.
+TEST_P(LostRecall, WhatWasTakenBackStaysTakenBackWhenItsVoidIsWrittenOff) {
+  ASSERT_NO_FATAL_FAILURE(spoil());
+  for (const auto owner : {a, b, c}) ASSERT_EQ(repair(owner, {{"start", true}}).at("damaged"), 1);
+  for (const auto owner : {a, b, c}) EXPECT_EQ(give_up(owner).at("damaged"), 0);
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  EXPECT_EQ(verify(a).at("same"), options.partitions);
+  for (const auto owner : {a, b, c}) {
+    start(*bob2, owner);
+    EXPECT_TRUE(history_of(*bob2, sent).empty()) << owner;
+    bob2->close();
+  }
+  EXPECT_EQ(shown(*bob2, sent), 0u);
+  // It is a recall still.
+  ASSERT_TRUE(caught_up(*alice));
+  const auto again = alice->recall(sent);
+  ASSERT_TRUE(until([&] { return work.history().recalls()[again].outcome != Outcome::kPending; }));
+  EXPECT_EQ(work.history().recalls()[again].outcome, Outcome::kAcked);
+  EXPECT_EQ(work.history().recalls()[again].id, record(sent).id);
+}
+
 // --- Two copies, of which one had lost. ---
 
 // A message that two coordinators made (hazards F7). All have both copies; a erased the one that lost, because all have

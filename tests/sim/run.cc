@@ -81,6 +81,28 @@ Violations check_refusals(const History& history) {
   return out;
 }
 
+// What was acknowledged is there to be taken back by its user. Nobody else is told so: that the checker sees.
+Violations check_recalls(const History& history, const std::vector<SendIndex>& shown_late) {
+  Violations out;
+  for (const auto& recall : history.recalls()) {
+    const auto& send = history.sends()[recall.send];
+    const bool own = history.devices()[recall.device].user == history.devices()[send.device].user;
+    if (!own && recall.outcome == Outcome::kRefused && recall.error != Errc::kDenied && recall.error != Errc::kNotFound) {
+      out.push_back({7, "a recall by a stranger ended in " + std::string(name(recall.error)) + ": " + history.text(send),
+                     hash_text(send.hash)});
+    }
+    const bool there = history.lives(send) && send.ended < recall.asked;
+    if (!own || recall.outcome != Outcome::kRefused || !there) continue;
+    out.push_back({1, "not taken back (" + std::string(name(recall.error)) + "): " + history.text(send),
+                   hash_text(send.hash)});
+  }
+  for (const auto late : shown_late) {
+    const auto& send = history.sends()[late];
+    out.push_back({7, "shown to a new device after it was taken back: " + history.text(send), hash_text(send.hash)});
+  }
+  return out;
+}
+
 // A device that does not take what is sent to it costs its node no more than this, and has to read on by itself.
 Violations check_doors(SimCluster& cluster, bool reads_back) {
   const std::size_t pages = node::kReadsPerSessionMax + (reads_back ? node::kPagesInFlightMax : 0);
@@ -194,6 +216,7 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
     p.social.try_all();
     unrest = wait_for_quiet(options.quiet, p);  // It wrote.
   }
+  const auto shown_late = p.workload.shown_late();
   p.world.run_for(kTail);
   const auto refused = check_refused_nodes(p);
   report.violations.insert(report.violations.end(), refused.begin(), refused.end());
@@ -201,6 +224,7 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
   TRY_ASSIGN(const ClusterExport stores, p.cluster.stop_and_export());
   note_written_off(p.workload.history(), stores, p.cluster.abandoned_writers());
   judge(stores, p, options.social.any() || options.workload.burn, report.violations);
+  for (const auto& violation : check_recalls(p.workload.history(), shown_late)) report.violations.push_back(violation);
   for (const auto& [invariant, why] : unrest) {
     report.violations.push_back({invariant, std::to_string(to_ms(options.quiet)) +
                                                 " ms after the last fault and answer: " + why, ""});
@@ -338,6 +362,9 @@ RunReport run_once(const RunOptions& options) {
     for (const auto& [kind, n] : movements.done()) report.faults[kind] += n;
     for (const auto& [kind, n] : doublings.done()) report.faults[kind] += n;
     for (const auto& [kind, n] : social.done()) report.acts[kind] += n;
+    for (const auto& recall : history.recalls()) {
+      report.acts[recall.outcome == Outcome::kAcked ? "recalls" : "recalls without effect"] += 1;
+    }
     report.names = races.races().size();
     report.fatal_errors = cluster.fatal_errors();
     report.digest = world.trace().digest();

@@ -54,6 +54,7 @@ void each_option(RunOptions& run, Number number, Flag flag) {
   flag("decay", "bits of files and stored messages flip, on one node that chance chooses", run.faults.decay, true);
   flag("grades", "one send in four is not at grade quorum", run.workload.grades, true);
   flag("slow", "devices stand still for 10 to 25 s, and messages are large", run.workload.slow, true);
+  flag("recalls", "messages are taken back, and strangers try to", run.workload.recalls, true);
   flag("burn", "one send in three has a lifetime of seconds", run.workload.burn, true);
   flag("rosters", "groups are founded, and who is in them changes", run.social.rosters, true);
   flag("pages", "history is read back", run.social.pages, true);

@@ -96,6 +96,12 @@ TEST_F(Sabotage, OfStandInsWhatIsHeldForOthersForEverIsFound) {
   expect_found(15, 9, options);
 }
 
+TEST_F(Sabotage, OfRecallsThatAreOnlyAcknowledgedIsFound) {
+  auto options = default_run();
+  options.workload.recalls = true;
+  expect_found(16, 7, options);
+}
+
 TEST_F(Sabotage, OfInvariant10AcceptorsThatForgetNamesAreFound) {
   expect_found(10, default_run());
 }

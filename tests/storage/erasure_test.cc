@@ -66,7 +66,8 @@ TEST_F(StoreErasure, ARecallErasesTheBodyThatIsThere) {
   box.sync();
   apply(2, closing(kAlice, 1, 2));
   box.sync();
-  EXPECT_THAT(read(), ElementsAre(1, 2));  // Others may need it.
+  EXPECT_THAT(read(), ElementsAre(2));  // It is there, for other owners; nobody is shown it.
+  EXPECT_EQ(store().read_writer(part(), kPeer, 1, 1 << 20)->live.size(), 2u);
   EXPECT_THAT(store().superseded(part()), ElementsAre(Superseded{{kPeer, 1}, {kPeer, 2}}));
   erase();
   EXPECT_THAT(read(), ElementsAre(2));
@@ -90,6 +91,23 @@ TEST_F(StoreErasure, ARecallThatCameFirstLeavesNoBodyOfWhatComesLater) {
   box.close_cleanly();
   EXPECT_FALSE(on_disk(kSecret));
   EXPECT_TRUE(on_disk("stays"));
+}
+
+// As of a recall: the void stands at the position of what it took back, and so does another recall of it.
+TEST_F(StoreErasure, AVoidAtThePositionOfItsMessageTakesItsPlace) {
+  apply(1, entry(kAlice, 1, 1, kSecret));
+  apply(2, closing(kAlice, 1, 1));
+  apply(3, closing(kAlice, 1, 1));
+  box.sync();
+  const auto state = store().find_key(kAlice, {testing::device(1), 5, 1});
+  ASSERT_TRUE(state && state->is_void);
+  EXPECT_EQ(state->dot.n, 2u);
+  EXPECT_THAT(read(), ElementsAre(2, 3));
+  erase();
+  EXPECT_THAT(read(), ElementsAre(2));
+  expect_sound();
+  box.close_cleanly();
+  EXPECT_FALSE(on_disk(kSecret));
 }
 
 TEST_F(StoreErasure, TheBodyIsInNoFileOnceTheyAreCompacted) {
@@ -161,7 +179,8 @@ TEST_F(StoreErasure, NothingThatStandsIsErasedWhateverIsAsked) {
   const Superseded wrong[] = {{{kPeer, 1}, {kPeer, 3}}, {{kPeer, 3}, {kPeer, 2}}, {{kPeer, 9}, {kPeer, 1}}};
   ASSERT_TRUE(store().erase_superseded(part(), wrong).ok());
   box.sync();
-  EXPECT_THAT(read(), ElementsAre(1, 2, 3));
+  EXPECT_THAT(read(), ElementsAre(1, 3));
+  EXPECT_EQ(store().read_writer(part(), kPeer, 1, 1 << 20)->live.size(), 3u);
 }
 
 }  // namespace

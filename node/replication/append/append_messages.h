@@ -21,6 +21,10 @@ inline constexpr std::uint8_t kAppendForce = 8;   // Every reachable owner is ca
 // With kAppendCopy: the other way round, to the recipient's mailbox. The sender's own has the message at a
 // smaller id, minted by another coordinator, and both sides sort a conversation alike (hazards F23).
 inline constexpr std::uint8_t kAppendPosition = 16;
+// With kAppendVoid: takes back the message of this key, for the user who sent it, from whichever of his devices. Its type
+// is 0, so that a node which does not know the flag, and would ask nobody whose message it is, refuses. With kAppendCopy,
+// too: the void that such a recall made goes to the sender's mailbox.
+inline constexpr std::uint8_t kAppendRecall = 32;
 struct AppendRequest {
   RingNumber ring;
   std::string to;          // Address it was sent to.

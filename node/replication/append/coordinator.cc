@@ -18,6 +18,7 @@ constexpr Duration kComparePatience = 2s;  // An owner may have much that did no
 bool is_copy(const AppendRequest& request) { return (request.flags & kAppendCopy) != 0; }
 bool is_position(const AppendRequest& request) { return (request.flags & kAppendPosition) != 0; }
 bool is_void(const AppendRequest& request) { return (request.flags & kAppendVoid) != 0; }
+bool is_recall(const AppendRequest& request) { return (request.flags & kAppendRecall) != 0; }
 ChangeKind kind_of(const AppendRequest& request) {
   return is_void(request) ? ChangeKind::kVoid : ChangeKind::kEntry;
 }
@@ -36,7 +37,8 @@ int strength(Grade grade) {
 Status check(const AppendRequest& request, View body) {
   TRY(check_address(request.to));
   TRY(check_address(request.from));
-  const bool type_known = request.type >= 1 && request.type <= 2;
+  const bool recalls = is_recall(request) && !is_copy(request);
+  const bool type_known = recalls ? request.type == 0 && is_void(request) : request.type >= 1 && request.type <= 2;
   if (!type_known || request.grade > 3 || request.seq == 0 || body.size() > storage::kBodySizeMax) {
     return Error{Errc::kInvalid, "a send with a type, grade, number or size that cannot be"};
   }
@@ -176,6 +178,11 @@ void Coordinator::append(AppendRequest request, Bytes body, Done done) {
   send.key = {send.request.device, lane_to(target), send.request.seq};
   send.content = storage::content_hash(entry_of(send.request, send.body), kind_of(send.request));
   const auto floor = overlay::HlcClock::check(send.request.floor.time, view_.loop.wall_ms());
+  if (is_recall(send.request) && !is_copy(send.request)) {
+    if (recalling_ >= kRecallsMax) return refuse(send, {Errc::kOverloaded, "too many messages are being taken back"});
+    ++recalling_;
+    return scope_.spawn(take_back(std::move(send)));
+  }
   // A clock that may be wrong itself judges none: the send is refused below, and another owner asked.
   if (!floor && view_.clock_trusted()) {
     ++view_.counters.clock_refused;
@@ -207,6 +214,9 @@ void Coordinator::admit(Pending send) {
   if (auto it = in_flight_.find(key); it != in_flight_.end()) {
     if (supersedes(send.request, it->second.is_void, it->second.id)) {
       return refuse(send, {Errc::kOverloaded, "this number is in flight; send it again in a moment"});
+    }
+    if (it->second.is_void && !is_void(send.request) && !is_copy(send.request)) {
+      return refuse(send, {Errc::kOverloaded, "a void of this number is in flight; send it again in a moment"});
     }
     if (!it->second.is_void && it->second.content != send.content) {
       return refuse(send, {Errc::kSequenceReused, "this number is in flight with other content"});
@@ -285,11 +295,17 @@ bool Coordinator::supersedes(const AppendRequest& request, bool stored_is_void,
 void Coordinator::known(Pending send, const storage::KeyState& state) {
   if (supersedes(send.request, state.is_void, state.id)) return mint(std::move(send));
   if (state.is_void && !is_void(send.request) && !is_copy(send.request)) {
+    // Of what was taken back nobody knows the content any more: only a retry is believed to be the same.
+    if ((send.request.flags & kAppendRetry) != 0) return scope_.spawn(answer_closed(std::move(send)));
     return refuse(send, {Errc::kSequenceReused, "this number was closed by a void"});
   }
   if (!state.is_void && state.content != send.content) {
     return refuse(send, {Errc::kSequenceReused, "this number was used for another message"});
   }
+  join(std::move(send), state);
+}
+
+void Coordinator::join(Pending send, const storage::KeyState& state) {
   ++view_.counters.dedup_hits;
   const KeyIn key{send.mailbox, send.key};
   auto& flight = in_flight_[key];
@@ -311,6 +327,7 @@ void Coordinator::mint(Pending send) {
     change.entry.id = request.id;
     change.entry.expires_ms = request.expires_ms;
     change.entry.flags = storage::kEntryIsCopy;
+    if (is_recall(request)) change.entry.flags |= storage::kEntryIsRecall;
     change.entry.conversation = mailbox_of(is_position(request) ? request.from : request.to);
     view_.observe_repair(request.id.time);
   } else {
@@ -320,6 +337,11 @@ void Coordinator::mint(Pending send) {
     if (direct) change.entry.flags = storage::kEntryImpliesCopy;
     change.entry.conversation = direct ? mailbox_of(request.from) : send.mailbox;
   }
+  store(std::move(send), change);
+}
+
+void Coordinator::store(Pending&& send, const storage::ChangeView& change) {
+  const AppendRequest& request = send.request;
   const auto appended = view_.store.append(change);
   ++view_.counters.appends;
   replicator_.send(appended);
@@ -343,28 +365,39 @@ std::uint64_t Coordinator::expiry_of(const EntryId& id, const AppendRequest& req
   return hlc_ms(id.time) + std::min(asked, retention_ms_);
 }
 
-// Any owner may hold what we lack: a retry, or a number below the lane's end that we do not have.
-Task<starling::Done> Coordinator::ask_owners(Pending send, LaneId lane) {
-  send.asked = true;
-  const auto owners = view_.candidates(view_.store.partition_of(send.mailbox));
+// Any owner may hold what we lack.
+Task<Coordinator::Asked> Coordinator::ask_for_key(MailboxId mailbox, MessageKey key) {
+  Asked asked;
+  const auto owners = view_.candidates(view_.store.partition_of(mailbox));
   for (const auto& owner : owners) {
-    if (owner == view_.self || !view_.alive(owner)) continue;
-    Bytes body = pack(FindKeyRequest{send.mailbox, send.key});
-    auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kFindKey, std::move(body),
-                                kAskDeadline);
-    const auto answer = co_await asking;
-    if (!answer) {
-      send.all_answered = false;
+    if (owner == view_.self) continue;
+    if (!view_.alive(owner)) {
+      asked.everybody = false;
       continue;
     }
-    const auto reply = unpack<FindKeyReply>(*answer);
+    auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kFindKey, pack(FindKeyRequest{mailbox, key}),
+                                kAskDeadline);
+    const auto answer = co_await asking;
+    const auto reply = answer ? unpack<FindKeyReply>(*answer) : Result<FindKeyReply>(answer.error());
+    if (!answer) asked.alive = false;
     if (!reply || !reply->found) continue;
-    const PartitionId partition = view_.store.partition_of(send.mailbox);
+    asked.found = true;
+    const PartitionId partition = view_.store.partition_of(mailbox);
     auto fetching = catch_up_.fetch_until(owner, partition, reply->dot.writer, reply->dot.n);
     const auto fetched = co_await fetching;
-    send.all_answered = fetched.ok();
+    asked.alive = fetched.ok();
     break;
   }
+  asked.everybody = asked.everybody && asked.alive;
+  co_return asked;
+}
+
+// A retry, or a number below the lane's end that we do not have.
+Task<starling::Done> Coordinator::ask_owners(Pending send, LaneId lane) {
+  send.asked = true;
+  auto asking = ask_for_key(send.mailbox, send.key);
+  const Asked asked = co_await asking;
+  send.all_answered = asked.alive;
   admit(std::move(send));
   resume_lane(lane);
   co_return starling::Done{};

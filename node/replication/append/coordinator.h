@@ -6,6 +6,8 @@
 // marked retry the other owners are asked before anything is minted; permission; then it gets its id,
 // above the floor, and its dot, and leaves for disk, owners and, for a direct message, the sender's
 // own mailbox at the same time. It is acknowledged when W copies of each are synced.
+// A recall is a void for a message that was stored: it skips the lane, and wants to know who sent the message, so that
+// must be found first, here or at another owner (coordinator_recall.cc).
 // Invariants: (1) a key is minted once per coordinator, and a retry returns the same id;
 //             (2) requests of one lane are taken in order, so a look-up of one holds the others back;
 //             (3) nothing is stored when an error other than kTimeout or kUnavailable is returned.
@@ -30,6 +32,7 @@ namespace starling::node {
 inline constexpr std::uint64_t kPendingChangesMax = 200'000;  // Accepted, not yet synced.
 inline constexpr std::size_t kComparesMax = 64;     // Refusals, and changes of members, compared with the other owners at once.
 inline constexpr std::size_t kLaneQueueMax = 1024;  // Requests of a lane held back by a look-up.
+inline constexpr std::size_t kRecallsMax = 64;      // Messages looked for at once, to be taken back.
 // Voids in a row that a lane takes of who may not send: as many numbers as a device may have had on the wire.
 inline constexpr std::uint64_t kVoidsOpenMax = 1024;
 
@@ -101,6 +104,8 @@ class Coordinator {
   void known(Pending send, const storage::KeyState& state);
   void mint(Pending send);
   // The same key, said otherwise: a void for a content, or a copy with a smaller id.
+  void store(Pending&& send, const storage::ChangeView& change);  // `change` may borrow from `send`.
+  void join(Pending send, const storage::KeyState& state);
   static bool supersedes(const AppendRequest& request, bool stored_is_void, const EntryId& stored_id);
   // What takes several steps knows the mailbox: the number of its partition may change meanwhile (ClusterView::on_doubled).
   void replicate(const KeyIn& key, const Dot& dot, protocol::Grade grade, Shared change);
@@ -108,7 +113,18 @@ class Coordinator {
   void drive_implied(const MailboxId& mailbox, const Dot& dot, Shared change,
                      const std::shared_ptr<Both>& both);
   void finish(const KeyIn& key, Result<std::uint8_t> copies);
+  struct Asked {
+    bool found = false;
+    bool alive = true;      // All owners that seem to be alive answered, up to the one that has it,
+    bool everybody = true;  // and no owner seems to be dead.
+  };
+  overlay::Task<Asked> ask_for_key(MailboxId mailbox, MessageKey key);
   overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
+  // coordinator_recall.cc
+  overlay::Task<starling::Done> answer_closed(Pending send);
+  overlay::Task<starling::Done> take_back(Pending recall);
+  overlay::Task<Result<Shared>> find_message(MailboxId mailbox, MessageKey key);
+  [[nodiscard]] Status store_recall(Pending& recall, const storage::ChangeView& sent);
   overlay::Task<starling::Done> compare_first(Pending send, LaneId lane);
   struct Known {
     bool by_all = true;      // All owners that seem to be alive answered.
@@ -129,6 +145,7 @@ class Coordinator {
   overlay::Task<starling::Done> redrive(KeyIn key, Dot dot, protocol::Grade grade);
   overlay::Task<starling::Done> redrive_register(MailboxId mailbox, Dot dot, std::function<void(Status)> done);
   void resume_lane(const LaneId& lane);
+  [[nodiscard]] std::uint64_t outliving(std::uint64_t expires_ms) const;
   [[nodiscard]] std::uint64_t expiry_of(const EntryId& id, const AppendRequest& request) const;
   void refuse(const Pending& send, Error error);
 
@@ -143,6 +160,7 @@ class Coordinator {
   std::map<KeyIn, InFlight> in_flight_;  // Ordered: iteration is part of a simulated history.
   std::map<LaneId, std::deque<Pending>> held_lanes_;  // A look-up is under way.
   std::size_t comparing_ = 0;  // Of those, under way.
+  std::size_t recalling_ = 0;  // Recalls that look for their message.
   overlay::Scope scope_;
 };
 

@@ -56,6 +56,7 @@ AppendRequest copy_request(const storage::ChangeView& message) {
   request.type = static_cast<std::uint8_t>(entry.type);
   request.flags = kAppendCopy;
   if (message.kind == storage::ChangeKind::kVoid) request.flags |= kAppendVoid;
+  if ((entry.flags & storage::kEntryIsRecall) != 0) request.flags |= kAppendRecall;
   return request;
 }
 

@@ -69,6 +69,11 @@ class BadNumbers : public BadMember {
     add(Method::kAppend, AppendRequest{ring, "@alice", "@alice", {}, n, n, id, 0xFF, 0xFF, 0xFF, {change}, id, n, n});
     add(Method::kAppend, AppendRequest{ring, "@alice", "@alice", {}, n, n, id, 0, 0, 1, {change}, id, n, n});
     add(Method::kAppend, AppendRequest{ring, "@alice", "@alice", {}, n, n, {}, kAppendCopy, 0, 1, {change}, id, n, n});
+    for (const std::uint8_t type : {0, 1, 0xFF}) {
+      constexpr std::uint8_t kRecall = kAppendVoid | kAppendRecall;
+      add(Method::kAppend, AppendRequest{ring, "@alice", "@bob", {}, n, n, id, kRecall, 0, type, {change}, id, n, n});
+      add(Method::kAppend, AppendRequest{ring, "@alice", "@alice", {}, n, n, id, kAppendRecall, 0, type, {change}, id, n, n});
+    }
     add(Method::kWriteRegister, WriteRegisterRequest{ring, mailbox, 0xFF, id, "x", {change}, 0xFF, true, id});
     add(Method::kWriteRegister, WriteRegisterRequest{ring, mailbox, 1, id, "x", {change}, 0, false, {}});
     add(Method::kSeal, SealRequest{ring, {{partition, {n}}, {partition, {}}}, false, {}});

@@ -100,6 +100,16 @@ TEST_F(BadInput, ReadsAndGroupsAreRefusedWithTheirReason) {
   LaneRequest lane;
   lane.to = "bob";
   EXPECT_TRUE(refused(one->ask(lane), Errc::kInvalid));
+  Recall recall;
+  recall.to = "bob";
+  recall.seq = 1;
+  EXPECT_TRUE(refused(one->ask(recall), Errc::kInvalid));
+  recall.to = "@bob";
+  EXPECT_TRUE(refused(one->ask(recall), Errc::kNotFound));
+  recall.seq = ~0ull;
+  EXPECT_TRUE(refused(one->ask(recall), Errc::kNotFound));
+  recall.seq = 0;
+  EXPECT_TRUE(refused(one->ask(recall), Errc::kInvalid));
 
   const auto group = [&](Type type, const std::string& name, const std::string& user = "",
                          std::uint8_t role = 0) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "node/client/lane.h"
+
 namespace starling::sim {
 
 using node::check::Event;
@@ -65,6 +67,21 @@ Event event_of(const Delivery& d) {
   return event;
 }
 
+void add_recall(const History& history, const RecallRecord& recall, std::vector<Event>& out) {
+  const SendRecord& send = history.sends()[recall.send];
+  if (send.number == 0) return;
+  Event event = event_of(EventKind::kRecall, recall.device, recall.asked);
+  event.by = history.devices()[send.device].id;
+  event.from = history.devices()[send.device].user;
+  event.to = send.to;
+  event.number = send.number;
+  out.push_back(event);
+  if (recall.outcome != Outcome::kAcked) return;
+  event.kind = EventKind::kRecalled;
+  event.t = us(recall.ended);
+  out.push_back(event);
+}
+
 // A device erases what expired, so in the end it shows nothing of it.
 void add_erasures(const History& history, std::vector<Event>& out) {
   const auto at = out.back().t;
@@ -122,8 +139,9 @@ std::vector<Event> events(const History& history, const std::string& cluster) {
   }
   const auto first = static_cast<std::ptrdiff_t>(out.size());
   for (const auto& send : history.sends()) {
-    if (send.number != 0) add_send(send, history.is_owed(send), out);
+    if (send.number != 0) add_send(send, history.lives(send), out);
   }
+  for (const auto& recall : history.recalls()) add_recall(history, recall, out);
   std::unordered_map<std::uint64_t, EntryId> stands;  // By body: the smallest id of what is left.
   for (const auto& delivery : history.deliveries()) {
     if (history.is_written_off(delivery)) continue;
@@ -198,6 +216,23 @@ void History::not_taken(SendIndex index, Errc error, Instant now) {
   sends_[index].number = 0;
 }
 
+History::RecallIndex History::recall(DeviceIndex device, SendIndex send, Instant now) {
+  recalls_.push_back({device, send, now, {}, Outcome::kPending, {}, {}});
+  if (devices_[device].user == devices_[sends_[send].device].user) sends_[send].recalling = true;
+  return recalls_.size() - 1;
+}
+
+void History::recalled(RecallIndex index, const Result<std::string>& id, Instant now) {
+  RecallRecord& recall = recalls_[index];
+  recall.ended = now;
+  recall.outcome = id ? Outcome::kAcked : node::is_retryable(id.code()) ? Outcome::kUnknown : Outcome::kRefused;
+  if (id) {
+    recall.id = *id;
+  } else {
+    recall.error = id.code();
+  }
+}
+
 const SendRecord* History::send_of(std::uint64_t hash) const {
   const auto it = by_hash_.find(hash);
   return it == by_hash_.end() ? nullptr : &sends_[it->second];
@@ -215,7 +250,9 @@ bool History::may_be_lost(const SendRecord& send) const {
                      [&](const auto& mailbox) { return mailbox.second.size() >= send.copies; });
 }
 
-bool History::is_owed(const SendRecord& send) const {
+bool History::is_owed(const SendRecord& send) const { return lives(send) && !send.recalling; }
+
+bool History::lives(const SendRecord& send) const {
   return send.outcome == Outcome::kAcked && send.lifetime_s == 0 && lasts(send) && !may_be_lost(send);
 }
 

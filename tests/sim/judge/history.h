@@ -72,6 +72,18 @@ struct SendRecord {
   std::uint8_t copies = 0;
   node::protocol::Grade grade{};
   std::uint32_t lifetime_s = 0;
+  bool recalling = false;  // Its user asked to take it back.
+};
+
+// Somebody asked to take a message back.
+struct RecallRecord {
+  DeviceIndex device = 0;
+  SendIndex send = 0;
+  Instant asked;
+  Instant ended;
+  Outcome outcome = Outcome::kPending;
+  Errc error{};
+  std::string id;  // kAcked: the position that it was told.
 };
 
 // One event that a device handed to its application.
@@ -101,6 +113,10 @@ class History {
   void acked(SendIndex send, std::uint64_t seq, const std::string& id, std::uint8_t copies,
              Instant now);
   void failed(SendIndex send, Outcome outcome, Errc error, Instant now);
+  // By whomever; a stranger is refused.
+  using RecallIndex = std::size_t;
+  RecallIndex recall(DeviceIndex device, SendIndex send, Instant now);
+  void recalled(RecallIndex recall, const Result<std::string>& id, Instant now);
   // The client library did not take it. REQUIRES: the newest send.
   void not_taken(SendIndex send, Errc error, Instant now);
   // The device was shut out: it gave up what was open, and took back the numbers of this lane above `last`, which no
@@ -125,11 +141,14 @@ class History {
   [[nodiscard]] const std::vector<DeviceInfo>& devices() const { return devices_; }
   [[nodiscard]] const std::vector<SendRecord>& sends() const { return sends_; }
   [[nodiscard]] const std::vector<Delivery>& deliveries() const { return deliveries_; }
+  [[nodiscard]] const std::vector<RecallRecord>& recalls() const { return recalls_; }
   [[nodiscard]] const SendRecord* send_of(std::uint64_t hash) const;
   [[nodiscard]] MessageKey key_of(const SendRecord& send) const;  // REQUIRES: acked.
   // Acknowledged, and in one of its mailboxes the faults destroyed as many copies as the ack had counted.
   [[nodiscard]] bool may_be_lost(const SendRecord& send) const;
   // Acknowledged, at a grade that still stands for something, not to be burned, and not destroyed.
+  [[nodiscard]] bool lives(const SendRecord& send) const;
+  // ... and nobody asked to take it back.
   [[nodiscard]] bool is_owed(const SendRecord& send) const;
   // Once stored it is not lost with a node: by its grade, and what happened in this run.
   [[nodiscard]] bool lasts(const SendRecord& send) const;
@@ -152,6 +171,7 @@ class History {
   std::vector<SendRecord> sends_;
   std::unordered_map<std::uint64_t, SendIndex> by_hash_;
   std::vector<Delivery> deliveries_;
+  std::vector<RecallRecord> recalls_;
   std::map<std::uint64_t, std::map<MailboxId, std::set<std::size_t>>> destroyed_;  // By body: nodes.
   std::map<Dot, std::vector<Part>> written_off_;
   bool memory_lasts_ = true;

@@ -163,6 +163,15 @@ std::optional<Bytes> grant(const TapMessage& m, View instances) {
   return pack(response);
 }
 
+// Taken back, says the coordinator, and stores nothing.
+std::optional<Bytes> pretend_recall(const TapMessage& m) {
+  if (m.method != Method::kAppend) return std::nullopt;
+  const auto request = unpack<node::AppendRequest>(m.body);
+  const bool recalls = request && (request->flags & node::kAppendRecall) != 0 && (request->flags & node::kAppendCopy) == 0;
+  if (!recalls) return std::nullopt;
+  return pack(node::AppendReply{request->ring, EntryId{}, 2});
+}
+
 }  // namespace
 
 std::string sabotage_text(int invariant) {
@@ -181,6 +190,7 @@ std::string sabotage_text(int invariant) {
     case 11: return "acceptors forget what they promised about ring versions";
     case 12: return "whoever asks for an account is told the password hash of an intruder";
     case 13: return "copies in another site are counted like those at home";
+    case 16: return "recalls are acknowledged and not stored";
     case 14: return "a partition's number is taken for one of as many partitions as the receiver has";
     default: return "";
   }
@@ -191,6 +201,7 @@ RunOptions sabotaged(const RunOptions& options) {
   run.workload.forgetful = options.sabotage == 2;
   run.cluster.keep_writers = options.sabotage == 8;
   run.cluster.network.hides_queues = options.sabotage == 9;
+  if (options.sabotage == 16) run.workload.recalls = true;
   if (options.sabotage == 13) run.cluster.sites = {};
   if (options.sabotage == 14) {
     run.doubles.deaf_one_in = 1;
@@ -242,6 +253,7 @@ void sabotage(int invariant, World& world, SimCluster& cluster, Tap& tap) {
         if (m.method == Method::kCompare) say_count<node::CompareReply>(body, cluster.partitions(m.from));
       };
       break;
+    case 16: tap.forge = pretend_recall; break;
     case 10: tap.forge = [](const TapMessage& m) { return grant(m, "name/"); }; break;
     case 11: tap.forge = [](const TapMessage& m) { return grant(m, "ring"); }; break;
     default: break;

@@ -1,7 +1,7 @@
 // Sabotage: one deliberately broken cluster for each invariant, to prove that a run would see it.
 //
 // Beyond the invariants, 13 breaks the promise of a policy of sites (decision 0051): there is none; 14 takes the count
-// of partitions out of what nodes say to each other (decision 0025); 15 lets stand-ins keep what they hold.
+// of partitions out of what nodes say to each other (decision 0025); 15 lets stand-ins keep what they hold; 16 acknowledges recalls that it does not store.
 // The nodes are the real ones; what is broken is a leaf (the disk, chance), a device, or what one
 // node lets another hear (tap.h). `--sabotage N` breaks invariant N; sabotage_test.cc expects that
 // the explorer finds each.
@@ -14,7 +14,7 @@
 
 namespace starling::sim {
 
-inline constexpr int kSabotageMax = 15;
+inline constexpr int kSabotageMax = 16;
 
 // What is broken; empty: nothing can be, by this number.
 std::string sabotage_text(int invariant);

@@ -11,6 +11,9 @@ namespace {
 constexpr std::uint64_t kHowSalt = 0x67'72'61'64'65;
 constexpr double kWeakGrade = 0.08;    // Of each but quorum.
 constexpr double kBurned = 0.33;
+constexpr double kRecalled = 0.16;
+constexpr double kByStranger = 0.1;     // Of those.
+constexpr std::size_t kLatest = 40;     // Sends that are taken back, mostly.
 constexpr double kStands = 0.02;
 constexpr Duration kStandMin = 10s;
 constexpr std::uint64_t kStandSpan = 15'000'000'000;
@@ -108,6 +111,21 @@ SendIndex SimDevice::send(const std::string& to, Bytes body, node::SendOptions o
     if (!accepted) {
       history_.not_taken(index, accepted.code(), world_.now());
     }
+  });
+  return index;
+}
+
+History::RecallIndex SimDevice::recall(SendIndex send) {
+  const SendRecord& sent = history_.sends()[send];
+  const History::RecallIndex index = history_.recall(index_, send, world_.now());
+  world_.note(history_.text(index_), "recalls " + history_.text(sent));
+  loop_->enter([&] {
+    client_->recall(sent.to, history_.devices()[sent.device].id, sent.number,
+                    [this, send, index](const Result<std::string>& id) {
+                      history_.recalled(index, id, world_.now());
+                      world_.note(history_.text(index_), (id ? "recalled " : "not recalled (" + id.error().text + ") ") +
+                                                             history_.text(history_.sends()[send]));
+                    });
   });
   return index;
 }
@@ -300,6 +318,48 @@ void Workload::act(std::size_t i) {
   Bytes text = body(device, random_.below(options_.body_max + 1));
   if (options_.slow) text.resize(text.size() + 1 + how_random_.below(kLargeMax), '+');
   device.send(to, std::move(text), how());
+  if (options_.recalls && how_random_.unit() < kRecalled) take_back(device);
+}
+
+// By another device than sent it as well as by that one; now and then by somebody whose it is not; acknowledged or not.
+void Workload::take_back(SimDevice& device) {
+  if (!device.ready()) return;
+  const auto& sends = history_.sends();
+  const bool stranger = how_random_.unit() < kByStranger;
+  const std::size_t from = how_random_.unit() < 0.8 && sends.size() > kLatest ? sends.size() - kLatest : 0;
+  std::vector<SendIndex> candidates;
+  for (SendIndex i = from; i < sends.size(); ++i) {
+    const bool own = history_.devices()[sends[i].device].user == device.identity().user;
+    if (own != stranger && sends[i].number != 0) candidates.push_back(i);
+  }
+  if (!candidates.empty()) device.recall(candidates[how_random_.below(candidates.size())]);
+}
+
+std::vector<SendIndex> Workload::shown_late() {
+  std::vector<SendIndex> out;
+  if (!options_.recalls) return out;
+  std::map<std::string, std::string> passwords;
+  for (const auto& device : devices_) passwords[device->identity().user] = device->identity().password;
+  const std::size_t before = history_.deliveries().size();
+  for (const auto& [user, password] : passwords) {
+    SimDevice& late = add_device(user, "late");
+    late.set_password(password);
+    late.start(random_.below(cluster_.size()));
+  }
+  world_.run_until([this] { return settled(); }, 60s);
+  world_.run_for(1s);
+  std::map<std::uint64_t, SendIndex> by_hash;
+  for (const auto& recall : history_.recalls()) {
+    if (recall.outcome != Outcome::kAcked) continue;
+    by_hash.emplace(history_.sends()[recall.send].hash, recall.send);
+  }
+  for (std::size_t i = before; i < history_.deliveries().size(); ++i) {
+    const auto& delivery = history_.deliveries()[i];
+    const auto taken_back = by_hash.find(delivery.hash);
+    const bool late = history_.devices()[delivery.device].name == "late";
+    if (late && !delivery.is_void && taken_back != by_hash.end()) out.push_back(taken_back->second);
+  }
+  return out;
 }
 
 node::SendOptions Workload::how() {

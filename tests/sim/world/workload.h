@@ -31,6 +31,7 @@ struct WorkloadOptions {
   std::size_t body_max = 600;
   bool grades = false;              // One send in four at another grade than quorum.
   bool burn = false;                // One send in three with a lifetime of 1 to 20 s.
+  bool recalls = false;             // One send in six is followed by a recall of something sent before.
   bool slow = false;                // Devices stand still for 10 to 25 s, and messages are large.
   bool forgetful = false;           // Broken: a restarted device has its old cursors and no keys.
 };
@@ -58,6 +59,9 @@ class SimDevice final : public node::ClientHandler {
   SendIndex send(const std::string& to, Bytes body);
   // The same with a grade.
   SendIndex send(const std::string& to, Bytes body, node::SendOptions options);
+
+  // Asks once to take it back; REQUIRES: it was accepted.
+  History::RecallIndex recall(SendIndex send);
 
   [[nodiscard]] bool running() const { return client_ != nullptr; }
   [[nodiscard]] bool ready() const;
@@ -127,6 +131,10 @@ class Workload {
   // Starts devices that are closed.
   void wake_all();
 
+  // With recalls: of each user one more device, which has seen nothing. Waits until all have caught up, then says what
+  // was shown there that had been taken back.
+  std::vector<SendIndex> shown_late();
+
   // Grade and lifetime of the next send, by the options' chances.
   node::SendOptions how();
   // "m17 of @u0/d1 ...": unique, `size` bytes at least.
@@ -141,6 +149,7 @@ class Workload {
   Status ask(const std::string& method, const Json& arguments, const char* list);
   void schedule(std::size_t i);
   void act(std::size_t i);
+  void take_back(SimDevice& device);
   [[nodiscard]] bool lost(const SimDevice& device) const;
 
   World& world_;
