@@ -4,6 +4,7 @@
 #include <csignal>
 #include <deque>
 #include <map>
+#include <set>
 
 #include "crypto/text.h"
 #include "node/cli/admin_client.h"
@@ -21,11 +22,14 @@ constexpr Duration kPendingNotice = 2s;  // Then we say that a message still wai
 constexpr std::uint32_t kHistoryLines = 20;
 constexpr Duration kLastWords = 5s;      // At the end of the input, for acknowledgements.
 constexpr Duration kLoginPatience = 20s;  // For a piped input that ends before the login.
+constexpr Duration kRecallAgain = 1s;     // After an answer that may be another one soon,
+constexpr int kRecallTries = 20;         // so often.
 constexpr std::size_t kOpenMax = 1'000;  // Piped lines on their way; the next waits.
 
 constexpr const char* kHelp =
     "/to ADDRESS          talk to @somebody or #a-group; a bare line goes there\n"
     "/history [COUNT]     older messages of this conversation\n"
+    "/recall [N]          take back your last message here, or the N-th last, everywhere\n"
     "/groups              the groups you are in\n"
     "/who [#GROUP]        who is in the group\n"
     "/create #GROUP       make a group\n"
@@ -62,6 +66,7 @@ class Chat : public ClientHandler {
     save_timer_.cancel();
     leave_timer_.cancel();
     pending_.clear();
+    recall_timers_.clear();
     tell_what_is_open();
     screen_ = nullptr;
   }
@@ -78,7 +83,13 @@ class Chat : public ClientHandler {
   void on_moved(const protocol::EntryMessage&) override { dirty_ = true; }
   void on_void(const protocol::EntryMessage& entry) override {
     dirty_ = true;
-    note("a message of " + printable(entry.from, false) + " was withdrawn by its sender's device");
+    if (json_) {
+      return say(Json{{"void", hex(entry.device.view())}, {"seq", entry.seq}, {"from", entry.from}, {"to", entry.to}});
+    }
+    const bool ours = entry.from == session_->client().user();
+    if (entry.device == session_->client().device() && recalling_.contains({entry.to, entry.seq})) return;
+    const std::string where = peer_of(entry) == to_ ? "" : entry.to.starts_with('#') ? " in " + printable(entry.to, false) : "";
+    note((ours ? std::string("you") : printable(entry.from, false)) + " took back a message" + where);
   }
   void on_lost(const protocol::LostMessage& lost) override {
     dirty_ = true;
@@ -114,6 +125,10 @@ class Chat : public ClientHandler {
   }
 
  private:
+  struct Own {  // A message of ours, acknowledged.
+    std::uint64_t seq = 0;
+    std::string text;
+  };
   [[nodiscard]] bool colour() const { return !json_ && screen_ != nullptr && screen_->colour(); }
   [[nodiscard]] std::string name_of(const std::string& address) const {
     return coloured_name(printable(address, false), colour());
@@ -169,6 +184,8 @@ class Chat : public ClientHandler {
   void work() {
     while (was_ready_ && asked_ == 0 && !lines_.empty() &&
            session_->client().open_sends() < kOpenMax) {
+      // What was sent before it is there to be taken back only when it is acknowledged.
+      if (lines_.front().starts_with("/recall") && session_->client().open_sends() > 0) break;
       std::string line = std::move(lines_.front());
       lines_.pop_front();
       on_line(std::move(line));
@@ -234,8 +251,44 @@ class Chat : public ClientHandler {
       own.content = static_cast<std::uint8_t>(storage::EntryType::kText);
       own.body.data = text;
       show(own, result->copies);
+      ours_[to].push_back({result->seq, text});
+      if (ours_[to].size() > kOpenMax) ours_[to].pop_front();
     }
     work();
+  }
+
+  // Of what was sent here in this run.
+  void recall(std::size_t back) {
+    if (to_.empty()) return misused("of whom? /to ADDRESS first");
+    auto& ours = ours_[to_];
+    if (back == 0 || back > ours.size()) {
+      return misused(ours.empty() ? "there is nothing to take back: you have sent nothing here since you came"
+                                  : "there are " + std::to_string(ours.size()) + " messages to take back, that you have sent here since you came");
+    }
+    const Own own = ours[ours.size() - back];
+    if (!recalling_.insert({to_, own.seq}).second) return note("that is being taken back");
+    ++asked_;
+    ask_recall(to_, own, kRecallTries);
+  }
+  // Asked again it is the same recall.
+  void ask_recall(const std::string& to, const Own& own, int tries) {
+    auto& client = session_->client();
+    client.recall(to, client.device(), own.seq, [this, to, own, tries](const Result<std::string>& id) {
+      if (!id && is_retryable(id.code()) && tries > 1) {
+        recall_timers_[{to, own.seq}] =
+            session_->loop().after(kRecallAgain, [this, to, own, tries] { ask_recall(to, own, tries - 1); });
+        return;
+      }
+      --asked_;
+      if (id) {
+        std::erase_if(ours_[to], [&](const Own& other) { return other.seq == own.seq; });
+        note("taken back: " + printable(own.text, false));
+      } else {
+        recalling_.erase({to, own.seq});
+        trouble(id.error(), "not taken back (" + id.error().text + "): " + printable(own.text, false));
+      }
+      work();
+    });
   }
 
   void talk_to(const std::string& address) {
@@ -259,6 +312,9 @@ class Chat : public ClientHandler {
     } else if (verb == "history") {
       const int count = std::atoi(rest.c_str());
       history(count > 0 ? static_cast<std::uint32_t>(std::min(count, 500)) : kHistoryLines);
+    } else if (verb == "recall") {
+      const int back = rest.empty() ? 1 : std::atoi(rest.c_str());
+      recall(back > 0 ? static_cast<std::size_t>(back) : 0);
     } else if (verb == "groups") {
       groups();
     } else if (verb == "who") {
@@ -372,6 +428,9 @@ class Chat : public ClientHandler {
   std::size_t asked_ = 0;          // Questions without their answer.
   std::map<std::string, std::string> oldest_;  // Conversation -> oldest id shown by /history.
   std::map<std::uint64_t, overlay::Timer> pending_;
+  std::map<std::string, std::deque<Own>> ours_;  // By whom they went to, oldest first.
+  std::set<std::pair<std::string, std::uint64_t>> recalling_;  // Of those, asked to be taken back, or taken back.
+  std::map<std::pair<std::string, std::uint64_t>, overlay::Timer> recall_timers_;
   std::uint64_t sent_ = 0;
   bool was_ready_ = false;
   bool lost_ = false;
