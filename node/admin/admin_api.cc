@@ -140,6 +140,7 @@ Json AdminApi::rates() const {
           {"puts", store.puts},         {"pending", store.pending},
           {"fetched", c.fetched_changes}, 
           {"obligations", node_.obligations_->outstanding() + node_.positions_->asking()},
+          {"lists_awaited", node_.groups_->waiting()},
           {"hints_bytes", node_.stand_in_->bytes()}};
 }
 

@@ -20,6 +20,8 @@ std::vector<AdminApi::Queue> AdminApi::queue_list() const {
        kDutiesMax, true},
       {"redriven", "Of those, tried again at this moment", node.obligations_->redriving(),
        kRedriveAtOnceMax, true},
+      {"lists", "Lists of groups that sessions read again, until enough owners of them say the same",
+       node.groups_->waiting(), kConnectionsMax, true},
       {"positions", "Positions of messages that the recipient's mailbox is being told", node.positions_->asking(),
        kPositionsAtOnceMax, true},
       {"hint_bytes", "Held for owners that could not be reached", node.stand_in_->bytes(),

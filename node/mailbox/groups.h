@@ -59,6 +59,7 @@ class Groups {
   void came_back(const NodeId& node);
   // Until then, if it is an owner of the user's list, but not for longer than this.
   overlay::Future<bool> wait(const std::string& user, Duration at_most);
+  [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
 
  private:
   struct Waiting {

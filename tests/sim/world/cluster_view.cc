@@ -135,7 +135,7 @@ std::vector<SimCluster::Unrest> SimCluster::unrest() {
     const auto& state = status->at("node").at("state");
     if (state == "left" || state == "removed") out.push_back({6, name + " is not safe to power off yet"});
     const auto& rates = status->at("rates");
-    for (const char* duty : {"obligations", "hints_bytes"}) {
+    for (const char* duty : {"obligations", "hints_bytes", "lists_awaited"}) {
       if (rates.at(duty) == 0) continue;
       out.push_back({9, name + " has " + rates.at(duty).dump() + " " + duty});
     }
