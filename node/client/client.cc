@@ -20,13 +20,12 @@ std::string_view name(ClientPhase phase) {
 }
 
 Client::Client(overlay::Loop& loop, overlay::Transport& transport, Random& random,
-               ClientOptions options, ClientState state, ClientHandler& handler, Inbox* inbox)
+               ClientOptions options, ClientState state, ClientHandler& handler)
     : loop_(loop),
       transport_(transport),
       random_(random),
       options_(std::move(options)),
       handler_(handler),
-      inbox_(inbox),
       state_(std::move(state)),
       next_endpoint_(options_.first_endpoint) {
   assert(!options_.endpoints.empty() && !state_.user.empty() && !state_.device.empty());

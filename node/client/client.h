@@ -79,15 +79,6 @@ class ClientHandler {
   virtual void on_phase(ClientPhase /*phase*/, const Error* /*why*/) {}
 };
 
-// Where received messages live, if not in the ClientState. Stores the message and raises the cursor
-// (entry.mailbox, entry.writer, entry.n) in one transaction, by the rules of KeyIndex.
-class Inbox {
- public:
-  virtual ~Inbox() = default;
-  virtual Heard put(const protocol::EntryMessage& entry) = 0;
-  [[nodiscard]] virtual bool has(const MessageKey& /*key*/) const { return false; }
-};
-
 struct SendOptions {
   protocol::Grade grade = protocol::Grade::kQuorum;
   storage::EntryType content = storage::EntryType::kText;
@@ -109,7 +100,7 @@ class Client {
  public:
   // References outlive the client. REQUIRES: endpoints, state.user and state.device are not empty.
   Client(overlay::Loop& loop, overlay::Transport& transport, Random& random, ClientOptions options,
-         ClientState state, ClientHandler& handler, Inbox* inbox = nullptr);
+         ClientState state, ClientHandler& handler);
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
@@ -223,7 +214,6 @@ class Client {
   Random& random_;
   const ClientOptions options_;
   ClientHandler& handler_;
-  Inbox* inbox_;
 
   // What the device remembers; cursors, lanes and keys live in the members below.
   ClientState state_;

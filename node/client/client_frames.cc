@@ -103,7 +103,7 @@ void Client::on_entry(View body) {
   cursor->second.raise(WriterId{entry->writer}, entry->n);
   const MessageKey key{entry->device, entry->lane, entry->seq};
   const bool is_void = entry->content == 0;
-  const Heard heard = inbox_ != nullptr ? inbox_->put(*entry) : keys_.hear(key, *id, is_void);
+  const Heard heard = keys_.hear(key, *id, is_void);
   if (heard == Heard::kNew) {
     ++stats_.received;
     return handler_.on_entry(*entry, phase_ == ClientPhase::kReady);
@@ -119,7 +119,7 @@ void Client::on_lost(View body) {
   if (!message) return;
   cursors_[message->mailbox].raise(WriterId{message->writer}, message->n);
   const MessageKey key{message->device, message->lane, message->seq};
-  if (inbox_ != nullptr ? !inbox_->has(key) : !keys_.contains(key)) handler_.on_lost(*message);
+  if (!keys_.contains(key)) handler_.on_lost(*message);
 }
 
 // A token that was cut off stays cut off: only a password helps.

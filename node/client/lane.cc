@@ -61,11 +61,12 @@ Lane::Lane(SavedLane saved)
     item.body = std::move(send.body.data);
     item.content = send.content;
     item.grade = send.grade;
-    item.flags = send.flags | protocol::kSendRetry;
+    item.flags = send.flags | protocol::kSendRetry | protocol::kSendUnanswered;
     item.lifetime_s = send.lifetime_s;
     item.kept = item.unsure = true;
     item.closed = send.closed;
-    item.reported = (send.flags & protocol::kSendVoid) != 0;
+    if (send.refusal != 0) item.refusal = Error{static_cast<Errc>(send.refusal), std::move(send.reason)};
+    item.reported = (send.flags & protocol::kSendVoid) != 0 && !item.refusal;
     sends_.push_back(std::move(item));
   }
 }
@@ -75,6 +76,9 @@ SavedLane Lane::save() const {
   for (const auto& item : sends_) {
     saved.sends.push_back({Blob{item.body}, item.content, item.grade, item.flags, item.lifetime_s,
                            item.closed});
+    if (!item.refusal || item.reported) continue;
+    saved.sends.back().refusal = static_cast<std::uint8_t>(item.refusal->code);
+    saved.sends.back().reason = item.refusal->text;
   }
   return saved;
 }
@@ -162,7 +166,7 @@ std::optional<Lane::Report> Lane::on_error(std::uint64_t seq, const Error& error
   answered(*item);
   if (!going_back_) ++failures_;
   if (is_retryable(error.code)) {
-    item->unsure = item->unsure || !is_last_word(error.code);
+    if (!is_last_word(error.code)) item->doubt();
     const bool unpaced = error.code == Errc::kLaneGap && failures_ <= kGapsUnpaced;
     const Duration wait = unpaced ? Duration(0) : backoff(std::max(failures_, 1u), random);
     go_back(now + std::max(wait, retry_after));
@@ -189,7 +193,7 @@ std::optional<Lane::Report> Lane::on_error(std::uint64_t seq, const Error& error
 
 void Lane::on_disconnect() {
   for (auto& item : sends_) {
-    item.unsure = item.unsure || item.on_wire;
+    if (item.on_wire) item.doubt();
     answered(item);
   }
   next_ = 0;

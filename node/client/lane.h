@@ -21,6 +21,7 @@
 #include "crypto/random.h"
 #include "crypto/result.h"
 #include "node/client/state.h"
+#include "node/session/protocol.h"
 #include "overlay/loop/clock.h"
 
 namespace starling::node {
@@ -51,6 +52,10 @@ class Lane {
     bool reported = false;
     bool kept = false;      // From an earlier run, so nobody waits for it here.
     bool unsure = false;    // An attempt had no answer, or none that says what became of it.
+    void doubt() {
+      unsure = true;
+      flags |= protocol::kSendUnanswered;
+    }
     std::optional<Error> refusal = std::nullopt;  // To be told when the number is closed.
   };
   // What became of a send; the lane is done with it.

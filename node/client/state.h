@@ -27,7 +27,9 @@ struct SavedSend {
   std::uint8_t flags = 0;  // protocol::kSendRetry, kSendVoid
   std::uint32_t lifetime_s = 0;
   bool closed = false;     // Acknowledged, so its body is gone: never sent again.
-  FIELDS(body, content, grade, flags, lifetime_s, closed)
+  std::uint8_t refusal = 0;  // An Errc: why, where that is still to be told.
+  std::string reason;
+  FIELDS(body, content, grade, flags, lifetime_s, closed, refusal, reason)
 };
 
 struct SavedLane {

@@ -131,6 +131,7 @@ struct Synced {
 
 inline constexpr std::uint8_t kSendRetry = 1;  // This number may have been sent before.
 inline constexpr std::uint8_t kSendVoid = 2;   // Closes the number without content.
+inline constexpr std::uint8_t kSendUnanswered = 4;  // With kSendRetry: what became of an earlier attempt is not known.
 enum class Grade : std::uint8_t { kQuorum = 0, kAll = 1, kLocal = 2, kMemory = 3 };
 
 struct Send {

@@ -281,6 +281,7 @@ void Session::send(std::uint64_t number, View body) {
   append.grade = request->grade;
   append.type = is_void ? 1 : request->content;
   if ((request->flags & protocol::kSendRetry) != 0) append.flags |= kAppendRetry;
+  if ((request->flags & protocol::kSendUnanswered) != 0) append.flags |= kAppendUnanswered;
   if (is_void) append.flags |= kAppendVoid;
   services_.forwarder.append(
       std::move(append), is_void ? Bytes() : std::move(request->body.data), kForwardDeadline,

@@ -69,7 +69,7 @@ TEST_F(ClientTest, AnUnknownOutcomeIsSentAgainUnderTheSameNumberAndMarked) {
   ASSERT_EQ(cluster_.sends().size(), 2u);
   EXPECT_EQ(cluster_.sends()[1].seq, 1u);
   EXPECT_EQ(cluster_.sends()[0].flags, 0);
-  EXPECT_EQ(cluster_.sends()[1].flags, protocol::kSendRetry);
+  EXPECT_EQ(cluster_.sends()[1].flags, protocol::kSendRetry | protocol::kSendUnanswered);
   EXPECT_EQ(cluster_.bodies("@b"), (std::vector<std::string>{"once"}));
   EXPECT_EQ(a->results, (std::vector<std::string>{"once acked"}));
 }

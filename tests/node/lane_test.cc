@@ -135,6 +135,36 @@ TEST_F(LaneTest, ARefusalIsToldWhenTheNumberIsClosedIfAnEarlierAttemptMayArriveS
   EXPECT_EQ(lane_.open(), 0u);
 }
 
+TEST_F(LaneTest, ARefusalThatIsStillToBeToldOutlivesARestart) {
+  push("a");
+  written();
+  lane_.on_disconnect();
+  EXPECT_EQ(written(), "1:a!");
+  error(1, Errc::kDenied);
+  EXPECT_TRUE(reports_.lines.empty());
+  lane_.on_disconnect();
+  Lane again(unpack<SavedLane>(pack(lane_.save())).value());
+  EXPECT_EQ(again.unreported(), 1u);
+  ASSERT_TRUE(again.next(64, kStart).has_value());
+  const auto report = again.on_ack(1, id(1), 2, kStart);
+  ASSERT_TRUE(report.has_value());
+  EXPECT_TRUE(report->kept);
+  EXPECT_EQ(report->result.code(), Errc::kDenied);
+}
+
+TEST_F(LaneTest, SaysWhichAttemptsHadNoAnswer) {
+  push("a");
+  const auto flags = [&](Instant now) {
+    const auto write = lane_.next(64, now);
+    return write ? int{write->item->flags} : -1;
+  };
+  EXPECT_EQ(flags(kStart), 0);
+  error(1, Errc::kOverloaded);
+  EXPECT_EQ(flags(kStart + 1min), protocol::kSendRetry);
+  error(1, Errc::kUnavailable);
+  EXPECT_EQ(flags(kStart + 2min), protocol::kSendRetry | protocol::kSendUnanswered);
+}
+
 TEST_F(LaneTest, ARefusalAfterAnswersThatStoredNothingIsTheLastWord) {
   for (const char* body : {"a", "b"}) push(body);
   written();

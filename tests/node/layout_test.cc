@@ -111,8 +111,8 @@ TEST(NodeLayout, RefusesEveryOtherLength) {
 ClientState client_state() {
   storage::VersionVector cursor;
   cursor.raise(kWriter, 70'000);
-  const SavedSend open{{"hello"}, 4, 2, 1, 86'400, false};
-  const SavedSend closed{{}, 1, 3, 2, 0, true};
+  const SavedSend open{{"hello"}, 4, 2, 1, 86'400, false, 0, ""};
+  const SavedSend closed{{}, 1, 3, 2, 0, true, 4, "no"};
   const KeyIndex::Row seen{id<DeviceId>(100), 99, {{1, 70'000}, {70'002, 70'003}}, {{5, 5}}, {{70'000, kEntry}}, {{7, 8}}};
   return {kClientStateFormat, "@alice", "laptop", "v4.public.x", id<LineageId>(5), false, {{"@bob", cursor}},
           {{"@bob", 2, false, "01M7Z1EBWS0001GEZGH8EQB5TC", {open, closed}}}, {seen}};

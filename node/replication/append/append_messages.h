@@ -25,6 +25,9 @@ inline constexpr std::uint8_t kAppendPosition = 16;
 // is 0, so that a node which does not know the flag, and would ask nobody whose message it is, refuses. With kAppendCopy,
 // too: the void that such a recall made goes to the sender's mailbox.
 inline constexpr std::uint8_t kAppendRecall = 32;
+// With kAppendRetry: the device says so, and that what became of an earlier attempt is not known to it. A gateway that asks
+// another owner marks a retry as well, of a number that the device may use for the first time.
+inline constexpr std::uint8_t kAppendUnanswered = 64;
 struct AppendRequest {
   RingNumber ring;
   std::string to;          // Address it was sent to.

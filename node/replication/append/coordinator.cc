@@ -280,7 +280,7 @@ bool Coordinator::closes_open(const Pending& send, std::uint64_t high) const {
   MessageKey before = send.key;
   before.seq -= kVoidsOpenMax;
   const auto state = view_.store.find_key(send.mailbox, before);
-  return !state || !state->is_void;
+  return !state || !state->is_void || is_closed_by_recall(send.mailbox, *state);
 }
 
 // A void beats a content, and the smaller of two ids is the position of a message (invariants 3 and 4):
@@ -295,8 +295,8 @@ bool Coordinator::supersedes(const AppendRequest& request, bool stored_is_void,
 void Coordinator::known(Pending send, const storage::KeyState& state) {
   if (supersedes(send.request, state.is_void, state.id)) return mint(std::move(send));
   if (state.is_void && !is_void(send.request) && !is_copy(send.request)) {
-    // Of what was taken back nobody knows the content any more: only a retry is believed to be the same.
-    if ((send.request.flags & kAppendRetry) != 0) return scope_.spawn(answer_closed(std::move(send)));
+    // Of what was taken back nobody knows the content any more: only who had no answer is believed to send the same.
+    if ((send.request.flags & kAppendUnanswered) != 0) return scope_.spawn(answer_closed(std::move(send)));
     return refuse(send, {Errc::kSequenceReused, "this number was closed by a void"});
   }
   if (!state.is_void && state.content != send.content) {

@@ -122,6 +122,7 @@ class Coordinator {
   overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
   // coordinator_recall.cc
   overlay::Task<starling::Done> answer_closed(Pending send);
+  [[nodiscard]] bool is_closed_by_recall(const MailboxId& mailbox, const storage::KeyState& closed) const;
   overlay::Task<starling::Done> take_back(Pending recall);
   overlay::Task<Result<Shared>> find_message(MailboxId mailbox, MessageKey key);
   [[nodiscard]] Status store_recall(Pending& recall, const storage::ChangeView& sent);

@@ -52,7 +52,7 @@ Task<Result<Shared>> Coordinator::find_message(MailboxId mailbox, MessageKey key
 // Takes `recall` unless it fails.
 Status Coordinator::store_recall(Pending& recall, const storage::ChangeView& sent) {
   if (sent.entry.from != recall.request.from || sent.entry.to != recall.request.to) {
-    return Error{Errc::kDenied, "only the user who sent a message takes it back"};
+    return no_message();  // Who wrote to whom is nobody else's business.
   }
   // The look-up took a while.
   TRY(may_store(view_.store.partition_of(recall.mailbox), recall.request.flags, true));
@@ -99,6 +99,13 @@ Task<starling::Done> Coordinator::answer_closed(Pending send) {
     join(std::move(send), *state);
   }
   co_return starling::Done{};
+}
+
+bool Coordinator::is_closed_by_recall(const MailboxId& mailbox, const storage::KeyState& closed) const {
+  const auto stored = view_.store.read_change(view_.store.partition_of(mailbox), closed.dot);
+  if (!stored) return false;
+  const auto change = storage::decode(*stored->bytes, closed.dot);
+  return change && (change->entry.flags & storage::kEntryIsRecall) != 0;
 }
 
 // Longer than any copy of the message lives that a retry may make yet.

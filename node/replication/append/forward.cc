@@ -126,6 +126,13 @@ void Forwarder::route(std::vector<NodeId> candidates, Method method, MakeBody ma
   attempt(std::move(request));
 }
 
+// A send that an owner may have taken is not refused by another one's word: who sends it again is answered by one who knows.
+void Forwarder::end(Request& request, const Error& error) {
+  const bool open = request.method == Method::kAppend && request.unsure && !outcome_unknown(error.code);
+  if (!open) return request.done(error);
+  request.done(Error{Errc::kTimeout, error.text + "; an owner that was asked before did not say what became of it"});
+}
+
 void Forwarder::attempt(std::shared_ptr<Request> request) {
   const Duration left = request->until - view_.loop.now();
   NodeId to;
@@ -136,13 +143,13 @@ void Forwarder::attempt(std::shared_ptr<Request> request) {
     to = *request->behind;
     request->forced = true;
   } else {
-    return request->done(request->last);
+    return end(*request, request->last);
   }
   if (request->forced) flags |= kAppendForce;
   view_.rpc.call(to, request->method, request->make(flags), left,
                  [this, request, to](Result<Bytes> answer) {
     if (answer) return request->done(std::move(answer));
-    if (!worth_another(answer.code())) return request->done(std::move(answer));
+    if (!worth_another(answer.code())) return end(*request, answer.error());
     if (answer.code() == Errc::kCatchingUp && !request->behind) request->behind = to;
     if (outcome_unknown(answer.code())) request->unsure = true;
     request->last = answer.error();

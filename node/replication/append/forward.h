@@ -39,6 +39,7 @@ class Forwarder {
              std::function<void(Result<Bytes>)> done);
   [[nodiscard]] Status takes_part() const;
   void attempt(std::shared_ptr<Request> request);
+  static void end(Request& request, const Error& error);
 
   ClusterView& view_;
 };
