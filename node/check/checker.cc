@@ -389,7 +389,8 @@ void Checker::hear(MessageIndex index, DeviceIndex device, const EntryId& id, bo
 
 void Checker::take_back(Seat& seat, MessageIndex index) {
   if (!voids_.try_emplace({seat.device, index}, true).second) return;
-  const Message& message = messages_[index];
+  Message& message = messages_[index];
+  message.voided = true;
   const bool own = lanes_[message.lane].by == devices_[seat.device].id;
   const bool shown = message.place < seat.shown.size() && seat.shown[message.place];
   if (is_due(message) && owes(seat) && (shown || own)) --delivered_;

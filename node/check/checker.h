@@ -6,7 +6,8 @@
 //      and what one device shows of a message, all show. A device owes what its own file sent, and
 //      of other files what was acknowledged kHandOverMs before the end of its own;
 //   2  a device shows a message once; a send has one answer;
-//   3  in the order of positions, a sender's numbers rise;
+//   3  in the order of positions, a sender's numbers rise. What was voided stands behind nothing: nobody is told any more
+//      that a smaller position of it was found;
 //   4  all devices have one order of positions. The position of a message on a device is the
 //      smallest id that the device heard for it;
 //   7  what is shown was sent, so, by that device, to that reader; nothing refused, or taken back by its sender's user,
@@ -140,6 +141,7 @@ class Checker {
     bool heard = false;              // `hash` and `size` are known.
     bool recalling = false;          // Its user asked to take it back,
     bool recalled = false;           // and it was.
+    bool voided = false;             // A device was told of its void.
     EntryId id;                      // The smallest that anybody heard.
   };
   struct Seat {

@@ -175,7 +175,9 @@ class Checker::Judge {
     for (std::size_t i = 0; i < list.size(); ++i) {
       const Message& message = c_.messages_[list[i]];
       auto& highest = last[message.lane];
-      if (message.number < highest) {
+      // A void keeps from devices the smaller position of a copy that comes later, which moved the others of its lane.
+      const bool settled = !message.recalled && !message.voided;
+      if (settled && message.number < highest) {
         violate(Fault::kSenderOrder, "in " + conversation.name + " " + c_.text(message) +
                                          " stands behind number " + std::to_string(highest) +
                                          " of the same sender", list[i]);

@@ -334,6 +334,33 @@ TEST_F(CheckerTest, FindsASenderOutOfOrder) {
   expect_only(Fault::kSenderOrder);
 }
 
+// Two numbers were stored a second time, below: of the one that was taken back by then no device hears that.
+TEST_F(CheckerTest, WhatWasTakenBackStandsBehindNothing) {
+  say(kAlice1, "#ops", 1, 5);
+  say(kAlice1, "#ops", 2, 6);
+  recall(kAlice2, kAlice1, "#ops", 1);  // Without an answer.
+  for (const auto on : {kAlice1, kAlice2, kBob1, kBob2}) shown(on, kAlice1, "#ops", 1, 5, EventKind::kVoid);
+  for (const auto on : {kAlice1, kAlice2, kBob1, kBob2}) shown(on, kAlice1, "#ops", 2, 3, EventKind::kMoved);
+  expect_pass();
+}
+
+TEST_F(CheckerTest, WhatWasOnlyAskedToBeTakenBackKeepsItsPlace) {
+  say(kAlice1, "#ops", 1, 5);
+  recall(kAlice2, kAlice1, "#ops", 1);
+  say(kAlice1, "#ops", 2, 3);
+  expect_only(Fault::kSenderOrder);
+}
+
+// Nor is it forgotten where it stood: what is shown before it is before it.
+TEST_F(CheckerTest, FindsASenderOutOfOrderBehindWhatWasTakenBack) {
+  say(kAlice1, "#ops", 1, 5);
+  say(kAlice1, "#ops", 2, 3);
+  recall(kAlice1, kAlice1, "#ops", 2);
+  recall(kAlice1, kAlice1, "#ops", 2, true);
+  for (const auto on : {kAlice1, kAlice2, kBob1, kBob2}) shown(on, kAlice1, "#ops", 2, 3, EventKind::kVoid);
+  expect_only(Fault::kSenderOrder);
+}
+
 TEST_F(CheckerTest, FindsDevicesThatDisagreeOnTheOrder) {
   say(kAlice1, "#ops", 1, 1);
   send(kBob1, "#ops", 1);
