@@ -182,7 +182,7 @@ struct FindKeyRequest {
 };
 struct FindKeyReply {
   bool found = false;
-  Dot dot;
+  Dot dot;  // Not found: of what was written off here, and may come back; zero: there is none.
   FIELDS(found, dot)
 };
 

@@ -143,10 +143,11 @@ Result<MailboxPage> RocksStore::read_mailbox(const MailboxId& mailbox, const Ver
       continue;
     }
     const bool some = !page.changes.empty();
-    page.more = some && page.changes.size() >= changes;
+    page.more = (some && page.changes.size() >= changes) || used > bytes;
     if (page.more) break;
     TRY_ASSIGN(StoredChange change, load_named(slot, row.dot, mode));
     if (row.kind == ChangeKind::kEntry && is_closed(*change.bytes, page.covered, mode)) {
+      used += change.bytes->size();  // Read all the same.
       TRY(pass());
       if (page.more) break;
       continue;

@@ -30,6 +30,20 @@ class Publishing : public Parts {
   ReadReply read(const storage::VersionVector& cursor, std::vector<Dot> pushed = {}) {
     return ask(Method::kRead, ReadRequest{{}, kAlice, cursor, false, std::move(pushed)});
   }
+  FollowReply follow(bool resume) {
+    FollowRequest request;
+    request.partition = kPartition;
+    request.stream = 1;
+    request.items = {{kAlice, resume, {}}};
+    request.partitions = view->partitions();
+    const auto body = answer(Method::kFollow, others[0], request);
+    const auto reply = body ? unpack<FollowReply>(*body) : Result<FollowReply>(body.error());
+    EXPECT_TRUE(reply.ok()) << reply.error().text;
+    return reply ? *reply : FollowReply{};
+  }
+  void put(const Dot& dot, const storage::ChangeView& change) {
+    ASSERT_TRUE(box.store->apply(kPartition, dot, encoded(change, dot)).ok());
+  }
   // The n-th of a writer was sent at this time.
   static EntryId position(const Dot& dot) { return {1000 + 2 * dot.n + (dot.writer == kOther ? 1 : 0), dot.writer}; }
   // A run of which those whose number is a multiple of `live` are here, and the others were written off.
@@ -112,6 +126,103 @@ TEST_F(Publishing, PagesOfAHistoryFullOfLossesMeetAtTheirBorders) {
   EXPECT_EQ(seen.size(), 1530u);
   EXPECT_TRUE(std::is_sorted(seen.rbegin(), seen.rend()));
   EXPECT_EQ(std::adjacent_find(seen.begin(), seen.end()), seen.end());
+}
+
+// Other copies of what was written off stand, far below: there the page goes on, and is not empty.
+TEST_F(Publishing, LossesThatNobodyMissesDoNotEndAHistoryEarly) {
+  constexpr std::uint64_t kMany = kReadChangesMax + 100;
+  RangeStatement lost{kOld, 1, kMany, {}, {}, {}}, live{kOther, 1, kMany, {}, {}, {}};
+  for (std::uint64_t n = 1; n <= kMany; ++n) {
+    auto change = testing::entry(kAlice, n, 1000 + n);
+    live.live.push_back({n, {encoded(change, {kOther, n})}});
+    lost.lost.push_back(n);
+    lost.traces.push_back({kAlice, kBob, change.entry.key, {10'000 + n, kOld}, {kOld, n}, false, 1, 0});
+  }
+  ASSERT_TRUE(box.store->apply(kPartition, lost).ok());
+  ASSERT_TRUE(box.store->apply(kPartition, live).ok());
+  box.sync();
+  std::vector<EntryId> seen;
+  EntryId before;
+  std::size_t pages = 0;
+  for (bool more = true; more; ++pages) {
+    ASSERT_LT(pages, 20u);
+    const auto page = ask(Method::kHistory, HistoryRequest{kAlice, kBob, before, 200});
+    EXPECT_TRUE(page.lost.empty());
+    ASSERT_FALSE(page.more && page.changes.empty()) << "nothing to go on from";
+    for (const auto& item : page.changes) {
+      seen.push_back(storage::decode(item.change.data, item.dot)->entry.id);
+      before = seen.back();
+    }
+    more = page.more;
+  }
+  EXPECT_EQ(seen.size(), kMany);
+  EXPECT_TRUE(std::is_sorted(seen.rbegin(), seen.rend()));
+}
+
+// What is passed because it was taken back was read all the same.
+TEST_F(Publishing, ManyBodiesThatWereTakenBackAreReadPageByPage) {
+  constexpr std::uint64_t kMany = 140;
+  const std::string body(storage::kBodySizeMax, 'x');
+  for (std::uint64_t n = 1; n <= kMany; ++n) {
+    put({kOld, n}, testing::entry(kAlice, n, 1000 + n, body));
+    put({kOther, n}, testing::closing(kAlice, n, 9000 + n));
+    box.sync();
+  }
+  EXPECT_EQ(follow(true).behind, std::vector{kAlice});
+  EXPECT_EQ(rpc.said(Method::kPush), 0u);
+  storage::VersionVector cursor;
+  std::size_t pages = 0, voids = 0;
+  for (bool more = true; more; ++pages) {
+    ASSERT_LT(pages, 50u);
+    const auto page = read(cursor);
+    EXPECT_LE(page.cursor.get(kOld) - cursor.get(kOld), kReadBytesMax / body.size() + 1);
+    ASSERT_NE(page.cursor, cursor);
+    voids += page.changes.size();
+    cursor = page.cursor;
+    more = page.more;
+  }
+  EXPECT_GE(pages, kBacklogPagesMax);
+  EXPECT_EQ(voids, kMany);
+  EXPECT_EQ(cursor.get(kOld), kMany);
+}
+
+// The recall came first, from another owner.
+TEST_F(Publishing, WhatIsClosedHereIsNotPushed) {
+  box.store->on_synced([this](std::span<const storage::SyncedChange> changes) { publisher->on_synced(changes); });
+  EXPECT_TRUE(follow(false).behind.empty());
+  const auto sync = [&] { in_turn([&] { box.sync(); }); };
+  put({kOther, 1}, testing::closing(kAlice, 1, 1000));
+  sync();
+  put({kOld, 1}, testing::entry(kAlice, 1, 1000));
+  put({kOld, 2}, testing::entry(kAlice, 2, 1001));
+  sync();
+  // Both in one batch.
+  put({kOld, 3}, testing::entry(kAlice, 3, 1002));
+  put({kOther, 2}, testing::closing(kAlice, 3, 1002));
+  sync();
+  for (const std::uint64_t n : {1u, 2u}) {
+    const auto bytes = std::make_shared<const Bytes>(encoded(testing::entry(kAlice, n, 999 + n), {kOld, n}));
+    in_turn([&] { publisher->regained({kOld, n}, bytes); });
+  }
+  run_for(100ms);
+  std::vector<Dot> pushed, again;
+  for (const auto& notice : rpc.notices) {
+    if (notice.method != Method::kPush) continue;
+    const auto push = unpack<Push>(notice.body);
+    ASSERT_TRUE(push.ok());
+    for (const auto& stream : push->streams) {
+      for (const auto& item : stream.changes) pushed.push_back(item.dot);
+      for (const auto& item : stream.regained) again.push_back(item.dot);
+    }
+  }
+  EXPECT_EQ(pushed, (std::vector<Dot>{{kOther, 1}, {kOld, 2}, {kOther, 2}}));
+  EXPECT_EQ(again, (std::vector<Dot>{{kOld, 2}}));
+  // Who saw the gap reads past it.
+  storage::VersionVector cursor;
+  cursor.raise(kOther, 1);
+  const auto page = read(cursor);
+  EXPECT_EQ(page.cursor.get(kOld), 3u);
+  EXPECT_EQ(page.changes.size(), 2u);
 }
 
 // Whoever knows that more was pushed waits for it: the last page says that it is gone, or that it is still to come.

@@ -288,6 +288,24 @@ TEST_P(LostRecall, WhatWasTakenBackStaysTakenBackWhenItsVoidIsWrittenOff) {
   EXPECT_EQ(work.history().recalls()[again].id, record(sent).id);
 }
 
+// Of a message that may come back it is not said for good that there is none.
+TEST_P(LostRecall, WhatWasWrittenOffIsNotTakenBackAndMayBeLater) {
+  say();
+  const Dot bad = say();
+  const SendIndex gone = messages.back();
+  say();
+  rot({a, b, c}, bad);
+  for (const auto owner : {a, b, c}) ASSERT_EQ(repair(owner, {{"start", true}}).at("damaged"), 1);
+  for (const auto owner : {a, b, c}) ASSERT_EQ(give_up(owner).at("damaged"), 0);
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  ASSERT_EQ(lost_of(verify(a)), 1u);
+  ASSERT_TRUE(caught_up(*alice));
+  const auto index = alice->recall(gone);
+  ASSERT_TRUE(until([&] { return work.history().recalls()[index].outcome != Outcome::kPending; }, 60s));
+  EXPECT_NE(work.history().recalls()[index].outcome, Outcome::kRefused);
+  EXPECT_EQ(work.history().recalls()[index].error, Errc::kUnavailable);
+}
+
 // --- Two copies, of which one had lost. ---
 
 // A message that two coordinators made (hazards F7). All have both copies; a erased the one that lost, because all have

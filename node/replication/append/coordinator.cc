@@ -101,7 +101,8 @@ void Coordinator::serve() {
     if (!request) return reply(request.error());
     if (auto may = view_.answers_for(request->mailbox); !may) return reply(may.error());
     const auto state = view_.store.find_key(request->mailbox, request->key);
-    reply(pack(FindKeyReply{state.has_value(), state ? state->dot : Dot{}}));
+    if (state) return reply(pack(FindKeyReply{true, state->dot}));
+    reply(pack(FindKeyReply{false, written_off(request->mailbox, request->key).value_or(Dot{})}));
   });
   view_.rpc.serve(Method::kLane, overlay::Access::kMembers,
                   [this](const NodeId&, View body, Reply reply) {
@@ -380,6 +381,7 @@ Task<Coordinator::Asked> Coordinator::ask_for_key(MailboxId mailbox, MessageKey 
     const auto answer = co_await asking;
     const auto reply = answer ? unpack<FindKeyReply>(*answer) : Result<FindKeyReply>(answer.error());
     if (!answer) asked.alive = false;
+    if (reply && !reply->found) asked.written_off |= reply->dot != Dot{};
     if (!reply || !reply->found) continue;
     asked.found = true;
     const PartitionId partition = view_.store.partition_of(mailbox);
@@ -422,7 +424,6 @@ Task<starling::Done> Coordinator::compare_first(Pending send, LaneId lane) {
 
 // With all at once: in an outage one that does not answer would else hold up the others, and all that waits behind them.
 Task<Coordinator::Known> Coordinator::compare_with_owners(MailboxId mailbox, bool all) {
-  ++comparing_;
   auto comparison = std::make_shared<Comparison>();
   auto [done, future] = overlay::Completer<bool>::make(view_.loop);
   comparison->done = done;
@@ -431,12 +432,12 @@ Task<Coordinator::Known> Coordinator::compare_with_owners(MailboxId mailbox, boo
   auto owners = view_.candidates(view_.store.partition_of(mailbox));
   std::erase_if(owners, [this](const NodeId& owner) { return owner == view_.self || !view_.alive(owner); });
   comparison->left = owners.size();
+  if (comparison->left > 0) ++comparing_;
   for (const auto& owner : owners) scope_.spawn(compare_one(owner, mailbox, comparison));
   if (comparison->left > 0) {
     const auto patience = view_.loop.after(kComparePatience, [done = done]() mutable { done.set(true); });
     co_await future;
   }
-  --comparing_;
   Known known = comparison->known;
   known.by_all &= comparison->left == 0;
   known.by_enough = comparison->home >= view_.ring().enough_to_know();
@@ -447,7 +448,7 @@ Task<starling::Done> Coordinator::compare_one(NodeId owner, MailboxId mailbox, s
   const PartitionId partition = view_.store.partition_of(mailbox);
   auto comparing = catch_up_.compare_partition(owner, partition, kAskDeadline);
   const auto compared = co_await comparing;
-  --comparison->left;
+  if (--comparison->left == 0) --comparing_;
   comparison->known.by_all &= compared.ok();
   comparison->home += compared && view_.ring().is_home(view_.store.partition_of(mailbox), owner) ? 1 : 0;
   const bool enough = !comparison->all && comparison->home >= view_.ring().enough_to_know();

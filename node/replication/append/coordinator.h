@@ -117,7 +117,10 @@ class Coordinator {
     bool found = false;
     bool alive = true;      // All owners that seem to be alive answered, up to the one that has it,
     bool everybody = true;  // and no owner seems to be dead.
+    bool written_off = false;  // An owner that has it not knows that it was there, and may come back.
   };
+  // The message has a trace here and no record.
+  [[nodiscard]] std::optional<Dot> written_off(const MailboxId& mailbox, const MessageKey& key);
   overlay::Task<Asked> ask_for_key(MailboxId mailbox, MessageKey key);
   overlay::Task<starling::Done> ask_owners(Pending send, LaneId lane);
   // coordinator_recall.cc
@@ -160,7 +163,7 @@ class Coordinator {
   Holding holding_;
   std::map<KeyIn, InFlight> in_flight_;  // Ordered: iteration is part of a simulated history.
   std::map<LaneId, std::deque<Pending>> held_lanes_;  // A look-up is under way.
-  std::size_t comparing_ = 0;  // Of those, under way.
+  std::size_t comparing_ = 0;  // Comparisons of which a task goes on, also when nobody waits for it any more.
   std::size_t recalling_ = 0;  // Recalls that look for their message.
   overlay::Scope scope_;
 };

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "storage/expiry.h"
+
 namespace starling::node {
 
 using overlay::Task;
@@ -14,6 +16,9 @@ using storage::ChangeKind;
 
 namespace {
 
+Error was_written_off() {
+  return {Errc::kUnavailable, "this message was written off, and may come back; it can be taken back then"};
+}
 Error no_message() { return {Errc::kNotFound, "there is no such message: it was never stored, or it has expired"}; }
 
 }  // namespace
@@ -31,11 +36,20 @@ Task<starling::Done> Coordinator::take_back(Pending recall) {
   co_return starling::Done{};
 }
 
+std::optional<Dot> Coordinator::written_off(const MailboxId& mailbox, const MessageKey& key) {
+  const auto trace = view_.store.trace(mailbox, key);
+  if (!trace || storage::is_expired(trace->expiry, view_.store.expiry_time())) return std::nullopt;
+  const auto lost = view_.store.lost(view_.store.partition_of(mailbox));
+  if (std::find(lost.begin(), lost.end(), trace->dot) == lost.end()) return std::nullopt;
+  return trace->dot;
+}
+
 // The message, or what closed it: both say who sent it.
 Task<Result<Shared>> Coordinator::find_message(MailboxId mailbox, MessageKey key) {
   if (!view_.store.find_key(mailbox, key)) {
     auto asking = ask_for_key(mailbox, key);
     const Asked asked = co_await asking;
+    if (!asked.found && (asked.written_off || written_off(mailbox, key))) co_return was_written_off();
     if (!asked.found && asked.everybody) co_return no_message();
     if (!view_.store.find_key(mailbox, key)) {
       co_return Error{Errc::kUnavailable, "an owner that may hold this message did not answer; try again in a moment"};

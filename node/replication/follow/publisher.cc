@@ -44,10 +44,27 @@ EntryId position_of(const ReadReply::Item& item) {
   return change ? change->entry.id : EntryId{};
 }
 
-// Of a page of a conversation: those between its end and its beginning. It ends before the first that it does not tell of.
+// The next younger position that there may be.
+EntryId above(const EntryId& id) {
+  return id.writer.value + 1 != 0 ? EntryId{id.time, {id.writer.value + 1}} : EntryId{id.time + 1, {0}};
+}
+
+// Of a page of a conversation: those between its end and its beginning. It ends before the first that it does not tell of,
+// but not before everything: who asks goes on from the oldest that he was told of.
 void add_lost(storage::Store& store, const HistoryRequest& request, ReadReply& reply) {
   const EntryId end = reply.more && !reply.changes.empty() ? position_of(reply.changes.back()) : EntryId{};
-  auto lost = store.lost_before(request.mailbox, request.conversation, request.before, end, kReadChangesMax);
+  storage::LostHistory lost;
+  const auto tells = [&] {
+    const bool shows = !reply.changes.empty() && position_of(reply.changes.front()) >= lost.next;
+    return shows || !lost.messages.empty();
+  };
+  EntryId before = request.before;
+  for (std::size_t round = 0; round < kLostRoundsMax; ++round) {
+    lost = store.lost_before(request.mailbox, request.conversation, before, end, kReadChangesMax);
+    if (lost.next.is_zero() || tells()) break;
+    before = above(lost.next);  // Other copies of all of these stand.
+  }
+  if (!tells()) return;  // Rather what stands below than nothing.
   reply.lost = std::move(lost.messages);
   if (lost.next.is_zero()) return;
   reply.more = true;
@@ -179,7 +196,7 @@ Result<Bytes> Publisher::follow(const NodeId& gateway, const FollowRequest& requ
 Result<bool> Publisher::send_backlog(const NodeId& gateway, const FollowRequest& request,
                                      const FollowRequest::Item& item) {
   auto& backlog = backlogs_[gateway];
-  if (const Instant now = view_.loop.now(); now - backlog.since >= 1s) backlog = {now, 0};
+  if (const Instant now = view_.loop.now(); now - backlog.since >= 1s) backlog = {now, 0, 0};
   std::vector<storage::StoredChange> changes;
   std::size_t bytes = 0;
   storage::VersionVector cursor = item.vector;
@@ -193,6 +210,7 @@ Result<bool> Publisher::send_backlog(const NodeId& gateway, const FollowRequest&
     if (backlog.bytes + bytes > kBacklogBytesMax) return false;
     cursor = std::move(page.cursor);
     more = page.more;
+    if (more && ++backlog.pages >= kBacklogPagesMax) return false;
   }
   backlog.bytes += bytes;
   for (auto& change : changes) {
@@ -237,11 +255,18 @@ void Publisher::forget(const NodeId& gateway) {
   while (it != streams_.end() && it->first.first == gateway) drop(it++);
 }
 
+// In apply order its void may come first, with another owner's recall.
+bool Publisher::is_closed(const storage::ChangeView& change) {
+  if (change.kind != storage::ChangeKind::kEntry) return false;
+  const auto state = view_.store.find_key(change.mailbox, change.entry.key);
+  return state && state->is_void && view_.store.vector(view_.store.partition_of(change.mailbox)).covers(state->dot);
+}
+
 void Publisher::on_synced(std::span<const storage::SyncedChange> changes) {
   versions_.on_synced(changes);
   for (const auto& change : changes) {
     auto it = followers_.find(change.view.mailbox);
-    if (it == followers_.end()) continue;
+    if (it == followers_.end() || is_closed(change.view)) continue;
     for (const auto& at : it->second) {
       queue(at.first, {at.second, streams_.at(at).number, change.dot, change.bytes});
     }
@@ -252,7 +277,7 @@ void Publisher::regained(const Dot& dot, Shared change) {
   const auto decoded = storage::decode(*change, dot);
   if (decoded) versions_.changed(*decoded);
   const auto it = decoded ? followers_.find(decoded->mailbox) : followers_.end();
-  if (it == followers_.end()) return;
+  if (it == followers_.end() || is_closed(*decoded)) return;
   for (const auto& at : it->second) queue(at.first, {at.second, streams_.at(at).number, dot, change, true});
 }
 

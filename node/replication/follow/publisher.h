@@ -6,6 +6,8 @@
 // the answer says so and the gateway reads pages at its own pace. A gap cannot go unseen: pushes travel
 // in order on one link, and a link that fails (or overflows) makes the gateway follow anew. So does a doubling of the
 // partitions: there are no streams of those before.
+// A content whose void is here and synced is not pushed, as it is in no page: the next change of its writer shows a gap,
+// and sessions read past it.
 // Invariants: (1) nothing is pushed before it is synced; (2) no allocation per follower on the append
 // path: a change's bytes are shared by all streams of a turn.
 // Thread: one loop.
@@ -28,6 +30,10 @@ inline constexpr std::size_t kFollowedMailboxesMax = 2'000'000;
 // Of backlog pushed to one gateway in one second: far below what its link may queue, however many
 // streams it resumes at once.
 inline constexpr std::size_t kBacklogBytesMax = 8 << 20;
+// And of pages that were read for that and are not the last: what is in them may all be gone.
+inline constexpr std::size_t kBacklogPagesMax = kBacklogBytesMax / kReadBytesMax;
+// Of a page of a history: so often kReadChangesMax are looked at, while nothing is found to tell of.
+inline constexpr std::size_t kLostRoundsMax = 20;
 
 class Publisher {
  public:
@@ -57,6 +63,7 @@ class Publisher {
   struct Backlog {
     Instant since;
     std::size_t bytes = 0;
+    std::size_t pages = 0;
   };
 
   Result<Bytes> follow(const NodeId& gateway, const FollowRequest& request);
@@ -66,6 +73,7 @@ class Publisher {
   // False: it is more than the gateway's budget; nothing of it was sent.
   Result<bool> send_backlog(const NodeId& gateway, const FollowRequest& request,
                             const FollowRequest::Item& item);
+  [[nodiscard]] bool is_closed(const storage::ChangeView& change);
   void queue(const NodeId& gateway, Outgoing change);
   void flush();
   void serve_reads();
