@@ -128,6 +128,8 @@ class Doubling(Case):
         self.assertEqual(self.ask(1, "ring")["partitions"], PARTITIONS)
         # Without waiting, and without a node that is gone.
         self.starling("remove", name, "--data", self.node(1), seconds=3 * SECONDS)
+        # Who heard of two versions at once compares with the other before it serves again.
+        self.eventually("the others serve", lambda: self.ask(1, "status")["cluster"]["serving"] == NODES - 1)
         told = self.starling("ring", "double", "--to", 2 * PARTITIONS, "--no-wait", "--data", self.node(1)).stdout
         self.assertIn("starling ring --diff", told)
         self.assertIn(f"{2 * PARTITIONS} partitions, placed as {PARTITIONS}",
