@@ -96,8 +96,10 @@ void Coordinator::finish(const KeyIn& key, Result<std::uint8_t> copies) {
 Task<starling::Done> Coordinator::redrive(KeyIn key, Dot dot, Grade grade) {
   co_await view_.durable();
   auto stored = view_.store.read_change(view_.store.partition_of(key.mailbox), dot);
-  if (!stored) {
-    finish(key, stored.error());
+  if (!stored) {  // It was stored, so "not found" is never said for good: another owner has it, or this one in a moment.
+    const auto& why = stored.error();
+    const bool moved = why.code == Errc::kNotFound;
+    finish(key, moved ? Error{Errc::kUnavailable, "what was stored under this number is not here: " + why.text} : why);
     co_return starling::Done{};
   }
   if (dot.writer == view_.store.writer()) {
