@@ -106,6 +106,10 @@ void NodeImpl::start(std::function<void(const Error&)> on_fatal) {
   load_due_ = leaves_.loop.now();
   look_at_load();
   scope_->spawn(enter());
+  if (!fatal_) return;
+  leaves_.loop.defer([this, here = std::weak_ptr<bool>(alive_)] {
+    if (!here.expired()) on_fatal_(*fatal_);
+  });
 }
 
 bool NodeImpl::serving() const {

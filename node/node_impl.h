@@ -134,6 +134,7 @@ class NodeImpl final : public Node {
   std::map<WriterId, NodeId> runners_;      // Of all members, dead ones too: who says that it runs under it.
   Instant writer_shared_since_{};
   std::function<void(const Error&)> on_fatal_;
+  std::optional<Error> fatal_;  // To be told when it starts.
   std::function<void()> stopped_;  // Of a stop under way.
 
   // Services.

@@ -125,7 +125,8 @@ void NodeImpl::wire() {
     const bool disk = error.code != Errc::kExists;
     leaves_.log.error(disk ? "the disk can no longer be trusted; stopping" : "this node runs elsewhere; stopping",
                       {{"cause", error}});
-    if (on_fatal_) on_fatal_(error);
+    if (on_fatal_) return on_fatal_(error);
+    fatal_ = error;
   });
   view_->on_ring([this] {
     heed_members();

@@ -213,7 +213,7 @@ class Store {
   virtual void on_synced(std::function<void(std::span<const SyncedChange>)> watcher) = 0;
   // Once, when the first change since the last flush was gathered: arrange for flush() soon.
   virtual void on_dirty(std::function<void()> hook) = 0;
-  // A write or sync failed: stop the process, start again with a new writer.
+  // A read, write or sync failed, now or since the store was opened: stop the process, start again with a new writer.
   virtual void on_fatal(std::function<void(const Error&)> hook) = 0;
   // The caller learnt that the disk does not hold what it held: as after a failed write.
   virtual void fail(const Error& error) = 0;

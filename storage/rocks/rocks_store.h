@@ -403,7 +403,7 @@ class RocksStore final : public Store {
   std::unique_ptr<Batch> in_flight_;
   bool reporting_ = false;  // Inside callbacks of a finished batch.
   bool dirty_ = false;      // The hook was called since the last flush.
-  bool failed_ = false;
+  std::optional<Error> failed_;
   bool closed_ = false;
   StoreStats stats_;
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // For callbacks on their way.

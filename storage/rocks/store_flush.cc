@@ -18,6 +18,7 @@ void RocksStore::on_dirty(std::function<void()> hook) {
 
 void RocksStore::on_fatal(std::function<void(const Error&)> hook) {
   fatal_hook_ = std::move(hook);
+  if (failed_ && fatal_hook_) fatal_hook_(*failed_);  // Before anybody listened.
 }
 
 // Nothing follows the marker of a clean end: what comes after it is never written, and nobody hears that it was.
@@ -144,7 +145,8 @@ void RocksStore::committed(const Status& status) {
 
 // Final: what the disk holds is not known any more (hazards F31).
 void RocksStore::fail(const Error& error) {
-  if (std::exchange(failed_, true)) return;
+  if (failed_) return;
+  failed_ = error;
   if (fatal_hook_) fatal_hook_(error);
 }
 

@@ -230,6 +230,15 @@ TEST_F(StoreWrite, CallbacksMayWriteAndFlush) {
   EXPECT_EQ(store().synced(part(), store().writer()), 3u);
 }
 
+TEST_F(StoreWrite, AFailureOfBeforeAnybodyListenedIsTold) {
+  store().fail({Errc::kCorrupt, "what was read while the store was opened"});
+  int fatal = 0;
+  store().on_fatal([&](const Error& error) { fatal += error.code == Errc::kCorrupt ? 1 : 0; });
+  EXPECT_EQ(fatal, 1);
+  store().fail({Errc::kIo, "once more"});
+  EXPECT_EQ(fatal, 1);
+}
+
 TEST_F(StoreWrite, AFailedCommitIsReportedOnceAndNothingIsDurableAfterIt) {
   int fatal = 0, durable = 0, heard = 0;
   store().on_fatal([&](const Error& error) {
