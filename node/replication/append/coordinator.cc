@@ -268,8 +268,8 @@ void Coordinator::admit(Pending send) {
 }
 
 // A void closes a number of a lane that exists, or may exist elsewhere, whatever the sender may by now; whoever never
-// might send opens none. Nor may who was removed
-// go on for ever: what was on the wire by then is closed, number by number, and no more.
+// might send opens none. Nor may who was removed go on for ever: what was on the wire by then is closed, number by
+// number, and no more; what was taken back does not count.
 bool Coordinator::closes_open(const Pending& send, std::uint64_t high) const {
   const std::uint64_t seq = send.request.seq;
   if (!is_void(send.request) || seq != high + 1) return false;
