@@ -13,6 +13,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -76,17 +77,24 @@ class Case(unittest.TestCase):
         return json.loads(self.starling(node, *words, "--json").stdout)
 
     def begun(self, node, *words):
-        """A command that goes on while the case does. Its process."""
-        process = subprocess.Popen([STARLING, *map(str, words), "--data", str(node.data)], stdout=subprocess.PIPE,
+        """A command that goes on while the case does. Its process, and the file of what it says."""
+        said = tempfile.NamedTemporaryFile("w+")
+        self.lab.stack.enter_context(said)
+        process = subprocess.Popen([STARLING, *map(str, words), "--data", str(node.data)], stdout=said,
                                    stderr=subprocess.STDOUT, text=True, env=clean_environment())
         self.lab.stack.callback(process.kill)
-        return process
+        return process, pathlib.Path(said.name)
 
-    def ended(self, process, code=0):
+    def says(self, command, words):
+        """Until the command has said so."""
+        eventually(f"it says '{words}'", lambda: words in command[1].read_text(), MOVE_SECONDS)
+
+    def ended(self, command, code=0):
         """What the command said."""
-        said = process.communicate(timeout=MOVE_SECONDS)[0]
-        self.assertEqual(process.returncode, code, said)
-        return said
+        process, said = command
+        process.wait(timeout=MOVE_SECONDS)
+        self.assertEqual(process.returncode, code, said.read_text())
+        return said.read_text()
 
     def throttled(self, rate):
         """On all nodes that run; the others hear of it when they are back."""
@@ -190,9 +198,9 @@ class Killed(Case):
             self.throttled("off")
             eventually("it has left", lambda: self.members(at, "left") == {name}, MOVE_SECONDS)
             self.assertIn("no answer", self.starling(at, "ring", "--diff").stdout)
+            self.says(leaving, f"waiting: node {name} left and does not answer")
             leaver.spawn()
             said = self.ended(leaving)
-            self.assertIn(f"waiting: node {name} left and does not answer", said)
             self.assertTrue(said.endswith("safe to power off\n"))
             self.assertEqual(self.me(leaver)["state"], "safe to power off")
             leaver.stop()
