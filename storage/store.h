@@ -50,9 +50,6 @@ struct StoreOptions {
   std::uint32_t partitions = 4096;     // Power of two. Of the ring version; see set_partitions.
   bool background_work = true;         // false: no flush or compaction threads (simulation).
   std::uint64_t compaction_period_s = kCompactionPeriodSeconds;
-  // A store that refuses to open as damaged is renamed to `<path>.damaged-<wall_ms>` and an empty
-  // one begun. Only on the operator's word: identity and Paxos state go with it.
-  bool set_aside_damaged = false;
   std::int64_t wall_ms = 0;  // 0: not known.
 };
 
@@ -255,7 +252,8 @@ class Store {
 
   // --- Reading logs and mailboxes (synced, not expired). ---
   // kCorrupt: something of this partition is damaged; another owner has it. A mailbox of a partition
-  // with damage is not read; a run is read up to the change before the damaged one.
+  // with damage is not read; a run is read up to the change before the damaged one, also beside a file that cannot be
+  // read: what can be read of it other owners may have.
   // At least one change if there is any, then up to `bytes`. `to` may lie before the last synced n. Expired ones are
   // gone; shown, those that are on disk yet count as live: for who keeps a copy of the log, not of what it says.
   enum class Expired { kGone, kShown };
@@ -330,8 +328,6 @@ class Store {
   virtual Status permit_refill() = 0;
   // Emptied by this open.
   [[nodiscard]] virtual std::vector<PartitionId> refilled() const = 0;
-  // Where set_aside_damaged put the old store; empty: it was not needed.
-  [[nodiscard]] virtual std::string set_aside() const = 0;
   // The bytes of a damaged or lost change: checked, then every row that it implies is written again.
   // Nothing to do for any other change. kCorrupt: not the bytes of this dot.
   virtual Status mend(PartitionId partition, const Dot& dot, View change) = 0;

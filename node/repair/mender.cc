@@ -139,6 +139,7 @@ Task<Mender::Answer> Mender::mend_run(PartitionId partition, WriterId writer, st
   co_await view_.durable();
   if (!view_.same_count(count)) co_return Answer::kOpen;
   if (at > to) {
+    if (view_.awaits_refill(partition)) co_return Answer::kMended;
     view_.log.info("damage is mended", {{"partition", partition.value}, {"first", to_text({writer, from})}});
     co_return Answer::kMended;
   }
@@ -158,6 +159,7 @@ Task<Status> Mender::mend(PartitionId partition, const storage::RangeStatement& 
   overlay::Timer timer;
   for (int turn = 0;; ++turn) {
     CO_TRY(view_.same_count(count));
+    if (view_.awaits_refill(partition)) co_return ok_status();  // It comes with everything else.
     auto mended = view_.store.mend(partition, range);
     if (mended || mended.code() != Errc::kOverloaded || turn == kTurnsMax) co_return mended;
     co_await overlay::sleep(view_.loop, kTurn, timer);
@@ -170,7 +172,9 @@ Task<Status> Mender::write_off(PartitionId partition, Dot dot) {
   overlay::Timer timer;
   for (int turn = 0;; ++turn) {
     CO_TRY(view_.same_count(count));
-    const auto copy = view_.is_owner(partition) ? next_best(partition, dot) : std::nullopt;
+    // An owner that fetches everything anew has no rows to set right.
+    const bool stays = view_.is_owner(partition) && !view_.awaits_refill(partition);
+    const auto copy = stays ? next_best(partition, dot) : std::nullopt;
     if (copy) CO_TRY(coordinator_.may_make_anew(partition));
     auto marked = view_.store.mark_lost(partition, dot);
     if (marked && copy) coordinator_.make_anew(copy->change);

@@ -175,6 +175,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& from) {
   if (!status.ok()) return to_error(status, "opening " + from.path);
   engine->db_.reset(db);
   engine->remove_unfinished();
+  for (std::size_t i = 0; i < kColumnFamilyNames.size(); ++i) {
+    engine->look_for_range_deletions(static_cast<ColumnFamily>(i));
+  }
   return engine;
 }
 
@@ -230,6 +233,8 @@ Engine::Scan::Scan(Engine& engine, ColumnFamily family, Bytes first, Bytes last,
   options.readahead_size = mode.ahead_bytes;
   options.iterate_lower_bound = &lower_slice_;
   if (!upper_.empty()) options.iterate_upper_bound = &upper_slice_;
+  options.ignore_range_deletions =
+      engine.range_deletions_[static_cast<std::size_t>(family)] != RangeDeletions::kHeed;
   it_.reset(engine.db_->NewIterator(options, engine.handle(family)));
 }
 
@@ -255,6 +260,7 @@ void Engine::erase(rocksdb::WriteBatch& batch, ColumnFamily family, View key) {
 void Engine::erase_range(rocksdb::WriteBatch& batch, ColumnFamily family, View first, View last) {
   // RocksDB keeps range deletions in a table of their own, and would use the hint of the other for it.
   assert(ascending_prefix(family) == 0 || first.size() < ascending_prefix(family));
+  heed_range_deletions(family);
   const auto status = batch.DeleteRange(handle(family), slice(first), slice(last));
   assert(status.ok());
   (void)status;

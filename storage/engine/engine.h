@@ -5,10 +5,13 @@
 // was never acknowledged, damage in the middle refuses to open (the default drops all behind it).
 // paranoid_checks is on: a file of a wrong size or with a damaged index refuses to open too; a
 // damaged block shows when it is read, by its checksum, and goes to on_unreadable().
+// A scan heeds range deletions only where there may be some: RocksDB 7.8 goes wrong over them beside files that cannot
+// be read (docs/decisions/0072).
 // Families of a newer format are opened and left alone, so that the format can be read.
 // Thread: reads from the loop, while the committer writes.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <map>
@@ -59,7 +62,8 @@ struct ReadMode {
 inline constexpr std::size_t kBlockCacheBytes = 64 << 20;
 inline constexpr std::size_t kWriteBufferBytes = 64 << 20;  // All families together.
 inline constexpr std::size_t kWalBytesMax = 256 << 20;      // Then cold families are flushed.
-inline constexpr int kOpenFilesMax = 512;
+// Of tables: more than there are. A table that is open cannot fail to open under a scan (docs/decisions/0072).
+inline constexpr int kOpenFilesMax = 1 << 20;
 
 class Engine {
  public:
@@ -162,6 +166,16 @@ class Engine {
 
  private:
   Engine() = default;
+  // What a scan may do about range deletions.
+  enum class RangeDeletions : std::uint8_t {
+    kNone,     // There are none.
+    kHeed,
+    kUnsafe,   // A file of level 0 cannot be opened: every scan fails, and must not look for any.
+  };
+  // What the files of a family say: what the log had is in one since the database is open.
+  RangeDeletions range_deletions(ColumnFamily family);
+  void look_for_range_deletions(ColumnFamily family);
+  void heed_range_deletions(ColumnFamily family);
   Error failed_read(ColumnFamily family, View key, const rocksdb::Status& status);
   void remove_unfinished();
 
@@ -171,6 +185,7 @@ class Engine {
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> handles_;  // Ours by number, then the unknown.
   Unreadable unreadable_;
+  std::array<std::atomic<RangeDeletions>, kColumnFamilyNames.size()> range_deletions_{};
   std::atomic<std::uint64_t> next_file_{1};
 };
 

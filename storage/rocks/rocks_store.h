@@ -65,8 +65,7 @@ class RocksInstall;
 class RocksStore final : public Store {
  public:
   // `expiry` is the one that the engine's filters have.
-  RocksStore(StoreOptions options, std::unique_ptr<Engine> engine,
-             std::shared_ptr<ExpiryTime> expiry, std::string set_aside);
+  RocksStore(StoreOptions options, std::unique_ptr<Engine> engine, std::shared_ptr<ExpiryTime> expiry);
   ~RocksStore() override;
   // Reads the state on disk, draws or keeps the writer, removes the clean marker. Once, first.
   Status start();
@@ -102,7 +101,6 @@ class RocksStore final : public Store {
   [[nodiscard]] std::vector<PartitionId> to_refill() const override;
   Status permit_refill() override;
   [[nodiscard]] std::vector<PartitionId> refilled() const override;
-  [[nodiscard]] std::string set_aside() const override { return set_aside_; }
   Status mend(PartitionId partition, const Dot& dot, View change) override;
   Status mend(PartitionId partition, const RangeStatement& range) override;
   Status mark_lost(PartitionId partition, const Dot& dot) override;
@@ -261,6 +259,9 @@ class RocksStore final : public Store {
   // A change that a row names which is not expired, so it must be there.
   // REQUIRES: as of the same snapshot, because a commit may erase both meanwhile.
   Result<StoredChange> load_named(Slot first_slot, const Dot& dot, ReadMode mode);
+  Status read_run(Slot slot, std::uint64_t to, std::size_t bytes, Expired expired, RangeStatement& out);
+  Status read_row_by_row(Slot slot, std::uint64_t to, std::size_t bytes, Expired expired, RangeStatement& out);
+  Result<bool> take_row(Slot slot, const Dot& dot, View bytes, Expired expired, RangeStatement& out);
   [[nodiscard]] bool is_closed(View content, const VersionVector& synced, ReadMode mode) const;
 
   // --- store_damage.cc ---
@@ -362,7 +363,6 @@ class RocksStore final : public Store {
   const StoreOptions options_;
   const std::unique_ptr<Engine> engine_;
   const std::shared_ptr<ExpiryTime> expiry_;
-  const std::string set_aside_;
   std::unique_ptr<Committer> committer_;
   WriterId writer_;
   bool kept_writer_ = false;

@@ -5,37 +5,22 @@
 #include "storage/export.h"
 
 namespace starling::storage {
-namespace {
 
-Result<std::unique_ptr<Store>> open_once(const StoreOptions& options, const std::string& aside) {
+Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
+  assert(options.committer && options.random != nullptr);
   auto expiry = std::make_shared<ExpiryTime>();
   TRY_ASSIGN(auto engine, Engine::open({options.path, options.env, options.background_work, expiry,
                                         options.compaction_period_s}));
-  auto store = std::make_unique<RocksStore>(options, std::move(engine), std::move(expiry), aside);
+  auto store = std::make_unique<RocksStore>(std::move(options), std::move(engine), std::move(expiry));
   TRY(store->start());
   return std::unique_ptr<Store>(std::move(store));
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
-  assert(options.committer && options.random != nullptr);
-  auto opened = open_once(options, {});
-  if (opened || opened.code() != Errc::kCorrupt || !options.set_aside_damaged) return opened;
-  const std::string aside = options.path + ".damaged-" + std::to_string(options.wall_ms);
-  rocksdb::Env& env = options.env != nullptr ? *options.env : *rocksdb::Env::Default();
-  if (const auto status = env.RenameFile(options.path, aside); !status.ok()) {
-    return to_error(status, "setting the damaged store aside as " + aside);
-  }
-  return open_once(options, aside);
-}
-
 RocksStore::RocksStore(StoreOptions options, std::unique_ptr<Engine> engine,
-                       std::shared_ptr<ExpiryTime> expiry, std::string set_aside)
+                       std::shared_ptr<ExpiryTime> expiry)
     : options_(std::move(options)),
       engine_(std::move(engine)),
       expiry_(std::move(expiry)),
-      set_aside_(std::move(set_aside)),
       partitions_(options_.partitions),
       journal_(options_.background_work ? kJournalBytes : kJournalBytesWithoutBackgroundWork) {}
 

@@ -215,7 +215,7 @@ Status RocksStore::mark_lost(PartitionId partition, const Dot& dot) {
     return Error{Errc::kInvalid, "storage: change " + to_text(dot) +
                                      " is neither damaged nor the next of its run, which is " +
                                      std::to_string(held + 1)};
-  } else {
+  } else if (!damage_.is_refill(slot)) {
     // The caller sees the copies that were found before anything is written off.
     const bool found = naming_[slot].complete() && naming_[slot].dots.contains(dot);
     TRY(find_rows_naming(slot, {dot}));

@@ -14,6 +14,7 @@ namespace starling::storage {
 namespace {
 
 constexpr std::uint64_t kLongRun = 16;           // Changes.
+constexpr std::uint64_t kRowsByKeyMax = 256;     // In one statement.
 constexpr std::size_t kTracesOfRunMax = 4096;  // In one statement: half a megabyte. Who misses more is not told of them.
 
 }  // namespace
@@ -58,46 +59,72 @@ Result<RangeStatement> RocksStore::read_writer(PartitionId partition, WriterId w
   out.to = out.from - 1;
   const std::uint64_t synced = table_.synced(slot, writer);
   if (synced < out.from) return out;
-  if (damage_.is_refill(slot)) return check_whole(slot).error();
   const auto hole = damage_.first_damaged(slot, {writer, out.from});
   if (hole == out.from) return check_whole(slot).error();
-  // A long run is read once, by an owner that lacks it: not at the expense of what is read often.
-  ReadMode mode;
-  if (synced - out.from >= kLongRun) mode = {.fill_cache = false, .ahead_bytes = bytes};
-  LogRun log(*engine_, slot, old_slot(slot), writer, mode);
-  std::size_t used = 0, seen = 0;
-  out.to = hole ? *hole - 1 : synced;
-  log.seek(out.from);
-  for (; log.valid(); log.next()) {
-    const Dot dot = log.dot();
-    assert(dot.writer == writer);
-    if (dot.n > out.to) break;
-    const bool full = !out.live.empty() && used + log.value().size() + kChangeCost > bytes;
-    if (full || (seen > used && seen > kReadThroughFactor * bytes)) {
-      out.to = dot.n - 1;  // Up to here the statement is whole.
-      break;
-    }
-    const auto decoded = decode(log.value(), dot);
-    if (!decoded) {
-      if (decoded.code() == Errc::kUnsupported) return decoded.error();
-      Error error = damaged_change(slot, dot, decoded.error().text);
-      if (dot.n == out.from) return error;
-      out.to = dot.n - 1;
-      break;
-    }
-    seen += log.value().size() + kChangeCost;
-    if (split_ && !is_of(slot, decoded->mailbox)) continue;  // The sibling's: gone here.
-    const bool shown = expired == Expired::kShown;
-    if (!shown && expiry_->expired(expiry_seconds(decoded->entry.expires_ms))) continue;  // Gone.
-    used += log.value().size() + kChangeCost;
-    out.live.push_back({dot.n, {Bytes(log.value())}});
-  }
-  TRY(log.status());
+  const std::uint64_t to = hole ? *hole - 1 : synced;
+  // Beside a file that cannot be read a scan fails even where its own rows could be read; a look-up does not.
+  const Status read = damage_.is_refill(slot) ? read_row_by_row(slot, to, bytes, expired, out)
+                                              : read_run(slot, to, bytes, expired, out);
+  if (!read && out.to < out.from) return read.error();
   for (const Dot& dot : damage_.lost(slot)) {
     if (dot.writer == writer && out.from <= dot.n && dot.n <= out.to) out.lost.push_back(dot.n);
   }
   add_traces(slot, out, kTracesOfRunMax);
   return out;
+}
+
+// `out.to`: up to here the statement is whole, however this ends.
+Status RocksStore::read_run(Slot slot, std::uint64_t to, std::size_t bytes, Expired expired, RangeStatement& out) {
+  // A long run is read once, by an owner that lacks it: not at the expense of what is read often.
+  ReadMode mode;
+  if (to - out.from >= kLongRun) mode = {.fill_cache = false, .ahead_bytes = bytes};
+  LogRun log(*engine_, slot, old_slot(slot), out.writer, mode);
+  std::size_t used = 0, seen = 0;
+  for (log.seek(out.from); log.valid(); log.next()) {
+    const Dot dot = log.dot();
+    assert(dot.writer == out.writer);
+    if (dot.n > to) break;
+    out.to = dot.n - 1;
+    const bool full = !out.live.empty() && used + log.value().size() + kChangeCost > bytes;
+    if (full || (seen > used && seen > kReadThroughFactor * bytes)) return ok_status();
+    TRY_ASSIGN(const bool live, take_row(slot, dot, log.value(), expired, out));
+    out.to = dot.n;
+    seen += log.value().size() + kChangeCost;
+    if (live) used += log.value().size() + kChangeCost;
+  }
+  TRY(log.status());
+  out.to = to;
+  return ok_status();
+}
+
+// The same with a look-up for each row; ends at the first that cannot be read, which is noted as damaged.
+Status RocksStore::read_row_by_row(Slot slot, std::uint64_t to, std::size_t bytes, Expired expired,
+                                   RangeStatement& out) {
+  std::size_t used = 0;
+  const std::uint64_t last = std::min(to, out.to + kRowsByKeyMax);
+  for (; out.to < last && used <= bytes; ++out.to) {
+    const Dot dot{out.writer, out.to + 1};
+    if (damage_.is_lost(slot, dot)) continue;
+    rocksdb::PinnableSlice value;
+    const auto found = find_log(slot, dot, value);
+    if (!found && found.code() == Errc::kCorrupt) return damaged_change(slot, dot, "its row cannot be read");
+    TRY(found);
+    if (*found) TRY(take_row(slot, dot, view(value), expired, out));
+    used += value.size() + kChangeCost;
+  }
+  return ok_status();
+}
+
+// True: it is live. What does not decode is noted as damaged.
+Result<bool> RocksStore::take_row(Slot slot, const Dot& dot, View bytes, Expired expired, RangeStatement& out) {
+  const auto decoded = decode(bytes, dot);
+  if (!decoded && decoded.code() == Errc::kUnsupported) return decoded.error();
+  if (!decoded) return damaged_change(slot, dot, decoded.error().text);
+  if (split_ && !is_of(slot, decoded->mailbox)) return false;  // The sibling's: gone here.
+  const bool shown = expired == Expired::kShown;
+  if (!shown && expiry_->expired(expiry_seconds(decoded->entry.expires_ms))) return false;  // Gone.
+  out.live.push_back({dot.n, {Bytes(bytes)}});
+  return true;
 }
 
 // A void of the message is on disk. One that is not synced could be lost with us, and the message would be passed over.

@@ -19,6 +19,14 @@ class Refill : public Repair {
     bob2->close();
     return said;
   }
+  void rot(const Dot& only) {
+    ASSERT_TRUE(cluster.stop(c));
+    alter(c, [&](storage::Engine& engine, rocksdb::WriteBatch& batch) {
+      engine.put(batch, storage::ColumnFamily::kLog,
+                 storage::log_key(first_slot(partition, options.partitions), only).view(), "not a change");
+    });
+    ASSERT_TRUE(cluster.restart(c));
+  }
   void lose_a_file_of(PartitionId of) {
     ASSERT_TRUE(cluster.stop(c));
     const auto slot = first_slot(of, options.partitions);
@@ -86,11 +94,38 @@ TEST_P(Refill, F30_AFileIsEmptiedOnceEveryOtherOwnerHasAllThatIsHere) {
   finish();
 }
 
-// What only c has lies in the file itself: nobody can cover it, so it stays for the operator.
-TEST_P(Refill, F30_AFileWithSomethingThatNobodyElseHasIsNeverEmptied) {
+// What only c has lies in the file itself, and can be read: the others get it, and then the file goes.
+TEST_P(Refill, F30_WhatCanBeReadOfAFileIsElsewhereBeforeItGoes) {
+  say();
+  const auto only = say_at_c_alone("#g");
+  const auto fatal = cluster.fatal_errors();
+  lose_a_file_of(partition);
+  world.run_for(65s);  // Two tries, with nobody there to ask.
+  EXPECT_EQ(cluster.fatal_errors(), fatal);
+  cluster.heal();
+  EXPECT_TRUE(until([&] { return cluster.fatal_errors() == fatal + 1; }, 120s));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 60s));
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  start(*alice2, a);
+  EXPECT_TRUE(until([&] { return shown(*alice2, only) == 1; }));
+  world.run_for(10s);
+  EXPECT_EQ(verify(a).at("same"), options.partitions);
+  finish();
+}
+
+// The same, and it cannot be read: the file stays until the operator writes that off.
+TEST_P(Refill, F30_AFileWithWhatNobodyCanReadStaysForTheOperator) {
   say();
   (void)say_at_c_alone("#g");
   const auto mine = cluster.vectors(c)[partition];
+  const auto theirs = cluster.vectors(a)[partition];
+  std::optional<Dot> only;
+  for (const auto& [writer, n] : mine) {
+    const auto held = theirs.find(writer);
+    if (held == theirs.end() || held->second < n) only = Dot{writer, n};
+  }
+  ASSERT_TRUE(only);
+  rot(*only);
   const auto fatal = cluster.fatal_errors();
   lose_a_file_of(partition);
   std::size_t compared = 0;
@@ -107,6 +142,12 @@ TEST_P(Refill, F30_AFileWithSomethingThatNobodyElseHasIsNeverEmptied) {
   EXPECT_TRUE(c_holds(partition, mine));
   EXPECT_EQ(outcome_of(verify(a)), "damaged");
   EXPECT_TRUE(acked(send(*alice))) << "the others go on";
+  const auto given = give_up(c);
+  EXPECT_EQ(given.at("damaged"), 0) << given;
+  EXPECT_TRUE(until([&] { return cluster.fatal_errors() == fatal + 1; }, 120s));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 60s));
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  EXPECT_EQ(lost_of(verify(a)), 1u);
 }
 
 }  // namespace

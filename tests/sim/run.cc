@@ -5,6 +5,7 @@
 #include <ctime>
 #include <iterator>
 #include <optional>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -55,12 +56,18 @@ void join(const RunOptions& options, Parts& p) {
 
 constexpr Duration kDeadNoticed = 10s;  // By a device that only listens: so much later than nodes are quiet.
 
+constexpr Duration kRefilled = 180s;   // Several tries to bring everything elsewhere, 30 s apart.
+
 // Quiet, and every device has what was acknowledged, and was told of second positions (its connection may be one to a
 // node that died, which it has yet to find out); looked at less and less often. What keeps it from that in the end.
 std::vector<SimCluster::Unrest> wait_for_quiet(Duration limit, Parts& p) {
-  const Instant begin = p.world.now();
-  while (true) {
+  const Instant called = p.world.now();
+  Instant begin = called;
+  for (auto fatal = p.cluster.fatal_errors(); true;) {
     auto unrest = p.cluster.unrest();
+    // A file that cannot be read is the last fault, until its node was started again.
+    const bool ailing = std::exchange(fatal, p.cluster.fatal_errors()) != fatal || p.cluster.awaits_refill();
+    if (ailing && p.world.now() - called < kRefilled) begin = p.world.now();
     const auto& history = p.workload.history();
     if (unrest.empty() && check_delivered(history).empty() && check_clients(history).empty()) return {};
     const Duration waited = p.world.now() - begin;

@@ -165,8 +165,8 @@ struct StoreBox {
       ASSERT_TRUE((*engine)->db().CompactRange(options, handle, nullptr, nullptr).ok());
     }
   }
-  // Flips a bit in the middle of the first file of a family. REQUIRES: closed.
-  void rot(storage::ColumnFamily family) {
+  // Flips a bit of a file of a family. REQUIRES: closed.
+  void rot(storage::ColumnFamily family, std::size_t at = 20) {
     std::string path;
     {
       auto engine = storage::Engine::open({"/store", disk.env(), false});
@@ -180,7 +180,7 @@ struct StoreBox {
       }
     }
     ASSERT_FALSE(path.empty());
-    flip(path, 20);
+    flip(path, at);
   }
   void flip(const std::string& path, std::size_t at) {
     std::string bytes;

@@ -165,6 +165,8 @@ class SimCluster {
   };
   std::vector<Unrest> unrest();
   bool quiet() { return unrest().empty(); }
+  // A node has a file that cannot be read, and will start anew over it.
+  bool awaits_refill();
   // Runs until quiet(); false when `limit` passed first.
   bool run_until_quiet(Duration limit);
 

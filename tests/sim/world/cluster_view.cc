@@ -134,6 +134,7 @@ std::vector<SimCluster::Unrest> SimCluster::unrest() {
     }
     const auto& state = status->at("node").at("state");
     if (state == "left" || state == "removed") out.push_back({6, name + " is not safe to power off yet"});
+    if (!store(i).to_refill().empty()) out.push_back({5, name + " has a file that cannot be read"});
     const auto& rates = status->at("rates");
     for (const char* duty : {"obligations", "hints_bytes", "lists_awaited"}) {
       if (rates.at(duty) == 0) continue;
@@ -176,6 +177,13 @@ void SimCluster::propose_doubled(std::size_t i, std::function<void(Status)> done
   hosts_[i]->loop->enter([this, i, build = std::move(build), done = std::move(done)] {  // A paused node, later.
     node::NodeParts::propose(node(i), build, done);
   });
+}
+
+bool SimCluster::awaits_refill() {
+  for (std::size_t i = 0; i < hosts_.size(); ++i) {
+    if (up(i) && !retired(i) && !store(i).to_refill().empty()) return true;
+  }
+  return false;
 }
 
 bool SimCluster::run_until_quiet(Duration limit) {
