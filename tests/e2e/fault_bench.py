@@ -4,7 +4,7 @@
     python3 tests/e2e/fault_bench.py return    [--seconds 30] [--rate 1000]
     python3 tests/e2e/fault_bench.py recovery  [--gigabytes 10]
     python3 tests/e2e/fault_bench.py join      [--gigabytes 10] [--payload 4000] [--rate 500] [--limit RATE]
-    python3 tests/e2e/fault_bench.py kill      [--repeat 5]
+    python3 tests/e2e/fault_bench.py kill      [--repeat 5] [--nodes 3] [--victims 1]
 
 partition: a node is cut off under load; from the heal to the moment when it serves again and lacks nothing.
 return: a node is down while the others write at full speed; how fast it catches up, and what that does to the latency
@@ -12,7 +12,7 @@ of a live load.
 recovery: a node with much data is killed; from its start to ready.
 join: a node takes over a copy of all that another holds, as fast as it can or as `starling throttle` says, beside the
 disk's own rate and a live load.
-kill: a node of three is killed by SIGKILL; how long its clients are without service.
+kill: nodes are killed by SIGKILL; how long their clients are without service.
 """
 import argparse
 import json
@@ -154,22 +154,27 @@ def join(options):
 
 
 def kill(options):
-    with Lab(Namespaces) as lab:
+    with Lab(Namespaces, nodes=options.nodes) as lab:
+        others, victims = lab.nodes[:-options.victims], lab.nodes[-options.victims:]
         for _ in range(options.repeat):
             load = lab.load(lines=3000, seconds=30)
             load.wait_sends(300)
-            node, others = lab.nodes[2], lab.nodes[:2]
             began = time.monotonic()
-            node.kill()
-            eventually("the others know", lambda: all(n.metric("starling_members_alive") == 2 for n in others))
+            for node in victims:
+                node.kill()
+            eventually("the others know", lambda: all(
+                n.metric("starling_members_alive") == len(others) for n in others))
             known = time.monotonic() - began
             time.sleep(3)
-            node.start()
+            for node in victims:
+                node.start()
             report = load.finish()
+            held = sum(n.metric("starling_hints_held_total") for n in others)
             away, ack = report["outage_us"], report["ack_us"]
-            print(f"held for dead by all after {known:.1f} s; its {away['count']} devices were back after p50 "
-                  f"{away['p50'] / 1e6:.2f} s, max {away['max'] / 1e6:.2f} s; slowest acknowledgement of all "
-                  f"{report['acked']:,}: {ack['max'] / 1e6:.2f} s", flush=True)
+            print(f"{options.victims} of {options.nodes} held for dead by all after {known:.1f} s; their {away['count']} "
+                  f"devices were back after p50 {away['p50'] / 1e6:.2f} s, max {away['max'] / 1e6:.2f} s; slowest "
+                  f"acknowledgement of all {report['acked']:,}: {ack['max'] / 1e6:.2f} s; stand-ins took {held:,.0f} "
+                  f"changes so far", flush=True)
         lab.judge()
 
 
@@ -196,10 +201,12 @@ def main():
     parser.add_argument("--payload", type=int)
     parser.add_argument("--limit", default="off", help="of starling throttle")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--nodes", type=int)
+    parser.add_argument("--victims", type=int, default=1, help="of kill; with more than one, stand-ins serve")
     options = parser.parse_args()
     options.seconds = options.seconds or (60 if options.what in ("partition", "join") else 30)
     options.rate = options.rate or {"partition": 2000, "join": 500}.get(options.what, 1000)
+    options.nodes = options.nodes or (3 if options.what == "kill" else 1)
     options.payload = options.payload or (65000 if options.what == "recovery" else 4000)
     {"partition": partition, "return": come_back, "recovery": recovery, "join": join, "kill": kill}[options.what](options)
 
