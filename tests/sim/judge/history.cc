@@ -263,7 +263,6 @@ bool History::lasts(const SendRecord& send) const {
 }
 
 void History::gave_up(DeviceIndex device, const std::string& to, std::uint64_t last) {
-  shut_out_.insert(device);
   auto& used = lanes_[{device, to}];
   if (used <= last) return;
   used = last;

@@ -119,8 +119,9 @@ class History {
   void recalled(RecallIndex recall, const Result<std::string>& id, Instant now);
   // The client library did not take it. REQUIRES: the newest send.
   void not_taken(SendIndex send, Errc error, Instant now);
-  // The device was shut out: it gave up what was open, and took back the numbers of this lane above `last`, which no
-  // node ever saw.
+  // Its login was refused: what it would send then it is refused by its own library.
+  void shut_out(DeviceIndex device) { shut_out_.insert(device); }
+  // It gave up what was open, and took back the numbers of this lane above `last`, which no node ever saw.
   void gave_up(DeviceIndex device, const std::string& to, std::uint64_t last);
   void delivered(Delivery delivery) { deliveries_.push_back(std::move(delivery)); }
   // A fault destroyed the synced copy that `node` had, in this mailbox, of the message with this body.

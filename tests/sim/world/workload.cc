@@ -139,6 +139,7 @@ void SimDevice::on_void(const EntryMessage& entry) { record(entry, true); }
 void SimDevice::on_phase(ClientPhase phase, const Error* why) {
   world_.note(history_.text(index_), std::string(name(phase)) + (why ? ": " + why->text : ""));
   if (phase != ClientPhase::kFailed) return;
+  history_.shut_out(index_);
   for (const auto& lane : client_->state().lanes) history_.gave_up(index_, lane.to, lane.acked + lane.sends.size());
 }
 
