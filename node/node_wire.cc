@@ -59,6 +59,7 @@ void NodeImpl::wire() {
   mender_ = std::make_unique<Mender>(*view_, *catch_up_, *coordinator_);
   hand_over_ = std::make_unique<HandOver>(*view_, *obligations_);
   hand_over_->on_missed = [this] { catch_up_->fall_behind(); };
+  hand_over_->holds = [this] { return stand_in_->segments() > 0; };
   positions_ = std::make_unique<Positions>(*view_, *forwarder_);
   eraser_ = std::make_unique<Eraser>(*view_, [this](PartitionId partition, const storage::Superseded& pair) {
     return positions_->is_settled(partition, pair);

@@ -199,6 +199,12 @@ inline FixedBytes<10> partition_key(Slot first_slot, WriterId writer) {
 }
 
 inline FixedBytes<8> journal_key(std::uint64_t seq) { return FixedBytes<8>().u64be(seq); }
+inline std::optional<std::uint64_t> parse_journal_key(View key) {
+  BytesReader in(key);
+  const std::uint64_t seq = in.u64be();
+  if (!in.done()) return std::nullopt;
+  return seq;
+}
 
 inline FixedBytes<10> refill_key(Slot first_slot, std::uint64_t file) {
   return FixedBytes<10>().u16be(first_slot).u64be(file);

@@ -399,6 +399,8 @@ class Store {
     std::size_t size = 0;
   };
   virtual std::vector<Hint> hints() = 0;
+  // False: a file of theirs cannot be read, and hints() and read_held() tell only the rest.
+  [[nodiscard]] virtual bool hints_readable() const = 0;
   // From the dot on, of the same writer, ascending. Synced only. Without bytes: since a split this n is known to be
   // of another partition.
   virtual std::vector<StoredChange> read_held(PartitionId partition, const Dot& from,

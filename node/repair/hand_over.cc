@@ -84,8 +84,8 @@ Task<Done> HandOver::permit_refill() {
   const bool all_there = std::all_of(members.begin(), members.end(), [this](const auto& member) {
     return member.gone() || view_.alive(member.id);
   });
-  // The only copy is not thrown away.
-  if (!all_there || view_.ring().copies() < 2 || view_.read_only) co_return Done{};
+  // The only copy is not thrown away. What is held for others goes with the file, so it goes home before.
+  if (!all_there || view_.ring().copies() < 2 || view_.read_only || holds()) co_return Done{};
   view_.giving_up = view_.read_only = true;
   co_await view_.durable();
   const std::uint32_t count = view_.partitions();

@@ -35,6 +35,7 @@ class HandOver {
   [[nodiscard]] std::optional<NodeId> blocked_by() const { return blocked_by_; }
   [[nodiscard]] std::uint64_t dropped() const { return dropped_; }
   std::function<void()> on_missed;  // We stored nothing for a while. REQUIRED.
+  std::function<bool()> holds;      // Something for others. REQUIRED.
 
  private:
   using Covered = std::set<PartitionId>;

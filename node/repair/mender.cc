@@ -10,6 +10,7 @@ namespace {
 
 constexpr Duration kLookEvery = 500ms;   // For news of damage.
 constexpr Duration kRetryEvery = 10s;    // What could not be mended.
+constexpr std::size_t kAskedMax = 64;    // Of a partition that is fetched anew, in a pass.
 constexpr Duration kTurn = 10ms;         // Between two parts of long work in the store: as long as one may take,
 constexpr int kTurnsMax = 10'000;        // of so many at most.
 
@@ -65,16 +66,20 @@ Task<Done> Mender::try_all() {
 Task<Done> Mender::mend_partition(PartitionId partition) {
   const std::uint32_t count = view_.partitions();
   const auto damaged = view_.store.damaged(partition);
+  std::size_t asked = 0;
   for (std::size_t at = 0; at < damaged.size();) {
     std::size_t end = at + 1;
     while (end < damaged.size() && damaged[end].writer == damaged[at].writer) ++end;
     std::uint64_t from = damaged[at].n;
     const std::uint64_t to = damaged[end - 1].n;
     while (from <= to) {
-      auto mending = mend_run(partition, damaged[at].writer, from, to);
+      // What is fetched anew with everything else is only asked for: whether anybody has it.
+      const bool stays = !view_.awaits_refill(partition);
+      if (!stays && ++asked > kAskedMax) co_return Done{};
+      auto mending = mend_run(partition, damaged[at].writer, from, stays ? to : from);
       const Answer answer = co_await mending;
       if (!view_.same_count(count)) co_return Done{};  // Looked for anew, in the children.
-      if (answer == Answer::kMended) break;
+      if (answer == Answer::kMended && stays) break;
       const Change change{partition, {damaged[at].writer, from}};
       if (answer == Answer::kNobodyHasIt) {
         hopeless_.insert(change);

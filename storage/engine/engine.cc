@@ -176,7 +176,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& from) {
   engine->db_.reset(db);
   engine->remove_unfinished();
   for (std::size_t i = 0; i < kColumnFamilyNames.size(); ++i) {
-    engine->look_for_range_deletions(static_cast<ColumnFamily>(i));
+    engine->range_deletions_[i] = engine->has_range_deletions(static_cast<ColumnFamily>(i));
   }
   return engine;
 }
@@ -202,8 +202,13 @@ bool is_damage(const rocksdb::Status& status) {
 }  // namespace
 
 Error Engine::failed_read(ColumnFamily family, View key, const rocksdb::Status& status) {
-  if (is_damage(status) && unreadable_) unreadable_(family, key, status.ToString());
-  return to_error(status, "a read");
+  Error error = to_error(status, "a read");
+  if (!is_damage(status)) return error;
+  error.code = Errc::kCorrupt;  // Also what the disk itself cannot read.
+  // One block, met row by row, is told once.
+  std::string text = status.ToString();
+  if (unreadable_ && text != told_unreadable_) unreadable_(family, key, told_unreadable_ = std::move(text));
+  return error;
 }
 
 Result<bool> Engine::get(ColumnFamily family, View key, rocksdb::PinnableSlice& out,
@@ -233,8 +238,13 @@ Engine::Scan::Scan(Engine& engine, ColumnFamily family, Bytes first, Bytes last,
   options.readahead_size = mode.ahead_bytes;
   options.iterate_lower_bound = &lower_slice_;
   if (!upper_.empty()) options.iterate_upper_bound = &upper_slice_;
-  options.ignore_range_deletions =
-      engine.range_deletions_[static_cast<std::size_t>(family)] != RangeDeletions::kHeed;
+  options.ignore_range_deletions = !engine.range_deletions_[static_cast<std::size_t>(family)];
+  if (!options.ignore_range_deletions) {
+    if (const auto status = engine.open_level_0(family); !status.ok()) {
+      it_.reset(rocksdb::NewErrorIterator(status));
+      return;
+    }
+  }
   it_.reset(engine.db_->NewIterator(options, engine.handle(family)));
 }
 
@@ -260,7 +270,7 @@ void Engine::erase(rocksdb::WriteBatch& batch, ColumnFamily family, View key) {
 void Engine::erase_range(rocksdb::WriteBatch& batch, ColumnFamily family, View first, View last) {
   // RocksDB keeps range deletions in a table of their own, and would use the hint of the other for it.
   assert(ascending_prefix(family) == 0 || first.size() < ascending_prefix(family));
-  heed_range_deletions(family);
+  range_deletions_[static_cast<std::size_t>(family)] = true;
   const auto status = batch.DeleteRange(handle(family), slice(first), slice(last));
   assert(status.ok());
   (void)status;

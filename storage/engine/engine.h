@@ -62,8 +62,7 @@ struct ReadMode {
 inline constexpr std::size_t kBlockCacheBytes = 64 << 20;
 inline constexpr std::size_t kWriteBufferBytes = 64 << 20;  // All families together.
 inline constexpr std::size_t kWalBytesMax = 256 << 20;      // Then cold families are flushed.
-// Of tables: more than there are. A table that is open cannot fail to open under a scan (docs/decisions/0072).
-inline constexpr int kOpenFilesMax = 1 << 20;
+inline constexpr int kOpenFilesMax = 512;
 
 class Engine {
  public:
@@ -77,8 +76,8 @@ class Engine {
     return handles_[static_cast<std::size_t>(family)];
   }
 
-  // Called for every read that met a damaged or unreadable file, with the key that was looked for
-  // or the lowest of the scan, inside that read.
+  // Called for a read that met a damaged or unreadable file, with the key that was looked for or the lowest of the
+  // scan, inside that read; not again for the same as the last. Such a read ends with kCorrupt.
   using Unreadable = std::function<void(ColumnFamily, View key, const std::string& text)>;
   void on_unreadable(Unreadable hook) { unreadable_ = std::move(hook); }
   // The same for what compactions met by now. Their families are not compacted any more until the next open.
@@ -126,7 +125,7 @@ class Engine {
   };
   // The files that `text` names; if it names none, those of the family that may hold the key.
   std::vector<File> suspects(ColumnFamily family, View key, const std::string& text);
-  [[nodiscard]] bool has_file(std::uint64_t number);
+  [[nodiscard]] bool has_file(std::uint64_t number, std::optional<ColumnFamily> of = std::nullopt);
   // Erases [first, last) (last empty: to the end) without reading it, with the files inside it.
   Status empty(ColumnFamily family, View first, View last);
   // Drops the family with all its files, unread, and begins it anew.
@@ -166,16 +165,10 @@ class Engine {
 
  private:
   Engine() = default;
-  // What a scan may do about range deletions.
-  enum class RangeDeletions : std::uint8_t {
-    kNone,     // There are none.
-    kHeed,
-    kUnsafe,   // A file of level 0 cannot be opened: every scan fails, and must not look for any.
-  };
-  // What the files of a family say: what the log had is in one since the database is open.
-  RangeDeletions range_deletions(ColumnFamily family);
-  void look_for_range_deletions(ColumnFamily family);
-  void heed_range_deletions(ColumnFamily family);
+  // Whether a file of the family has one, or may: what the log had is in a file since the database is open.
+  bool has_range_deletions(ColumnFamily family);
+  // Of all files that every scan of the family meets.
+  rocksdb::Status open_level_0(ColumnFamily family);
   Error failed_read(ColumnFamily family, View key, const rocksdb::Status& status);
   void remove_unfinished();
 
@@ -185,7 +178,8 @@ class Engine {
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> handles_;  // Ours by number, then the unknown.
   Unreadable unreadable_;
-  std::array<std::atomic<RangeDeletions>, kColumnFamilyNames.size()> range_deletions_{};
+  std::string told_unreadable_;  // The last text that it got.
+  std::array<std::atomic<bool>, kColumnFamilyNames.size()> range_deletions_{};  // There may be some.
   std::atomic<std::uint64_t> next_file_{1};
 };
 

@@ -51,34 +51,28 @@ void Engine::tell_unreadable_inputs() {
   }
 }
 
-bool Engine::has_file(std::uint64_t number) {
+bool Engine::has_file(std::uint64_t number, std::optional<ColumnFamily> of) {
   std::vector<rocksdb::LiveFileMetaData> live;
   db_->GetLiveFilesMetaData(&live);
   return std::any_of(live.begin(), live.end(),
-                     [&](const auto& file) { return file.file_number == number; });
+                     [&](const auto& file) {
+                       return file.file_number == number && (!of || family_of(file.column_family_name) == of);
+                     });
 }
 
-// Reading behind every key opens the files of level 0, and no block of theirs.
-Engine::RangeDeletions Engine::range_deletions(ColumnFamily family) {
+bool Engine::has_range_deletions(ColumnFamily family) {
+  rocksdb::TablePropertiesCollection files;
+  if (!db_->GetPropertiesOfAllTables(handle(family), &files).ok()) return true;
+  return std::any_of(files.begin(), files.end(), [](const auto& file) { return file.second->num_range_deletions > 0; });
+}
+
+// Behind every key: a seek opens the files of level 0, and reads no row of theirs.
+rocksdb::Status Engine::open_level_0(ColumnFamily family) {
   rocksdb::ReadOptions options;
   options.ignore_range_deletions = true;
   const std::unique_ptr<rocksdb::Iterator> behind(db_->NewIterator(options, handle(family)));
   behind->Seek(slice(Bytes(kRowKeySizeMax, '\xff')));
-  if (!behind->status().ok()) return RangeDeletions::kUnsafe;
-  rocksdb::TablePropertiesCollection files;
-  if (!db_->GetPropertiesOfAllTables(handle(family), &files).ok()) return RangeDeletions::kHeed;
-  return std::any_of(files.begin(), files.end(), [](const auto& file) { return file.second->num_range_deletions > 0; })
-             ? RangeDeletions::kHeed
-             : RangeDeletions::kNone;
-}
-
-void Engine::look_for_range_deletions(ColumnFamily family) {
-  range_deletions_[static_cast<std::size_t>(family)] = range_deletions(family);
-}
-
-void Engine::heed_range_deletions(ColumnFamily family) {
-  auto none = RangeDeletions::kNone;
-  range_deletions_[static_cast<std::size_t>(family)].compare_exchange_strong(none, RangeDeletions::kHeed);
+  return behind->status();
 }
 
 // The tombstone first: a file that goes may hide older rows of the same keys below it.
@@ -92,8 +86,6 @@ Status Engine::empty(ColumnFamily family, View first, View last) {
   const rocksdb::RangePtr range(&from, &to);
   const auto status = rocksdb::DeleteFilesInRanges(db_.get(), handle(family), &range, 1, false);
   if (!status.ok()) return to_error(status, std::string("emptying ") + name_of(family));
-  look_for_range_deletions(family);
-  heed_range_deletions(family);  // The tombstone may be in memory yet.
   return ok_status();
 }
 
@@ -110,7 +102,7 @@ Status Engine::recreate(ColumnFamily family) {
     handles_.erase(handles_.begin() + static_cast<std::ptrdiff_t>(family));  // Not ours to close.
     return to_error(status, doing);
   }
-  look_for_range_deletions(family);
+  range_deletions_[static_cast<std::size_t>(family)] = false;
   return ok_status();
 }
 

@@ -70,7 +70,7 @@ void RocksStore::erase_partition(rocksdb::WriteBatch& writes, Slot first_slot) {
   const auto [first, last] = bounds_of(first_slot);
   const Bytes end = last.empty() ? Bytes(kRowKeySizeMax, '\xff') : last;
   for (const auto family : kReplicatedFamilies) engine_->erase_range(writes, family, first, end);
-  engine_->erase_range(writes, ColumnFamily::kDamage, first, end);
+  erase_damage(writes, first_slot);
   erase_traces(writes, first_slot);
 }
 

@@ -8,7 +8,8 @@
 namespace starling::storage {
 namespace {
 
-constexpr std::size_t kRowsMin = 8;  // Written by each batch while the old generation is not done.
+constexpr std::size_t kRowsMin = 8;      // Written by each batch while the old generation is not done.
+constexpr std::uint64_t kErasedMax = 64;  // Rows of the journal, by each batch; it adds one.
 
 std::size_t size_of(const JournalRow& row) {
   return 24 + 2 * row.dropped.size() + 10 * row.forgotten.size() + 18 * row.runs.size() + 48 * row.lanes.size() +
@@ -41,6 +42,10 @@ Journal::Batch Journal::seal(JournalRow raised) {
     young_bytes_ = 0;
   }
   young_bytes_ += bytes;
+  if (kept_from_ < spent_to_) {
+    out.erase_from = kept_from_;
+    out.erase_before = kept_from_ = std::min(spent_to_, kept_from_ + kErasedMax);
+  }
   if (old_end_ == 0) return out;
   std::size_t left = kRowsMin + 2 * old_count_ * bytes / limit_;
   const std::size_t of_runs = std::min(left, runs_.resting());
@@ -49,7 +54,7 @@ Journal::Batch Journal::seal(JournalRow raised) {
   });
   left -= of_runs;
   lanes_.look(left, [&](const LaneId& id, std::uint64_t high) { out.lanes.push_back({id, high}); });
-  if (runs_.resting() + lanes_.resting() == 0) out.erase_before = std::exchange(old_end_, 0);
+  if (runs_.resting() + lanes_.resting() == 0) spent_to_ = std::exchange(old_end_, 0);
   return out;
 }
 
@@ -62,6 +67,7 @@ void Journal::settle(const Batch& batch) {
 
 Journal::Batch Journal::close() const {
   Batch out;
+  out.erase_from = kept_from_;
   out.erase_before = next_seq_;
   const auto all = [](const auto&) { return true; };
   runs_.for_each(all, [&](const PartitionRowKey& run, std::uint64_t n) {

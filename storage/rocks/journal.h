@@ -104,7 +104,8 @@ class Journal {
     JournalRow raised;                    // That row.
     std::vector<JournalRow::Run> runs;    // They get rows of their own.
     std::vector<JournalRow::Lane> lanes;  // Likewise.
-    std::uint64_t erase_before = 0;       // Rows of the journal below this one are said by rows now.
+    std::uint64_t erase_from = 0;         // Rows of the journal from here on,
+    std::uint64_t erase_before = 0;       // to before this one, are said by rows now; both 0: none.
   };
 
   explicit Journal(std::size_t limit) : limit_(limit) {}
@@ -133,6 +134,8 @@ class Journal {
   std::size_t young_bytes_ = 0;
   std::size_t old_count_ = 0;    // Runs and lanes of the old generation, as it began.
   std::uint64_t old_end_ = 0;    // Its rows are below; 0: it is done.
+  std::uint64_t kept_from_ = 1;  // Rows below are erased,
+  std::uint64_t spent_to_ = 1;   // and those below this one are said by rows.
 };
 
 // What the rows of a journal say, one after the other.

@@ -128,6 +128,7 @@ class RocksStore final : public Store {
 
   bool hold(PartitionId partition, const Dot& dot, View change) override;
   std::vector<Hint> hints() override;
+  [[nodiscard]] bool hints_readable() const override { return !unreadable_hints_.has_value(); }
   std::vector<StoredChange> read_held(PartitionId partition, const Dot& from,
                                       std::size_t bytes) override;
   void release(PartitionId partition, WriterId writer) override;
@@ -266,6 +267,12 @@ class RocksStore final : public Store {
 
   // --- store_damage.cc ---
   [[nodiscard]] Status check_whole(Slot first_slot) const;
+  // Row by row: there are few, and range deletions are a risk to the scan of those that stay (docs/decisions/0072).
+  void erase_damage(rocksdb::WriteBatch& writes, Slot first_slot);
+  // Whether a file of this family is why the partition is to be refilled.
+  [[nodiscard]] bool is_refill_of(Slot first_slot, ColumnFamily family) const;
+  Status list_hints(View prefix, std::vector<Hint>& out);
+  void unreadable_hints(Slot slot, const std::string& text);
   void damaged_hint(Slot slot, const Dot& dot, const std::string& what);
   Error damaged_change(Slot first_slot, const Dot& dot, const std::string& what);
   bool note_damage(Slot first_slot, const Dot& dot, const std::string& what);
@@ -374,6 +381,7 @@ class RocksStore final : public Store {
   std::function<void(const Error&)> fatal_hook_;
   std::function<void(const Damage&)> damage_hook_;
   std::set<std::pair<Slot, Dot>> damaged_hints_;  // That were told of; bounded.
+  std::optional<Damage> unreadable_hints_;        // A file of theirs cannot be read.
   std::vector<Slot> refilled_;
 
   // Accepted state: disk plus what is in flight.

@@ -90,9 +90,13 @@ Status RocksStore::fold_journal() {
   std::vector<JournalRow> journal;
   rocksdb::WriteBatch batch;
   Engine::Scan rows(*engine_, ColumnFamily::kJournal, {});
+  std::optional<std::uint64_t> before;
   for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
     auto row = parse_journal_row(rows.value());
-    if (!row) {
+    const auto seq = parse_journal_key(rows.key());
+    const bool follows = seq && (!before || *seq == *before + 1);
+    before = seq;
+    if (!row || !follows) {
       return Error{Errc::kCorrupt, "storage: the journal is damaged; set the data folder aside and start with "
                                    "an empty one: it is refilled from the other owners"};
     }
@@ -167,9 +171,7 @@ Status RocksStore::begin_run() {
   }
   engine_->erase(batch, ColumnFamily::kNode, kNodeRefillPermit);
   for (const Slot slot : refilled_) {
-    const auto [first, last] = bounds_of(slot);
-    engine_->erase_range(batch, ColumnFamily::kDamage, first,
-                         last.empty() ? Bytes(kRowKeySizeMax, '\xff') : last);
+    erase_damage(batch, slot);
     damage_.forget(slot);
   }
   return engine_->write_synced(batch);

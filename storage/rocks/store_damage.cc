@@ -31,6 +31,7 @@ std::optional<Dot> dot_named(ColumnFamily family, View key, View value) {
 
 void RocksStore::on_damage(std::function<void(const Damage&)> hook) {
   damage_hook_ = std::move(hook);
+  if (unreadable_hints_) damage_hook_(*unreadable_hints_);  // Met before anybody listened.
 }
 
 bool RocksStore::is_whole(PartitionId partition) const {
@@ -109,6 +110,8 @@ Error RocksStore::damaged_change(Slot first_slot, const Dot& dot, const std::str
 
 // In memory at once, on disk with the batch: what is lost of it in a crash is found again.
 bool RocksStore::note_damage(Slot first_slot, const Dot& dot, const std::string& what) {
+  const bool refill = damage_.is_refill(first_slot);
+  if (refill && damage_.damaged(first_slot).size() >= kDamagedDotsMax) return false;  // Some are enough to go on with.
   if (!damage_.add(first_slot, dot)) return false;
   if (!failed_ && !closed_) {
     engine_->put(*gathering_->writes, ColumnFamily::kDamage, log_key(first_slot, dot).view(),
@@ -116,7 +119,7 @@ bool RocksStore::note_damage(Slot first_slot, const Dot& dot, const std::string&
     gathering_->has_writes = true;
     mark_dirty();
   }
-  if (damage_hook_) {
+  if (damage_hook_ && !refill) {  // That was told of the whole partition.
     damage_hook_({starling::partition_of(first_slot, partitions_), dot, what});
   }
   if (damage_.damaged(first_slot).size() > kDamagedDotsMax) {
@@ -151,6 +154,17 @@ bool RocksStore::is_closing(Slot first_slot, const Dot& dot, bool lost) const {
   };
   const auto later = closes(gathering_.get());
   return (later ? later : closes(in_flight_.get())) == lost;
+}
+
+void RocksStore::erase_damage(rocksdb::WriteBatch& writes, Slot first_slot) {
+  const auto erase = [&](View key) { engine_->erase(writes, ColumnFamily::kDamage, key); };
+  const auto [first, last] = bounds_of(first_slot);
+  Engine::Scan rows(*engine_, ColumnFamily::kDamage, first, last, {});
+  for (rows->SeekToFirst(); rows.valid(); rows->Next()) erase(rows.key());
+  // What is not on disk yet.
+  for (const Dot& dot : damage_.damaged(first_slot)) erase(log_key(first_slot, dot).view());
+  for (const Dot& dot : damage_.lost(first_slot)) erase(log_key(first_slot, dot).view());
+  for (const std::uint64_t file : damage_.refill_files(first_slot)) erase(refill_key(first_slot, file).view());
 }
 
 Status RocksStore::mend(PartitionId partition, const Dot& dot, View change) {
@@ -215,13 +229,19 @@ Status RocksStore::mark_lost(PartitionId partition, const Dot& dot) {
     return Error{Errc::kInvalid, "storage: change " + to_text(dot) +
                                      " is neither damaged nor the next of its run, which is " +
                                      std::to_string(held + 1)};
-  } else if (!damage_.is_refill(slot)) {
+  } else {
     // The caller sees the copies that were found before anything is written off.
     const bool found = naming_[slot].complete() && naming_[slot].dots.contains(dot);
-    TRY(find_rows_naming(slot, {dot}));
-    if (!found) return Error{Errc::kOverloaded, "storage: the rows of the partition were looked through; again"};
-    if (const auto trace = trace_named(slot, dot)) note_trace(*trace);
-    TRY(erase_rows_naming(slot, {dot}));
+    const Status looked = find_rows_naming(slot, {dot});
+    const bool refill = damage_.is_refill(slot);  // All its rows go; those that name the change may be as unreadable.
+    if (!looked && (!refill || looked.code() == Errc::kOverloaded)) return looked.error();
+    if (looked && !found) {
+      return Error{Errc::kOverloaded, "storage: the rows of the partition were looked through; again"};
+    }
+    if (looked) {
+      if (const auto trace = trace_named(slot, dot)) note_trace(*trace);
+    }
+    if (!refill) TRY(erase_rows_naming(slot, {dot}));
   }
   close_damage(slot, dot, true);
   return ok_status();

@@ -100,8 +100,9 @@ void RocksStore::write_own_rows(rocksdb::WriteBatch& writes, const Journal::Batc
   for (const auto& lane : from.lanes) {
     engine_->put(writes, ColumnFamily::kLanes, lane_key(lane.id).view(), number_value(lane.high).view());
   }
-  if (from.erase_before == 0) return;
-  engine_->erase_range(writes, ColumnFamily::kJournal, journal_key(0).view(), journal_key(from.erase_before).view());
+  for (std::uint64_t seq = from.erase_from; seq < from.erase_before; ++seq) {
+    engine_->erase(writes, ColumnFamily::kJournal, journal_key(seq).view());
+  }
 }
 
 void RocksStore::committed(const Status& status) {

@@ -19,18 +19,31 @@ bool RocksStore::hold(PartitionId partition, const Dot& dot, View change) {
   return true;
 }
 
+// A file that cannot be read hides what lies in it, and no more: then each partition is looked at alone.
 std::vector<Store::Hint> RocksStore::hints() {
   std::vector<Hint> out;
   if (moves_hints()) return out;
-  Engine::Scan rows(*engine_, ColumnFamily::kHints, View());
+  Status read = list_hints(View(), out);
+  if (!read && read.code() == Errc::kCorrupt) {
+    out.clear();
+    for (std::uint32_t slot = 0; slot < kSlotCount; slot += kSlotCount / partitions_) {
+      read = list_hints(slot_key(static_cast<Slot>(slot)).view(), out);
+      if (!read && read.code() != Errc::kCorrupt) break;
+    }
+  }
+  if (!read && read.code() != Errc::kCorrupt) fail(read.error());
+  return out;
+}
+
+Status RocksStore::list_hints(View prefix, std::vector<Hint>& out) {
+  Engine::Scan rows(*engine_, ColumnFamily::kHints, prefix);
   for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
     const auto dot = parse_dot_key(rows.key(), sizeof(Slot));
     if (!dot) continue;
     BytesReader in(rows.key());
     out.push_back({starling::partition_of(in.u16be(), partitions_), *dot, rows.value().size()});
   }
-  if (const auto status = rows.status(); !status) fail(status.error());
-  return out;
+  return rows.status();
 }
 
 std::vector<StoredChange> RocksStore::read_held(PartitionId partition, const Dot& from,
@@ -51,8 +64,16 @@ std::vector<StoredChange> RocksStore::read_held(PartitionId partition, const Dot
     used += elsewhere ? rows.key().size() : rows.value().size();
     out.push_back({*dot, std::make_shared<const Bytes>(rows.value())});
   }
-  if (const auto status = rows.status(); !status) fail(status.error());
+  if (const auto status = rows.status(); !status && status.code() != Errc::kCorrupt) fail(status.error());
   return out;
+}
+
+void RocksStore::unreadable_hints(Slot slot, const std::string& text) {
+  if (unreadable_hints_) return;
+  unreadable_hints_ = {starling::partition_of(slot, partitions_), std::nullopt,
+                       "storage: a file of what this node holds for others cannot be read (" + text +
+                           "); the owners have it from each other, but this node cannot tell when it is safe to power off"};
+  if (damage_hook_) damage_hook_(*unreadable_hints_);
 }
 
 // What is damaged is not handed on: owners have it from each other, and nothing behind it goes home before. Told once.

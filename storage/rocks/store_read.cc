@@ -97,22 +97,33 @@ Status RocksStore::read_run(Slot slot, std::uint64_t to, std::size_t bytes, Expi
   return ok_status();
 }
 
-// The same with a look-up for each row; ends at the first that cannot be read, which is noted as damaged.
+// The same with a look-up for each row, up to the first that cannot be read. All such rows of these are listed as
+// damaged: who has none of them elsewhere wants to know of more than one at a time.
 Status RocksStore::read_row_by_row(Slot slot, std::uint64_t to, std::size_t bytes, Expired expired,
                                    RangeStatement& out) {
   std::size_t used = 0;
+  Status whole = ok_status();
+  RangeStatement beyond;  // Of rows that can be read behind one that cannot.
   const std::uint64_t last = std::min(to, out.to + kRowsByKeyMax);
-  for (; out.to < last && used <= bytes; ++out.to) {
-    const Dot dot{out.writer, out.to + 1};
-    if (damage_.is_lost(slot, dot)) continue;
+  for (std::uint64_t n = out.to + 1; n <= last && used <= bytes; ++n) {
+    const Dot dot{out.writer, n};
     rocksdb::PinnableSlice value;
-    const auto found = find_log(slot, dot, value);
-    if (!found && found.code() == Errc::kCorrupt) return damaged_change(slot, dot, "its row cannot be read");
-    TRY(found);
-    if (*found) TRY(take_row(slot, dot, view(value), expired, out));
+    const auto found = damage_.is_lost(slot, dot) ? Result<bool>(false) : find_log(slot, dot, value);
+    if (!found && found.code() != Errc::kCorrupt) return found.error();
+    Status taken = ok_status();
+    if (!found) {
+      taken = damaged_change(slot, dot, "its row cannot be read");
+    } else if (*found) {
+      const auto row = take_row(slot, dot, view(value), expired, whole ? out : beyond);
+      if (!row) taken = row.error();
+    }
+    if (!taken && taken.code() != Errc::kCorrupt) return taken;
+    if (whole) whole = std::move(taken);
+    if (!whole) continue;
     used += value.size() + kChangeCost;
+    out.to = n;
   }
-  return ok_status();
+  return whole;
 }
 
 // True: it is live. What does not decode is noted as damaged.

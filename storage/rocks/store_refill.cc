@@ -32,6 +32,10 @@ void RocksStore::unreadable(ColumnFamily family, View key, const std::string& te
                                    "read (" + text + "); set the store aside: the node comes back "
                                    "as a new one"});
     }
+    if (file.family == ColumnFamily::kHints) {  // Nothing of ours.
+      unreadable_hints(slot_of_key(file.smallest, 0), text);
+      continue;
+    }
     std::set<Slot> slots;
     const std::uint32_t last = slot_of_key(file.largest, 0);
     for (std::uint32_t slot = slot_of_key(file.smallest, 0) & ~std::uint32_t{width}; slot <= last;
@@ -92,6 +96,11 @@ Status RocksStore::load_damage() {
     }
   }
   return ok_status();
+}
+
+bool RocksStore::is_refill_of(Slot first_slot, ColumnFamily family) const {
+  const auto files = damage_.refill_files(first_slot);
+  return std::any_of(files.begin(), files.end(), [&](std::uint64_t file) { return engine_->has_file(file, family); });
 }
 
 Status RocksStore::permit_refill() {

@@ -62,7 +62,8 @@ Result<std::vector<LaneRow>> RocksStore::read_lanes(PartitionId partition,
                                                     const std::optional<LaneRow>& after,
                                                     std::size_t limit) {
   const Slot slot = slot_of(partition);
-  if (!damage_.is_refill(slot)) TRY(check_whole(slot));  // Else the rows say what can be read.
+  // Beside a bad file of another family the rows say what can be read. Beside one of their own they might not.
+  if (!damage_.is_refill(slot) || is_refill_of(slot, ColumnFamily::kLanes)) TRY(check_whole(slot));
   TRY(check_stays(slot));
   auto [first, last] = bounds_of(slot);
   if (after) first = Bytes(lane_key({after->mailbox, after->device, after->lane}).view()) + '\0';

@@ -26,6 +26,7 @@ from fault_lab import LONG, STARLING, TOTALS, Failure, Lab, eventually, run  # n
 from fault_proxy import Proxy  # noqa: E402
 
 ROUNDS = 10 if LONG else 1
+LOAD_SECONDS = 90  # At most: where the faults take their time it is told to stop after the last.
 NO_NET = fault_net.permitted()
 NO_DISKS = None if os.geteuid() == 0 and shutil.which("xfs_io") else "needs root and xfs_io"
 NO_CLOCKS = None if fault_clock.library() else "needs faketime"
@@ -56,7 +57,7 @@ class Network(Case):
     def isolated_and_back(self, net):
         with Lab(net) as lab:
             for _ in range(ROUNDS):
-                load = lab.load()
+                load = lab.load(seconds=LOAD_SECONDS)
                 for number in (2, 3):
                     load.wait_sends()
                     lab.fault(f"node {number} is cut off for 5 s")
@@ -68,9 +69,7 @@ class Network(Case):
                     self.assertGreater(lab.net.heal(), 0, "the cut took nothing")
                     eventually("all see all", lambda: all(n.metric("starling_members_alive") == 3 and n.ready()
                                                           for n in lab.nodes))
-                    if not load.running():
-                        break
-                load.finish()
+                load.stop()
             self.assertTrue(node.ready())
             self.proven(lab)
 
@@ -118,7 +117,7 @@ class Processes(Case):
     def test_nodes_are_killed_and_stopped_at_random(self):
         with Lab(LOOPBACK) as lab:
             for _ in range(ROUNDS):
-                load = lab.load(lines=4000, seconds=20)
+                load = lab.load(lines=4000, seconds=LOAD_SECONDS)
                 for kill in lab.random.sample((True, True, True, False), 4):
                     node = lab.random.choice(lab.nodes)
                     load.wait_sends(20)
@@ -134,15 +133,13 @@ class Processes(Case):
                         time.sleep(seconds)
                         node.signal(signal.SIGCONT)
                         eventually("it serves again", node.ready)
-                    if not load.running():
-                        break
-                report = load.finish()
+                report = load.stop()
             self.assertGreater(report["reconnects"], 0, "nobody was connected to what was killed")
             self.proven(lab)
 
     def test_two_of_three_are_killed_and_come_back_in_either_order(self):
         with Lab(LOOPBACK) as lab:
-            load = lab.load(lines=2000, seconds=14)
+            load = lab.load(lines=2000, seconds=LOAD_SECONDS)
             for first, second in ((0, 1), (2, 1)):
                 load.wait_sends()
                 lab.fault(f"{lab.nodes[0].name} and {lab.nodes[1].name}: SIGKILL at once")
@@ -157,9 +154,8 @@ class Processes(Case):
                     node.start(wait=False)
                     time.sleep(0.5)
                 eventually("all serve", lab.serving)
-                if not load.running():
-                    break
-            self.proven(lab, load)
+            load.stop()
+            self.proven(lab)
 
 
 class Together(Case):
@@ -167,7 +163,7 @@ class Together(Case):
         """No two of three hear each other: nothing is accepted, and nothing is lost. They come back in either order."""
         with Lab(LOOPBACK) as lab:
             for _ in range(ROUNDS):
-                load = lab.load(lines=3000, seconds=16)
+                load = lab.load(lines=3000, seconds=LOAD_SECONDS)
                 for cut_off, killed in ((1, 2), (3, 1)):
                     load.wait_sends(100)
                     victim, third = lab.nodes[killed - 1], lab.nodes[5 - cut_off - killed]
@@ -188,7 +184,7 @@ class Together(Case):
                         self.assertGreater(lab.net.heal(), 0, "the cut took nothing")
                     eventually("all see all", lambda: all(n.metric("starling_members_alive") == 3 and n.ready()
                                                           for n in lab.nodes))
-                load.finish()
+                load.stop()
             self.proven(lab)
 
 
@@ -214,14 +210,14 @@ class Power(Case):
     def test_power_cuts_lose_nothing(self):
         with Lab(LOOPBACK, disks=fault_disk.PowerDisk) as lab:
             for _ in range(ROUNDS):
-                load = lab.load(lines=4000, seconds=20)
+                load = lab.load(lines=4000, seconds=LOAD_SECONDS)
                 for numbers in [(1,), (2, 3), (1, 2, 3)]:
                     load.wait_sends(100)
                     self.cut(lab, numbers)
                     for number in numbers:
                         lab.nodes[number - 1].start(wait=False)
                     eventually("all serve", lab.serving)
-                load.finish()
+                load.stop()
             self.proven(lab)
 
     def test_a_node_that_does_not_sync_is_found_out(self):
@@ -260,7 +256,7 @@ class Disks(Case):
     def test_a_full_disk_makes_a_node_read_only_until_there_is_room(self):
         with Lab(LOOPBACK, disks=fault_disk.SmallDisk) as lab:
             victim, others = lab.nodes[1], (lab.nodes[0], lab.nodes[2])
-            load = lab.load(lines=3000, seconds=16)
+            load = lab.load(lines=3000, seconds=LOAD_SECONDS)
             load.wait_sends()
             lab.fault("the disk of node 2 is full up to 12 MiB, the limit is 16")
             lab.disks[1].fill(leave=12 << 20)
@@ -275,7 +271,8 @@ class Disks(Case):
             lab.disks[1].make_room()
             eventually("it recovers by itself", lambda: victim.ready() and victim.state() == "serving")
             self.assertEqual(victim.metric("starling_read_only"), 0)
-            self.proven(lab, load)
+            load.stop()
+            self.proven(lab)
 
     def flipped(self, lab, pattern, at):
         """Node 3, killed and with one bit flipped, is started. It."""
@@ -323,7 +320,7 @@ class Clocks(Case):
         lab = Lab(LOOPBACK)
         clocks = [fault_clock.Clock(node) for node in lab.nodes]
         with lab:
-            load = lab.load(lines=4000, seconds=20)
+            load = lab.load(lines=4000, seconds=LOAD_SECONDS)
             for number, seconds in ((2, -600), (3, 86_400)):
                 node = lab.nodes[number - 1]
                 load.wait_sends()
@@ -332,12 +329,12 @@ class Clocks(Case):
                 eventually("it notices", lambda: node.metric("starling_clock_off") == 1, 30)
                 before = sum(n.metric("starling_appends_total") for n in lab.nodes if n is not node)
                 eventually("the others go on", lambda: sum(
-                    n.metric("starling_appends_total") for n in lab.nodes if n is not node) > before + 20
-                    or not load.running())
+                    n.metric("starling_appends_total") for n in lab.nodes if n is not node) > before + 20)
                 clocks[number - 1].step(0)
                 eventually("it agrees again", lambda: node.metric("starling_clock_off") == 0 and node.ready(), 60)
                 self.assertEqual(node.state(), "serving")
-            self.proven(lab, load)
+            load.stop()
+            self.proven(lab)
             # And nothing of the wrong time is left in the cluster's clock.
             lab.load(seconds=0).finish()
             lab.judge()

@@ -31,6 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const auto bytes = [](auto value) { return Bytes(value.view()); };
   fuzz::same_bytes(in, parse_lane_key, [&](const LaneId& id) { return bytes(lane_key(id)); });
+  fuzz::same_bytes(in, parse_journal_key, [&](std::uint64_t seq) { return bytes(journal_key(seq)); });
   if (size >= 2) {
     const Slot slot = BytesReader(in).u16be();
     fuzz::same_bytes(in, [](View key) { return parse_dot_key(key, 2); },

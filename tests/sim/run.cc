@@ -60,14 +60,16 @@ constexpr Duration kRefilled = 180s;   // Several tries to bring everything else
 
 // Quiet, and every device has what was acknowledged, and was told of second positions (its connection may be one to a
 // node that died, which it has yet to find out); looked at less and less often. What keeps it from that in the end.
-std::vector<SimCluster::Unrest> wait_for_quiet(Duration limit, Parts& p) {
+std::vector<SimCluster::Unrest> wait_for_quiet(const RunOptions& options, Parts& p) {
+  const Duration limit = options.quiet;
+  const bool decays = options.faults.decay || options.faults.rot;
   const Instant called = p.world.now();
   Instant begin = called;
   for (auto fatal = p.cluster.fatal_errors(); true;) {
     auto unrest = p.cluster.unrest();
     // A file that cannot be read is the last fault, until its node was started again.
     const bool ailing = std::exchange(fatal, p.cluster.fatal_errors()) != fatal || p.cluster.awaits_refill();
-    if (ailing && p.world.now() - called < kRefilled) begin = p.world.now();
+    if (decays && ailing && p.world.now() - called < kRefilled) begin = p.world.now();
     const auto& history = p.workload.history();
     if (unrest.empty() && check_delivered(history).empty() && check_clients(history).empty()) return {};
     const Duration waited = p.world.now() - begin;
@@ -214,14 +216,14 @@ Status go(const RunOptions& options, Parts p, RunReport& report) {
            p.doublings.settled() && p.social.settled();
   };
   const bool ended = p.world.run_until(settled, options.settle_limit);
-  auto unrest = wait_for_quiet(options.quiet, p);
+  auto unrest = wait_for_quiet(options, p);
   if (ended && unrest.empty()) {
     p.watch.expect_rest();
     report.violations = p.races.try_passwords();
   }
   if (ended && unrest.empty() && (options.social.any() || options.workload.burn)) {
     p.social.try_all();
-    unrest = wait_for_quiet(options.quiet, p);  // It wrote.
+    unrest = wait_for_quiet(options, p);  // It wrote.
   }
   const auto shown_late = p.workload.shown_late();
   p.world.run_for(kTail);

@@ -45,7 +45,7 @@ class StandIn {
   [[nodiscard]] std::vector<WriterId> runs(PartitionId partition) const;
   [[nodiscard]] std::vector<NodeId> waits_for(PartitionId partition, WriterId writer) const;
   // Is all that is held here known? Not while a split of the store moves it (storage/store.h).
-  [[nodiscard]] bool is_known() const { return known_; }
+  [[nodiscard]] bool is_known() const { return known_ && view_.store.hints_readable(); }
   [[nodiscard]] std::size_t segments() const { return held_.size(); }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   [[nodiscard]] std::size_t handing() const { return handing_.size(); }  // Owners being told.
