@@ -135,7 +135,7 @@ Task<Result<Role>> Groups::role_of(std::string group, std::string user) {
 }
 
 // Whoever adds a user to groups chooses their names, but not when that is.
-Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
+Task<Result<Groups::Listing>> Groups::of_user(std::string user, bool of_all) {
   struct Membership {
     EntryId since;
     std::string group;
@@ -144,7 +144,7 @@ Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
   Listing listing;
   std::string after;
   for (bool more = true; more;) {
-    auto reading = read_registers(view_, mailbox_of(user), kGroupPrefix, after, kPage);
+    auto reading = read_registers(view_, mailbox_of(user), kGroupPrefix, after, kPage, /*versioned=*/false, of_all);
     CO_TRY_ASSIGN(const ReadRegistersReply page, co_await reading);
     more = page.items.size() == kPage;
     listing.sure &= page.of_all;
@@ -162,7 +162,6 @@ Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
     }
     if (more && listing.ever >= kRegistersMax) listing.read_all = more = false;
   }
-  if (listing.read_all) listing.left.clear();
   for (const auto& membership : in) listing.in_all.push_back(membership.group);
   std::sort(listing.in_all.begin(), listing.in_all.end());
   if (in.size() > kGroupsPerUserMax) {
@@ -177,6 +176,11 @@ Task<Result<Groups::Listing>> Groups::of_user(std::string user) {
 bool Groups::Listing::is_out_of(const std::string& group) const {
   if (!sure || std::binary_search(in_all.begin(), in_all.end(), group)) return false;
   return read_all || std::binary_search(left.begin(), left.end(), group);
+}
+
+bool Groups::Listing::names(const std::string& group) const {
+  return std::binary_search(in_all.begin(), in_all.end(), group) ||
+         std::binary_search(left.begin(), left.end(), group);
 }
 
 overlay::Future<bool> Groups::wait(const std::string& user, Duration at_most) {

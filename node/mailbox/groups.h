@@ -46,14 +46,17 @@ class Groups {
     std::vector<std::string> groups;
     std::vector<std::string> in_all;  // These and the younger ones.
     bool read_all = true;             // Else there were too many registers to read, and what in_all lacks may only be
-    std::vector<std::string> left;    // unknown: these it is not in. By name; empty when all were read.
+    std::vector<std::string> left;    // unknown: these it is not in. By name.
     bool sure = true;                 // Of enough owners that are not behind. Else it may lack what was acknowledged, and
                                       // name as left what the user is in again: nobody is known to be out of a group.
     std::size_t ever = 0;             // With those that the user left, as long as that is remembered.
     // Is the user known not to be in the group?
     [[nodiscard]] bool is_out_of(const std::string& group) const;
+    // Does it say anything of the group?
+    [[nodiscard]] bool names(const std::string& group) const;
   };
-  overlay::Task<Result<Listing>> of_user(std::string user);
+  // `of_all`: `sure` if every home owner of the list answered, so also of what only one of them has.
+  overlay::Task<Result<Listing>> of_user(std::string user, bool of_all = false);
 
   // This member is there again, or is behind no more: lists that were not sure may be now.
   void came_back(const NodeId& node);

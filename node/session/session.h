@@ -218,6 +218,9 @@ class Session final : public FeedSubscriber {
   bool line_moves_ = false;
   bool refreshing_ = false;
   std::map<std::string, storage::VersionVector> brought_;  // Cursors for which the list, which is not sure, has no group.
+  // Groups that the device was in and the list does not even name as left. It may have followed one by a change that no
+  // majority has, and its cursor covers that: it would not be told again when the owner that has it comes back.
+  std::set<std::string> doubted_;
   std::map<std::string, bool> expected_groups_;  // From changes: are we in it?
   struct Claim {
     std::uint64_t n = 0;

@@ -62,7 +62,10 @@ Task<Done> Session::start_sync(protocol::Sync request) {
     add_tail(address, std::move(cursors[address]), true);
     cursors.erase(address);
   }
-  if (listed->sure) co_return Done{};
+  for (const auto& [address, cursor] : cursors) {
+    if (address.starts_with('#') && !listed->names(address)) doubted_.insert(address);
+  }
+  if (listed->sure && doubted_.empty()) co_return Done{};
   // A group that the list lacks may lie under the cursor, and then is told of no more.
   brought_ = std::move(cursors);
   if (!std::exchange(refreshing_, true)) scope_->spawn(refresh_groups());
@@ -257,31 +260,38 @@ void Session::apply_register(const storage::RegisterView& reg) {
   scope_->spawn(refresh_groups());
 }
 
-// Brings the tails in line with the user's list of groups. The owner that is asked may be a moment behind
-// the one that pushed the change, so what it does not know yet is asked again; and a list that is not sure again when an
-// owner of it comes back.
+// Brings the tails in line with the user's list of groups. The owners that are asked may be behind the one that pushed
+// the change, or never have been told of it. So what they say otherwise is asked of all owners, until all have answered;
+// and a list that is not sure is read again when an owner of it comes back.
 Task<Done> Session::refresh_groups() {
-  bool sure = true;  // Else it goes on until it is.
+  bool sure = doubted_.empty();  // Else it goes on until it is.
   Duration unsure_pause = kUnsureEvery / 2;
   for (int attempt = 0; (attempt < kRefreshTries || !sure) && !closed_; ++attempt) {
-    if (!sure) unsure_pause = std::min(2 * unsure_pause, kUnsureMax);
+    const bool soon = attempt < kRefreshTries && !expected_groups_.empty();
+    if (!soon) unsure_pause = std::min(2 * unsure_pause, kUnsureMax);
     const Duration jitter(services_.view.random.below(static_cast<std::uint64_t>(unsure_pause.count() / 2)));
-    const Duration pause = sure ? kRefreshEvery : unsure_pause / 2 + jitter;
+    const Duration pause = soon ? kRefreshEvery : unsure_pause / 2 + jitter;
     auto waiting = services_.groups.wait(user_, attempt == 0 ? 1ms : pause);
     co_await waiting;
     const auto expected = expected_groups_;
-    auto asking = services_.groups.of_user(user_);
+    const bool of_all = !doubted_.empty();
+    auto asking = services_.groups.of_user(user_, of_all);
     const auto listing = co_await asking;
     sure = listing && listing->sure;
     if (!listing) continue;
+    if (sure) doubted_.clear();
     follow_groups(*listing);
     const auto& now = listing->in_all;
-    bool as_expected = expected == expected_groups_;  // Else more came meanwhile.
-    for (const auto& [group, in] : expected) as_expected &= std::binary_search(now.begin(), now.end(), group) == in;
-    if (as_expected && sure) break;
+    for (const auto& [group, in] : expected) {
+      const bool as_expected = std::binary_search(now.begin(), now.end(), group) == in;
+      if (!as_expected && !(sure && of_all)) doubted_.insert(group);
+    }
+    sure = sure && doubted_.empty() && expected == expected_groups_;  // Else more came meanwhile.
+    if (sure) break;
   }
   refreshing_ = false;
   expected_groups_.clear();
+  doubted_.clear();
   co_return Done{};
 }
 

@@ -182,7 +182,8 @@ Task<starling::Done> Coordinator::change_member(WriteRegisterRequest request, st
 
 void Coordinator::store_register(const WriteRegisterRequest& request, std::function<void(Status)> done) {
   const auto present = view_.store.find_register(request.mailbox, request.key);
-  if (!request.expected.is_zero() && present && present->stamp != request.expected) {
+  const bool is_as_asked = !request.stamp.is_zero() && present && present->stamp == request.stamp;  // A retry.
+  if (!request.expected.is_zero() && present && present->stamp != request.expected && !is_as_asked) {
     return done(Error{Errc::kExists, "somebody else changed it in the same moment; try again"});
   }
   storage::ChangeView change;

@@ -23,6 +23,10 @@
 #include "tests/sim/world/tap.h"
 #include "tests/sim/world/world.h"
 
+namespace starling::storage {
+class Engine;
+}
+
 namespace starling::sim {
 
 using node::Json;
@@ -204,6 +208,9 @@ class SimCluster {
     std::unique_ptr<node::Node> node;
   };
 
+  void note_unreadable(std::size_t i, const SimDisk::Folder& sound, const SimDisk::Folder& flipped);
+  void note_lost_rows(std::size_t i, storage::Engine& was, storage::Engine& is);
+  void note_destroyed(std::size_t i, const Part& part, View key, View value);
   void add_host();
   Status start(std::size_t i);
   Status keep_writer(Host& host);

@@ -36,13 +36,7 @@ Status SimCluster::rot(std::size_t i, Random& random) {
   auto& [key, value] = log[random.below(log.size())];
   const Dot dot = *storage::parse_dot_key(key, sizeof(Slot));
   TRY_ASSIGN(const Part part, part_of(*engine, Slot{BytesReader(key).u16be()}));
-  Destroyed destroyed{i, part, dot, {}, 0};
-  const auto change = storage::decode(value, dot);
-  if (change && change->kind != storage::ChangeKind::kRegister) {
-    destroyed.mailbox = change->mailbox;
-    destroyed.hash = body_hash(change->entry.body);
-  }
-  destroyed_.push_back(destroyed);
+  note_destroyed(i, part, key, value);
   value[random.below(value.size())] ^= static_cast<char>(1u << random.below(8));
   world_.note(hosts_[i]->name, "a bit flips in change " + to_text(dot));
   rocksdb::WriteBatch batch;
@@ -70,8 +64,50 @@ Result<std::string> SimCluster::decay(std::size_t i, Random& random) {
   text[random.below(text.size())] ^= static_cast<char>(1u << random.below(8));
   world_.note(hosts_[i]->name, "a bit flips in " + file);
   disk(i).put_back(path, files);
+  if (file.ends_with(".sst")) note_unreadable(i, *hosts_[i]->sound, files);
   const std::string kind = file.ends_with(".log") ? "log" : file.ends_with(".sst") ? "table" : "manifest";
   return "flipped bit in a " + kind;
+}
+
+// With the block, every change in it. Found in copies: to open a store changes it.
+void SimCluster::note_unreadable(std::size_t i, const SimDisk::Folder& sound, const SimDisk::Folder& flipped) {
+  const std::string store = folder(i) + "/store", before = "/before", after = "/after";
+  const auto put = [&](const std::string& at, const SimDisk::Folder& files) {
+    SimDisk::Folder there;
+    for (const auto& [name, bytes] : files) there[at + name.substr(store.size())] = bytes;
+    disk(i).put_back(at, there);
+  };
+  put(before, sound);
+  put(after, flipped);
+  {
+    const auto was = storage::Engine::open({before, disk(i).env(), false});
+    const auto is = storage::Engine::open({after, disk(i).env(), false});
+    if (was && is) note_lost_rows(i, **was, **is);
+  }
+  put(before, {});
+  put(after, {});
+}
+
+void SimCluster::note_lost_rows(std::size_t i, storage::Engine& was, storage::Engine& is) {
+  storage::Engine::Scan rows(was, storage::ColumnFamily::kLog, {});
+  for (rows->SeekToFirst(); rows.valid(); rows->Next()) {
+    rocksdb::PinnableSlice value;
+    const auto found = is.get(storage::ColumnFamily::kLog, rows.key(), value);
+    if (found && *found) continue;
+    const auto part = part_of(was, Slot{BytesReader(rows.key()).u16be()});
+    if (part) note_destroyed(i, *part, rows.key(), rows.value());
+  }
+}
+
+void SimCluster::note_destroyed(std::size_t i, const Part& part, View key, View value) {
+  const Dot dot = *storage::parse_dot_key(key, sizeof(Slot));
+  Destroyed destroyed{i, part, dot, {}, 0};
+  const auto change = storage::decode(value, dot);
+  if (change && change->kind != storage::ChangeKind::kRegister) {
+    destroyed.mailbox = change->mailbox;
+    destroyed.hash = body_hash(change->entry.body);
+  }
+  destroyed_.push_back(destroyed);
 }
 
 bool SimCluster::undecay(std::size_t i) {
