@@ -72,7 +72,7 @@ class Coordinator {
     MessageKey key;
     std::uint64_t content = 0;
     bool asked = false;     // The other owners were asked for the key,
-    bool all_answered = true;  // and all of them answered.
+    bool all_answered = true;  // and all of them answered, also those that seem to be dead.
     bool compared = false;  // With the other owners, because ours says that the sender may not,
     bool knows = false;     // and with as many as it takes to know what was acknowledged.
   };

@@ -49,7 +49,7 @@ Task<starling::Done> Coordinator::ask_owners(Pending send, LaneId lane) {
   send.asked = true;
   auto asking = ask_for_key(send.mailbox, send.key);
   const Asked asked = co_await asking;
-  send.all_answered = asked.alive;
+  send.all_answered = asked.everybody;  // Who is away may hold it: what is refused as gone is never shown.
   admit(std::move(send));
   resume_lane(lane);
   co_return starling::Done{};
