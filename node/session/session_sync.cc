@@ -264,9 +264,9 @@ void Session::apply_register(const storage::RegisterView& reg) {
 // the change, or never have been told of it. So what they say otherwise is asked of all owners, until all have answered;
 // and a list that is not sure is read again when an owner of it comes back.
 Task<Done> Session::refresh_groups() {
-  bool sure = doubted_.empty();  // Else it goes on until it is.
+  bool settled = doubted_.empty();  // Else it goes on until it is.
   Duration unsure_pause = kUnsureEvery / 2;
-  for (int attempt = 0; (attempt < kRefreshTries || !sure) && !closed_; ++attempt) {
+  for (int attempt = 0; (attempt < kRefreshTries || !settled) && !closed_; ++attempt) {
     const bool soon = attempt < kRefreshTries && !expected_groups_.empty();
     if (!soon) unsure_pause = std::min(2 * unsure_pause, kUnsureMax);
     const Duration jitter(services_.view.random.below(static_cast<std::uint64_t>(unsure_pause.count() / 2)));
@@ -274,20 +274,34 @@ Task<Done> Session::refresh_groups() {
     auto waiting = services_.groups.wait(user_, attempt == 0 ? 1ms : pause);
     co_await waiting;
     const auto expected = expected_groups_;
-    const bool of_all = !doubted_.empty();
-    auto asking = services_.groups.of_user(user_, of_all);
-    const auto listing = co_await asking;
-    sure = listing && listing->sure;
+    auto asking = services_.groups.of_user(user_);
+    auto listing = co_await asking;
+    settled = false;
     if (!listing) continue;
-    if (sure) doubted_.clear();
-    follow_groups(*listing);
-    const auto& now = listing->in_all;
-    for (const auto& [group, in] : expected) {
-      const bool as_expected = std::binary_search(now.begin(), now.end(), group) == in;
-      if (!as_expected && !(sure && of_all)) doubted_.insert(group);
+    bool by_all = false;
+    if (listing->sure && !doubted_.empty()) {
+      auto asking_all = services_.groups.of_user(user_, /*of_all=*/true);
+      auto of_all = co_await asking_all;
+      by_all = of_all && of_all->sure;
+      if (by_all) {
+        doubted_.clear();
+        listing = std::move(of_all);
+      } else if (of_all) {
+        follow_groups(*of_all);  // It adds, and takes nothing away.
+      }
     }
-    sure = sure && doubted_.empty() && expected == expected_groups_;  // Else more came meanwhile.
-    if (sure) break;
+    follow_groups(*listing);
+    std::erase_if(doubted_, [&](const auto& group) { return !expected.contains(group) && listing->names(group); });
+    for (const auto& [group, in] : expected) {
+      const auto& now = listing->in_all;
+      if (std::binary_search(now.begin(), now.end(), group) == in) {
+        doubted_.erase(group);
+      } else if (!by_all) {
+        doubted_.insert(group);
+      }
+    }
+    settled = listing->sure && doubted_.empty() && expected == expected_groups_;  // Else more came meanwhile.
+    if (settled) break;
   }
   refreshing_ = false;
   expected_groups_.clear();
@@ -301,7 +315,9 @@ void Session::follow_groups(const Groups::Listing& listing) {
   const auto& now = listing.groups;
   std::vector<std::string> gone;
   for (const auto& [mailbox, tail] : tails_) {
-    if (tail.address.front() == '#' && listing.is_out_of(tail.address)) gone.push_back(tail.address);
+    if (tail.address.front() != '#' || !listing.is_out_of(tail.address)) continue;
+    if (doubted_.contains(tail.address) && !listing.names(tail.address)) continue;
+    gone.push_back(tail.address);
   }
   protocol::JoinedOrLeft event;
   for (const auto& group : gone) {
@@ -319,7 +335,7 @@ void Session::follow_groups(const Groups::Listing& listing) {
     auto brought = brought_.extract(group);
     add_tail(group, brought ? std::move(brought.mapped()) : storage::VersionVector{}, false);
   }
-  if (listing.sure) brought_.clear();
+  if (listing.sure && doubted_.empty()) brought_.clear();
 }
 
 void Session::on_drained() {
