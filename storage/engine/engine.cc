@@ -205,9 +205,10 @@ Error Engine::failed_read(ColumnFamily family, View key, const rocksdb::Status& 
   Error error = to_error(status, "a read");
   if (!is_damage(status)) return error;
   error.code = Errc::kCorrupt;  // Also what the disk itself cannot read.
-  // One block, met row by row, is told once.
   std::string text = status.ToString();
-  if (unreadable_ && text != told_unreadable_) unreadable_(family, key, told_unreadable_ = std::move(text));
+  // One block, met row by row, is told once. A text that names no file may be another file's.
+  const bool told = text == told_unreadable_ && text.find(".sst") != std::string::npos;
+  if (unreadable_ && !told) unreadable_(family, key, told_unreadable_ = std::move(text));
   return error;
 }
 

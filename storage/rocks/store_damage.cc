@@ -156,17 +156,6 @@ bool RocksStore::is_closing(Slot first_slot, const Dot& dot, bool lost) const {
   return (later ? later : closes(in_flight_.get())) == lost;
 }
 
-void RocksStore::erase_damage(rocksdb::WriteBatch& writes, Slot first_slot) {
-  const auto erase = [&](View key) { engine_->erase(writes, ColumnFamily::kDamage, key); };
-  const auto [first, last] = bounds_of(first_slot);
-  Engine::Scan rows(*engine_, ColumnFamily::kDamage, first, last, {});
-  for (rows->SeekToFirst(); rows.valid(); rows->Next()) erase(rows.key());
-  // What is not on disk yet.
-  for (const Dot& dot : damage_.damaged(first_slot)) erase(log_key(first_slot, dot).view());
-  for (const Dot& dot : damage_.lost(first_slot)) erase(log_key(first_slot, dot).view());
-  for (const std::uint64_t file : damage_.refill_files(first_slot)) erase(refill_key(first_slot, file).view());
-}
-
 Status RocksStore::mend(PartitionId partition, const Dot& dot, View change) {
   const auto bytes = std::make_shared<const Bytes>(change);
   TRY_ASSIGN(const ChangeView view, check(partition, dot, *bytes));

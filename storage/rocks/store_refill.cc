@@ -98,6 +98,17 @@ Status RocksStore::load_damage() {
   return ok_status();
 }
 
+void RocksStore::erase_damage(rocksdb::WriteBatch& writes, Slot first_slot) {
+  const auto erase = [&](View key) { engine_->erase(writes, ColumnFamily::kDamage, key); };
+  const auto [first, last] = bounds_of(first_slot);
+  Engine::Scan rows(*engine_, ColumnFamily::kDamage, first, last, {});
+  for (rows->SeekToFirst(); rows.valid(); rows->Next()) erase(rows.key());
+  // What is not on disk yet.
+  for (const Dot& dot : damage_.damaged(first_slot)) erase(log_key(first_slot, dot).view());
+  for (const Dot& dot : damage_.lost(first_slot)) erase(log_key(first_slot, dot).view());
+  for (const std::uint64_t file : damage_.refill_files(first_slot)) erase(refill_key(first_slot, file).view());
+}
+
 bool RocksStore::is_refill_of(Slot first_slot, ColumnFamily family) const {
   const auto files = damage_.refill_files(first_slot);
   return std::any_of(files.begin(), files.end(), [&](std::uint64_t file) { return engine_->has_file(file, family); });
