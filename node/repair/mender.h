@@ -4,6 +4,7 @@
 // owner after the other, then from the other members, who may stand in; the first good answer mends it, also the
 // answer that a change is gone. A change which every other member answered not to have stays listed and is
 // told as hopeless: an operator may write it off, `give_up()`, and then it counts as gone (hazards F30).
+// Of a partition that waits to be fetched anew nothing is mended: it is only asked whether anybody has the change.
 // A copy of the message that had lost to it is the message again. Who had all of them erased that copy, so it is made
 // anew, where the lost one stood, and every owner gets it (docs/decisions/0058-what-is-written-off-leaves-one-message.md).
 // Invariants: (1) what is mended was checked by the store; (2) nothing is written off while a member

@@ -267,10 +267,6 @@ class RocksStore final : public Store {
 
   // --- store_damage.cc ---
   [[nodiscard]] Status check_whole(Slot first_slot) const;
-  // Row by row: there are few, and range deletions are a risk to the scan of those that stay (docs/decisions/0072).
-  void erase_damage(rocksdb::WriteBatch& writes, Slot first_slot);
-  // Whether a file of this family is why the partition is to be refilled.
-  [[nodiscard]] bool is_refill_of(Slot first_slot, ColumnFamily family) const;
   Status list_hints(View prefix, std::vector<Hint>& out);
   void unreadable_hints(Slot slot, const std::string& text);
   void damaged_hint(Slot slot, const Dot& dot, const std::string& what);
@@ -344,6 +340,10 @@ class RocksStore final : public Store {
   Dot standing(const Dot& dot, const ChangeView& change);
 
   // --- store_refill.cc ---
+  // Row by row: there are few, and range deletions are a risk to the scan of those that stay (docs/decisions/0072).
+  void erase_damage(rocksdb::WriteBatch& writes, Slot first_slot);
+  // Whether a file of this family is why the partition is to be refilled.
+  [[nodiscard]] bool is_refill_of(Slot first_slot, ColumnFamily family) const;
   void unreadable(ColumnFamily family, View key, const std::string& text);
   void note_refill(const std::set<Slot>& first_slots, std::uint64_t file, const std::string& text);
   Status load_damage();
