@@ -166,7 +166,7 @@ Status Checker::on_answer(const Event& event, DeviceIndex device) {
   message.outcome = strong ? Outcome::kAcked : Outcome::kWeak;
   TRY_ASSIGN(const auto seat, seat_of(lanes_[lane].conversation, device, false));
   const auto& shown = conversation_of(message).seats[seat].shown;
-  hear(index, device, event.id, message.place < shown.size() && shown[message.place]);
+  if (strong) hear(index, device, event.id, message.place < shown.size() && shown[message.place]);
   if (is_due(message)) count_message(index, 1);
   return ok_status();
 }
@@ -207,8 +207,7 @@ Status Checker::on_entry(const Event& event, DeviceIndex device) {
   const auto place = messages_[index].place;
   const bool had = place < seat.shown.size() && seat.shown[place];
   const bool own = device_by_id_.contains(event.by) && device_by_id_[event.by] == device &&
-                   (messages_[index].outcome == Outcome::kAcked ||
-                    messages_[index].outcome == Outcome::kWeak);
+                   messages_[index].outcome == Outcome::kAcked;
   if (event.kind == EventKind::kShown) show(conversation, seat_index, index, event);
   hear(index, device, event.id, had || own);
   return ok_status();

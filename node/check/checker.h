@@ -1,7 +1,7 @@
 // Checker: judges what the clients of a run did and saw, event by event, against the promises.
 //
 // A device's view is what its application shows: the messages that came, less those a void took
-// back, plus its own acknowledged sends. The promises, by their numbers in docs/architecture.md:
+// back, plus its own sends acknowledged at grade quorum or all. The promises, by their numbers in docs/architecture.md:
 //   1  what was acknowledged at grade quorum or all is in the view of every device of every reader,
 //      and what one device shows of a message, all show. A device owes what its own file sent, and
 //      of other files what was acknowledged kHandOverMs before the end of its own;
@@ -13,6 +13,8 @@
 //   7  what is shown was sent, so, by that device, to that reader; nothing refused, or taken back by its sender's user,
 //      stays shown, and nobody else takes it back;
 //   8  a dot of a mailbox is one change.
+// A weaker grade promises nothing, not even the position that its acknowledgement names: what was lost with the node
+// that gave it may come again at another one.
 // Who left a group may show what it shows, and owes nothing of it.
 // What its user asked to take back, without an answer, may be shown by all or by none.
 // Legal: a message without an answer that appears, or not; one that takes its place above ones

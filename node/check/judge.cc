@@ -69,9 +69,8 @@ class Checker::Judge {
   }
   [[nodiscard]] bool shows(const Seat& seat, MessageIndex index) const {
     const Message& message = c_.messages_[index];
-    const bool acked = message.outcome == Outcome::kAcked || message.outcome == Outcome::kWeak;
     const bool shown = (message.place < seat.shown.size() && seat.shown[message.place]) ||
-                       (acked && is_sender(seat, message));
+                       (message.outcome == Outcome::kAcked && is_sender(seat, message));
     return shown && !c_.voids_.contains({seat.device, index});
   }
   // A device of a file that is cut may have seen more than the file says; one whose file ended

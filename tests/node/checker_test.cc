@@ -300,6 +300,21 @@ TEST_F(CheckerTest, AWeakGradeMayLose) {
   EXPECT_EQ(judge().weak, 1u);
 }
 
+// The node that acknowledged 2 lost it with its power: a forward of it that was under way is stored anew.
+TEST_F(CheckerTest, AWeakGradePromisesNoPosition) {
+  send(kAlice1, "#ops", 1);
+  send(kAlice1, "#ops", 2);
+  const std::size_t weak = events.size();
+  ack(kAlice1, "#ops", 2, 1, "memory");
+  say(kBob1, "#ops", 1, 3);
+  ack(kAlice1, "#ops", 1, 5);
+  shown_to_all(kAlice1, "#ops", 1, 5);
+  shown_to_all(kAlice1, "#ops", 2, 8);
+  expect_pass();
+  events[weak].grade = "quorum";
+  EXPECT_GT(judge().faults[static_cast<std::size_t>(Fault::kSenderOrder)], 0u);
+}
+
 // Doubles.
 
 TEST_F(CheckerTest, FindsAMessageTwiceOnADevice) {

@@ -163,6 +163,7 @@ Status SimCluster::start(std::size_t i) {
     }
     return Error{status.code(), "starting " + host.name + ": " + status.error().text};
   }
+  host.sound.reset();  // What it does from now on is not in it.
   ask(i, "status", Json::object(), [&host](Result<Json> answer) {
     if (!answer) return;
     const auto hex = answer->at("node").at("writer").get<std::string>();

@@ -73,7 +73,7 @@ class SimCluster {
   // file. REQUIRES: node i is down.
   Result<std::string> decay(std::size_t i, Random& random);
   // Takes the last decay() back, of a node that does not start with it: an operator would give it an empty disk. False:
-  // there was none.
+  // there was none, or it has started with it since.
   bool undecay(std::size_t i);
   // All that did.
   [[nodiscard]] const std::vector<Destroyed>& destroyed() const { return destroyed_; }
@@ -199,7 +199,7 @@ class SimCluster {
     double drift_ppm = 0;
     std::chrono::milliseconds clock_offset{0};
     std::unique_ptr<SimDisk> disk;
-    std::optional<SimDisk::Folder> sound;  // Before its last decay.
+    std::optional<SimDisk::Folder> sound;  // Before its last decay, until it starts with it.
     // Of the running process; destroyed from the bottom up.
     std::unique_ptr<SimLoop> loop;
     std::unique_ptr<overlay::Transport> transport;
