@@ -56,7 +56,8 @@ Task<Result<Json>> AdminApi::revoke(Json arguments) {
   }
   if (force) {
     const auto kept = may_remove(ring, {node});
-    CO_TRY(node_.ring_->force_out({node}, /*revoke=*/true));
+    auto forcing = node_.ring_->force_out({node}, /*revoke=*/true);
+    CO_TRY(co_await forcing);
     co_await node_.view_->durable();
     co_return Json{{"node", short_text(node)},
                    {"ring", node_.view_->ring().number().value},

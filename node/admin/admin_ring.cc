@@ -214,7 +214,8 @@ Task<Result<Json>> AdminApi::remove(Json arguments) {
       co_return Json{{"dry_run", true}, {"ring", node_.view_->ring().number().value}, {"forced", true},
                      {"lost", lost},    {"site", site}};
     }
-    CO_TRY(node_.ring_->force_out(nodes, /*revoke=*/false));
+    auto forcing = node_.ring_->force_out(nodes, /*revoke=*/false);
+    CO_TRY(co_await forcing);
     co_await node_.view_->durable();
     co_return Json{{"ring", node_.view_->ring().number().value},
                    {"lineage", hex(node_.view_->ring().lineage().view())},

@@ -17,6 +17,13 @@ namespace {
 
 constexpr int kChangeTriesMax = 10;
 
+bool are_removed(const RingVersion& version, const std::vector<NodeId>& nodes) {
+  return std::all_of(nodes.begin(), nodes.end(), [&](const NodeId& id) {
+    const auto* member = version.find(id);
+    return member != nullptr && member->state == overlay::RingMemberState::kRemoved;
+  });
+}
+
 // Only a skip over forgotten versions leads there.
 Error other_partitions(const RingVersion& version, std::uint32_t ours) {
   return {Errc::kUnsupported, "ring version " + std::to_string(version.number.value) + " has " +
@@ -48,7 +55,7 @@ RingService::RingService(ClusterView& view, PaxosService& paxos, const Identity&
     if (next.partitions != now.partitions && !view_.store.is_split_settled()) {
       return Error{Errc::kOverloaded, "the doubling before this one is not settled"};
     }
-    return overlay::follows(now, next);
+    return overlay::succeeds(now, next);
   };
   kind.known = [](View) -> std::optional<Blob> { return std::nullopt; };
   kind.decided = [this](View, const Blob& value) {
@@ -217,11 +224,30 @@ Task<Done> RingService::walk(NodeId peer, RingNumber until) {
   co_return Done{};
 }
 
-Status RingService::force_out(const std::vector<NodeId>& nodes, bool revoke) {
-  const RingVersion& now = view_.ring().version();
-  TRY_ASSIGN(const LineageId lineage, overlay::forced_lineage(now, nodes, revoke));
-  TRY_ASSIGN(const RingVersion next, overlay::forced_remove(now, nodes, lineage, revoke));
-  return set(next);  // The others hear of it when their links to us come up again.
+// A majority that is alive may be deciding another version in this moment: of the same number, so a second ring.
+Task<Status> RingService::force_out(std::vector<NodeId> nodes, bool revoke) {
+  const RingNumber asked = view_.ring().number();
+  auto build = [nodes = std::move(nodes), revoke, asked](const RingVersion& before) -> Result<RingVersion> {
+    if (before.number > asked && are_removed(before, nodes)) {
+      return Error{Errc::kExists, "others have removed them in this moment"};
+    }
+    TRY_ASSIGN(const LineageId lineage, overlay::forced_lineage(before, nodes, revoke));
+    return overlay::forced_remove(before, nodes, lineage, revoke);
+  };
+  if (has_live_majority()) {
+    auto changing = change(std::move(build));
+    co_return co_await changing;
+  }
+  CO_TRY_ASSIGN(const RingVersion next, build(view_.ring().version()));
+  co_return set(next);  // The others hear of it when their links to us come up again.
+}
+
+bool RingService::has_live_majority() const {
+  const auto& voters = view_.ring().voters();
+  const auto there = std::count_if(voters.begin(), voters.end(), [this](const NodeId& voter) {
+    return voter == view_.self || view_.alive(voter);
+  });
+  return static_cast<std::size_t>(there) * 2 > voters.size();
 }
 
 Status RingService::may_force_out(const std::vector<NodeId>& nodes) const {

@@ -7,7 +7,7 @@
 // that it is about (movement.h has the rules).
 // Without a majority an operator may force nodes out at one of those that are left: that is a version of a
 // new lineage, decided by nobody but him. The others adopt it as the successor of the version that they are
-// at, never as one of two (hazards F1).
+// at, never as one of two (hazards F1). While a majority of the voters is alive it decides about that version, too.
 // A node that missed versions fetches them one after the other: each has to be a step from the one before. Over
 // those that nobody keeps any more it skips to one that the members it knows agree on (ring_behind.cc).
 // Invariants: (1) a version is durable at a majority of its voters before anybody acts on it; a node that
@@ -58,9 +58,9 @@ class RingService {
   using Build = std::function<Result<overlay::RingVersion>(const overlay::RingVersion&)>;
   overlay::Task<Status> change(Build build);
 
-  // At once, without agreement, under a new lineage. What only `nodes` hold is given up. `revoke`: they are not
-  // believed any more.
-  Status force_out(const std::vector<NodeId>& nodes, bool revoke);
+  // Under a new lineage, and without agreement where no majority of the voters is alive. What only `nodes` hold is given
+  // up. `revoke`: they are not believed any more. kUnavailable: a majority is alive and does not decide; kExists.
+  overlay::Task<Status> force_out(std::vector<NodeId> nodes, bool revoke);
   // Would it be refused?
   [[nodiscard]] Status may_force_out(const std::vector<NodeId>& nodes) const;
 
@@ -123,6 +123,7 @@ class RingService {
   overlay::Task<Status> complete(RingNumber number);
   overlay::Task<Status> all_installed(RingNumber number);
 
+  [[nodiscard]] bool has_live_majority() const;
   void learn(const NodeId& from, const overlay::RingVersion& version);
   overlay::Task<Done> walk(NodeId peer, RingNumber until);
   // ring_behind.cc

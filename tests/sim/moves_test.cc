@@ -429,6 +429,36 @@ TEST_P(Splits, TwoOperatorsWhoForceTheSameNodesOutMakeOneCluster) {
   finish();
 }
 
+// The others are deciding another version in that moment: with a majority alive they decide about the removal, too.
+TEST_P(Splits, AForcedRemovalBesideAnotherChangeMakesNoSecondRing) {
+  std::vector<std::size_t> left;
+  for (std::size_t i = 0; i < 5; ++i) {
+    if (i != a) left.push_back(i);
+  }
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  cluster.crash(a, Crash::kPower);
+  for (const auto i : left) believes_dead(i, a);
+  int answers = 0;
+  cluster.ask(b, "weight", {{"nodes", {cluster.id(b)}}, {"weight", 150}}, [&](const Result<Json>&) { ++answers; });
+  world.run_for(GetParam() * 300us);  // On the way.
+  const Json force = {{"force", true}, {"nodes", {cluster.id(a)}}};
+  Result<Json> forced = Error{Errc::kTimeout, "no answer"};
+  cluster.ask(c, "remove", force, [&](const Result<Json>& answer) { ++answers; forced = answer; });
+  ASSERT_TRUE(until([&] { return answers == 2; }));
+  ASSERT_TRUE(forced) << forced.error().text;
+  const auto alike = [&] {
+    std::set<std::string> rings;
+    for (const auto i : left) {
+      const auto ring = cluster.admin(i, "ring", Json::object());
+      rings.insert(ring ? ring->at("lineage").dump() + ring->at("number").dump() + ring->at("change").dump() : "?");
+    }
+    return rings.size() == 1;
+  };
+  EXPECT_TRUE(until(alike, 60s)) << world.trace().text("", 60);
+  cluster.retire(a);
+  finish();
+}
+
 class Growth : public Moves {
  protected:
   Growth() : Moves(3) {}
