@@ -29,6 +29,10 @@ Status check_clock(std::int64_t theirs, std::int64_t ours) {
                                  " ours: set right (NTP) the one that is wrong, and join again"};
 }
 
+Error taken_back() {
+  return {Errc::kDenied, "the join was taken back (starling abort): empty the folder and join with a new token"};
+}
+
 }  // namespace
 
 void RingService::serve_joiners() {
@@ -108,11 +112,15 @@ Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request)
   co_return pack(answer);
 }
 
+// Taken back before its answer left, or reached us: the version that it brings does not have us.
 Task<Result<JoinReply>> RingService::ask_to_join(NodeId seed, JoinRequest request) {
   auto asking = overlay::call(view_.loop, view_.rpc, seed, Method::kJoin, pack(request),
                               kJoinDeadline);
   CO_TRY_ASSIGN(const Bytes body, co_await asking);
   CO_TRY_ASSIGN(JoinReply answer, unpack<JoinReply>(body));
+  CO_TRY_ASSIGN(const RingVersion version, overlay::decode_ring_version(answer.ring.data));
+  const auto* self = version.find(view_.self);
+  if (self == nullptr || self->gone()) co_return taken_back();
   co_return answer;
 }
 
@@ -137,8 +145,7 @@ Task<Status> RingService::still_joining() {
     const auto body = co_await asking;
     const auto answer = body ? unpack<StandingReply>(*body) : Result<StandingReply>(body.error());
     if (answer && answer->ring > ring->number() && !answer->known) {
-      co_return Error{Errc::kDenied, "the join was taken back (starling abort): empty the folder and join with a "
-                                     "new token"};
+      co_return taken_back();
     }
   }
   co_return ok_status();

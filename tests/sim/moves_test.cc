@@ -218,6 +218,23 @@ TEST_P(Moves, AReplacerThatIsRestartedBeforeItIsAdmittedStillReplaces) {
   finish();
 }
 
+// Its admission is answered when it is taken back already: the disk of who lets it in was slow.
+TEST_P(Moves, F33_AJoinerWhoseAdmissionWasTakenBackBeforeItHeardOfItEnds) {
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  const auto late = cluster.begin_join(a);
+  ASSERT_TRUE(late);
+  for (int turn = 0; turn < 2000 && cluster.id(*late).empty(); ++turn) world.run_for(100us);
+  cluster.disk(a).hold(true);
+  for (int turn = 0; turn < 100 && open_change(b) != "join"; ++turn) world.run_for(20ms);
+  ASSERT_EQ(open_change(b), "join");
+  ASSERT_TRUE(cluster.admin(b, "abort", Json::object()));
+  world.run_for(500ms);
+  cluster.disk(a).hold(false);
+  EXPECT_TRUE(until([&] { return cluster.retired(*late); }, 60s)) << world.trace().text("", 60);
+  EXPECT_EQ(state_of(*late, b), "");
+  finish();
+}
+
 // Nobody can say of it that it is safe to power off while an owner has not got what it holds.
 TEST_P(Moves, F33_ALeaverBlockedByADeadOwnerSaysSo) {
   const std::size_t d = other_than({a, b, c});
