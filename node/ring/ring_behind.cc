@@ -3,6 +3,8 @@
 // Within one lineage a number is one version. So the oldest that is still kept is taken from those who were members
 // with us: all that answer in our lineage must say the same, and with us they must be a majority of those of them who
 // are members still. From there we walk. Over the beginning of a lineage nothing tells whether ours ended in it.
+// Where everybody whom we knew has left or been replaced, nobody tells us of a version: who holds the secret of the
+// cluster and is no member that we know may be an invited stranger.
 #include <algorithm>
 
 #include "node/ring/ring_service.h"
@@ -17,6 +19,8 @@ namespace {
 
 // We skip to so much behind the oldest that is kept, which may be forgotten before all have answered.
 constexpr std::uint64_t kRingHistoryEdge = 16;
+// After a start, until those that are there have been found.
+constexpr Duration kAloneAfter = 20s;
 constexpr View kJoinAnew = ": stop it, remove it from the ring at another node (starling remove), and join as a new "
                            "node with an empty folder";
 
@@ -91,5 +95,29 @@ Status RingService::may_skip_to(const RingVersion& version, const std::set<NodeI
                                        std::to_string(there) + " answer: start them again, or" +
                                        std::string(kJoinAnew).substr(1)};
 }
+
+bool RingService::is_alone() const {
+  const auto& members = view_.ring().version().members;
+  return std::none_of(members.begin(), members.end(), [this](const auto& member) {
+    return member.id != view_.self && !member.gone() && view_.alive(member.id);
+  });
+}
+
+void RingService::note_stranger(const NodeId& peer) {
+  if (!is_alone()) return stranger_.reset();
+  if (!stranger_) stranger_ = {peer, view_.loop.now(), false};
+  const std::string why = lonely();
+  if (why.empty() || std::exchange(stranger_->told, true)) return;
+  view_.log.warn("a newer ring version cannot be followed", {{"cause", why}});
+}
+
+std::string RingService::lonely() const {
+  if (!stranger_ || !is_alone() || view_.loop.now() < stranger_->since + kAloneAfter) return "";
+  return "none of the nodes that node " + short_text(view_.self) + " knows answers, and node " +
+         short_text(stranger_->id) + ", which it does not know, is at a newer ring version: start one of them; if all of "
+         "them left or were replaced while this one was away," + std::string(kJoinAnew).substr(1);
+}
+
+std::string RingService::stuck() const { return stuck_.empty() ? lonely() : stuck_; }
 
 }  // namespace starling::node

@@ -103,6 +103,7 @@ Status RingService::set(const RingVersion& version) {
     view_.store.put(Store::Family::kNode, ring_history_key({n}), "");
   }
   stuck_.clear();
+  stranger_.reset();
   view_.set_ring(std::move(ring));
   view_.log.info("ring version", {{"number", version.number.value},
                                   {"members", version.members.size()},
@@ -189,6 +190,7 @@ std::optional<NodeId> RingService::trusted(const NodeId& peer) {
 
 void RingService::fetch(const NodeId& peer) {
   const auto member = trusted(peer);
+  if (!member && view_.in_ring()) note_stranger(peer);
   if (!member || !fetching_.insert(*member).second) return;
   view_.rpc.call(*member, Method::kRingGet, pack(RingGetRequest{}), kRingAskDeadline,
                  [this, member = *member](Result<Bytes> body) {

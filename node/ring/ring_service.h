@@ -73,7 +73,7 @@ class RingService {
   // The first on disk behind that one.
   [[nodiscard]] std::optional<RingNumber> kept_after(RingNumber number) const;
   // Why the newest version that we heard of cannot be followed; empty when it can.
-  [[nodiscard]] const std::string& stuck() const { return stuck_; }
+  [[nodiscard]] std::string stuck() const;
   // Those on disk from that number to the one before the present, one for each set of owners.
   [[nodiscard]] std::vector<RingPtr> since(RingNumber number) const;
 
@@ -129,6 +129,9 @@ class RingService {
   // ring_behind.cc
   overlay::Task<Status> skip(RingNumber until);
   [[nodiscard]] Status may_skip_to(const overlay::RingVersion& version, const std::set<NodeId>& vouch) const;
+  [[nodiscard]] bool is_alone() const;
+  void note_stranger(const NodeId& peer);
+  [[nodiscard]] std::string lonely() const;
   void announce();
   [[nodiscard]] std::optional<Bytes> remembered(RingNumber number) const;
   [[nodiscard]] std::optional<overlay::RingVersion> known(RingNumber number) const;
@@ -146,6 +149,13 @@ class RingService {
   std::set<NodeId> fetching_;
   bool walking_ = false;
   std::string stuck_;
+  // Is at a newer version and no member that we know, while none that we know is there.
+  struct Stranger {
+    NodeId id;
+    Instant since;
+    bool told = false;
+  };
+  std::optional<Stranger> stranger_;
   RingNumber installed_;     // The change of this version is installed here.
   bool installing_ = false;
   bool driving_ = false;

@@ -242,6 +242,26 @@ TEST_P(FarBehind, OverANewLineageItIsToldToJoinAnew) {
   finish();
 }
 
+// Who joined while it was away holds the secret of the cluster, as any invited stranger does.
+TEST_P(FarBehind, WhoKnowsNobodyThatIsThereSaysSoUntilOneIsBack) {
+  switch_off(c);
+  const auto joined = cluster.add_node(120s);
+  ASSERT_TRUE(joined) << joined.error().text;
+  std::vector<std::size_t> known;
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    if (i != c && i != *joined) known.push_back(i);
+  }
+  for (const auto i : known) cluster.crash(i, Crash::kProcess);
+  ASSERT_TRUE(cluster.restart(c));
+  EXPECT_TRUE(comes_to_say(c, "join as a new node")) << says(c);
+  EXPECT_NE(says(c).find(cluster.id(*joined)), std::string::npos) << says(c);
+  for (const auto i : known) ASSERT_TRUE(cluster.restart(i));
+  EXPECT_TRUE(until([&] { return cluster.all_serving(); }, 60s)) << says(c);
+  EXPECT_EQ(says(c), "");
+  EXPECT_TRUE(follows(c));
+  finish();
+}
+
 // --- Removals of who is needed yet. ---
 
 class Needed : public Returning {

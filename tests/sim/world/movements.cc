@@ -93,6 +93,7 @@ void Movements::look() {
     });
     take_back_joins();
     if (running_) return;
+    heed_status();
     cluster_.ask(i, "throttle", Json::object(), [this, alive = alive_](const Result<Json>& controls) {
       if (*alive && controls) later(Duration(0), [this, controls = *controls] { calm(controls); });
     });
@@ -125,9 +126,25 @@ void Movements::calm(const Json& controls) {
   }
 }
 
-// Who was let in just when its operator gave it up.
+// A node that knows nobody any more who is there says that it is to be removed, and to join anew.
+void Movements::heed_status() {
+  for (std::size_t i = 0; i < cluster_.size(); ++i) {
+    if (!cluster_.up(i) || cluster_.node(i).serving()) continue;
+    cluster_.ask(i, "status", Json::object(), [this, i, alive = alive_](const Result<Json>& status) {
+      const auto why = status ? status->at("node").at("waits_for").get<std::string>() : std::string();
+      if (!*alive || why.find("join as a new node") == std::string::npos) return;
+      later(Duration(0), [this, i] {
+        ++done_["told to join anew"];
+        taken_out_.insert(i);
+        cluster_.retire(i);
+      });
+    });
+  }
+}
+
+// Who was let in just when its operator gave it up, and who is to join anew.
 void Movements::take_back_joins() {
-  for (const auto i : begun_) {
+  for (const auto i : taken_out_) {
     if (!cluster_.retired(i)) continue;
     if (state(i) == "joining") ask_for("abort", "abort", Json::object());
     if (state(i) == "serving") ask_for("remove", "remove", {{"nodes", {cluster_.id(i)}}});
@@ -220,7 +237,7 @@ void Movements::begin(std::size_t inviter, const std::string& kind, std::optiona
       world_.note("movements", joining ? kind + " of " + cluster_.ip(*joining) : joining.error().text);
       if (!joining) return;
       joining_[*joining] = kind;
-      begun_.insert(*joining);
+      taken_out_.insert(*joining);
       if (dead) replacers_.insert(*joining);
       later(dead ? kTakesItsPlace : kJoinsWithin, [this, i = *joining] {
         if (joining_.erase(i) == 0 || cluster_.retired(i)) return;

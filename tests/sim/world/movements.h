@@ -74,6 +74,7 @@ class Movements {
   void force_if_alike(std::size_t node);
   void force_if_allowed(std::size_t node);
   void come_back_later(std::size_t node);
+  void heed_status();
   void take_back_joins();
   [[nodiscard]] bool quiet_but(std::size_t node);
   [[nodiscard]] std::string state(std::size_t i) const;   // In the ring, as last seen; empty: not in it.
@@ -94,8 +95,8 @@ class Movements {
   std::map<std::string, NodeId> ids_;
   bool changing_ = false;
   std::map<std::size_t, std::string> joining_;  // Those that the ring did not show yet, and as what they come.
-  std::set<std::size_t> begun_;                 // All that were to join,
-  std::set<std::size_t> replacers_;             // and those in the place of others.
+  std::set<std::size_t> taken_out_;             // Once they are switched off: who was to join, or is to join anew.
+  std::set<std::size_t> replacers_;             // They were to join in the place of others.
   std::set<std::size_t> drained_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
