@@ -1,5 +1,7 @@
 #include "node/mailbox/accounts.h"
 
+#include "node/mailbox/write_register.h"
+
 namespace starling::node {
 
 using overlay::Completer;
@@ -200,13 +202,8 @@ Task<Status> Accounts::set_disabled(std::string user, bool disabled) {
     auto changing = change(user, [disabled](AccountValue& value) { value.disabled = disabled; });
     CO_TRY(co_await changing);
   }
-  WriteRegisterRequest request;
-  request.mailbox = mailbox_of(user);
-  request.merge = static_cast<std::uint8_t>(storage::MergeKind::kMember);
-  request.key = Bytes(kDisabledKey);
-  request.value.data = pack(storage::MemberValue{1, disabled, 0, std::move(user)});
-  request.member_change = true;
-  auto writing = write(std::move(request));
+  const MailboxId mailbox = mailbox_of(user);
+  auto writing = change_member(view_, forwarder_, mailbox, Bytes(kDisabledKey), {1, disabled, 0, std::move(user)});
   auto written = co_await writing;
   co_return written;
 }
@@ -233,31 +230,11 @@ Task<Status> Accounts::change(std::string user, std::function<void(AccountValue&
     request.key = Bytes(kAccountKey);
     request.value.data = pack(account.value);
     request.expected = account.stamp;
-    // Its time is when it was asked for: a coordinator that stood still with the request, which went through another
-    // meanwhile, writes it once more, below what was acknowledged since. A stamp of a wrong clock would push the others'
-    // into the future: then the coordinator mints it.
-    if (view_.clock_trusted()) {
-      view_.observe_repair(account.stamp.time);
-      request.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
-      if (request.stamp <= account.stamp) {
-        co_return Error{Errc::kOverloaded,
-                        "what stands was written by a clock ahead of this node's; try again in some seconds"};
-      }
-    }
-    auto writing = write(std::move(request));
+    CO_TRY_ASSIGN(request.stamp, stamp_above(view_, account.stamp));
+    auto writing = write_register(view_, forwarder_, std::move(request));
     written = co_await writing;
     if (written || written.code() != Errc::kExists) break;
   }
-  co_return written;
-}
-
-Task<Status> Accounts::write(WriteRegisterRequest request) {
-  auto [done, future] = Completer<Status>::make(view_.loop);
-  forwarder_.write_register(std::move(request), kForwardDeadline,
-                            [done = std::move(done)](Status status) mutable {
-                              done.set(std::move(status));
-                            });
-  auto written = co_await future;
   co_return written;
 }
 

@@ -67,7 +67,6 @@ class Accounts {
                                            std::string from);
   overlay::Task<Result<std::string>> hash(std::string password, std::string from);
   overlay::Task<Status> verify(HashQueue::Place place, std::string password, std::string hash);
-  overlay::Task<Status> write(WriteRegisterRequest request);
   Result<Login> make_token(const std::string& user, const std::string& device, std::uint64_t epoch,
                            std::int64_t life_ms);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "node/mailbox/accounts.h"
+#include "node/mailbox/write_register.h"
 
 namespace starling::node {
 
@@ -60,19 +61,10 @@ Task<Status> Groups::set_member(std::string group, std::string user, std::uint8_
     auto checking = may_join(group, user);
     CO_TRY(co_await checking);
   }
-  WriteRegisterRequest request;
-  request.mailbox = mailbox_of(group);
-  request.merge = static_cast<std::uint8_t>(storage::MergeKind::kMember);
-  request.key = Bytes(kMemberPrefix) + user;
-  request.value.data = pack(MemberValue{1, removed, role, group});
-  request.member_change = true;
-  auto [done, future] = Completer<Status>::make(view_.loop);
-  forwarder_.write_register(std::move(request), kForwardDeadline,
-                            [done = std::move(done)](Status status) mutable {
-                              done.set(std::move(status));
-                            });
-  auto written = co_await future;
-  co_return written;
+  auto changing = change_member(view_, forwarder_, mailbox_of(group), Bytes(kMemberPrefix) + user,
+                                MemberValue{1, removed, role, group});
+  auto changed = co_await changing;
+  co_return changed;
 }
 
 // Two who add at once may both pass; of_user() then keeps the older. A change of role is no join.

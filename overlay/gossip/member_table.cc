@@ -34,6 +34,14 @@ bool is_new_run(const Member& held, const MemberRecord& record, bool revived) {
   return record.run == 0 && revived && !held.live();
 }
 
+// Runs of another writer write other dots.
+void remember_run(Member& held, const MemberRecord& record) {
+  if (held.record.writer != record.writer) return held.earlier.clear();
+  if (held.record.run == record.run || held.update == nullptr) return;
+  if (held.earlier.size() == kEarlierRunsMax) held.earlier.erase(held.earlier.begin());
+  held.earlier.push_back(held.update);
+}
+
 }  // namespace
 
 const Member* MemberTable::find(const NodeId& id) const {
@@ -73,6 +81,7 @@ MemberTable::Change MemberTable::put(MemberRecord record, Shared update, Instant
     held->window = {};   // It counts its datagrams from 1,
     held->knows_us = 0;  // and remembers nobody.
     held->first_hand = false;
+    remember_run(*held, record);
   }
   held->record = std::move(record);
   held->update = std::move(update);

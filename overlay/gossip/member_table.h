@@ -16,12 +16,16 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <vector>
 
 #include "overlay/gossip/replay_window.h"
 #include "overlay/gossip/swim_wire.h"
 #include "overlay/loop/clock.h"
 
 namespace starling::overlay {
+
+// Of a member's runs under its present writer before this one, the last so many are remembered.
+inline constexpr std::size_t kEarlierRunsMax = 3;
 
 struct Member {
   NodeId id;
@@ -36,6 +40,8 @@ struct Member {
   std::optional<Instant> rumoured;  // When it told the rest of it, where that is another's word.
   ReplayWindow window;            // Of the datagrams of its run (MemberRecord::run).
   std::uint64_t knows_us = 0;     // The highest incarnation of ours that it has surely heard of.
+  // Records of earlier runs: it is told of them, since its folder may be an older copy, and not know (hazards F3).
+  std::vector<Shared> earlier;
 
   [[nodiscard]] bool live() const {
     return state == MemberState::kAlive || state == MemberState::kSuspect;

@@ -158,21 +158,8 @@ void Membership::on_push_pull(const NodeId& from, View body, Reply reply) {
   if (!swim_.hears(from)) {
     return reply(Error{Errc::kDenied, "who is no member is not told who is; join first"});
   }
-  const auto known = [&]() -> Shared {
-    const auto* member = std::as_const(swim_).table().find(from);
-    return member != nullptr ? member->update : nullptr;
-  };
-  const Shared before = known();
   step(Swim::Merge{from, std::move(theirs).value()});
-  PushPull answer = swim_.push_pull(loop_.now(), loop_.wall_ms());
-  // Whom we knew in another run is told of that: its folder may be an older copy, and not know (hazards F3).
-  const Shared now = known();
-  for (auto& entry : answer.members) {
-    if (before == nullptr || now == nullptr || before == now || View(entry.record.data) != View(*now).substr(1)) continue;
-    entry.record.data = before->substr(1);
-    entry.state = static_cast<std::uint8_t>(MemberState::kAlive);
-  }
-  reply(pack(answer));
+  reply(pack(swim_.push_pull(loop_.now(), loop_.wall_ms(), from)));
 }
 
 void Membership::step(const Swim::Input& input) {
@@ -208,7 +195,7 @@ void Membership::exchange(const Swim::Exchange& exchange) {
 }
 
 void Membership::exchange_with(const NodeId& peer) {
-  rpc_.call(peer, Method::kPushPull, pack(swim_.push_pull(loop_.now(), loop_.wall_ms())),
+  rpc_.call(peer, Method::kPushPull, pack(swim_.push_pull(loop_.now(), loop_.wall_ms(), peer)),
             kPushPullDeadline, [this, alive = alive_, peer](Result<Bytes> body) {
               if (!*alive) return;
               if (!body) return exchange_done(false);

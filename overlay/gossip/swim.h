@@ -138,7 +138,8 @@ class Swim {
   Output step(const Input& input, Instant now, std::int64_t now_wall_ms);
 
   // The whole table, for a push-pull; the answering side merges first. REQUIRES: started.
-  [[nodiscard]] PushPull push_pull(Instant now, std::int64_t now_wall_ms) const;
+  // `to` is told of its earlier runs, too.
+  [[nodiscard]] PushPull push_pull(Instant now, std::int64_t now_wall_ms, const NodeId& to = {}) const;
 
   // Rides on everything sent from now on; `wall_ms` is filled in when it is sent.
   void set_heartbeat(const Heartbeat& heartbeat) { heartbeat_ = heartbeat; }

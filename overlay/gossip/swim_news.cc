@@ -233,7 +233,7 @@ void Swim::spread(const Claim& claim) {
   queue_.add(UpdateKind::kClaim, claim.node, claim.incarnation, encode_claim(claim));
 }
 
-PushPull Swim::push_pull(Instant now, std::int64_t now_wall_ms) const {
+PushPull Swim::push_pull(Instant now, std::int64_t now_wall_ms, const NodeId& to) const {
   assert(self_update_ != nullptr);
   const auto record_in = [](const Shared& update) { return Blob{update->substr(1)}; };
   PushPull out;
@@ -249,6 +249,11 @@ PushPull Swim::push_pull(Instant now, std::int64_t now_wall_ms) const {
         member.heard ? static_cast<std::uint64_t>(to_ms(now - *member.heard)) : ~std::uint64_t{0};
     out.members.push_back({record_in(member.update), static_cast<std::uint8_t>(member.state),
                            member.incarnation, member.heartbeat, age_ms});
+  }
+  const Member* peer = table_.find(to);
+  for (std::size_t i = 0; peer != nullptr && i < peer->earlier.size() && out.members.size() < kMembersMax; ++i) {
+    out.members.push_back({record_in(peer->earlier[i]), static_cast<std::uint8_t>(MemberState::kAlive),
+                           peer->incarnation, {}, ~std::uint64_t{0}});
   }
   return out;
 }

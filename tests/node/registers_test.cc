@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "node/mailbox/read_registers.h"
+#include "node/mailbox/write_register.h"
 #include "node/replication/append/coordinator.h"
 #include "node/replication/append/obligations.h"
 #include "storage/change.h"
@@ -99,11 +100,6 @@ class WritingARegister : public Parts {
     in_turn([&] { coordinator->write_register(request, [this](Status done) { outcome = std::move(done); }); });
     run_for(50ms);
   }
-  [[nodiscard]] bool is_asked(const NodeId& node) const {
-    return std::any_of(rpc.calls.begin(), rpc.calls.end(), [&](const auto& call) {
-      return call.to == node && call.method == overlay::Method::kCompare;
-    });
-  }
 
   std::unique_ptr<MoveControls> controls;
   std::unique_ptr<CatchUp> catch_up;
@@ -135,40 +131,77 @@ TEST_F(WritingARegister, AWriteThatWouldLoseByItsTimeAloneIsRefusedUntilItWins) 
   EXPECT_EQ(stands(), "ours");
 }
 
-// With one of three, two know all that was acknowledged. In an outage the third would else keep each change, and those
-// that wait for a place, until it is given up.
-TEST_F(WritingARegister, AnOwnerThatDoesNotAnswerHoldsUpNoChangeOfAMember) {
-  request.merge = static_cast<std::uint8_t>(MergeKind::kMember);
-  request.key = "member";
-  request.member_change = true;
-  request.value.data = pack(storage::MemberValue{});
-  for (const auto& silent : {owners[1], owners[2]}) {
-    request.key += "x";
-    rpc.calls.clear();
-    write();
-    ASSERT_TRUE(is_asked(owners[1]) && is_asked(owners[2]));
-    ASSERT_FALSE(box.store->find_register(testing::kAlice, request.key)) << "nobody has answered";
-    const NodeId& answers = silent == owners[1] ? owners[2] : owners[1];
-    const auto call = std::find_if(rpc.calls.begin(), rpc.calls.end(), [&](const auto& one) { return one.to == answers; });
-    CompareReply equal;
-    equal.ring = view->ring().number();
-    equal.partitions = view->partitions();
-    auto done = std::move(call->done);
-    rpc.calls.erase(call);
-    in_turn([&] { done(pack(equal)); });
-    run_for(50ms);
-    EXPECT_TRUE(box.store->find_register(testing::kAlice, request.key)) << "it waits for " << short_text(silent);
+// With one of three, two know all that was acknowledged.
+class ChangingAMember : public Parts {
+ protected:
+  overlay::Task<Done> change(bool removed) {
+    Forwarder forwarder(*view);
+    auto changing = change_member(*view, forwarder, testing::kAlice, "member/@bob", {1, removed, 0, "#g"});
+    outcome = co_await changing;
+    co_return Done{};
   }
+  void begin(bool removed) {
+    in_turn([&] { scope.spawn(change(removed)); });
+    run_for(50ms);
+  }
+  // What the first so many that are asked say stands.
+  void answer(std::size_t count, const MemberValue& stands) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto call = std::find_if(rpc.calls.begin(), rpc.calls.end(),
+                                     [](const auto& one) { return one.method == overlay::Method::kReadRegisters; });
+      ASSERT_NE(call, rpc.calls.end());
+      auto done = std::move(call->done);
+      rpc.calls.erase(call);
+      const Bytes reply = pack(ReadRegistersReply{{item("member/@bob", pack(stands), 5, MergeKind::kMember)}});
+      in_turn([&] { done(reply); });
+    }
+    run_for(50ms);
+  }
+  [[nodiscard]] std::optional<WriteRegisterRequest> written() const {
+    const auto call = std::find_if(rpc.calls.begin(), rpc.calls.end(),
+                                   [](const auto& one) { return one.method == overlay::Method::kWriteRegister; });
+    if (call == rpc.calls.end()) return std::nullopt;
+    return *unpack<WriteRegisterRequest>(call->body);
+  }
+
+  std::optional<Status> outcome;
+  overlay::Scope scope{loop};
+};
+
+TEST_F(ChangingAMember, ToAddUnderARemovalRaisesTheGeneration) {
+  begin(/*removed=*/false);
+  answer(2, {3, true, 1, "#g"});
+  const auto request = written();
+  ASSERT_TRUE(request);
+  const auto value = unpack<MemberValue>(request->value.data);
+  EXPECT_EQ(value->generation, 4u);
+  EXPECT_EQ(value->role, 0) << "a right ends with the membership";
 }
 
-TEST_F(WritingARegister, WhereNobodyAnswersAChangeOfAMemberIsRefusedInTime) {
-  request.merge = static_cast<std::uint8_t>(MergeKind::kMember);
-  request.member_change = true;
-  request.value.data = pack(storage::MemberValue{});
-  write();
-  run_for(2s);
+TEST_F(ChangingAMember, ToAddAgainTakesNoRoleAwayAndSaysNothingNew) {
+  begin(/*removed=*/false);
+  answer(2, {3, false, 1, "#g"});
+  const auto request = written();
+  ASSERT_TRUE(request);
+  EXPECT_EQ(request->value.data, pack(MemberValue{3, false, 1, "#g"}));
+  EXPECT_EQ(request->stamp, (EntryId{5, WriterId{7}})) << "as it stands";
+}
+
+TEST_F(ChangingAMember, WhereTooFewAnswerItIsRefusedInTime) {
+  begin(/*removed=*/true);
+  for (int turn = 0; turn < 3; ++turn) {
+    ASSERT_FALSE(outcome);
+    answer(1, {1, false, 0, "#g"});
+    while (!rpc.calls.empty()) {
+      auto done = std::move(rpc.calls.front().done);
+      rpc.calls.erase(rpc.calls.begin());
+      in_turn([&] { done(Error{Errc::kTimeout, "no answer"}); });
+    }
+    run_for(250ms);
+  }
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->code(), Errc::kUnavailable);
+  EXPECT_FALSE(written());
 }
 
 // Three copies at home, two away, one of those here: of three home owners two know what was acknowledged.

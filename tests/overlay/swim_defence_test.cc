@@ -388,6 +388,25 @@ TEST_F(SwimDefence, RecordsOfAFormerRunAreNoRival) {
   EXPECT_EQ(net_.count(0, Kind::kRival, 0), 0);
 }
 
+// Its datagrams may have come before its list did: then they know the run of now already.
+TEST_F(SwimDefence, WhoComesBackUnderItsWriterIsToldOfItsEarlierRuns) {
+  std::vector<Bytes> records;
+  for (const std::uint32_t run : {77u, 78u}) {
+    Swim former(SwimConfig::lan(), net_.identity(0), random_, record_of(net_.identity(0), net_.swim(0).self().incarnation + run, run));
+    former.step(Swim::Start{}, net_.now(), net_.wall_ms(0));
+    const PushPull said = former.push_pull(net_.now(), net_.wall_ms(0));
+    records.push_back(said.members.front().record.data);
+    net_.step(1, Swim::Merge{net_.id(0), said});
+  }
+  const auto says = [&](const NodeId& to, const Bytes& record) {
+    const auto list = net_.swim(1).push_pull(net_.now(), net_.wall_ms(1), to);
+    return std::any_of(list.members.begin(), list.members.end(), [&](const auto& m) { return m.record.data == record; });
+  };
+  EXPECT_TRUE(says(net_.id(0), records[1]));
+  EXPECT_TRUE(says(net_.id(0), records[0]));
+  EXPECT_FALSE(says(net_.id(2), records[0])) << "nobody else needs to know";
+}
+
 // One that lies about all the others is one all the same.
 TEST_F(SwimDefence, WhatAMemberSaysOfTheClocksOfOthersMovesNothingOnceTheyToldThem) {
   PushPull lie = net_.swim(1).push_pull(net_.now(), net_.wall_ms(1));

@@ -62,12 +62,10 @@ struct WriteRegisterRequest {
   std::string key;
   Blob value;
   std::uint8_t flags = 0;  // kAppendForce
-  // For kMember writes by an operator or a moderator: the coordinator reads the present value, keeps or
-  // raises the generation, and writes the new one.
-  bool member_change = false;
+  bool reserved = false;
   // Not zero: the stamp that the value was derived from. kExists when the register has another by now.
   EntryId expected;
-  FIELDS(ring, mailbox, merge, stamp, key, value, flags, member_change, expected)
+  FIELDS(ring, mailbox, merge, stamp, key, value, flags, reserved, expected)
 };
 
 // kReadRegisters: registers of a mailbox whose key begins with `prefix`, after `after`.

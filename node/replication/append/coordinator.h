@@ -30,7 +30,7 @@
 namespace starling::node {
 
 inline constexpr std::uint64_t kPendingChangesMax = 200'000;  // Accepted, not yet synced.
-inline constexpr std::size_t kComparesMax = 64;     // Refusals, and changes of members, compared with the other owners at once.
+inline constexpr std::size_t kComparesMax = 64;     // Refusals compared with the other owners at once.
 inline constexpr std::size_t kLaneQueueMax = 1024;  // Requests of a lane held back by a look-up.
 inline constexpr std::size_t kRecallsMax = 64;      // Messages looked for at once, to be taken back.
 // Voids in a row that a lane takes of who may not send: as many numbers as a device may have had on the wire.
@@ -137,15 +137,11 @@ class Coordinator {
   struct Comparison {
     Known known;
     std::size_t home = 0;  // Home owners whose changes are here.
-    std::size_t left = 0;  // Owners that did not answer yet,
-    bool all = false;      // which is waited for.
+    std::size_t left = 0;  // Owners that did not answer yet.
     overlay::Completer<bool> done;
   };
-  // `all`: not only enough of them.
-  overlay::Task<Known> compare_with_owners(MailboxId mailbox, bool all);
+  overlay::Task<Known> compare_with_owners(MailboxId mailbox);
   overlay::Task<starling::Done> compare_one(NodeId owner, MailboxId mailbox, std::shared_ptr<Comparison> comparison);
-  overlay::Task<starling::Done> change_member(WriteRegisterRequest request, std::function<void(Status)> done);
-  void store_register(const WriteRegisterRequest& request, std::function<void(Status)> done);
   overlay::Task<starling::Done> redrive(KeyIn key, Dot dot, protocol::Grade grade);
   overlay::Task<starling::Done> redrive_register(MailboxId mailbox, Dot dot, std::function<void(Status)> done);
   void resume_lane(const LaneId& lane);

@@ -58,7 +58,7 @@ Task<starling::Done> Coordinator::ask_owners(Pending send, LaneId lane) {
 // A refusal is final for the sender, and the group or its right may be acknowledged without having come here.
 Task<starling::Done> Coordinator::compare_first(Pending send, LaneId lane) {
   send.compared = true;
-  auto comparing = compare_with_owners(send.mailbox, /*all=*/true);
+  auto comparing = compare_with_owners(send.mailbox);
   const Known known = co_await comparing;
   send.knows = known.by_all && known.by_enough;
   admit(std::move(send));
@@ -67,11 +67,10 @@ Task<starling::Done> Coordinator::compare_first(Pending send, LaneId lane) {
 }
 
 // With all at once: in an outage one that does not answer would else hold up the others, and all that waits behind them.
-Task<Coordinator::Known> Coordinator::compare_with_owners(MailboxId mailbox, bool all) {
+Task<Coordinator::Known> Coordinator::compare_with_owners(MailboxId mailbox) {
   auto comparison = std::make_shared<Comparison>();
   auto [done, future] = overlay::Completer<bool>::make(view_.loop);
   comparison->done = done;
-  comparison->all = all;
   comparison->home = view_.is_home(view_.store.partition_of(mailbox)) ? 1 : 0;
   auto owners = view_.candidates(view_.store.partition_of(mailbox));
   std::erase_if(owners, [this](const NodeId& owner) { return owner == view_.self || !view_.alive(owner); });
@@ -95,8 +94,7 @@ Task<starling::Done> Coordinator::compare_one(NodeId owner, MailboxId mailbox, s
   if (--comparison->left == 0) --comparing_;
   comparison->known.by_all &= compared.ok();
   comparison->home += compared && view_.ring().is_home(view_.store.partition_of(mailbox), owner) ? 1 : 0;
-  const bool enough = !comparison->all && comparison->home >= view_.ring().enough_to_know();
-  if (comparison->left == 0 || enough) comparison->done.set(true);
+  if (comparison->left == 0) comparison->done.set(true);
   co_return starling::Done{};
 }
 

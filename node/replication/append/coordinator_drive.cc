@@ -15,6 +15,7 @@ Status check(const WriteRegisterRequest& request) {
       request.value.data.size() > storage::kRegisterValueSizeMax) {
     return Error{Errc::kInvalid, "a register with a merge kind or size that cannot be"};
   }
+  if (request.reserved) return Error{Errc::kUnsupported, "a change of a member comes with what follows from what stands"};
   return ok_status();
 }
 
@@ -157,30 +158,6 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   if (auto valid = check(request); !valid) return done(valid);
   const PartitionId partition = view_.store.partition_of(request.mailbox);
   if (auto may = may_store(partition, request.flags, true); !may) return done(may);
-  if (!request.member_change) return store_register(request, std::move(done));
-  if (comparing_ >= kComparesMax) {
-    return done(Error{Errc::kOverloaded, "too many changes of members wait to be compared; try again in a moment"});
-  }
-  scope_.spawn(change_member(request, std::move(done)));
-}
-
-// The new generation follows from what stands, and what stands may have been acknowledged without having come here: a
-// member that is added again under a removal would be lost with it.
-Task<starling::Done> Coordinator::change_member(WriteRegisterRequest request, std::function<void(Status)> done) {
-  auto comparing = compare_with_owners(request.mailbox, /*all=*/false);
-  const Known known = co_await comparing;
-  const bool knows = known.by_enough;
-  const auto may = may_store(view_.store.partition_of(request.mailbox), request.flags, true);
-  if (!may || !knows) {
-    done(may ? Error{Errc::kUnavailable, "an owner that may know better who is in it did not answer; try again in a moment"}
-             : may.error());
-    co_return starling::Done{};
-  }
-  store_register(request, std::move(done));
-  co_return starling::Done{};
-}
-
-void Coordinator::store_register(const WriteRegisterRequest& request, std::function<void(Status)> done) {
   const auto present = view_.store.find_register(request.mailbox, request.key);
   const bool is_as_asked = !request.stamp.is_zero() && present && present->stamp == request.stamp;  // A retry.
   if (!request.expected.is_zero() && present && present->stamp != request.expected && !is_as_asked) {
@@ -196,26 +173,11 @@ void Coordinator::store_register(const WriteRegisterRequest& request, std::funct
     if (present) view_.observe_repair(present->stamp.time);
     change.reg.stamp = {view_.hlc.next(view_.loop.wall_ms()), view_.store.writer()};
   }
-  Bytes value = request.value.data;
-  if (request.member_change) {
-    auto wanted = unpack<storage::MemberValue>(value);
-    if (!wanted) return done(wanted.error());
-    wanted->generation = 1;
-    if (present) {
-      if (auto member = unpack<storage::MemberValue>(present->value)) {
-        // Only a re-add raises the generation (invariant 5).
-        wanted->generation = member->generation + (member->removed && !wanted->removed ? 1 : 0);
-        // To add a member again does not take its role away.
-        if (!member->removed) wanted->role = std::max(wanted->role, member->role);
-      }
-    }
-    value = pack(*wanted);
-  }
-  change.reg.value = value;
+  change.reg.value = request.value.data;
   // The same write again, one that lost to a later, or a membership as it is: a change that says nothing new.
   const bool old = present && !request.stamp.is_zero() && present->merge == change.reg.merge &&
                    !storage::wins(change.reg, held_by(*present));
-  if (old || (present && request.member_change && present->value == value)) {
+  if (old) {
     return scope_.spawn(redrive_register(request.mailbox, present->dot, std::move(done)));
   }
   // What stands may be further ahead of us than anything pulls our clock: in some seconds ours is above it.

@@ -93,6 +93,72 @@ TEST_P(Registers, F18_AnAdditionUnderARemovalThatTheCoordinatorMissedIsNotLost) 
   finish();
 }
 
+// A coordinator stands still with the removal, which goes through another; what it does when it goes on is of before.
+TEST_P(Registers, F18_ARemovalThatComesLateTakesNobodyOutWhoWasAddedAgain) {
+  start(*alice, b);
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  bool sent = false, came = false;
+  tap.on_leave = [&](const TapMessage& m) {
+    const auto request = m.method == Method::kWriteRegister ? unpack<node::WriteRegisterRequest>(m.body)
+                                                            : Result<node::WriteRegisterRequest>(Error{});
+    if (!request || request->key != "member/@bob" || m.to != a || std::exchange(sent, true)) return Fate::kPass;
+    world.after(Duration(0), [this] { cluster.pause(a); });
+    return Fate::kPass;
+  };
+  tap.on_arrive = [&](const TapMessage& m) { came |= sent && m.method == Method::kWriteRegister && m.to == a; };
+  ASSERT_TRUE(manage([&](auto done) { alice->client().remove_member("#g", "@bob", done); }));
+  ASSERT_TRUE(manage([&](auto done) { alice->client().add_member("#g", "@bob", 0, done); }));
+  ASSERT_TRUE(sent && !came);
+  cluster.resume(a);
+  ASSERT_TRUE(until([&] { return came; }));
+  tap.clear();
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  for (const auto i : {a, b, c}) {
+    const auto stands = cluster.store(i).find_register(mailbox_of("#g"), "member/@bob");
+    ASSERT_TRUE(stands);
+    EXPECT_FALSE(unpack<storage::MemberValue>(stands->value)->removed) << "owner " << i;
+  }
+  start(*bob, b);
+  EXPECT_TRUE(acked(send(*bob)));
+  finish();
+}
+
+// The same of a password: the first change is written once more, behind the second.
+TEST_P(Registers, F18_APasswordThatComesLateUndoesNoLaterOne) {
+  ASSERT_TRUE(work.add_user("@carol"));
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  std::optional<std::size_t> gateway, stands_still;
+  bool came = false;
+  tap.on_leave = [&](const TapMessage& m) {
+    const auto request = m.method == Method::kWriteRegister ? unpack<node::WriteRegisterRequest>(m.body)
+                                                            : Result<node::WriteRegisterRequest>(Error{});
+    if (!request || request->key != "account" || m.to == m.from || stands_still) return Fate::kPass;
+    gateway = m.from;
+    stands_still = m.to;
+    world.after(Duration(0), [this, to = m.to] { cluster.pause(to); });
+    return Fate::kPass;
+  };
+  tap.on_arrive = [&](const TapMessage& m) { came |= m.method == Method::kWriteRegister && m.to == stands_still; };
+  const auto set = [&](std::size_t at, const std::string& password) {
+    return cluster.admin(at, "user.passwd", {{"name", "@carol"}, {"password", password}}, 60s);
+  };
+  for (const auto i : {a, b, c}) {
+    if (stands_still) break;
+    came = false;
+    ASSERT_TRUE(set(i, "the first password"));
+  }
+  ASSERT_TRUE(stands_still && !came);
+  ASSERT_TRUE(set(*gateway, "the second password"));
+  const auto account = [&](std::size_t i) { return cluster.store(i).find_register(mailbox_of("@carol"), "account")->value; };
+  const auto second = account(*gateway);
+  cluster.resume(*stands_still);
+  ASSERT_TRUE(until([&] { return came; }));
+  tap.clear();
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  for (const auto i : {a, b, c}) EXPECT_EQ(account(i), second) << "owner " << i;
+  finish();
+}
+
 // The group has the member at its other owners, and who coordinated it is gone for good before the member's own list
 // heard of it. Nobody asks again.
 TEST_P(Registers, F24_WhoCoordinatesNextDrivesTheDutyOfADeadNode) {
