@@ -3,6 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "node/mailbox/write_register.h"
+
 namespace starling::node {
 
 using overlay::Endpoint;
@@ -55,6 +57,9 @@ void NodeImpl::wire() {
         obligations_->drive(partition, dot, std::move(change), std::move(done));
       },
       config_.retention_ms);
+  coordinator_->change_member = [this](const WriteRegisterRequest& request, std::function<void(Status)> done) {
+    scope_->spawn(change_member_for(*view_, *forwarder_, request, std::move(done)));
+  };
   publisher_ = std::make_unique<Publisher>(*view_);
   mender_ = std::make_unique<Mender>(*view_, *catch_up_, *coordinator_);
   hand_over_ = std::make_unique<HandOver>(*view_, *obligations_);

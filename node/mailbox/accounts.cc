@@ -120,7 +120,8 @@ Task<Result<bool>> Accounts::has_ended(std::string user, std::uint64_t epoch) {
   CO_TRY_ASSIGN(auto account, stamped(found));
   // Forged, or the owners that answered lack the latest.
   if (!account || (account->value.epoch < epoch && !account->value.disabled)) {
-    auto asking_all = read_registers(view_, mailbox_of(user), kAccountKey, "", kAccountRegisters, false, /*of_all=*/true);
+    auto asking_all = read_registers(view_, mailbox_of(user), kAccountKey, "", kAccountRegisters, false,
+                                     Answers::kAll);
     CO_TRY_ASSIGN(found, co_await asking_all);
     CO_TRY_ASSIGN(account, stamped(found));
     if (!account && found.of_all) co_return true;
@@ -230,7 +231,8 @@ Task<Status> Accounts::change(std::string user, std::function<void(AccountValue&
     request.key = Bytes(kAccountKey);
     request.value.data = pack(account.value);
     request.expected = account.stamp;
-    CO_TRY_ASSIGN(request.stamp, stamp_above(view_, account.stamp));
+    request.stamp = stamp_after(view_, account.stamp);
+    if (!request.stamp.is_zero() && request.stamp <= account.stamp) co_return written_ahead();
     auto writing = write_register(view_, forwarder_, std::move(request));
     written = co_await writing;
     if (written || written.code() != Errc::kExists) break;

@@ -136,7 +136,8 @@ Task<Result<Groups::Listing>> Groups::of_user(std::string user, bool of_all) {
   Listing listing;
   std::string after;
   for (bool more = true; more;) {
-    auto reading = read_registers(view_, mailbox_of(user), kGroupPrefix, after, kPage, /*versioned=*/false, of_all);
+    auto reading = read_registers(view_, mailbox_of(user), kGroupPrefix, after, kPage, /*versioned=*/false,
+                                  of_all ? Answers::kAll : Answers::kEnough);
     CO_TRY_ASSIGN(const ReadRegistersReply page, co_await reading);
     more = page.items.size() == kPage;
     listing.sure &= page.of_all;

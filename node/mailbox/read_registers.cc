@@ -18,8 +18,8 @@ storage::RegisterView view_of(const RegisterItem& item) {
 
 class Reading : public std::enable_shared_from_this<Reading> {
  public:
-  Reading(ClusterView& view, ReadRegistersRequest request, bool of_all)
-      : view_(view), limit_(request.limit), body_(pack(request)), until_(view.loop.now() + kReadDeadline) {
+  Reading(ClusterView& view, ReadRegistersRequest request, Answers answers)
+      : view_(view), wanted_(answers), limit_(request.limit), body_(pack(request)), until_(view.loop.now() + kReadDeadline) {
     const PartitionId partition = view.store.partition_of(request.mailbox);
     owners_ = view.readers(partition);
     // Unreachable owners only when there is nobody else: liveness is an opinion.
@@ -28,7 +28,7 @@ class Reading : public std::enable_shared_from_this<Reading> {
     if (reachable > 0) owners_.resize(reachable);
     for (const auto& node : owners_) is_home_.push_back(view.ring().is_home(partition, node));
     home_ = view.ring().home(partition).size();
-    needed_ = of_all ? home_ : view.ring().enough_to_know();
+    needed_ = answers == Answers::kAll ? home_ : view.ring().enough_to_know();
   }
 
   overlay::Future<Result<ReadRegistersReply>> begin() {
@@ -47,7 +47,7 @@ class Reading : public std::enable_shared_from_this<Reading> {
 
   void ask() {
     Duration silence{};
-    while (answers_.size() + in_flight_ < needed_ + hedged_ && next_ < owners_.size()) {
+    while (answers_.size() + in_flight_ < needed_ + hedged_ + unsure() && next_ < owners_.size()) {
       const Asked asked{owners_[next_], is_home_[next_], view_.loop.now()};
       ++next_;
       ++in_flight_;
@@ -68,6 +68,11 @@ class Reading : public std::enable_shared_from_this<Reading> {
     return std::clamp(trip->second.nearly_all(kHedgeAfter), kHedgeWaitMin, kHedgeWaitMax);
   }
 
+  // Answers of owners that are behind, which do not do.
+  [[nodiscard]] std::size_t unsure() const {
+    return wanted_ == Answers::kSure ? home_answers_ - sure_answers_ : 0;
+  }
+
   void ask_one_more() {
     ++hedged_;
     ask();
@@ -84,7 +89,7 @@ class Reading : public std::enable_shared_from_this<Reading> {
       answers_.push_back(std::move(*reply));
       home_answers_ += home ? 1 : 0;
       sure_answers_ += home && !view_.behind(asked.node) ? 1 : 0;
-      if (home_answers_ >= needed_) return finish();
+      if (home_answers_ >= needed_ + unsure()) return finish();
     } else {
       last_ = reply.error();
       if (view_.loop.now() >= until_) next_ = owners_.size();
@@ -97,7 +102,7 @@ class Reading : public std::enable_shared_from_this<Reading> {
 
   void hedge() {
     ++hedged_;
-    wait(kSecondAnswerWait - kHedgeAfter, [this] { finish(); });
+    wait((wanted_ == Answers::kSure ? kSureAnswerWait : kSecondAnswerWait) - kHedgeAfter, [this] { finish(); });
     ask();
   }
 
@@ -118,6 +123,7 @@ class Reading : public std::enable_shared_from_this<Reading> {
   }
 
   ClusterView& view_;
+  const Answers wanted_;
   const std::uint32_t limit_;
   const Bytes body_;
   const Instant until_;
@@ -168,14 +174,14 @@ ReadRegistersReply merge_registers(const std::vector<ReadRegistersReply>& answer
 
 overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, const MailboxId& mailbox,
                                                            View prefix, View after, std::uint32_t limit,
-                                                           bool versioned, bool of_all) {
+                                                           bool versioned, Answers answers) {
   if (!view.in_ring()) {
     auto [done, future] = Completer<Result<ReadRegistersReply>>::make(view.loop);
     done.set(Error{Errc::kUnavailable, "this node is still joining the cluster"});
     return std::move(future);
   }
   ReadRegistersRequest request{mailbox, Bytes(prefix), Bytes(after), limit, versioned};
-  return std::make_shared<Reading>(view, std::move(request), of_all)->begin();
+  return std::make_shared<Reading>(view, std::move(request), answers)->begin();
 }
 
 }  // namespace starling::node

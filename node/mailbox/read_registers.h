@@ -18,17 +18,25 @@ namespace starling::node {
 inline constexpr Duration kHedgeAfter = 50ms;
 // and what there is has to do.
 inline constexpr Duration kSecondAnswerWait = 250ms;
+inline constexpr Duration kSureAnswerWait = 1s;
 // Before one has: another is asked after so long, then the next one; the middle one where no round trip is known.
 inline constexpr Duration kHedgeWaitMin = 100ms;
 inline constexpr Duration kHedgeWaitUnknown = 250ms;
 inline constexpr Duration kHedgeWaitMax = 1s;
 
+enum class Answers {
+  kEnough,  // Of so many home owners that one has what was acknowledged; behind or not,
+  kSure,    // and none of those behind, if that can be had,
+  kAll,     // of all home owners.
+};
+
 // kUnavailable, kTimeout: no owner answers. `versioned`: with the version of all under the prefix, unless the owners do
-// not agree on it at the moment. `of_all`: every home owner is asked. Whether so many home owners answered
-// as that takes, and none of them is behind, the reply's `of_all` tells.
+// not agree on it at the moment. Whether so many home owners answered as `answers` asks for, and none of them is behind,
+// the reply's `of_all` tells.
 overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, const MailboxId& mailbox,
                                                            View prefix, View after, std::uint32_t limit,
-                                                           bool versioned = false, bool of_all = false);
+                                                           bool versioned = false,
+                                                           Answers answers = Answers::kEnough);
 
 // What `limit` registers after `after` are, by these answers to one question. Pure.
 ReadRegistersReply merge_registers(const std::vector<ReadRegistersReply>& answers, std::uint32_t limit);

@@ -11,21 +11,27 @@ using storage::MemberValue;
 
 namespace {
 
-constexpr int kReadTries = 3;
+constexpr int kReadTries = 2;
 constexpr Duration kReadAgainAfter = 200ms;
 
 // By enough owners to know it.
 Task<Result<std::optional<RegisterItem>>> what_stands(ClusterView& view, MailboxId mailbox, std::string key) {
   overlay::Timer timer;
   for (int attempt = 1;; ++attempt) {
-    auto reading = read_registers(view, mailbox, key, "", 1);
+    auto reading = read_registers(view, mailbox, key, "", 1, /*versioned=*/false, Answers::kSure);
     CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
     if (found.of_all && (found.items.empty() || found.items.front().key != key)) co_return std::optional<RegisterItem>{};
     if (found.of_all) co_return std::optional<RegisterItem>{found.items.front()};
     if (attempt == kReadTries) break;
     co_await overlay::sleep(view.loop, kReadAgainAfter, timer);
   }
-  co_return Error{Errc::kUnavailable, "an owner that may know better who is in it did not answer; try again in a moment"};
+  co_return Error{Errc::kUnavailable, "an owner that may know better how it stands did not answer; try again in a moment"};
+}
+
+bool wins(const WriteRegisterRequest& request, const RegisterItem& stands) {
+  const auto kind = storage::MergeKind::kMember;
+  return storage::wins({kind, request.stamp, request.key, request.value.data},
+                       {kind, stands.stamp, stands.key, stands.value.data});
 }
 
 MemberValue follow_from(const std::optional<MemberValue>& present, MemberValue wanted) {
@@ -38,13 +44,10 @@ MemberValue follow_from(const std::optional<MemberValue>& present, MemberValue w
 
 }  // namespace
 
-Result<EntryId> stamp_above(ClusterView& view, const EntryId& present) {
-  if (!view.clock_trusted()) return EntryId{};
+EntryId stamp_after(ClusterView& view, const EntryId& present) {
+  if (!view.clock_trusted()) return {};
   view.observe_repair(present.time);
-  const EntryId stamp{view.hlc.next(view.loop.wall_ms()), view.store.writer()};
-  if (stamp > present) return stamp;
-  return Error{Errc::kOverloaded,
-               "what stands was written by a clock ahead of this node's; try again in some seconds"};
+  return {view.hlc.next(view.loop.wall_ms()), view.store.writer()};
 }
 
 Task<Status> write_register(ClusterView& view, Forwarder& forwarder, WriteRegisterRequest request) {
@@ -61,7 +64,7 @@ Task<Status> change_member(ClusterView& view, Forwarder& forwarder, MailboxId ma
   CO_TRY_ASSIGN(const auto stands, co_await reading);
   std::optional<MemberValue> present;
   if (stands) {
-    CO_TRY_ASSIGN(present, unpack<MemberValue>(stands->value.data));
+    if (auto read = unpack<MemberValue>(stands->value.data)) present = std::move(*read);  // Else it loses to any.
   }
   WriteRegisterRequest request;
   request.mailbox = mailbox;
@@ -71,11 +74,24 @@ Task<Status> change_member(ClusterView& view, Forwarder& forwarder, MailboxId ma
   if (stands && stands->value.data == request.value.data) {
     request.stamp = stands->stamp;  // As it is: only what was acknowledged of it is waited for.
   } else {
-    CO_TRY_ASSIGN(request.stamp, stamp_above(view, stands ? stands->stamp : EntryId{}));
+    request.stamp = stamp_after(view, stands ? stands->stamp : EntryId{});
+    if (stands && !request.stamp.is_zero() && !wins(request, *stands)) co_return written_ahead();
   }
   auto writing = write_register(view, forwarder, std::move(request));
   auto written = co_await writing;
   co_return written;
+}
+
+Task<Done> change_member_for(ClusterView& view, Forwarder& forwarder, WriteRegisterRequest request,
+                             std::function<void(Status)> done) {
+  auto wanted = unpack<MemberValue>(request.value.data);
+  if (!wanted) {
+    done(wanted.error());
+    co_return Done{};
+  }
+  auto changing = change_member(view, forwarder, request.mailbox, std::move(request.key), std::move(*wanted));
+  done(co_await changing);
+  co_return Done{};
 }
 
 }  // namespace starling::node

@@ -96,15 +96,18 @@ Status RingService::may_skip_to(const RingVersion& version, const std::set<NodeI
                                        std::string(kJoinAnew).substr(1)};
 }
 
+// There are others, and none of them is there.
 bool RingService::is_alone() const {
-  const auto& members = view_.ring().version().members;
-  return std::none_of(members.begin(), members.end(), [this](const auto& member) {
-    return member.id != view_.self && !member.gone() && view_.alive(member.id);
-  });
+  std::size_t others = 0, there = 0;
+  for (const auto& member : view_.ring().version().members) {
+    if (member.id == view_.self || member.gone()) continue;
+    ++others;
+    there += view_.alive(member.id) ? 1 : 0;
+  }
+  return others > 0 && there == 0;
 }
 
 void RingService::note_stranger(const NodeId& peer) {
-  if (!is_alone()) return stranger_.reset();
   if (!stranger_) stranger_ = {peer, view_.loop.now(), false};
   const std::string why = lonely();
   if (why.empty() || std::exchange(stranger_->told, true)) return;
@@ -115,7 +118,8 @@ std::string RingService::lonely() const {
   if (!stranger_ || !is_alone() || view_.loop.now() < stranger_->since + kAloneAfter) return "";
   return "none of the nodes that node " + short_text(view_.self) + " knows answers, and node " +
          short_text(stranger_->id) + ", which it does not know, is at a newer ring version: start one of them; if all of "
-         "them left or were replaced while this one was away," + std::string(kJoinAnew).substr(1);
+         "them left or were replaced while this one was away," + std::string(kJoinAnew).substr(1) +
+         ": what only this one holds is lost then";
 }
 
 std::string RingService::stuck() const { return stuck_.empty() ? lonely() : stuck_; }

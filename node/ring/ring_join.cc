@@ -30,7 +30,8 @@ Status check_clock(std::int64_t theirs, std::int64_t ours) {
 }
 
 Error taken_back() {
-  return {Errc::kDenied, "the join was taken back (starling abort): empty the folder and join with a new token"};
+  return {Errc::kDenied, "the join was taken back (starling abort, or nodes were forced out meanwhile): empty the folder and "
+                        "join with a new token"};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "crypto/text.h"
 #include "node/layout.h"
 
 namespace starling::node {
@@ -17,10 +18,12 @@ namespace {
 
 constexpr int kChangeTriesMax = 10;
 
-bool are_removed(const RingVersion& version, const std::vector<NodeId>& nodes) {
-  return std::all_of(nodes.begin(), nodes.end(), [&](const NodeId& id) {
-    const auto* member = version.find(id);
-    return member != nullptr && member->state == overlay::RingMemberState::kRemoved;
+// Since `before`, and as we would.
+bool has_forced_out(const RingVersion& before, const RingVersion& now, const std::vector<NodeId>& nodes, bool revoke) {
+  return now.lineage != before.lineage && std::all_of(nodes.begin(), nodes.end(), [&](const NodeId& id) {
+    const auto* member = now.find(id);
+    return member != nullptr && member->state == overlay::RingMemberState::kRemoved && member->since > before.number &&
+           (!revoke || now.is_revoked(id));
   });
 }
 
@@ -191,6 +194,7 @@ std::optional<NodeId> RingService::trusted(const NodeId& peer) {
 void RingService::fetch(const NodeId& peer) {
   const auto member = trusted(peer);
   if (!member && view_.in_ring()) note_stranger(peer);
+  if (member) stranger_.reset();
   if (!member || !fetching_.insert(*member).second) return;
   view_.rpc.call(*member, Method::kRingGet, pack(RingGetRequest{}), kRingAskDeadline,
                  [this, member = *member](Result<Bytes> body) {
@@ -228,28 +232,51 @@ Task<Done> RingService::walk(NodeId peer, RingNumber until) {
 
 // A majority that is alive may be deciding another version in this moment: of the same number, so a second ring.
 Task<Status> RingService::force_out(std::vector<NodeId> nodes, bool revoke) {
-  const RingNumber asked = view_.ring().number();
-  auto build = [nodes = std::move(nodes), revoke, asked](const RingVersion& before) -> Result<RingVersion> {
-    if (before.number > asked && are_removed(before, nodes)) {
-      return Error{Errc::kExists, "others have removed them in this moment"};
-    }
+  if (is_alone() && view_.loop.now() < born_ + kFindOthersFor) {
+    co_return Error{Errc::kUnavailable, "this node has just started and has not found the others: try again in " +
+                                            span_text(static_cast<std::uint64_t>(to_ms(kFindOthersFor)))};
+  }
+  const RingVersion asked = view_.ring().version();
+  auto build = [nodes, revoke](const RingVersion& before) -> Result<RingVersion> {
     TRY_ASSIGN(const LineageId lineage, overlay::forced_lineage(before, nodes, revoke));
     return overlay::forced_remove(before, nodes, lineage, revoke);
   };
-  if (has_live_majority()) {
-    auto changing = change(std::move(build));
-    co_return co_await changing;
+  if (!has_live_majority_without(nodes)) {
+    if (const auto voted = accepted_after(asked)) CO_TRY(set(*voted));
+    CO_TRY_ASSIGN(const RingVersion next, build(view_.ring().version()));
+    co_return set(next);  // The others hear of it when their links to us come up again.
   }
-  CO_TRY_ASSIGN(const RingVersion next, build(view_.ring().version()));
-  co_return set(next);  // The others hear of it when their links to us come up again.
+  auto changing = change([=](const RingVersion& before) -> Result<RingVersion> {
+    if (!has_forced_out(asked, before, nodes, revoke)) return build(before);
+    return Error{Errc::kExists, "done"};  // Our own value in a rival's round, or the same command at another node.
+  });
+  const Status changed = co_await changing;
+  if (changed || changed.code() == Errc::kExists) co_return ok_status();
+  if (changed.code() != Errc::kUnavailable) co_return changed;
+  co_return Error{Errc::kUnavailable, "a majority of the nodes that vote is alive, and has not decided in time (" +
+                                          changed.error().text + "). Stop those that do not answer, or let them come "
+                                          "back, and repeat the command; it may be decided yet, so do not start the "
+                                          "nodes that are named in it"};
 }
 
-bool RingService::has_live_majority() const {
+// What it gives up does not count: it may be alive, and vote for nothing.
+bool RingService::has_live_majority_without(const std::vector<NodeId>& nodes) const {
   const auto& voters = view_.ring().voters();
-  const auto there = std::count_if(voters.begin(), voters.end(), [this](const NodeId& voter) {
-    return voter == view_.self || view_.alive(voter);
+  const auto there = std::count_if(voters.begin(), voters.end(), [&](const NodeId& voter) {
+    const bool given_up = std::find(nodes.begin(), nodes.end(), voter) != nodes.end();
+    return !given_up && (voter == view_.self || view_.alive(voter));
   });
   return static_cast<std::size_t>(there) * 2 > voters.size();
+}
+
+// We voted for it, so it may be decided: those who know would come back at a version that ours does not follow from.
+std::optional<RingVersion> RingService::accepted_after(const RingVersion& now) const {
+  const auto stored = view_.store.get(Store::Family::kPaxos, overlay::next_instance(now));
+  const auto state = stored ? unpack<overlay::AcceptorState>(*stored) : Result<overlay::AcceptorState>(Error{});
+  if (!state || !state->value) return std::nullopt;
+  auto version = overlay::decode_ring_version(state->value->data);
+  if (!version || !overlay::succeeds(now, *version)) return std::nullopt;
+  return std::move(*version);
 }
 
 Status RingService::may_force_out(const std::vector<NodeId>& nodes) const {

@@ -37,6 +37,7 @@ namespace starling::node {
 
 inline constexpr Duration kProposeDeadline = 10s;
 inline constexpr Duration kRingAskDeadline = 3s;  // Of one member.
+inline constexpr Duration kFindOthersFor = 10s;   // After a start; who is not found by then is not there.
 
 class RingService {
  public:
@@ -58,8 +59,9 @@ class RingService {
   using Build = std::function<Result<overlay::RingVersion>(const overlay::RingVersion&)>;
   overlay::Task<Status> change(Build build);
 
-  // Under a new lineage, and without agreement where no majority of the voters is alive. What only `nodes` hold is given
-  // up. `revoke`: they are not believed any more. kUnavailable: a majority is alive and does not decide; kExists.
+  // Under a new lineage, and without agreement where no majority of the voters is alive, those named left out. What only
+  // `nodes` hold is given up. `revoke`: they are not believed any more. kUnavailable: a majority is alive and did not
+  // decide in time (it may yet), or this node has just started.
   overlay::Task<Status> force_out(std::vector<NodeId> nodes, bool revoke);
   // Would it be refused?
   [[nodiscard]] Status may_force_out(const std::vector<NodeId>& nodes) const;
@@ -123,7 +125,8 @@ class RingService {
   overlay::Task<Status> complete(RingNumber number);
   overlay::Task<Status> all_installed(RingNumber number);
 
-  [[nodiscard]] bool has_live_majority() const;
+  [[nodiscard]] bool has_live_majority_without(const std::vector<NodeId>& nodes) const;
+  [[nodiscard]] std::optional<overlay::RingVersion> accepted_after(const overlay::RingVersion& now) const;
   void learn(const NodeId& from, const overlay::RingVersion& version);
   overlay::Task<Done> walk(NodeId peer, RingNumber until);
   // ring_behind.cc
@@ -146,6 +149,7 @@ class RingService {
   PaxosService& paxos_;
   const Identity& identity_;
   const Keyring& keyring_;
+  const Instant born_ = view_.loop.now();
   std::set<NodeId> fetching_;
   bool walking_ = false;
   std::string stuck_;

@@ -162,6 +162,7 @@ class Session final : public FeedSubscriber {
   void apply_register(const storage::RegisterView& reg);
   overlay::Task<Done> refresh_groups();
   void follow_groups(const Groups::Listing& listing);
+  void doubt_what_is_not_named(const Groups::Listing& listing);
   void announce_synced(Tail& tail);
   void tell_cursor(Tail& tail);
   void tell_cursors();

@@ -290,6 +290,7 @@ Task<Done> Session::refresh_groups() {
         follow_groups(*of_all);  // It adds, and takes nothing away.
       }
     }
+    if (!by_all) doubt_what_is_not_named(*listing);
     follow_groups(*listing);
     std::erase_if(doubted_, [&](const auto& group) { return !expected.contains(group) && listing->names(group); });
     for (const auto& [group, in] : expected) {
@@ -307,6 +308,15 @@ Task<Done> Session::refresh_groups() {
   expected_groups_.clear();
   doubted_.clear();
   co_return Done{};
+}
+
+// Who is out is named as left for long. A group that the list does not know was acknowledged by an owner and a stand-in,
+// perhaps, and this one has not heard of it yet.
+void Session::doubt_what_is_not_named(const Groups::Listing& listing) {
+  for (const auto& [mailbox, tail] : tails_) {
+    if (tail.address.front() != '#' || listing.names(tail.address)) continue;
+    if (listing.is_out_of(tail.address)) doubted_.insert(tail.address);
+  }
 }
 
 // What the list leaves out because it is long is not left for that.

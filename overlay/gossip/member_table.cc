@@ -34,12 +34,13 @@ bool is_new_run(const Member& held, const MemberRecord& record, bool revived) {
   return record.run == 0 && revived && !held.live();
 }
 
-// Runs of another writer write other dots.
-void remember_run(Member& held, const MemberRecord& record) {
-  if (held.record.writer != record.writer) return held.earlier.clear();
-  if (held.record.run == record.run || held.update == nullptr) return;
+// Whatever its writer: the copy may be of the one before.
+void remember_run(Member& held, const MemberRecord& next) {
+  const std::uint32_t run = held.record.run;
+  if (run == 0 || run == next.run || held.update == nullptr) return;
+  std::erase_if(held.earlier, [&](const EarlierRun& one) { return one.run == run || one.run == next.run; });
   if (held.earlier.size() == kEarlierRunsMax) held.earlier.erase(held.earlier.begin());
-  held.earlier.push_back(held.update);
+  held.earlier.push_back({run, held.update});
 }
 
 }  // namespace

@@ -24,8 +24,13 @@
 
 namespace starling::overlay {
 
-// Of a member's runs under its present writer before this one, the last so many are remembered.
+// Of a member's runs before this one the last so many are remembered: it is told of them, since its folder may be an older
+// copy that knows nothing of them (hazards F3).
 inline constexpr std::size_t kEarlierRunsMax = 3;
+struct EarlierRun {
+  std::uint32_t run = 0;
+  Shared update;  // Its record.
+};
 
 struct Member {
   NodeId id;
@@ -40,8 +45,7 @@ struct Member {
   std::optional<Instant> rumoured;  // When it told the rest of it, where that is another's word.
   ReplayWindow window;            // Of the datagrams of its run (MemberRecord::run).
   std::uint64_t knows_us = 0;     // The highest incarnation of ours that it has surely heard of.
-  // Records of earlier runs: it is told of them, since its folder may be an older copy, and not know (hazards F3).
-  std::vector<Shared> earlier;
+  std::vector<EarlierRun> earlier;
 
   [[nodiscard]] bool live() const {
     return state == MemberState::kAlive || state == MemberState::kSuspect;

@@ -252,7 +252,7 @@ PushPull Swim::push_pull(Instant now, std::int64_t now_wall_ms, const NodeId& to
   }
   const Member* peer = table_.find(to);
   for (std::size_t i = 0; peer != nullptr && i < peer->earlier.size() && out.members.size() < kMembersMax; ++i) {
-    out.members.push_back({record_in(peer->earlier[i]), static_cast<std::uint8_t>(MemberState::kAlive),
+    out.members.push_back({record_in(peer->earlier[i].update), static_cast<std::uint8_t>(MemberState::kAlive),
                            peer->incarnation, {}, ~std::uint64_t{0}});
   }
   return out;

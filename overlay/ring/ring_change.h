@@ -4,10 +4,10 @@
 // A change takes two versions: the first, next_intent_...(), states the intent while the owners
 // stay as they are; the second, next_complete() or next_abort(), makes it effective or takes it
 // back. One change at a time; a batch of nodes is one change. Three steps move nothing at first and
-// stand alone: next_revoke_gone(), next_doubled(), and forced_remove(), which nobody is asked about
-// and which begins a lineage.
-// Invariants: (1) follows(before, after) holds for every decided pair, so no node needs to trust
-//                 the proposer of a version; succeeds() for every pair that a node ever adopts;
+// stand alone: next_revoke_gone(), next_doubled(), and forced_remove(), which begins a lineage and
+// which one node makes alone where no majority is left.
+// Invariants: (1) succeeds(before, after) holds for every pair that is decided or adopted, so no node
+//                 needs to trust the proposer of a version;
 //             (2) no step gives the word back to who was revoked, or to an id that is gone.
 // Thread: any; pure.
 #pragma once
@@ -68,7 +68,7 @@ Result<RingVersion> next_complete(const RingVersion& before);
 // Not of a revocation: its nodes would be believed again.
 Result<RingVersion> next_abort(const RingVersion& before);
 
-// `remove --force`: without agreement, so at once and under a new lineage. An open change is taken
+// `remove --force`: complete at once, and under a new lineage. An open change is taken
 // back, but for what it revokes. What only the removed nodes held is given up. Nodes that are gone
 // may be named: then nobody waits for what they hold any more. `revoke`: they are not believed
 // any more.
@@ -77,10 +77,10 @@ Result<RingVersion> forced_remove(const RingVersion& before, std::span<const Nod
 // Its lineage: a digest of what it becomes. Whoever does the same to the same version makes the same version.
 Result<LineageId> forced_lineage(const RingVersion& before, std::span<const NodeId> nodes, bool revoke);
 
-// Ok when `after` is what one of the functions above (except forced_remove) makes of `before`. An
-// acceptor asks before it accepts, a learner before it adopts.
+// Ok when `after` is what one of the functions above (except forced_remove) makes of `before`.
 Status follows(const RingVersion& before, const RingVersion& after);
-// The same, or `after` begins a lineage by what forced_remove makes of `before`: kForeign when not.
+// The same, or `after` begins a lineage by what forced_remove makes of `before`: kForeign when not. An
+// acceptor asks before it accepts, a learner before it adopts.
 Status succeeds(const RingVersion& before, const RingVersion& after);
 
 }  // namespace starling::overlay

@@ -1,5 +1,6 @@
 // Changes of the ring when some are cut off or gone for good: which side may decide (hazard F1), what a removal would
 // lose, nodes that are forced out without a majority, and changes that are asked for at once.
+#include "overlay/ring/paxos_wire.h"
 #include "tests/sim/moves.h"
 
 namespace starling::sim {
@@ -170,6 +171,7 @@ TEST_P(Splits, AForcedRemovalBesideAnotherChangeMakesNoSecondRing) {
   for (std::size_t i = 0; i < 5; ++i) {
     if (i != a) left.push_back(i);
   }
+  world.run_for(10s);  // Who has just started forces nobody out.
   ASSERT_TRUE(cluster.run_until_quiet(30s));
   cluster.crash(a, Crash::kPower);
   for (const auto i : left) believes_dead(i, a);
@@ -191,6 +193,69 @@ TEST_P(Splits, AForcedRemovalBesideAnotherChangeMakesNoSecondRing) {
   };
   EXPECT_TRUE(until(alike, 60s)) << world.trace().text("", 60);
   cluster.retire(a);
+  finish();
+}
+
+// Alive, and it votes for nothing: whom a revocation gives up is not asked.
+TEST_P(Splits, WhoIsForcedOutNeedNotAgree) {
+  const std::size_t bad = a;
+  std::vector<std::size_t> dead;
+  for (std::size_t i = 0; i < 5 && dead.size() < 2; ++i) {
+    if (i != a && i != b && i != c) dead.push_back(i);
+  }
+  world.run_for(10s);
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  for (const auto i : dead) cluster.crash(i, Crash::kPower);
+  for (const auto i : dead) {
+    believes_dead(b, i);
+    believes_dead(c, i);
+  }
+  tap.on_leave = [&](const TapMessage& m) { return m.to == bad && m.method == Method::kPaxos ? Fate::kHold : Fate::kPass; };
+  const auto forced = cluster.admin(c, "revoke", {{"node", cluster.id(bad)}, {"force", true}}, 30s);
+  EXPECT_TRUE(forced) << forced.error().text;
+  tap.clear();
+  cluster.retire(bad);
+  for (const auto i : dead) ASSERT_TRUE(cluster.restart(i));
+  finish();
+}
+
+// c voted for a version that the others know as decided when they die. What it forces them out of follows from that, so
+// one of them that comes back finds its way home.
+TEST_P(Splits, AForcedRemovalFollowsWhatTheNodeVotedFor) {
+  std::vector<std::size_t> dead{a, b}, left{c};
+  for (std::size_t i = 0; i < 5; ++i) {
+    if (i != a && i != b && i != c) (dead.size() < 3 ? dead : left).push_back(i);
+  }
+  world.run_for(10s);
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  const auto number = [&](std::size_t i) { return cluster.admin(i, "ring", Json::object())->at("number").get<int>(); };
+  const int before = number(c);
+  const auto is_left = [&](std::size_t i) { return std::find(left.begin(), left.end(), i) != left.end(); };
+  tap.on_leave = [&](const TapMessage& m) {
+    if (is_left(m.from) && m.method == Method::kRingGet) return Fate::kHold;
+    if (is_left(m.from) || !is_left(m.to)) return Fate::kPass;
+    const auto vote = m.method == Method::kPaxos ? overlay::decode_paxos_request(m.body)
+                                                 : Result<overlay::PaxosRequest>(Error{});
+    if (vote && vote->kind == overlay::PaxosKind::kDecided) return Fate::kHold;
+    return m.method == Method::kRingDecided ? Fate::kLose : Fate::kPass;
+  };
+  cluster.ask(b, "weight", {{"nodes", {cluster.id(b)}}, {"weight", 150}}, [](const Result<Json>&) {});
+  ASSERT_TRUE(until([&] { return number(a) == before + 1; }));
+  ASSERT_EQ(number(c), before);
+  for (const auto i : dead) cluster.crash(i, Crash::kPower);
+  tap.clear();
+  for (const auto i : left) {
+    for (const auto gone : dead) believes_dead(i, gone);
+  }
+  Json force = {{"force", true}, {"nodes", Json::array()}};
+  for (const auto i : dead) force["nodes"].push_back(cluster.id(i));
+  const auto forced = cluster.admin(c, "remove", force, 30s);
+  ASSERT_TRUE(forced) << forced.error().text;
+  EXPECT_EQ(number(c), before + 2);
+  ASSERT_TRUE(until([&] { return cluster.node(c).serving() && cluster.node(left[1]).serving(); }, 60s));
+  ASSERT_TRUE(cluster.restart(b));
+  EXPECT_TRUE(departs(b)) << world.trace().text("", 60);
+  for (const auto i : dead) cluster.retire(i);
   finish();
 }
 

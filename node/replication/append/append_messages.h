@@ -62,10 +62,10 @@ struct WriteRegisterRequest {
   std::string key;
   Blob value;
   std::uint8_t flags = 0;  // kAppendForce
-  bool reserved = false;
+  bool derive = false;     // Of a gateway of an earlier program: what follows from what stands is left to the coordinator.
   // Not zero: the stamp that the value was derived from. kExists when the register has another by now.
   EntryId expected;
-  FIELDS(ring, mailbox, merge, stamp, key, value, flags, reserved, expected)
+  FIELDS(ring, mailbox, merge, stamp, key, value, flags, derive, expected)
 };
 
 // kReadRegisters: registers of a mailbox whose key begins with `prefix`, after `after`.

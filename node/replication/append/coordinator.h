@@ -56,6 +56,8 @@ class Coordinator {
 
   void append(AppendRequest request, Bytes body, Done done);
   void write_register(const WriteRegisterRequest& request, std::function<void(Status)> done);
+  // Of requests that say `derive`: as a gateway of this program does it (mailbox/write_register.h). REQUIRED.
+  std::function<void(const WriteRegisterRequest& request, std::function<void(Status)> done)> change_member;
   // Of a message that was stored: a copy under a dot of ours, in the batch that gathers. Nobody waits for it, and
   // nothing is checked: the copy says what was allowed.
   [[nodiscard]] Status may_make_anew(PartitionId partition) const;

@@ -15,12 +15,20 @@ Status check(const WriteRegisterRequest& request) {
       request.value.data.size() > storage::kRegisterValueSizeMax) {
     return Error{Errc::kInvalid, "a register with a merge kind or size that cannot be"};
   }
-  if (request.reserved) return Error{Errc::kUnsupported, "a change of a member comes with what follows from what stands"};
   return ok_status();
 }
 
 storage::RegisterView held_by(const storage::RegisterValue& present) {
   return {present.merge, present.stamp, present.key, present.value};
+}
+
+// A role ends with the membership only, whoever asked last.
+bool takes_a_role_away(const storage::RegisterView& write, const storage::RegisterView& held) {
+  if (write.merge != storage::MergeKind::kMember || held.merge != write.merge) return false;
+  const auto wanted = unpack<storage::MemberValue>(write.value);
+  const auto stands = unpack<storage::MemberValue>(held.value);
+  return wanted && stands && wanted->generation == stands->generation && !wanted->removed && !stands->removed &&
+         wanted->role < stands->role;
 }
 
 // It says something else, and loses by its time alone.
@@ -158,6 +166,7 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   if (auto valid = check(request); !valid) return done(valid);
   const PartitionId partition = view_.store.partition_of(request.mailbox);
   if (auto may = may_store(partition, request.flags, true); !may) return done(may);
+  if (request.derive) return change_member(request, std::move(done));
   const auto present = view_.store.find_register(request.mailbox, request.key);
   const bool is_as_asked = !request.stamp.is_zero() && present && present->stamp == request.stamp;  // A retry.
   if (!request.expected.is_zero() && present && present->stamp != request.expected && !is_as_asked) {
@@ -177,7 +186,7 @@ void Coordinator::write_register(const WriteRegisterRequest& request,
   // The same write again, one that lost to a later, or a membership as it is: a change that says nothing new.
   const bool old = present && !request.stamp.is_zero() && present->merge == change.reg.merge &&
                    !storage::wins(change.reg, held_by(*present));
-  if (old) {
+  if (old || (present && takes_a_role_away(change.reg, held_by(*present)))) {
     return scope_.spawn(redrive_register(request.mailbox, present->dot, std::move(done)));
   }
   // What stands may be further ahead of us than anything pulls our clock: in some seconds ours is above it.

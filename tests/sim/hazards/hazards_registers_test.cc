@@ -123,6 +123,34 @@ TEST_P(Registers, F18_ARemovalThatComesLateTakesNobodyOutWhoWasAddedAgain) {
   finish();
 }
 
+// A gateway of an earlier program leaves what follows from what stands to the coordinator.
+TEST_P(Registers, F18_AnAdditionAskedForByAnEarlierProgramTakesTheNextGeneration) {
+  start(*alice, b);
+  ASSERT_TRUE(manage([&](auto done) { alice->client().remove_member("#g", "@bob", done); }));
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  bool asked = false;
+  tap.alter = [&](const TapMessage& m, Bytes& body) {
+    auto request = m.method == Method::kWriteRegister ? unpack<node::WriteRegisterRequest>(m.body)
+                                                      : Result<node::WriteRegisterRequest>(Error{});
+    if (!request || request->key != "member/@bob" || std::exchange(asked, true)) return;
+    request->derive = true;
+    request->stamp = {};
+    request->value.data = pack(storage::MemberValue{1, false, 0, "#g"});
+    body = pack(*request);
+  };
+  ASSERT_TRUE(manage([&](auto done) { alice->client().add_member("#g", "@bob", 0, done); }));
+  ASSERT_TRUE(asked);
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  for (const auto i : {a, b, c}) {
+    const auto stands = unpack<storage::MemberValue>(cluster.store(i).find_register(mailbox_of("#g"), "member/@bob")->value);
+    EXPECT_FALSE(stands->removed) << "owner " << i;
+    EXPECT_EQ(stands->generation, 2u) << "owner " << i;
+  }
+  start(*bob, b);
+  EXPECT_TRUE(acked(send(*bob)));
+  finish();
+}
+
 // The same of a password: the first change is written once more, behind the second.
 TEST_P(Registers, F18_APasswordThatComesLateUndoesNoLaterOne) {
   ASSERT_TRUE(work.add_user("@carol"));

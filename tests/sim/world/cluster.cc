@@ -163,7 +163,7 @@ Status SimCluster::start(std::size_t i) {
     }
     return Error{status.code(), "starting " + host.name + ": " + status.error().text};
   }
-  host.sound.reset();  // What it does from now on is not in it.
+  host.sound.reset();
   ask(i, "status", Json::object(), [&host](Result<Json> answer) {
     if (!answer) return;
     const auto hex = answer->at("node").at("writer").get<std::string>();
@@ -207,8 +207,11 @@ void SimCluster::on_fatal(std::size_t i, const Error& error) {
   });
   // It may not join: its operator would empty the machine.
   if (error.code == Errc::kDenied) refused(i, /*joining=*/true, error);
-  world_.after(options_.supervisor_delay, [this, i, alive = alive_] {
-    if (*alive && !up(i) && !retired(i)) (void)start(i);
+  const bool unusable = error.text.find("set the store aside") != std::string::npos;
+  world_.after(options_.supervisor_delay, [this, i, unusable, alive = alive_] {
+    if (!*alive || up(i) || retired(i)) return;
+    if (unusable) (void)undecay(i);
+    (void)start(i);
   });
 }
 

@@ -72,8 +72,8 @@ class SimCluster {
   // Flips a bit anywhere in the files of its store: log of RocksDB, tables, manifest. What that may be: which kind of
   // file. REQUIRES: node i is down.
   Result<std::string> decay(std::size_t i, Random& random);
-  // Takes the last decay() back, of a node that does not start with it: an operator would give it an empty disk. False:
-  // there was none, or it has started with it since.
+  // Takes the last decay() back, of a node that does not run with it: an operator would give it an empty disk. False:
+  // there was none, or its file is gone.
   bool undecay(std::size_t i);
   // All that did.
   [[nodiscard]] const std::vector<Destroyed>& destroyed() const { return destroyed_; }
@@ -184,6 +184,11 @@ class SimCluster {
   Result<ClusterExport> stop_and_export();
 
  private:
+  struct FlippedBit {
+    std::string file;
+    std::size_t at = 0;
+    char bit = 0;
+  };
   struct Host {
     std::string name;
     std::string ip;
@@ -199,7 +204,8 @@ class SimCluster {
     double drift_ppm = 0;
     std::chrono::milliseconds clock_offset{0};
     std::unique_ptr<SimDisk> disk;
-    std::optional<SimDisk::Folder> sound;  // Before its last decay, until it starts with it.
+    std::optional<FlippedBit> flipped;     // By its last decay,
+    std::optional<SimDisk::Folder> sound;  // and before it, until it starts with it.
     // Of the running process; destroyed from the bottom up.
     std::unique_ptr<SimLoop> loop;
     std::unique_ptr<overlay::Transport> transport;

@@ -59,12 +59,16 @@ Result<std::string> SimCluster::decay(std::size_t i, Random& random) {
   if (hit.empty()) return Error{Errc::kNotFound, "no file"};
   const std::size_t at = random.below(bytes);
   const auto file = std::find_if(hit.begin(), hit.end(), [at](const auto& f) { return at < f.second; })->first;
-  hosts_[i]->sound = files;
+  const auto sound = files;
   auto& text = files[file];
-  text[random.below(text.size())] ^= static_cast<char>(1u << random.below(8));
+  const std::size_t where = random.below(text.size());
+  const FlippedBit flipped{file, where, static_cast<char>(1u << random.below(8))};
+  text[where] ^= flipped.bit;
+  hosts_[i]->flipped = flipped;
+  hosts_[i]->sound = sound;
   world_.note(hosts_[i]->name, "a bit flips in " + file);
   disk(i).put_back(path, files);
-  if (file.ends_with(".sst")) note_unreadable(i, *hosts_[i]->sound, files);
+  if (file.ends_with(".sst")) note_unreadable(i, sound, files);
   const std::string kind = file.ends_with(".log") ? "log" : file.ends_with(".sst") ? "table" : "manifest";
   return "flipped bit in a " + kind;
 }
@@ -111,11 +115,20 @@ void SimCluster::note_destroyed(std::size_t i, const Part& part, View key, View 
 }
 
 bool SimCluster::undecay(std::size_t i) {
-  auto& sound = hosts_[i]->sound;
-  if (!sound || up(i)) return false;
+  if (!hosts_[i]->flipped || up(i)) return false;
+  const FlippedBit flipped = *std::exchange(hosts_[i]->flipped, std::nullopt);
+  const std::string path = folder(i) + "/store";
+  if (const auto sound = std::exchange(hosts_[i]->sound, std::nullopt)) {  // What a start that failed did is undone, too.
+    world_.note(hosts_[i]->name, "the flipped bit is taken back");
+    disk(i).put_back(path, *sound);
+    return true;
+  }
+  auto files = disk(i).copy(path);
+  const auto file = files.find(flipped.file);
+  if (file == files.end() || file->second.size() <= flipped.at) return false;
   world_.note(hosts_[i]->name, "the flipped bit is taken back");
-  disk(i).put_back(folder(i) + "/store", *sound);
-  sound.reset();
+  file->second[flipped.at] ^= flipped.bit;
+  disk(i).put_back(path, files);
   return true;
 }
 

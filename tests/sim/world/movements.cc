@@ -132,7 +132,8 @@ void Movements::heed_status() {
     if (!cluster_.up(i) || cluster_.node(i).serving()) continue;
     cluster_.ask(i, "status", Json::object(), [this, i, alive = alive_](const Result<Json>& status) {
       const auto why = status ? status->at("node").at("waits_for").get<std::string>() : std::string();
-      if (!*alive || why.find("join as a new node") == std::string::npos) return;
+      const bool may_wait = why.find("start them again") != std::string::npos;
+      if (!*alive || may_wait || why.find("join as a new node") == std::string::npos) return;
       later(Duration(0), [this, i] {
         ++done_["told to join anew"];
         taken_out_.insert(i);

@@ -88,6 +88,8 @@ class SimDevice final : public node::ClientHandler {
   void on_moved(const node::protocol::EntryMessage& entry) override;
   void on_void(const node::protocol::EntryMessage& entry) override;
   void on_lost(const node::protocol::LostMessage& lost) override { lost_.push_back(lost); }
+  void on_joined(const std::string& group) override { world_.note(history_.text(index_), "is in " + group); }
+  void on_left(const std::string& group) override { world_.note(history_.text(index_), "is out of " + group); }
   void on_phase(node::ClientPhase phase, const Error* why) override;
   void record(const node::protocol::EntryMessage& entry, bool is_void, bool again = false);
 
