@@ -11,21 +11,26 @@ using storage::MemberValue;
 
 namespace {
 
-constexpr int kReadTries = 2;
 constexpr Duration kReadAgainAfter = 200ms;
 
-// By enough owners to know it.
+// By enough owners to know it; as patient as the write that follows.
 Task<Result<std::optional<RegisterItem>>> what_stands(ClusterView& view, MailboxId mailbox, std::string key) {
   overlay::Timer timer;
-  for (int attempt = 1;; ++attempt) {
+  const Instant until = view.loop.now() + kForwardDeadline;
+  for (;;) {
     auto reading = read_registers(view, mailbox, key, "", 1, /*versioned=*/false, Answers::kSure);
-    CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
-    if (found.of_all && (found.items.empty() || found.items.front().key != key)) co_return std::optional<RegisterItem>{};
-    if (found.of_all) co_return std::optional<RegisterItem>{found.items.front()};
-    if (attempt == kReadTries) break;
+    const auto found = co_await reading;
+    if (found && found->of_all) {
+      if (found->items.empty() || found->items.front().key != key) co_return std::optional<RegisterItem>{};
+      co_return std::optional<RegisterItem>{found->items.front()};
+    }
+    if (view.loop.now() + kReadAgainAfter >= until) {
+      co_return found ? Error{Errc::kUnavailable,
+                              "an owner that may know better how it stands did not answer; try again in a moment"}
+                      : found.error();
+    }
     co_await overlay::sleep(view.loop, kReadAgainAfter, timer);
   }
-  co_return Error{Errc::kUnavailable, "an owner that may know better how it stands did not answer; try again in a moment"};
 }
 
 bool wins(const WriteRegisterRequest& request, const RegisterItem& stands) {

