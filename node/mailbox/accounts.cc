@@ -4,7 +4,6 @@
 
 namespace starling::node {
 
-using overlay::Completer;
 using overlay::Task;
 
 namespace {

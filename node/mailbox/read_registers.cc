@@ -19,7 +19,8 @@ storage::RegisterView view_of(const RegisterItem& item) {
 class Reading : public std::enable_shared_from_this<Reading> {
  public:
   Reading(ClusterView& view, ReadRegistersRequest request, Answers answers)
-      : view_(view), wanted_(answers), limit_(request.limit), body_(pack(request)), until_(view.loop.now() + kReadDeadline) {
+      : view_(view), wanted_(answers), limit_(request.limit), body_(pack(request)),
+        until_(view.loop.now() + kReadDeadline) {
     const PartitionId partition = view.store.partition_of(request.mailbox);
     owners_ = view.readers(partition);
     // Unreachable owners only when there is nobody else: liveness is an opinion.
