@@ -143,6 +143,21 @@ TEST_F(Checkers, APositionOfWhichNothingIsLeftCountsNoMore) {
   EXPECT_TRUE(check_clients(history).empty()) << text(check_clients(history));
 }
 
+// Likewise what a weak grade acknowledged, and was lost with the node that had shown it to some.
+TEST_F(Checkers, WhatAWeakGradeLostStandsNowhere) {
+  const auto one = send(a[0], "#ops", "one");
+  const auto two = history.invoke(a[0], "#ops", "two", now += 1ms, node::protocol::Grade::kLocal);
+  history.acked(two, 2, position("id2"), 1, now += 1ms);
+  const auto shown = delivery(two, b[0], 2, "id2");
+  history.delivered(shown);
+  history.acked(one, 1, position("id5"), 2, now += 1ms);
+  deliver_all(one, 1, "id5");
+  history.weak_grades_last(false, false);
+  expect_only(check_clients(history), 3);
+  history.written_off({PartitionId{0}, 1}, shown.dot);
+  EXPECT_TRUE(check_clients(history).empty()) << text(check_clients(history));
+}
+
 // As many copies as its ack counted are gone: then, and only then, it may be lost.
 TEST_F(StoreCheckers, AMessageMayBeLostWithAllCopiesThatItsAckCounted) {
   const auto m = acked(a[0], "#ops", "one", 1, "id1");

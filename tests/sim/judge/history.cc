@@ -150,8 +150,9 @@ std::vector<Event> events(const History& history, const std::string& cluster) {
   }
   for (const auto& delivery : history.deliveries()) {
     out.push_back(event_of(delivery));
+    if (!history.is_written_off(delivery)) continue;
     const auto left = stands.find(delivery.hash);
-    if (left != stands.end() && history.is_written_off(delivery)) out.back().id = left->second;
+    out.back().id = left != stands.end() ? left->second : EntryId{};  // Zero stands nowhere.
   }
   std::stable_sort(out.begin() + first, out.end(),
                    [](const Event& a, const Event& b) { return a.t < b.t; });
