@@ -232,8 +232,9 @@ class Commands(Case):
             self.assertRegex(told, r"\d+ of \d+ copies of partitions move\.\n")
         diff = self.asked(1, "ring", "--diff")
         self.assertEqual([diff["change"], diff["controls"]["rate_limit"]], ["weight", 64 << 10])
-        node = diff["nodes"][0]
-        self.assertEqual((node["short"], node["answered"], node["installed"]), (gainer, True, False))
+        # Another one may gain a few, for the bound's sake.
+        node = next(node for node in diff["nodes"] if node["short"] == gainer)
+        self.assertEqual((node["answered"], node["installed"]), (True, False))
         self.assertGreater(node["bytes_left"], 0)
         self.assertIn("A change of the ring is under way: weight\n", self.at(3, "status").stdout)
 

@@ -134,6 +134,7 @@ def join(options):
     with Lab(Namespaces, nodes=2, later=1) as lab:
         donor, joiner = lab.nodes
         fill(lab, donor, options)
+        eventually("what it wrote is compacted", lambda: donor.metric("starling_compaction_debt_bytes") < 64e6, 600)
         load = ("--users", 50, "--rate", options.rate, "--warm-up", 1, "--patience", 120)
         print(f"live load of {options.rate}/s before:", latency(result(bench(lab, *load, "--duration", 10))), flush=True)
         print(f"the disk writes and syncs {disk_rate(lab.folder):.0f} MB/s", flush=True)
