@@ -18,9 +18,9 @@ bool pointless(Errc code) {
          code == Errc::kSequenceReused;
 }
 
-// The sender's own copy of a message to somebody else. What a void closed has no position.
+// The sender's own copy of a message to somebody else, or of the void that closed it.
 bool is_own_copy(const storage::ChangeView& change) {
-  return change.kind == ChangeKind::kEntry && (change.entry.flags & storage::kEntryIsCopy) != 0 &&
+  return change.kind != ChangeKind::kRegister && (change.entry.flags & storage::kEntryIsCopy) != 0 &&
          change.entry.from != change.entry.to && change.mailbox == mailbox_of(change.entry.from);
 }
 

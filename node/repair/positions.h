@@ -1,11 +1,12 @@
-// Positions: where two copies of one message met in the sender's mailbox, the recipient's hears of the smaller id.
+// Positions: where two copies of one message met in the sender's mailbox, the recipient's hears of the one that won.
 //
 // A coordinator of a message has the sender's copy made under the same id (hazards F23). When it dies with the message,
 // the copy may outlive it; the retry makes the message anew, at a larger id, and its copy, too, where nobody knows of
 // the first one yet. Later the two copies meet, and the smaller id is the position in the sender's mailbox; the
 // recipient's would never hear of it. So every owner that sees two copies meet asks for the smaller id there
 // (kAppendPosition), until that is acknowledged; until then the second copy stays, which is the record of the duty.
-// Mostly the recipient's mailbox has that id already, and the request only confirms it.
+// A void is the same: its copy may outlive what it is the copy of, and beats the message in the sender's mailbox alone.
+// Mostly the recipient's mailbox has that id, or void, already, and the request only confirms it.
 // Bounded: so many looked at in a turn, and so many asked for at once, round and round; so those that nobody
 // acknowledges hold up no others. Thread: one loop.
 // docs/decisions/0052-two-copies-settle-the-position.md

@@ -307,6 +307,44 @@ TEST_P(TakeBacks, F23_TheSendersCopyFollowsThoughTheCoordinatorDies) {
   EXPECT_EQ(told(*bob, sent), 1u);
 }
 
+// The other way round: the coordinator of the recipient's mailbox, to which the device is connected, loses power with the
+// void, of which only the sender's copy is left. Nobody asks again.
+TEST_P(TakeBacks, F23_TheRecipientsMailboxFollowsTheSendersCopy) {
+  const std::size_t maker = cluster.owners_of("@alice")[0];
+  SimDevice* reader = nullptr;
+  for (int i = 0; reader == nullptr && i < 60; ++i) {
+    const std::string name = "@reader" + std::to_string(i);
+    if (cluster.owners_of(name)[0] == maker) continue;
+    ASSERT_TRUE(work.add_user(name));
+    reader = &work.add_device(name, "d0");
+  }
+  ASSERT_NE(reader, nullptr);
+  const std::string& to = reader->identity().user;
+  const std::size_t dies = cluster.owners_of(to)[0];
+  start(*alice, dies);
+  start(*alice2, maker);
+  start(*reader, maker);
+  sent = send(*alice, to);
+  ASSERT_TRUE(acked(sent));
+  ASSERT_TRUE(until([&] { return shown(*reader, sent) == 1 && shown(*alice2, sent) == 1; }));
+  ASSERT_TRUE(cluster.run_until_quiet(30s));
+  tap.on_leave = [&](const TapMessage& m) {
+    const bool repairs = m.method == Method::kFetch || m.method == Method::kCompare || m.method == Method::kHold;
+    if (repairs && m.from != m.to) return Fate::kHold;
+    return m.method == Method::kReplicate && m.from == dies && void_in(carried(m), sent) ? Fate::kLose : Fate::kPass;
+  };
+  cluster.disk(dies).hold(true);
+  alice->recall(sent);
+  ASSERT_TRUE(until([&] { return told(*alice2, sent) == 1; }));
+  ASSERT_EQ(told(*reader, sent), 0u);
+  cluster.crash(dies, Crash::kPower);
+  tap.clear();
+  cluster.disk(dies).hold(false);
+  ASSERT_TRUE(cluster.restart(dies));
+  EXPECT_TRUE(until([&] { return told(*reader, sent) == 1; }, 60s)) << "the sender's devices alone forgot it";
+  expect_taken_back(sent);
+}
+
 // Of what burns the void outlives every copy.
 TEST_P(TakeBacks, F42_TheVoidOfAMessageThatBurnsOutlivesIt) {
   start(*alice, a);
