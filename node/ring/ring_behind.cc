@@ -4,7 +4,8 @@
 // with us: all that answer in our lineage must say the same, and with us they must be a majority of those of them who
 // are members still. From there we walk. Over the beginning of a lineage nothing tells whether ours ended in it.
 // Where everybody whom we knew has left or been replaced, nobody tells us of a version: who holds the secret of the
-// cluster and is no member that we know may be an invited stranger.
+// cluster and is no member that we know may be an invited stranger, and after a rotation of keys nobody does. Only an
+// operator can tell that from a network that is down: the status says what to do in either case.
 #include <algorithm>
 
 #include "node/ring/ring_service.h"
@@ -19,7 +20,7 @@ namespace {
 
 // We skip to so much behind the oldest that is kept, which may be forgotten before all have answered.
 constexpr std::uint64_t kRingHistoryEdge = 16;
-// After a start, until those that are there have been found.
+// After a start, and after a stranger came, until those that are there have been found.
 constexpr Duration kAloneAfter = 20s;
 constexpr View kJoinAnew = ": stop it, remove it from the ring at another node (starling remove), and join as a new "
                            "node with an empty folder";
@@ -98,6 +99,7 @@ Status RingService::may_skip_to(const RingVersion& version, const std::set<NodeI
 
 // There are others, and none of them is there.
 bool RingService::is_alone() const {
+  if (!view_.in_ring()) return false;
   std::size_t others = 0, there = 0;
   for (const auto& member : view_.ring().version().members) {
     if (member.id == view_.self || member.gone()) continue;
@@ -109,17 +111,21 @@ bool RingService::is_alone() const {
 
 void RingService::note_stranger(const NodeId& peer) {
   if (!stranger_) stranger_ = {peer, view_.loop.now(), false};
+  if (view_.loop.now() < stranger_->since + kAloneAfter) return;
   const std::string why = lonely();
   if (why.empty() || std::exchange(stranger_->told, true)) return;
   view_.log.warn("a newer ring version cannot be followed", {{"cause", why}});
 }
 
 std::string RingService::lonely() const {
-  if (!stranger_ || !is_alone() || view_.loop.now() < stranger_->since + kAloneAfter) return "";
-  return "none of the nodes that node " + short_text(view_.self) + " knows answers, and node " +
-         short_text(stranger_->id) + ", which it does not know, is at a newer ring version: start one of them; if all of "
-         "them left or were replaced while this one was away," + std::string(kJoinAnew).substr(1) +
-         ": what only this one holds is lost then";
+  const Instant now = view_.loop.now();
+  if (!is_alone() || now < born_ + kAloneAfter) return "";
+  const bool stranger = stranger_ && now >= stranger_->since + kAloneAfter;
+  return "none of the nodes that node " + short_text(view_.self) + " knows answers" +
+         (stranger ? ", and node " + short_text(stranger_->id) + ", which it does not know, is at a newer ring version"
+                   : std::string()) +
+         ": start one of them, or mend the network; if all of them left or were replaced while this one was away," +
+         std::string(kJoinAnew).substr(1) + ": what only this one holds is lost then";
 }
 
 std::string RingService::stuck() const { return stuck_.empty() ? lonely() : stuck_; }

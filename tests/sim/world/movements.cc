@@ -9,6 +9,7 @@ namespace starling::sim {
 namespace {
 
 constexpr Duration kLookEvery = 500ms;
+constexpr Duration kSaidFor = 30s;
 constexpr std::uint64_t kWeightLeast = 50, kWeightMost = 200;
 constexpr std::uint64_t kRates[] = {256 << 10, 1 << 20, 16 << 20};
 constexpr int kInviteSeconds = 86'400;   // Longer than any clock jumps.
@@ -126,14 +127,17 @@ void Movements::calm(const Json& controls) {
   }
 }
 
-// A node that knows nobody any more who is there says that it is to be removed, and to join anew.
+// A node that knows nobody any more who is there says that it is to be removed, and to join anew. The network is whole
+// by now; what it says for a while is so.
 void Movements::heed_status() {
   for (std::size_t i = 0; i < cluster_.size(); ++i) {
     if (!cluster_.up(i) || cluster_.node(i).serving()) continue;
     cluster_.ask(i, "status", Json::object(), [this, i, alive = alive_](const Result<Json>& status) {
+      if (!*alive) return;
       const auto why = status ? status->at("node").at("waits_for").get<std::string>() : std::string();
       const bool may_wait = why.find("start them again") != std::string::npos;
-      if (!*alive || may_wait || why.find("join as a new node") == std::string::npos) return;
+      if (may_wait || why.find("join as a new node") == std::string::npos) return (void)says_join_anew_.erase(i);
+      if (++says_join_anew_[i] < kSaidFor / kLookEvery) return;
       later(Duration(0), [this, i] {
         ++done_["told to join anew"];
         taken_out_.insert(i);

@@ -95,6 +95,7 @@ class Movements {
   std::map<std::string, NodeId> ids_;
   bool changing_ = false;
   std::map<std::size_t, std::string> joining_;  // Those that the ring did not show yet, and as what they come.
+  std::map<std::size_t, int> says_join_anew_;   // How often in a row, by node.
   std::set<std::size_t> taken_out_;             // Once they are switched off: who was to join, or is to join anew.
   std::set<std::size_t> replacers_;             // They were to join in the place of others.
   std::set<std::size_t> drained_;
