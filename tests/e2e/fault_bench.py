@@ -11,7 +11,7 @@ return: a node is down while the others write at full speed; how fast it catches
 of a live load.
 recovery: a node with much data is killed; from its start to ready.
 join: a node takes over a copy of all that another holds, as fast as it can or as `starling throttle` says, beside the
-disk's own rate and a live load.
+disk's own rate and a live load: before, while the change is paused, while it copies, and after.
 kill: nodes are killed by SIGKILL; how long their clients are without service.
 """
 import argparse
@@ -224,7 +224,7 @@ def main():
     parser.add_argument("--nodes", type=int)
     parser.add_argument("--victims", type=int, default=1, help="of kill; with more than one, stand-ins serve")
     options = parser.parse_args()
-    options.seconds = options.seconds or (60 if options.what in ("partition", "join") else 30)
+    options.seconds = options.seconds or (60 if options.what == "partition" else 30)
     options.rate = options.rate or {"partition": 2000, "join": 500}.get(options.what, 1000)
     options.nodes = options.nodes or (3 if options.what == "kill" else 1)
     options.payload = options.payload or (65000 if options.what == "recovery" else 4000)

@@ -1,6 +1,6 @@
 // Hazard F42: what closes a message comes to an owner before the message, and erases its body wherever that comes or lay.
-// Closed is what its sender gave up: a void; recalls and edits are not built. hazards.h says how; in a store alone:
-// tests/storage/erasure_test.cc.
+// Closed is what its sender gave up: a void; what was acknowledged and is taken back: hazards_take_back_test.cc. hazards.h
+// says how; in a store alone: tests/storage/erasure_test.cc.
 #include "tests/sim/hazards/hazards.h"
 
 namespace starling::sim {
