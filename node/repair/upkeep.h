@@ -2,7 +2,7 @@
 // compacted, and everything stored is looked at once a day, because rot that nobody reads stays unseen.
 //
 // Expiry time is the lowest clock of the live members of the ring, ours included, and only while ours agrees
-// with theirs (`Clock`). In one run it gets no further than our own clock, as it was when it first agreed, would have
+// with theirs. In one run it gets no further than our own clock, as it was when it first agreed, would have
 // by our steady clock, so that clocks which all jump together, as after a bad time server, erase nothing (hazards F12).
 // Thread: one loop.
 #pragma once

@@ -236,6 +236,25 @@ TEST_P(DisksAndClocks, F12_ANodeThatComesUpIn1970ErasesNothing) {
   finish();
 }
 
+// c starts with a clock that is behind, which is set right later: its expiry time is as the others' soon.
+TEST_P(DisksAndClocks, F12_AStartUnderAClockThatIsBehindDoesNotHoldExpiryBackForLong) {
+  const auto behind = 25min;
+  ASSERT_TRUE(acked(send(*alice)));
+  ASSERT_TRUE(cluster.stop(c));
+  cluster.clock_step(c, -behind);
+  // A second one, so that the median is as far back as c's.
+  cluster.clock_step(b, -2 * behind);
+  ASSERT_TRUE(cluster.restart(c));
+  world.run_for(25s);
+  cluster.clock_step(c, behind);
+  cluster.clock_step(b, 2 * behind);
+  world.run_for(30s);
+  for (const auto i : {a, b, c}) {
+    EXPECT_GT(static_cast<std::int64_t>(cluster.store(i).expiry_time()), world.wall_ms() - 60'000) << i;
+  }
+  finish();
+}
+
 // Entries that are minted while the clocks of all three stand 40 days ahead live as long as others.
 TEST_P(DisksAndClocks, F12_NothingExpiresEarlyThatWasWrittenUnderAClockFarBehindOrAhead) {
   constexpr auto kFar = std::chrono::hours(40 * 24);

@@ -63,16 +63,24 @@ void Social::try_all() {
   if (options_.passwords) try_passwords();
 }
 
-// Of what was acknowledged with a lifetime, or shown, nothing is left to show.
+// Of what was sent with a lifetime, nothing is left to show. What nobody answered may be stamped until now.
 bool Social::wait_until_burned() {
   constexpr std::uint64_t kSecond = 1000;
-  std::uint64_t last_ms = 0;
-  const auto burns = [&last_ms](const std::string& id, const SendRecord& send) {
-    const auto at = parse_entry_id(id);
-    if (send.lifetime_s == 0 || !at) return;
-    last_ms = std::max(last_ms, hlc_ms(at->time) + kSecond * send.lifetime_s + kSecond);  // Stamps are whole seconds.
+  std::uint64_t last_ms = 0, now_ms = static_cast<std::uint64_t>(world_.wall_ms());
+  for (std::size_t i = 0; i < cluster_.size(); ++i) {
+    if (cluster_.up(i)) now_ms = std::max(now_ms, hlc_ms(cluster_.store(i).highest_time()));
+  }
+  const auto burns_from = [&last_ms](std::uint64_t ms, const SendRecord& send) {
+    if (send.lifetime_s == 0) return;
+    last_ms = std::max(last_ms, ms + kSecond * send.lifetime_s + kSecond);  // Stamps are whole seconds.
   };
-  for (const auto& send : workload_.history().sends()) burns(send.id, send);
+  const auto burns = [&burns_from](const std::string& id, const SendRecord& send) {
+    if (const auto at = parse_entry_id(id)) burns_from(hlc_ms(at->time), send);
+  };
+  for (const auto& send : workload_.history().sends()) {
+    burns(send.id, send);
+    if (send.outcome == Outcome::kUnknown) burns_from(now_ms, send);
+  }
   for (const auto& delivery : workload_.history().deliveries()) {
     if (const auto* send = workload_.history().send_of(delivery.hash)) burns(delivery.id, *send);
   }
