@@ -3,15 +3,16 @@
     python3 tests/e2e/fault_bench.py partition [--seconds 60] [--rate 2000]
     python3 tests/e2e/fault_bench.py return    [--seconds 30] [--rate 1000]
     python3 tests/e2e/fault_bench.py recovery  [--gigabytes 10]
-    python3 tests/e2e/fault_bench.py join      [--gigabytes 10] [--payload 4000] [--rate 500] [--limit RATE]
+    python3 tests/e2e/fault_bench.py join      [--gigabytes 10] [--payload 4000] [--rate 500] [--limit RATE] [--nodes 2]
     python3 tests/e2e/fault_bench.py kill      [--repeat 5] [--nodes 3] [--victims 1]
 
 partition: a node is cut off under load; from the heal to the moment when it serves again and lacks nothing.
 return: a node is down while the others write at full speed; how fast it catches up, and what that does to the latency
 of a live load.
 recovery: a node with much data is killed; from its start to ready.
-join: a node takes over a copy of all that another holds, as fast as it can or as `starling throttle` says, beside the
-disk's own rate and a live load: before, while the change is paused, while it copies, and after.
+join: the last of so many nodes joins, as fast as it can or as `starling throttle` says, beside the disk's own rate and a
+live load: before, while the change is paused, while it copies, and after. The second of two gets a copy of everything,
+and from then on a message needs two syncs; the fourth of four changes nothing of what a message needs.
 kill: nodes are killed by SIGKILL; how long their clients are without service.
 """
 import argparse
@@ -132,8 +133,8 @@ def cpu_seconds(node):
 
 
 def join(options):
-    with Lab(Namespaces, nodes=2, later=1) as lab:
-        donor, joiner = lab.nodes
+    with Lab(Namespaces, nodes=options.nodes, later=1) as lab:
+        donor, joiner = lab.nodes[0], lab.nodes[-1]
         fill(lab, donor, options)
         eventually("what it wrote is compacted", lambda: donor.metric("starling_compaction_debt_bytes") < 64e6, 600)
         print(f"the disk writes and syncs {disk_rate(lab.folder):.0f} MB/s", flush=True)
@@ -226,7 +227,7 @@ def main():
     options = parser.parse_args()
     options.seconds = options.seconds or (60 if options.what == "partition" else 30)
     options.rate = options.rate or {"partition": 2000, "join": 500}.get(options.what, 1000)
-    options.nodes = options.nodes or (3 if options.what == "kill" else 1)
+    options.nodes = options.nodes or {"kill": 3, "join": 2}.get(options.what, 1)
     options.payload = options.payload or (65000 if options.what == "recovery" else 4000)
     {"partition": partition, "return": come_back, "recovery": recovery, "join": join, "kill": kill}[options.what](options)
 

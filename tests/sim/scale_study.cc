@@ -5,6 +5,8 @@
 // message costs is the difference of the two, divided by the messages. Figures are counts: they do not depend
 // on the machine, but for the last, which is the processor time of this process over the same spans.
 //   --users N (40 per node, 400 at most)   --seconds S (10)   --rate R messages/s of each user (1)
+//   --people N: instead, a crowd of so many that behaves as people do (world/crowd.h): a time at rest, one in which
+//   people come and go, and one in which they write, too; what a login and what a message costs
 #include <cinttypes>
 #include <cstdio>
 #include <ctime>
@@ -14,6 +16,7 @@
 
 #include "crypto/init.h"
 #include "tests/sim/world/cluster.h"
+#include "tests/sim/world/crowd.h"
 #include "tests/sim/world/raw_peer.h"
 #include "tests/sim/world/workload.h"
 
@@ -24,6 +27,7 @@ namespace {
 
 struct Options {
   std::size_t users = 0;
+  std::size_t people = 0;
   double seconds = 10;
   double rate = 1;
 };
@@ -57,23 +61,34 @@ double cpu_seconds() {
 
 Duration seconds(double s) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s)); }
 
+ClusterOptions cluster_options(std::size_t nodes) {
+  ClusterOptions options;
+  options.nodes = nodes;
+  options.partitions = 1024;
+  options.form_limit = 1200s;
+  return options;
+}
+
 struct Span {
   Counters counters;
   double cpu = 0;
-  std::size_t shown = 0;
 };
+
+Span over(World& world, SimCluster& cluster, Duration duration) {
+  Span span;
+  const Counters before = read_counters(world, cluster);
+  const double cpu = cpu_seconds();
+  cluster.run_for(duration);
+  span.cpu = cpu_seconds() - cpu;
+  span.counters = read_counters(world, cluster);
+  for (const auto& [name, value] : before) span.counters[name] -= value;
+  return span;
+}
 
 struct Study {
   Study(std::size_t nodes, const Options& options)
       : world(1), cluster(world, cluster_options(nodes)), workload(world, cluster, workload_options(nodes, options)) {}
 
-  static ClusterOptions cluster_options(std::size_t nodes) {
-    ClusterOptions options;
-    options.nodes = nodes;
-    options.partitions = 1024;
-    options.form_limit = 1200s;
-    return options;
-  }
   static WorkloadOptions workload_options(std::size_t nodes, const Options& options) {
     WorkloadOptions workload;
     workload.users = options.users > 0 ? options.users : std::min<std::size_t>(400, 40 * nodes);
@@ -88,24 +103,6 @@ struct Study {
     return workload;
   }
 
-  Span over(Duration duration) {
-    Span span;
-    const Counters before = read_counters(world, cluster);
-    const std::size_t shown = all_shown();
-    const double cpu = cpu_seconds();
-    cluster.run_for(duration);
-    span.cpu = cpu_seconds() - cpu;
-    span.counters = read_counters(world, cluster);
-    for (const auto& [name, value] : before) span.counters[name] -= value;
-    span.shown = all_shown() - shown;
-    return span;
-  }
-  std::size_t all_shown() {
-    std::size_t shown = 0;
-    for (std::size_t i = 0; i < workload.size(); ++i) shown += workload.device(i).shown();
-    return shown;
-  }
-
   World world;
   SimCluster cluster;
   Workload workload;
@@ -116,10 +113,10 @@ Status study(std::size_t nodes, const Options& options) {
   TRY(study.cluster.form());
   TRY(study.workload.set_up(600s));
   study.cluster.run_for(20s);  // Gossip of the joins dies down.
-  const Span rest = study.over(seconds(options.seconds));
+  const Span rest = over(study.world, study.cluster, seconds(options.seconds));
   study.workload.start();
   study.cluster.run_for(2s);
-  const Span busy = study.over(seconds(options.seconds));
+  const Span busy = over(study.world, study.cluster, seconds(options.seconds));
   const double messages = busy.counters.at("starling_appends_total") / 2;  // One in each of two mailboxes.
   if (messages < 1) return Error{Errc::kUnavailable, "no message was sent"};
   const auto per_message = [&](const char* name) {
@@ -139,6 +136,69 @@ Status study(std::size_t nodes, const Options& options) {
   return ok_status();
 }
 
+// What differs between two spans, for each of so many.
+void print_cost(const char* of, double count, const Span& with, const Span& without) {
+  std::printf("%10s %9.0f |", of, count);
+  for (const char* name : {"frames_sent", "bytes_sent"}) {
+    const std::string counter = std::string("starling_link_") + name + "_total";
+    std::printf(" %7.1f", (with.counters.at(counter) - without.counters.at(counter)) / count);
+  }
+  for (const char* name : {"calls", "changes", "pushes", "deliveries", "puts", "written_bytes"}) {
+    const std::string counter = std::string("starling_") + name + "_total";
+    std::printf(" %7.1f", (with.counters.at(counter) - without.counters.at(counter)) / count);
+  }
+  std::printf(" | %8.1f\n", (with.cpu - without.cpu) / count * 1e6);
+  std::fflush(stdout);
+}
+
+Status study_crowd(std::size_t nodes, const Options& options) {
+  World world(1);
+  SimCluster cluster(world, cluster_options(nodes));
+  TRY(cluster.form());
+  CrowdOptions how;
+  how.people = options.people;
+  Crowd crowd(world, cluster, how);
+  TRY(crowd.set_up([](double share) {
+    std::fprintf(stderr, "\rsetting up: %3.0f %%", share * 100);
+    std::fflush(stderr);
+  }));
+  std::fprintf(stderr, "\r                 \r");
+  cluster.run_for(30s);
+  const auto set_up = crowd.counts();
+  const Duration span = seconds(options.seconds);
+  std::printf("%zu nodes, %zu people, %zu online, %zu groups with %zu members\n", nodes, how.people, crowd.online(),
+              crowd.groups(), crowd.memberships());
+  const Span rest = over(world, cluster, span);
+  crowd.come_and_go(true);
+  cluster.run_for(2s);
+  const auto before = crowd.counts();
+  const Span changing = over(world, cluster, span);
+  const auto changed = crowd.counts();
+  crowd.write(true);
+  cluster.run_for(2s);
+  const auto writing = crowd.counts();
+  const Span busy = over(world, cluster, span);
+  const auto wrote = crowd.counts();
+  crowd.come_and_go(false);
+  crowd.write(false);
+  if (!crowd.settle(60s)) return Error{Errc::kTimeout, "open sends are not answered"};
+  const auto& end = crowd.counts();
+  print_cost("login", static_cast<double>(changed.came - before.came), changing, rest);
+  print_cost("message", static_cast<double>(wrote.written - writing.written), busy, changing);
+  const auto at_rest = [&](const char* name) {
+    return rest.counters.at(name) / options.seconds / static_cast<double>(nodes);
+  };
+  std::printf("a node at rest, per s: %.1f frames, %.0f bytes, %.1f gossip datagrams\n",
+              at_rest("starling_link_frames_sent_total"), at_rest("starling_link_bytes_sent_total"),
+              at_rest("starling_gossip_packets_sent_total"));
+  std::printf("in all: %llu written, %llu acknowledged, %llu refused, %llu shown, %llu connections failed\n",
+              static_cast<unsigned long long>(end.written), static_cast<unsigned long long>(end.acked),
+              static_cast<unsigned long long>(end.refused), static_cast<unsigned long long>(end.shown),
+              static_cast<unsigned long long>(end.connections_lost - set_up.connections_lost));
+  if (end.acked != end.written) return Error{Errc::kUnavailable, "not everything that was written was acknowledged"};
+  return ok_status();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -148,6 +208,7 @@ int main(int argc, char** argv) {
     const std::string word = argv[i];
     const auto value = [&] { return i + 1 < argc ? std::strtod(argv[++i], nullptr) : 0.0; };
     if (word == "--users") options.users = static_cast<std::size_t>(value());
+    else if (word == "--people") options.people = static_cast<std::size_t>(value());
     else if (word == "--seconds") options.seconds = value();
     else if (word == "--rate") options.rate = value();
     else sizes.push_back(std::strtoul(argv[i], nullptr, 10));
@@ -155,14 +216,16 @@ int main(int argc, char** argv) {
   const bool usable = options.seconds > 0 && options.rate > 0 &&
                       std::all_of(sizes.begin(), sizes.end(), [](std::size_t n) { return n > 0 && n <= 200; });
   if (const auto ready = crypto_init(); !ready || !usable) {
-    std::fprintf(stderr, "scale_study [--users N] [--seconds S] [--rate R] [NODES ...], 1 to 200 nodes\n");
+    std::fprintf(stderr, "scale_study [--users N | --people N] [--seconds S] [--rate R] [NODES ...], 1 to 200 nodes\n");
     return 2;
   }
   if (sizes.empty()) sizes = {3, 10, 30, 100};
-  std::printf("                       | per message: node links                   store         | a node at rest, per s         | this\n"
+  std::printf(options.people > 0
+              ? "   cost of     count |  frames   bytes   calls changes  pushes deliver    puts   bytes | cpu us\n"
+              : "                       | per message: node links                   store         | a node at rest, per s         | this\n"
               "nodes  users messages | frames   bytes  calls changes pushes   puts  bytes | frames   bytes gossip   puts | cpu us\n");
   for (const std::size_t nodes : sizes) {
-    if (const auto status = study(nodes, options); !status) {
+    if (const auto status = options.people > 0 ? study_crowd(nodes, options) : study(nodes, options); !status) {
       std::fprintf(stderr, "%zu nodes: %s\n", nodes, status.error().text.c_str());
       return 1;
     }

@@ -182,7 +182,10 @@ std::unique_ptr<SimTransport::Connecting> SimTransport::connect(
     connection->ends[1].ip = to_ip;
     connection->ends[1].address = to;
     net->connections_.emplace(connection->id, connection);
-    std::erase_if(net->connections_, [](const auto& item) { return item.second.expired(); });
+    if (net->connections_.size() >= net->look_for_ended_at_) {
+      std::erase_if(net->connections_, [](const auto& item) { return item.second.expired(); });
+      net->look_for_ended_at_ = 2 * net->connections_.size() + 1;
+    }
     auto dialled = network_detail::make_stream(connection, 0);
     socket->loop->enter([socket, connection] {
       auto accepted = network_detail::make_stream(connection, 1);

@@ -116,6 +116,7 @@ class SimNetwork {
   std::map<Key, std::shared_ptr<network_detail::Socket>> packet_sockets_;
   std::map<Key, std::shared_ptr<network_detail::Socket>> listeners_;
   std::map<std::uint64_t, std::weak_ptr<network_detail::Connection>> connections_;
+  std::size_t look_for_ended_at_ = 0;  // When there are so many.
   std::map<std::string, std::uint16_t> next_port_;
   std::uint64_t next_connection_ = 1;
 };
