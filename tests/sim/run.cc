@@ -10,14 +10,14 @@
 #include <nlohmann/json.hpp>
 
 #include "node/session/session.h"
+#include "tests/sim/faults/intruder.h"
 #include "tests/sim/judge/drops.h"
 #include "tests/sim/judge/home_copies.h"
 #include "tests/sim/judge/owners_equal.h"
 #include "tests/sim/judge/sabotage.h"
 #include "tests/sim/judge/watch.h"
+#include "tests/sim/people/name_races.h"
 #include "tests/sim/run_options.h"
-#include "tests/sim/world/intruder.h"
-#include "tests/sim/world/name_races.h"
 
 namespace starling::sim {
 namespace {

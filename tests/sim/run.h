@@ -11,13 +11,13 @@
 #include <map>
 #include <string>
 
+#include "tests/sim/faults/doublings.h"
+#include "tests/sim/faults/movements.h"
+#include "tests/sim/faults/nemesis.h"
 #include "tests/sim/judge/checkers.h"
+#include "tests/sim/people/social.h"
+#include "tests/sim/people/workload.h"
 #include "tests/sim/world/cluster.h"
-#include "tests/sim/world/doublings.h"
-#include "tests/sim/world/movements.h"
-#include "tests/sim/world/nemesis.h"
-#include "tests/sim/world/social.h"
-#include "tests/sim/world/workload.h"
 
 namespace starling::sim {
 

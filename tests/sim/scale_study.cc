@@ -5,7 +5,7 @@
 // message costs is the difference of the two, divided by the messages. Figures are counts: they do not depend
 // on the machine, but for the last, which is the processor time of this process over the same spans.
 //   --users N (40 per node, 400 at most)   --seconds S (10)   --rate R messages/s of each user (1)
-//   --people N: instead, a crowd of so many that behaves as people do (world/crowd.h): a time at rest, one in which
+//   --people N: instead, a crowd of so many that behaves as people do (people/crowd.h): a time at rest, one in which
 //   people come and go, and one in which they write, too; what a login and what a message costs
 #include <cinttypes>
 #include <cstdio>
@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "crypto/init.h"
+#include "tests/sim/people/crowd.h"
+#include "tests/sim/people/workload.h"
 #include "tests/sim/world/cluster.h"
-#include "tests/sim/world/crowd.h"
 #include "tests/sim/world/raw_peer.h"
-#include "tests/sim/world/workload.h"
 
 using namespace starling;
 using namespace starling::sim;

@@ -1,7 +1,7 @@
 // Crash points of what erases: expiry, and what was replaced. A node dies at one of the commits that it leads to, by the
 // seed; what may go goes all the same, and nothing else.
 #include "tests/sim/crash_points/crash_points.h"
-#include "tests/sim/repair.h"
+#include "tests/sim/repair/repair.h"
 
 namespace starling::sim {
 namespace {

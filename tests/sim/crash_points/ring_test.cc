@@ -2,7 +2,7 @@
 // step. Whatever the operator was told, all nodes come to one version, and go on accepting.
 #include "overlay/ring/paxos_wire.h"
 #include "tests/sim/crash_points/crash_points.h"
-#include "tests/sim/moves.h"
+#include "tests/sim/moves/moves.h"
 
 namespace starling::sim {
 namespace {

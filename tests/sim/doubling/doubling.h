@@ -10,8 +10,8 @@
 
 #include "node/ring/messages.h"
 #include "overlay/ring/paxos_wire.h"
-#include "tests/sim/moves.h"
-#include "tests/sim/world/doublings.h"
+#include "tests/sim/faults/doublings.h"
+#include "tests/sim/moves/moves.h"
 
 namespace starling::sim {
 

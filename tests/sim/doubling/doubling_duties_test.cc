@@ -1,7 +1,7 @@
 // What nodes do on the side goes on over a doubling: duties that are open, comparing, expiry, and two sites.
 #include "tests/sim/doubling/doubling.h"
 #include "tests/sim/judge/owners_equal.h"
-#include "tests/sim/sites.h"
+#include "tests/sim/sites/sites.h"
 
 namespace starling::sim {
 namespace {

@@ -2,7 +2,7 @@
 // stays with the first, and two who want one do not both get it.
 #include "tests/sim/doubling/doubling.h"
 #include "tests/sim/names.h"
-#include "tests/sim/world/name_races.h"
+#include "tests/sim/people/name_races.h"
 
 namespace starling::sim {
 namespace {

@@ -1,6 +1,6 @@
 // `starling ring double`: whom it asks, and what it is refused for. How the doubling itself goes: doubling_test.cc.
 #include "node/ring/messages.h"
-#include "tests/sim/moves.h"
+#include "tests/sim/moves/moves.h"
 
 namespace starling::sim {
 namespace {

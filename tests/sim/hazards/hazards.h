@@ -13,8 +13,8 @@
 
 #include "crypto/init.h"
 #include "tests/sim/judge/checkers.h"
+#include "tests/sim/people/workload.h"
 #include "tests/sim/world/cluster.h"
-#include "tests/sim/world/workload.h"
 
 namespace starling::sim {
 

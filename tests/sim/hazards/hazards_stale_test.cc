@@ -1,6 +1,6 @@
 // Who has not heard of the ring as it is: a stale coordinator and an owner that closed (hazards F11), and a node that was
 // removed and goes on (F34). hazards.h says how.
-#include "tests/sim/moves.h"
+#include "tests/sim/moves/moves.h"
 
 namespace starling::sim {
 namespace {

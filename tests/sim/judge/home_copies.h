@@ -12,9 +12,9 @@
 #include <utility>
 #include <vector>
 
+#include "tests/sim/faults/nemesis.h"
 #include "tests/sim/judge/checkers.h"
 #include "tests/sim/world/cluster.h"
-#include "tests/sim/world/nemesis.h"
 #include "tests/sim/world/tap.h"
 
 namespace starling::sim {

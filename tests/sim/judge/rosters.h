@@ -4,7 +4,7 @@
 // when what has no answer can no longer happen. So the last acknowledged change of each is what must stand, whatever
 // coordinator took it: a later one that undoes it unasked is a lost addition or removal.
 // While a removal is not older than the last addition, a send may be refused and what is sent may still be shown: owners
-// that are apart know of it at different times. Once the cluster is quiet, all of them do (world/social.h tries it).
+// that are apart know of it at different times. Once the cluster is quiet, all of them do (people/social.h tries it).
 // Thread: value type.
 #pragma once
 

@@ -6,7 +6,7 @@
 #include "crypto/access/password.h"
 #include "node/mailbox/registers.h"
 #include "overlay/ring/paxos_wire.h"
-#include "tests/sim/world/intruder.h"
+#include "tests/sim/faults/intruder.h"
 
 namespace starling::sim {
 namespace {
