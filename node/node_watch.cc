@@ -15,7 +15,6 @@ constexpr Duration kTickEvery = 500ms;
 constexpr Duration kWriterPatience = 10s;
 constexpr std::size_t kPeersKeptMax = 1024;       // Addresses of old acquaintance beside the members'.
 constexpr std::int64_t kClocksApartMaxMs = to_ms(overlay::kClocksApartMax);
-constexpr std::int64_t kExpiryOffsetMaxMs = 60'000;
 
 }  // namespace
 
@@ -266,9 +265,7 @@ void NodeImpl::clock_is_known() {
 std::optional<std::uint64_t> NodeImpl::lowest_clock() const {
   if (!view_->in_ring() || membership_ == nullptr) return std::nullopt;
   const auto standing = membership_->clock_standing();
-  // Values come from peers: compared, not subtracted.
-  const std::int64_t ahead = standing ? standing->median_ms : 0;
-  if (ahead > kExpiryOffsetMaxMs || ahead < -kExpiryOffsetMaxMs) return std::nullopt;
+  if (standing && !standing->near) return std::nullopt;
   std::int64_t lowest = leaves_.loop.wall_ms();
   std::size_t members = 1, live = 1;
   for (const auto& member : view_->ring().members()) {

@@ -44,6 +44,9 @@ void NodeImpl::wire() {
   catch_up_->held_for_others = [this](PartitionId partition, WriterId writer, std::uint64_t from) {
     return stand_in_->read(partition, writer, from);
   };
+  catch_up_->holds_for = [this](PartitionId partition, const NodeId& owner) {
+    return stand_in_->holds_for(partition, owner);
+  };
   forwarder_ = std::make_unique<Forwarder>(*view_);
   obligations_ = std::make_unique<Obligations>(
       *view_, *forwarder_, *replicator_,

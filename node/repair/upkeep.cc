@@ -30,7 +30,7 @@ Upkeep::Upkeep(ClusterView& view, Clock lowest_clock)
 void Upkeep::move_expiry() {
   expiry_timer_ = view_.loop.after(kExpiryEvery, [this] { move_expiry(); });
   const auto lowest = lowest_clock_();
-  if (!lowest || view_.read_only || !view_.clock_trusted()) return;
+  if (!lowest || view_.read_only) return;
   if (!start_) start_ = Start{static_cast<std::uint64_t>(view_.loop.wall_ms()), view_.loop.now()};
   const auto elapsed = static_cast<std::uint64_t>(to_ms(view_.loop.now() - start_->at));
   view_.store.set_expiry_time(std::min(*lowest, start_->wall_ms + elapsed));

@@ -107,7 +107,8 @@ struct CompareReply {
   bool by_span = false;              // The answer to a request by span, under the same ring version:
   std::vector<std::uint16_t> spans;  // these differ.
   std::uint32_t partitions = 0;      // An older node that was removed answers what it was not asked.
-  FIELDS(ring, items, more, by_span, spans, partitions)
+  bool held = false;  // Something of what was asked for by partition is held there and did not come to the asker (stand_in.h).
+  FIELDS(ring, items, more, by_span, spans, partitions, held)
 };
 
 // kFetch: "send me writer w from n", up to `to` unless that is 0. The answer is a storage::RangeStatement.

@@ -91,6 +91,7 @@ struct ClockStanding {
   // A majority of all clocks, ours among them, is within kClocksApartMax of ours. Where no majority agrees
   // nobody can say who is right, so everybody is off (falsetickers of Marzullo 1985, RFC 5905 section 11.2.1).
   bool agrees = false;
+  bool near = false;  // The same within kClocksNearMax: good enough to tell what expired by now (decision 0018).
 };
 
 class Swim {

@@ -268,14 +268,19 @@ std::optional<ClockStanding> Swim::clock_standing(Instant now, std::int64_t now_
   }
   if (offsets.empty()) return {};
   const std::size_t clocks = offsets.size() + 1;
-  const auto agreeing = std::count_if(offsets.begin(), offsets.end(), [](std::int64_t offset) {
-    return offset <= to_ms(kClocksApartMax) && offset >= -to_ms(kClocksApartMax);
-  });
+  const auto most_are_within = [&offsets, clocks](Duration most) {
+    const auto within = std::count_if(offsets.begin(), offsets.end(), [most](std::int64_t offset) {
+      return offset <= to_ms(most) && offset >= -to_ms(most);
+    });
+    return (static_cast<std::size_t>(within) + 1) * 2 > clocks;
+  };
+  ClockStanding standing{0, most_are_within(kClocksApartMax), most_are_within(kClocksNearMax)};
   // Ours makes an even number odd: of three clocks the one that is wrong convicts no other.
   if (offsets.size() % 2 == 0) offsets.push_back(0);
   const auto middle = offsets.begin() + static_cast<std::ptrdiff_t>(offsets.size() / 2);
   std::nth_element(offsets.begin(), middle, offsets.end());
-  return ClockStanding{*middle, (static_cast<std::size_t>(agreeing) + 1) * 2 > clocks};
+  standing.median_ms = *middle;
+  return standing;
 }
 
 }  // namespace starling::overlay

@@ -22,6 +22,8 @@ namespace starling::overlay {
 inline constexpr Duration kHlcAheadMax = 5s;
 // What the clocks of two nodes may differ by without either being off.
 inline constexpr Duration kClocksApartMax = 5s;
+// Good enough to tell what has expired (hazards F12).
+inline constexpr Duration kClocksNearMax = 60s;
 // Live changes and clocks of peers further ahead are refused: a peer whose clock is ahead of ours, as it may be, may
 // have taken a floor that was ahead of its own.
 inline constexpr Duration kLiveAheadMax = kHlcAheadMax + kClocksApartMax;

@@ -21,6 +21,7 @@ class Catching : public Parts {
     bool hangs = false;  // Nothing comes back.
     bool gaps = false;   // Of each run, the first number is gone.
     bool gives = true;
+    bool holds = false;  // For others.
     std::map<PartitionId, std::uint64_t> has;  // Of kWriter.
   };
 
@@ -31,6 +32,7 @@ class Catching : public Parts {
       controls = std::make_unique<MoveControls>(*view);
       catch_up = std::make_unique<CatchUp>(*view, *controls);
       catch_up->held_for_others = [](PartitionId, WriterId, std::uint64_t) { return storage::RangeStatement{}; };
+      catch_up->holds_for = [](PartitionId, const NodeId&) { return false; };
     });
   }
   void restart() {
@@ -38,6 +40,7 @@ class Catching : public Parts {
       catch_up.reset();
       catch_up = std::make_unique<CatchUp>(*view, *controls);
       catch_up->held_for_others = [](PartitionId, WriterId, std::uint64_t) { return storage::RangeStatement{}; };
+      catch_up->holds_for = [](PartitionId, const NodeId&) { return false; };
     });
   }
   void go(Duration duration) {
@@ -69,6 +72,7 @@ class Catching : public Parts {
     CompareReply reply;
     reply.ring = request.ring;
     reply.by_span = request.by_span;
+    reply.held = peer.holds;
     if (request.by_span && !peer.has.empty()) reply.spans = {0};
     for (const auto& item : request.items) {
       if (!peer.has.contains(item.partition)) continue;
@@ -105,6 +109,36 @@ class Catching : public Parts {
   std::size_t body_size = 10;  // Of a change,
   std::size_t page = 1000;     // of which a fetch brings so many.
 };
+
+// --- Asked for one partition. ---
+
+// A stand-in may hold what no owner that answers has heard of: every other member is asked, and who is away may be the one.
+TEST_F(Catching, WhatAStandInHoldsIsNotOverlooked) {
+  const auto may_be_held = [this] {
+    std::optional<bool> answer;
+    overlay::Scope scope(loop);
+    const auto ask = [&]() -> Task<Done> {
+      auto asking = catch_up->may_be_held(kPartition, 500ms);
+      answer = co_await asking;
+      co_return Done{};
+    };
+    in_turn([&] { scope.spawn(ask()); });
+    go(200ms);
+    return answer.value();
+  };
+  std::set<NodeId> asked;
+  on_call = [&](const NotedRpc::Call& call) { asked.insert(call.to); };
+  EXPECT_FALSE(may_be_held());
+  EXPECT_EQ(asked, std::set<NodeId>(others.begin(), others.end()));
+  peers[others[1]].holds = true;
+  EXPECT_TRUE(may_be_held());
+  peers[others[1]].holds = false;
+  peers[others[0]].silent = true;
+  EXPECT_TRUE(may_be_held());
+  peers[others[0]].silent = false;
+  dead.insert(others[1]);
+  EXPECT_TRUE(may_be_held());
+}
 
 // --- A return. ---
 

@@ -29,6 +29,7 @@ class Counts : public Parts {
       controls = std::make_unique<MoveControls>(*view);
       catch_up = std::make_unique<CatchUp>(*view, *controls);
       catch_up->held_for_others = [](PartitionId, WriterId, std::uint64_t) { return storage::RangeStatement{}; };
+      catch_up->holds_for = [](PartitionId, const NodeId&) { return false; };
       replicator = std::make_unique<Replicator>(*view, [](const NodeId&, PartitionId, WriterId, std::uint64_t) {});
       box.store->on_synced([this](std::span<const storage::SyncedChange> changes) { replicator->on_synced(changes); });
       stand_in = std::make_unique<StandIn>(*view);

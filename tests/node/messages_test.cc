@@ -56,8 +56,8 @@ void for_each_message(With with) {
   with("hinted.v2", Hinted{kRing, kWriter, {{kPartition, 17, 18}}, kPartitions});
   with("compare_request.v2", CompareRequest{kRing, {{kPartition, 0xFEDCBA9876543210}}, true, true,
                                             {{3, 0x1122334455667788}}, kPartitions});
-  with("compare_reply.v2", CompareReply{kRing, {{kPartition, vector(), false, {{kWriter, 3}}}}, true, true, {3},
-                                        kPartitions});
+  with("compare_reply.v3", CompareReply{kRing, {{kPartition, vector(), false, {{kWriter, 3}}}}, true, true, {3},
+                                        kPartitions, true});
   with("fetch_request.v2", FetchRequest{kPartition, kWriter, 18, 20, kPartitions});
   with("range_statement.v2",
        storage::RangeStatement{kWriter, 3, 9, {{4, {"four"}}, {9, {"nine"}}}, {5, 6}, {trace()}});
@@ -186,6 +186,9 @@ TEST(NodeMessages, OlderBytesSayNothingOfWhatWasLostOrNeverGivenOut) {
   const auto reply = unpack<HeadsReply>(golden("node_heads_reply.v1"));
   ASSERT_TRUE(reply.ok()) << reply.error().text;
   EXPECT_TRUE(reply->unissued.empty());
+  const auto compared = unpack<CompareReply>(golden("node_compare_reply.v2"));
+  ASSERT_TRUE(compared.ok()) << compared.error().text;
+  EXPECT_FALSE(compared->held);
   const auto copy = unpack<FindCopyReply>(golden("node_find_copy_reply.v1"));
   ASSERT_TRUE(copy.ok()) << copy.error().text;
   EXPECT_EQ(copy->followers.size(), 1u);
@@ -204,6 +207,13 @@ TEST(NodeMessages, OlderBytesDoNotSayHowManyPartitionsThereAre) {
   std::size_t checked = 0;
   for_each_message([&]<class T>(const std::string& name, const T& message) {
     if constexpr (requires { message.partitions == kPartitions; } && !std::is_same_v<T, MovementReply>) {
+      if constexpr (std::is_same_v<T, CompareReply>) {
+        T of_then = message;
+        of_then.held = false;
+        check("compare_reply.v1", of_then);
+        ++checked;
+        return;
+      }
       const char version = name.back();
       check(name.substr(0, name.size() - 1) + static_cast<char>(version - 1), message);
       ++checked;

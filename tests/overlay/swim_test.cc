@@ -300,17 +300,20 @@ TEST(Swim, TheMedianClockShowsWhoseIsWrong) {
   EXPECT_FALSE(lone.swim(0).clock_standing(lone.now(), lone.wall_ms(0)).has_value());
 }
 
+// Of nodes whose clocks are off by so much: those whose standing is as asked.
+std::set<int> standing_so(bool ClockStanding::*so, const std::vector<std::int64_t>& offsets) {
+  Joined net(static_cast<int>(offsets.size()));
+  for (std::size_t i = 0; i < offsets.size(); ++i) net.set_wall_offset(static_cast<int>(i), offsets[i]);
+  net.run_for(20s);
+  std::set<int> out;
+  for (int i = 0; i < static_cast<int>(offsets.size()); ++i) {
+    if (net.swim(i).clock_standing(net.now(), net.wall_ms(i)).value().*so) out.insert(i);
+  }
+  return out;
+}
+
 TEST(Swim, AClockAgreesWithAMajorityOrNot) {
-  const auto agreeing = [](std::vector<std::int64_t> offsets) {
-    Joined net(static_cast<int>(offsets.size()));
-    for (std::size_t i = 0; i < offsets.size(); ++i) net.set_wall_offset(static_cast<int>(i), offsets[i]);
-    net.run_for(20s);
-    std::set<int> out;
-    for (int i = 0; i < static_cast<int>(offsets.size()); ++i) {
-      if (net.swim(i).clock_standing(net.now(), net.wall_ms(i)).value().agrees) out.insert(i);
-    }
-    return out;
-  };
+  const auto agreeing = [](const std::vector<std::int64_t>& offsets) { return standing_so(&ClockStanding::agrees, offsets); };
   EXPECT_EQ(agreeing({0, 900, -900}), (std::set{0, 1, 2}));
   EXPECT_EQ(agreeing({0, 900, 90'000}), (std::set{0, 1}));
   EXPECT_EQ(agreeing({0, 90'000}), std::set<int>{});
@@ -318,6 +321,14 @@ TEST(Swim, AClockAgreesWithAMajorityOrNot) {
   EXPECT_EQ(agreeing({0, 1'620'000, 3'480'000}), std::set<int>{});
   EXPECT_EQ(agreeing({0, 0, 90'000, 90'000}), std::set<int>{});
   EXPECT_EQ(agreeing({0, 0, 0, 90'000, 180'000}), (std::set{0, 1, 2}));
+}
+
+TEST(Swim, AClockThatIsOffIsNearAMajorityOrNot) {
+  const auto near = [](const std::vector<std::int64_t>& offsets) { return standing_so(&ClockStanding::near, offsets); };
+  EXPECT_EQ(near({0, 10'000, -20'000}), (std::set{0, 1, 2}));
+  EXPECT_EQ(near({0, 10'000, 90'000}), (std::set{0, 1}));
+  // One of them is the median, and far from both others.
+  EXPECT_EQ(near({0, -1'500'000, -2'400'000}), std::set<int>{});
 }
 
 TEST(Swim, AClockThatCannotBeIsAsFarOffAsOneCanBe) {

@@ -140,15 +140,17 @@ void judge(const ClusterExport& stores, Parts& p, bool reads_back, Violations& o
   add(check_refusals(p.workload.history()));
 }
 
-// A node is refused when it left or was removed. One that the ring does not know was to join: the only thing that
-// may come in its way is an operator who took the join back, or that the node which it should replace came back.
-// Everything else is a node lost to a mistake.
+// A node is refused when it left or was removed. One that the ring does not know was to join: what may come in its way
+// is an operator who took the join back, that the node which it should replace came back, or a forced removal, which ends
+// the lineage that it was invited under. Everything else is a node lost to a mistake.
 Violations check_refused_nodes(Parts& p) {
   Violations out;
   for (const auto& why : p.cluster.wrong_refusals()) out.push_back({11, why, ""});
   const bool taken_back = p.movements.done().contains("abort");
+  const bool forced = p.movements.done().contains("forced removal agreed");
   for (const auto& refusal : p.cluster.refusals()) {
     if (!refusal.joining || taken_back || p.movements.replaces(refusal.node)) continue;
+    if (refusal.code == Errc::kForeign && forced) continue;
     out.push_back({11, "n" + std::to_string(refusal.node) + " may not join: " + refusal.text, ""});
   }
   return out;

@@ -16,7 +16,7 @@ namespace starling::node {
 // sender's own copy, from the recipient's coordinator to a coordinator of the sender's mailbox.
 inline constexpr std::uint8_t kAppendRetry = 1;
 inline constexpr std::uint8_t kAppendVoid = 2;
-inline constexpr std::uint8_t kAppendCopy = 4;    // id is given, no lane check.
+inline constexpr std::uint8_t kAppendCopy = 4;    // id is given; the lane is checked with kAppendInOrder only.
 inline constexpr std::uint8_t kAppendForce = 8;   // Every reachable owner is catching up: do it all the same.
 // With kAppendCopy: the other way round, to the recipient's mailbox. The sender's own has the message at a
 // smaller id, minted by another coordinator, and both sides sort a conversation alike (hazards F23).
@@ -28,6 +28,8 @@ inline constexpr std::uint8_t kAppendRecall = 32;
 // With kAppendRetry: the device says so, and that what became of an earlier attempt is not known to it. A gateway that asks
 // another owner marks a retry as well, of a number that the device may use for the first time.
 inline constexpr std::uint8_t kAppendUnanswered = 64;
+// With kAppendCopy: kLaneGap where the copy of the number before is not known; who asks has that one made first.
+inline constexpr std::uint8_t kAppendInOrder = 128;
 struct AppendRequest {
   RingNumber ring;
   std::string to;          // Address it was sent to.

@@ -16,6 +16,10 @@ bool is_copy(const AppendRequest& request) { return (request.flags & kAppendCopy
 bool is_position(const AppendRequest& request) { return (request.flags & kAppendPosition) != 0; }
 bool is_void(const AppendRequest& request) { return (request.flags & kAppendVoid) != 0; }
 bool is_recall(const AppendRequest& request) { return (request.flags & kAppendRecall) != 0; }
+// Of copies only those that ask for it.
+bool is_in_order(const AppendRequest& request) {
+  return !is_copy(request) || (request.flags & kAppendInOrder) != 0;
+}
 ChangeKind kind_of(const AppendRequest& request) {
   return is_void(request) ? ChangeKind::kVoid : ChangeKind::kEntry;
 }
@@ -123,7 +127,7 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
   }
   TRY(may_use_own_run(partition));
   if (!view_.clock_trusted()) {
-    return Error{Errc::kUnavailable,
+    return Error{Errc::kClock,
                  "this node's clock is off, or not compared with the others' yet, so it does not coordinate"};
   }
   if (view_.read_only) return Error{Errc::kFull, "no disk space left on this node; it is read-only"};
@@ -233,7 +237,7 @@ void Coordinator::admit(Pending send) {
     if (auto state = view_.store.find_key(send.mailbox, send.key)) {
       return known(std::move(send), *state);
     }
-  } else if (!is_copy(send.request) && seq > high + 1 && send.request.acked + 1 < seq) {
+  } else if (is_in_order(send.request) && seq > high + 1 && send.request.acked + 1 < seq) {
     return refuse(send, {Errc::kLaneGap, "number " + std::to_string(seq) + " came after " +
                                              std::to_string(high) +
                                              "; send again from the first unacknowledged one"});

@@ -84,6 +84,11 @@ Task<Coordinator::Known> Coordinator::compare_with_owners(MailboxId mailbox) {
   Known known = comparison->known;
   known.by_all &= comparison->left == 0;
   known.by_enough = comparison->home >= view_.ring().enough_to_know();
+  // One owner who is away, and a stand-in, may have what none of these has heard of.
+  if (known.by_all && known.by_enough && comparison->home < view_.ring().home_copies()) {
+    auto asking = catch_up_.may_be_held(view_.store.partition_of(mailbox), kAskDeadline);
+    known.by_enough = !co_await asking;
+  }
   co_return known;
 }
 

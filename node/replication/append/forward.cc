@@ -31,6 +31,7 @@ bool worth_another(Errc code) {
     case Errc::kTimeout:
     case Errc::kFull:
     case Errc::kIo:
+    case Errc::kClock:    // Its clock is off, and it stored nothing.
     case Errc::kCorrupt:  // Damaged here; mended from the others.
       return true;
     default:

@@ -117,22 +117,58 @@ void Obligations::attempt(const At& at) {
                               [this, mailbox, dot](Status done) { finished(at_of(mailbox, dot), std::move(done)); });
     return;
   }
-  const AppendRequest request = copy_request(*change);
-  forwarder_.append(request, Bytes(change->entry.body), kAppendDeadline,
-                    [this, mailbox, dot, request](Result<AppendReply> answer) {
-                      const At at = at_of(mailbox, dot);
-                      if (!answer) return finished(at, answer.error());
-                      if (answer->id < request.id) return move_to(at, request, answer->id);
-                      finished(at, ok_status());
-                    });
+  place(mailbox, duty.change, kCopiesBeforeMax,
+        [this, mailbox, dot, id = change->entry.id](const Result<AppendReply>& answer) {
+          const At at = at_of(mailbox, dot);
+          if (!answer) return finished(at, answer.error());
+          if (answer->id < id) return move_to(at, answer->id);
+          finished(at, ok_status());
+        });
+}
+
+void Obligations::place(const MailboxId& mailbox, Shared message, std::size_t before_max, Placed done) {
+  const auto change = storage::parse(*message);
+  assert(change.ok());
+  AppendRequest request = copy_request(*change);
+  if (before_max > 0) request.flags |= kAppendInOrder;
+  forwarder_.append(std::move(request), Bytes(change->entry.body), kAppendDeadline,
+                    [this, mailbox, message = std::move(message), before_max,
+                     done = std::move(done)](Result<AppendReply> answer) mutable {
+    if (answer || answer.code() != Errc::kLaneGap) return done(std::move(answer));
+    const auto earlier = before(mailbox, message);
+    if (!earlier) return done(earlier.error());
+    if (*earlier == nullptr || before_max == 1) return place(mailbox, std::move(message), 0, std::move(done));
+    place(mailbox, *earlier, before_max - 1,
+          [this, mailbox, message = std::move(message), done = std::move(done)](Result<AppendReply> placed) mutable {
+            if (!placed && !pointless(placed.code())) return done(std::move(placed));
+            place(mailbox, std::move(message), 0, std::move(done));
+          });
+  });
+}
+
+Result<Shared> Obligations::before(const MailboxId& mailbox, const Shared& message) const {
+  const auto change = storage::parse(*message);
+  assert(change.ok());
+  MessageKey key = change->entry.key;
+  --key.seq;
+  const auto state = view_.store.find_key(mailbox, key);
+  if (!state) return Shared();
+  const At at = at_of(mailbox, state->dot);
+  if (const auto duty = duties_.find(at); duty != duties_.end()) return duty->second.change;
+  if (view_.store.synced(at.first, at.second.writer) < at.second.n) {
+    return Error{Errc::kUnavailable, "the number before is not on disk yet"};
+  }
+  const auto stored = view_.store.read_change(at.first, at.second);
+  return stored ? stored->bytes : Shared();  // What is damaged, or erased by now, holds nothing up.
 }
 
 // Another coordinator minted the same message earlier, and the copy there was kept in its place.
-void Obligations::move_to(const At& at, AppendRequest request, const EntryId& id) {
+void Obligations::move_to(const At& at, const EntryId& id) {
   const auto duty = duties_.find(at);
   if (duty == duties_.end()) return;
   const auto change = storage::parse(*duty->second.change);
   assert(change.ok());
+  AppendRequest request = copy_request(*change);
   request.flags |= kAppendPosition;
   request.id = id;
   forwarder_.append(std::move(request), Bytes(change->entry.body), kAppendDeadline,

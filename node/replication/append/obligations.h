@@ -5,6 +5,8 @@
 // duty; progress is one number per writer and partition: `settled`, below which all is met. It travels
 // with replication, so that when a writer's run is over, whoever coordinates the partition takes up
 // what is left (hazards F24). Everything implied is idempotent: by key, or by stamp.
+// A copy is made behind that of the number before (decision 0074): an owner that lacks that one says so, and is asked
+// for it first. So no copy outlives those before it in the log of the owner that made it.
 // Bounded: what does not fit in memory, and what a clean restart left open, is found again in our log.
 // Thread: one loop.
 #pragma once
@@ -23,6 +25,7 @@ namespace starling::node {
 
 inline constexpr std::size_t kRedriveAtOnceMax = 256;  // Duties tried again, under way at once.
 inline constexpr std::size_t kDutiesMax = 100'000;     // In memory; the rest is read from the log later.
+inline constexpr std::size_t kCopiesBeforeMax = 64;    // Of a lane: a client has no more unanswered (client/client.h).
 
 class Obligations {
  public:
@@ -58,7 +61,12 @@ class Obligations {
   }
   void partitions_doubled();
   void attempt(const At& at);
-  void move_to(const At& at, AppendRequest request, const EntryId& id);
+  // Asks for the copy of a message; where that of the number before is missing, for that one first, and so on.
+  using Placed = std::function<void(Result<AppendReply>)>;
+  void place(const MailboxId& mailbox, Shared message, std::size_t before_max, Placed done);
+  // The message of the number before. Null: there is none to wait for. kUnavailable: not on disk yet.
+  [[nodiscard]] Result<Shared> before(const MailboxId& mailbox, const Shared& message) const;
+  void move_to(const At& at, const EntryId& id);
   void redrive();
   void redrive_later();
   void finished(const At& at, Status done);

@@ -396,17 +396,4 @@ Task<Status> CatchUp::take(Differences& differences) {
   co_return ok_status();
 }
 
-Task<Status> CatchUp::compare_partition(NodeId peer, PartitionId partition, Duration deadline) {
-  std::vector<PartitionId> one{partition};
-  Differences differences;
-  differences.fetches = std::make_shared<Fetches>();
-  differences.fetches->peer = peer;
-  auto comparing = compare(peer, std::move(one), deadline, differences);
-  CO_TRY(co_await comparing);
-  auto taking = take(differences);
-  CO_TRY(co_await taking);
-  if (differences.fetches->failed.empty()) co_return ok_status();
-  co_return Error{Errc::kUnavailable, "a run that the peer has did not come"};
-}
-
 }  // namespace starling::node

@@ -77,6 +77,8 @@ class CatchUp {
   std::function<bool(PartitionId, const Dot&)> is_forgotten;
   // Runs that we hold without being an owner (stand_in.h). REQUIRED.
   std::function<storage::RangeStatement(PartitionId, WriterId, std::uint64_t from)> held_for_others;
+  // Do we hold something of it that this owner has not taken yet, for all that we know? REQUIRED.
+  std::function<bool(PartitionId, const NodeId& owner)> holds_for;
 
   // What a change of the ring gives us comes by files where so many changes, or more, make one (catch_up_files.cc).
   std::uint64_t files_from = kFilesFrom;
@@ -107,6 +109,9 @@ class CatchUp {
 
   // The same over one partition.
   overlay::Task<Status> compare_partition(NodeId peer, PartitionId partition, Duration deadline);
+  // Of members that are no owners of it: may one hold something of the partition that has not come home to us? True also
+  // where one is away, or does not answer.
+  overlay::Task<bool> may_be_held(PartitionId partition, Duration deadline);
 
   // Who gains: rounds with every current owner until it follows all of them closely.
   overlay::Task<Status> install();
@@ -237,7 +242,8 @@ class CatchUp {
   overlay::Task<Done> regain_some(NodeId peer, CompareReply::Item theirs);
   overlay::Task<Status> regain(NodeId peer, PartitionId partition, std::vector<Dot> dots);
 
-  [[nodiscard]] CompareReply vectors_for(const CompareRequest& request) const;
+  overlay::Task<Done> is_held_at(NodeId peer, Bytes request, Duration deadline, bool& held);
+  [[nodiscard]] CompareReply vectors_for(const NodeId& from, const CompareRequest& request) const;
   [[nodiscard]] CompareReply spans_for(const NodeId& from, const CompareRequest& request) const;
   overlay::Task<Done> answer_hold(NodeId from, HoldRequest request, overlay::Reply reply);
   void serve();

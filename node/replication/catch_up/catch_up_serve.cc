@@ -23,7 +23,7 @@ void CatchUp::serve() {
     if (!request) return reply(request.error());
     view_.heard_of_ring(from, request->ring);
     if (const auto same = view_.same_count(from, request->partitions); !same) return reply(same.error());
-    reply(pack(request->by_span ? spans_for(from, *request) : vectors_for(*request)));
+    reply(pack(request->by_span ? spans_for(from, *request) : vectors_for(from, *request)));
   });
   view_.rpc.serve(Method::kFetch, overlay::Access::kHolders,
                   [this](const NodeId& from, View body, Reply reply) {
@@ -101,13 +101,14 @@ CompareReply CatchUp::spans_for(const NodeId& from, const CompareRequest& reques
   return answer;
 }
 
-CompareReply CatchUp::vectors_for(const CompareRequest& request) const {
+CompareReply CatchUp::vectors_for(const NodeId& from, const CompareRequest& request) const {
   CompareReply answer;
   answer.ring = view_.in_ring() ? view_.ring().number() : RingNumber{};
   answer.partitions = view_.partitions();
   std::size_t dots = 0;
   for (const auto& theirs : request.items) {
     if (!view_.exists(theirs.partition)) continue;
+    answer.held = answer.held || holds_for(theirs.partition, from);
     auto vector = view_.store.vector(theirs.partition);
     const bool told = request.all ? view_.is_owner(theirs.partition)
                                   : theirs.digest != digest_of(view_.store, theirs.partition);

@@ -154,6 +154,15 @@ std::vector<NodeId> StandIn::waits_for(PartitionId partition, WriterId writer) c
   return out;
 }
 
+bool StandIn::holds_for(PartitionId partition, const NodeId& owner) const {
+  if (!is_known()) return true;
+  const auto writers = runs(partition);
+  return std::any_of(writers.begin(), writers.end(), [&](WriterId writer) {
+    const auto waiting = waits_for(partition, writer);
+    return std::find(waiting.begin(), waiting.end(), owner) != waiting.end();
+  });
+}
+
 void StandIn::drop_early(std::map<Run, Early>::iterator run) {
   for (const auto& [n, data] : run->second.changes) early_bytes_ -= data.size() + kEarlyOverhead;
   early_.erase(run);

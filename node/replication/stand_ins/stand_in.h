@@ -44,6 +44,8 @@ class StandIn {
   // Writers of whose runs in the partition something is held; and the home owners that have not synced all of it.
   [[nodiscard]] std::vector<WriterId> runs(PartitionId partition) const;
   [[nodiscard]] std::vector<NodeId> waits_for(PartitionId partition, WriterId writer) const;
+  // Does this home owner lack something of what is held of the partition, for all that is known?
+  [[nodiscard]] bool holds_for(PartitionId partition, const NodeId& owner) const;
   // Is all that is held here known? Not while a split of the store moves it (storage/store.h).
   [[nodiscard]] bool is_known() const { return known_ && view_.store.hints_readable(); }
   [[nodiscard]] std::size_t segments() const { return held_.size(); }

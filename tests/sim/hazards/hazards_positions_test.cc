@@ -108,5 +108,63 @@ TEST_P(OrphanedCopy, F23_LeavesTheMessageAtTwoPositionsIfItTellsNobody) {
   EXPECT_EQ(position_on(*reader), to_text(acked_id(sent)));
 }
 
+// Of two messages that are on their way together the copy of the second is made, and that of the first is not yet, when
+// their coordinator, a, loses power with both: the other owners have a gap in the log of the recipient's partition. The
+// owner that made the one copy makes the messages anew.
+class CopyAhead : public Hazards {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Hazards::SetUp());
+    maker = cluster.owners_of("@alice")[0];
+    for (int i = 0; reader == nullptr && i < 60; ++i) {
+      const std::string name = "@reader" + std::to_string(i);
+      a = cluster.owners_of(name)[0];
+      if (a == maker) continue;
+      ASSERT_TRUE(work.add_user(name));
+      reader = &work.add_device(name, "d0");
+    }
+    ASSERT_NE(reader, nullptr);
+    start(*alice, maker);
+    start(*reader, maker);
+    ASSERT_TRUE(acked(send(*alice, to())));
+  }
+  [[nodiscard]] const std::string& to() const { return reader->identity().user; }
+
+  SimDevice* reader = nullptr;
+  std::size_t maker = 0;  // First owner of the sender's mailbox.
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, CopyAhead, ::testing::Range<std::uint64_t>(1, 11));
+
+TEST_P(CopyAhead, F06_NoCopyOutlivesThatOfTheNumberBefore) {
+  SendIndex note = kUnsent, first = kUnsent, second = kUnsent;
+  bool second_asked = false, lost = false;
+  tap.on_leave = [&](const TapMessage& m) {
+    if (lost) return Fate::kPass;
+    const bool repairs = m.method == Method::kFetch || m.method == Method::kCompare || m.method == Method::kHold;
+    if (repairs && m.from != m.to) return Fate::kHold;
+    if (m.method == Method::kReplicate && m.from == a && find(m, note)) return Fate::kLose;  // The gap.
+    if (m.method != Method::kAppend || m.from != a) return Fate::kPass;
+    second_asked = second_asked || appends(m, second);
+    return appends(m, first) ? Fate::kHold : Fate::kPass;
+  };
+  note = reader->send(to(), work.body(*reader), {.grade = node::protocol::Grade::kLocal});
+  ASSERT_TRUE(acked(note));
+  world.run_for(300ms);  // The links are back.
+  cluster.disk(a).hold(true);
+  first = send(*alice, to());
+  second = send(*alice, to());
+  ASSERT_TRUE(until([&] { return second_asked; }, 1s));
+  world.run_for(20ms);  // What is made of it is synced.
+  lost = true;
+  cluster.crash(a, Crash::kPower);
+  ASSERT_TRUE(acked(first) && acked(second)) << world.trace().text("", 60);
+  cluster.disk(a).hold(false);
+  ASSERT_TRUE(cluster.restart(a));
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 60s));
+  ASSERT_TRUE(cluster.run_until_quiet(60s));
+  finish();
+}
+
 }  // namespace
 }  // namespace starling::sim

@@ -205,8 +205,8 @@ void SimCluster::on_fatal(std::size_t i, const Error& error) {
   world_.after(Duration(0), [this, i, which, alive = alive_] {
     if (*alive && hosts_[i]->node.get() == which && up(i)) crash(i, Crash::kProcess);
   });
-  // It may not join: its operator would empty the machine.
-  if (error.code == Errc::kDenied) refused(i, /*joining=*/true, error);
+  // It may not join, or was invited under a lineage that force ended: its operator would empty the machine.
+  if (error.code == Errc::kDenied || error.code == Errc::kForeign) refused(i, /*joining=*/true, error);
   const bool unusable = error.text.find("set the store aside") != std::string::npos;
   world_.after(options_.supervisor_delay, [this, i, unusable, alive = alive_] {
     if (!*alive || up(i) || retired(i)) return;
@@ -218,7 +218,7 @@ void SimCluster::on_fatal(std::size_t i, const Error& error) {
 void SimCluster::refused(std::size_t i, bool joining, const Error& error) {
   world_.note(hosts_[i]->name, "is refused: " + error.text);
   hosts_[i]->retired = true;
-  refusals_.push_back({i, joining, hosts_[i]->id, error.text});
+  refusals_.push_back({i, joining, hosts_[i]->id, error.code, error.text});
 }
 
 std::vector<std::string> SimCluster::wrong_refusals() {

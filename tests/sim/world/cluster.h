@@ -98,11 +98,12 @@ class SimCluster {
   // By force: what only its disk has is given up.
   void abandon(std::size_t i);
   [[nodiscard]] std::set<WriterId> abandoned_writers() const;
-  // Nodes that were told kDenied, at their start or when they joined, and were switched off for it.
+  // Nodes that were told kDenied, at their start or when they joined, or kForeign, and were switched off for it.
   struct Refusal {
     std::size_t node = 0;
     bool joining = false;
     std::string id;  // Short; empty when it never said it.
+    Errc code{};
     std::string text;
   };
   [[nodiscard]] const std::vector<Refusal>& refusals() const { return refusals_; }
