@@ -3,7 +3,7 @@
     python3 tests/e2e/fault_bench.py partition [--seconds 60] [--rate 2000]
     python3 tests/e2e/fault_bench.py return    [--seconds 30] [--rate 1000]
     python3 tests/e2e/fault_bench.py recovery  [--gigabytes 10]
-    python3 tests/e2e/fault_bench.py join      [--gigabytes 10] [--payload 4000] [--rate 500] [--limit RATE] [--nodes 2]
+    python3 tests/e2e/fault_bench.py join      [--gigabytes 10] [--payload 4000] [--rate 500] [--limit RATE] [--nodes 2] [--apart]
     python3 tests/e2e/fault_bench.py kill      [--repeat 5] [--nodes 3] [--victims 1]
 
 partition: a node is cut off under load; from the heal to the moment when it serves again and lacks nothing.
@@ -12,7 +12,8 @@ of a live load.
 recovery: a node with much data is killed; from its start to ready.
 join: the last of so many nodes joins, as fast as it can or as `starling throttle` says, beside the disk's own rate and a
 live load: before, while the change is paused, while it copies, and after. The second of two gets a copy of everything,
-and from then on a message needs two syncs; the fourth of four changes nothing of what a message needs.
+and from then on a message needs two syncs; the fourth of four changes nothing of what a message needs. With --apart its
+folder is in memory: a disk of its own, since all the others share one.
 kill: nodes are killed by SIGKILL; how long their clients are without service.
 """
 import argparse
@@ -132,6 +133,12 @@ def cpu_seconds(node):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def give_memory(lab, node):
+    os.makedirs(node.data, exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", "size=8g", "tmpfs", node.data)
+    lab.stack.callback(lambda: run("umount", "--lazy", node.data))
+
+
 def join(options):
     with Lab(Namespaces, nodes=options.nodes, later=1) as lab:
         donor, joiner = lab.nodes[0], lab.nodes[-1]
@@ -141,6 +148,8 @@ def join(options):
         told(lab, options, "before", lambda runs: runs < 3)
         run(STARLING, "throttle", options.limit, "--data", donor.data)
         run(STARLING, "pause", "--data", donor.data)
+        if options.apart:
+            give_memory(lab, joiner)
         lab.join(joiner)
         eventually("its change is agreed", lambda: json.loads(
             run(STARLING, "ring", "--diff", "--json", "--data", donor.data).stdout)["change"])
@@ -221,6 +230,7 @@ def main():
     parser.add_argument("--gigabytes", type=float, default=10)
     parser.add_argument("--payload", type=int)
     parser.add_argument("--limit", default="off", help="of starling throttle")
+    parser.add_argument("--apart", action="store_true", help="join: the joiner has a disk of its own")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--nodes", type=int)
     parser.add_argument("--victims", type=int, default=1, help="of kill; with more than one, stand-ins serve")
