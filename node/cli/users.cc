@@ -20,7 +20,7 @@ bool worth_a_retry(const Json& result) {
   const auto error = result.find("error");
   if (error == result.end() || !error->is_object()) return false;
   const auto code = static_cast<Errc>(number_of(*error, "code"));
-  return code == Errc::kTimeout || code == Errc::kUnavailable || code == Errc::kOverloaded;
+  return code == Errc::kTimeout || code == Errc::kUnavailable || code == Errc::kOverloaded || code == Errc::kCatchingUp;
 }
 
 // Created, or the answer was no clear one.

@@ -19,8 +19,7 @@ constexpr Duration kEpochAgain = 200ms;
 std::uint32_t retry_after(Errc code) {
   switch (code) {
     case Errc::kOverloaded: return 500;
-    case Errc::kUnavailable:
-    case Errc::kClock: return 1000;
+    case Errc::kUnavailable: return 1000;
     case Errc::kTimeout: return 100;
     case Errc::kFull: return 5000;
     default: return 0;

@@ -201,7 +201,7 @@ void Links::notify(const NodeId& to, Method method, Bytes body) {
   if (ready.code() == Errc::kOverloaded) overflowed(peer);
 }
 
-// What we tell ourselves: a send, which may lead to that of its copy and to no more, and pushes in this turn.
+// What we tell ourselves: a send, which may lead to that of its copy and of some before it, and pushes in this turn.
 // All else in a later one: it might lead to more and more, and hold the loop.
 void Links::to_self(Method method, std::function<void()> fn) {
   if (method == Method::kAppend || method == Method::kPush) return soon(std::move(fn));

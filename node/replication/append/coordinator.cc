@@ -127,7 +127,8 @@ Status Coordinator::may_store(PartitionId partition, std::uint8_t flags, bool qu
   }
   TRY(may_use_own_run(partition));
   if (!view_.clock_trusted()) {
-    return Error{Errc::kClock,
+    // Like one that is behind: it stored nothing, and nodes of earlier programs ask the next one, too.
+    return Error{Errc::kCatchingUp,
                  "this node's clock is off, or not compared with the others' yet, so it does not coordinate"};
   }
   if (view_.read_only) return Error{Errc::kFull, "no disk space left on this node; it is read-only"};

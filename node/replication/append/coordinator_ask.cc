@@ -72,7 +72,7 @@ Task<Coordinator::Known> Coordinator::compare_with_owners(MailboxId mailbox) {
   auto [done, future] = overlay::Completer<bool>::make(view_.loop);
   comparison->done = done;
   comparison->home = view_.is_home(view_.store.partition_of(mailbox)) ? 1 : 0;
-  auto owners = view_.candidates(view_.store.partition_of(mailbox));
+  auto owners = view_.readers(view_.store.partition_of(mailbox));
   std::erase_if(owners, [this](const NodeId& owner) { return owner == view_.self || !view_.alive(owner); });
   comparison->left = owners.size();
   if (comparison->left > 0) ++comparing_;
@@ -86,8 +86,10 @@ Task<Coordinator::Known> Coordinator::compare_with_owners(MailboxId mailbox) {
   known.by_enough = comparison->home >= view_.ring().enough_to_know();
   // One owner who is away, and a stand-in, may have what none of these has heard of.
   if (known.by_all && known.by_enough && comparison->home < view_.ring().home_copies()) {
+    ++comparing_;
     auto asking = catch_up_.may_be_held(view_.store.partition_of(mailbox), kAskDeadline);
     known.by_enough = !co_await asking;
+    --comparing_;
   }
   co_return known;
 }

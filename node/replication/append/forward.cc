@@ -15,7 +15,8 @@ struct Forwarder::Request {
   std::size_t next = 0;
   bool unsure = false;    // An earlier try may have stored it.
   bool forced = false;
-  std::optional<NodeId> behind;  // First owner that only refused for catching up.
+  std::vector<NodeId> behind;  // Owners that only refused for catching up, or for their clock: forced in this order.
+  bool idempotent = false;     // Of sends: a copy, which is one however often it is made.
   Error last{Errc::kUnavailable, "no owner of the partition can be reached"};
 };
 
@@ -31,7 +32,6 @@ bool worth_another(Errc code) {
     case Errc::kTimeout:
     case Errc::kFull:
     case Errc::kIo:
-    case Errc::kClock:    // Its clock is off, and it stored nothing.
     case Errc::kCorrupt:  // Damaged here; mended from the others.
       return true;
     default:
@@ -63,22 +63,24 @@ AppendRequest copy_request(const storage::ChangeView& message) {
 
 void Forwarder::append(AppendRequest request, Bytes body, Duration deadline,
                        std::function<void(Result<AppendReply>)> done) {
-  const bool copy = (request.flags & (kAppendCopy | kAppendPosition)) == kAppendCopy;
+  const std::uint8_t flags = request.flags;
+  const bool copy = (flags & (kAppendCopy | kAppendPosition)) == kAppendCopy;
   if (auto may = takes_part(); !may) return done(may.error());
   const PartitionId partition =
       view_.store.partition_of(mailbox_of(copy ? request.from : request.to));
-  auto make = [this, request = std::move(request), body = std::move(body)](std::uint8_t flags) mutable {
+  auto make = [this, request = std::move(request), body = std::move(body)](std::uint8_t more_flags) mutable {
     AppendRequest attempt = request;
     attempt.ring = view_.ring().number();
-    attempt.flags |= flags;
+    attempt.flags |= more_flags;
     attempt.body.data = body;
     return pack(attempt);
   };
+  const bool idempotent = (flags & kAppendCopy) != 0;
   route(view_.candidates(partition), Method::kAppend, std::move(make), deadline,
         [done = std::move(done)](Result<Bytes> answer) {
           if (!answer) return done(answer.error());
           done(unpack<AppendReply>(*answer));
-        });
+        }, idempotent);
 }
 
 void Forwarder::write_register(WriteRegisterRequest request, Duration deadline,
@@ -111,8 +113,9 @@ Status Forwarder::takes_part() const {
 }
 
 void Forwarder::route(std::vector<NodeId> candidates, Method method, MakeBody make, Duration deadline,
-                      std::function<void(Result<Bytes>)> done) {
+                      std::function<void(Result<Bytes>)> done, bool idempotent) {
   auto request = std::make_shared<Request>();
+  request->idempotent = idempotent;
   request->method = method;
   request->make = std::move(make);
   request->until = view_.loop.now() + deadline;
@@ -129,7 +132,7 @@ void Forwarder::route(std::vector<NodeId> candidates, Method method, MakeBody ma
 
 // A send that an owner may have taken is not refused by another one's word: who sends it again is answered by one who knows.
 void Forwarder::end(Request& request, const Error& error) {
-  const bool open = request.method == Method::kAppend && request.unsure && !outcome_unknown(error.code);
+  const bool open = request.method == Method::kAppend && !request.idempotent && request.unsure && !outcome_unknown(error.code);
   if (!open) return request.done(error);
   request.done(Error{Errc::kTimeout, error.text + "; an owner that was asked before did not say what became of it"});
 }
@@ -140,8 +143,9 @@ void Forwarder::attempt(std::shared_ptr<Request> request) {
   std::uint8_t flags = request->unsure ? kAppendRetry : 0;
   if (request->next < request->candidates.size() && left > 0s) {
     to = request->candidates[request->next++];
-  } else if (request->behind && !request->forced && left > 0s) {
-    to = *request->behind;
+  } else if (!request->behind.empty() && left > 0s) {
+    to = request->behind.front();
+    request->behind.erase(request->behind.begin());
     request->forced = true;
   } else {
     return end(*request, request->last);
@@ -151,7 +155,7 @@ void Forwarder::attempt(std::shared_ptr<Request> request) {
                  [this, request, to](Result<Bytes> answer) {
     if (answer) return request->done(std::move(answer));
     if (!worth_another(answer.code())) return end(*request, answer.error());
-    if (answer.code() == Errc::kCatchingUp && !request->behind) request->behind = to;
+    if (answer.code() == Errc::kCatchingUp && !request->forced) request->behind.push_back(to);
     if (outcome_unknown(answer.code())) request->unsure = true;
     request->last = answer.error();
     attempt(request);

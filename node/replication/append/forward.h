@@ -36,7 +36,7 @@ class Forwarder {
   using MakeBody = std::function<Bytes(std::uint8_t flags)>;
   struct Request;
   void route(std::vector<NodeId> candidates, overlay::Method method, MakeBody make, Duration deadline,
-             std::function<void(Result<Bytes>)> done);
+             std::function<void(Result<Bytes>)> done, bool idempotent = false);
   [[nodiscard]] Status takes_part() const;
   void attempt(std::shared_ptr<Request> request);
   static void end(Request& request, const Error& error);

@@ -14,6 +14,7 @@ namespace {
 
 constexpr Duration kTickEvery = 1s;
 constexpr Duration kRetryEvery = 500ms;
+constexpr Duration kPlacedWithin = 10s;  // A copy, with those before it. What was made stays made.
 constexpr std::size_t kScanBytes = 256 << 10;
 constexpr View kMemberPrefix = "member/";
 
@@ -117,7 +118,7 @@ void Obligations::attempt(const At& at) {
                               [this, mailbox, dot](Status done) { finished(at_of(mailbox, dot), std::move(done)); });
     return;
   }
-  place(mailbox, duty.change, kCopiesBeforeMax,
+  place(mailbox, duty.change, kCopiesBeforeMax, view_.loop.now() + kPlacedWithin,
         [this, mailbox, dot, id = change->entry.id](const Result<AppendReply>& answer) {
           const At at = at_of(mailbox, dot);
           if (!answer) return finished(at, answer.error());
@@ -126,22 +127,24 @@ void Obligations::attempt(const At& at) {
         });
 }
 
-void Obligations::place(const MailboxId& mailbox, Shared message, std::size_t before_max, Placed done) {
+void Obligations::place(const MailboxId& mailbox, Shared message, std::size_t before_max, Instant until, Placed done) {
+  if (view_.loop.now() >= until) return done(Error{Errc::kTimeout, "the copies of the numbers before take too long"});
   const auto change = storage::parse(*message);
   assert(change.ok());
   AppendRequest request = copy_request(*change);
   if (before_max > 0) request.flags |= kAppendInOrder;
   forwarder_.append(std::move(request), Bytes(change->entry.body), kAppendDeadline,
-                    [this, mailbox, message = std::move(message), before_max,
+                    [this, mailbox, message = std::move(message), before_max, until,
                      done = std::move(done)](Result<AppendReply> answer) mutable {
-    if (answer || answer.code() != Errc::kLaneGap) return done(std::move(answer));
+    if (answer || answer.code() != Errc::kLaneGap || before_max == 0) return done(std::move(answer));
     const auto earlier = before(mailbox, message);
     if (!earlier) return done(earlier.error());
-    if (*earlier == nullptr || before_max == 1) return place(mailbox, std::move(message), 0, std::move(done));
-    place(mailbox, *earlier, before_max - 1,
-          [this, mailbox, message = std::move(message), done = std::move(done)](Result<AppendReply> placed) mutable {
+    if (*earlier == nullptr || before_max == 1) return place(mailbox, std::move(message), 0, until, std::move(done));
+    place(mailbox, *earlier, before_max - 1, until,
+          [this, mailbox, message = std::move(message), until,
+           done = std::move(done)](Result<AppendReply> placed) mutable {
             if (!placed && !pointless(placed.code())) return done(std::move(placed));
-            place(mailbox, std::move(message), 0, std::move(done));
+            place(mailbox, std::move(message), 0, until, std::move(done));
           });
   });
 }

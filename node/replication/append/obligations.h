@@ -6,7 +6,7 @@
 // with replication, so that when a writer's run is over, whoever coordinates the partition takes up
 // what is left (hazards F24). Everything implied is idempotent: by key, or by stamp.
 // A copy is made behind that of the number before (decision 0074): an owner that lacks that one says so, and is asked
-// for it first. So no copy outlives those before it in the log of the owner that made it.
+// for it first. So no copy outlives one before it that was still on its way.
 // Bounded: what does not fit in memory, and what a clean restart left open, is found again in our log.
 // Thread: one loop.
 #pragma once
@@ -25,7 +25,7 @@ namespace starling::node {
 
 inline constexpr std::size_t kRedriveAtOnceMax = 256;  // Duties tried again, under way at once.
 inline constexpr std::size_t kDutiesMax = 100'000;     // In memory; the rest is read from the log later.
-inline constexpr std::size_t kCopiesBeforeMax = 64;    // Of a lane: a client has no more unanswered (client/client.h).
+inline constexpr std::size_t kCopiesBeforeMax = 64;    // Of a lane: the library has no more unanswered, if not told otherwise.
 
 class Obligations {
  public:
@@ -63,7 +63,7 @@ class Obligations {
   void attempt(const At& at);
   // Asks for the copy of a message; where that of the number before is missing, for that one first, and so on.
   using Placed = std::function<void(Result<AppendReply>)>;
-  void place(const MailboxId& mailbox, Shared message, std::size_t before_max, Placed done);
+  void place(const MailboxId& mailbox, Shared message, std::size_t before_max, Instant until, Placed done);
   // The message of the number before. Null: there is none to wait for. kUnavailable: not on disk yet.
   [[nodiscard]] Result<Shared> before(const MailboxId& mailbox, const Shared& message) const;
   void move_to(const At& at, const EntryId& id);

@@ -109,8 +109,8 @@ class CatchUp {
 
   // The same over one partition.
   overlay::Task<Status> compare_partition(NodeId peer, PartitionId partition, Duration deadline);
-  // Of members that are no owners of it: may one hold something of the partition that has not come home to us? True also
-  // where one is away, or does not answer.
+  // May a member hold something of the partition that has not come home to us? True also where one that is no home owner is
+  // away, or does not answer. Home owners that are away are the asker's concern.
   overlay::Task<bool> may_be_held(PartitionId partition, Duration deadline);
 
   // Who gains: rounds with every current owner until it follows all of them closely.

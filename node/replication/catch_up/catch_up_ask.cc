@@ -28,11 +28,13 @@ Task<Status> CatchUp::compare_partition(NodeId peer, PartitionId partition, Dura
 }
 
 Task<bool> CatchUp::may_be_held(PartitionId partition, Duration deadline) {
+  if (holds_for(partition, view_.self)) co_return true;  // Behind a hole.
   std::vector<NodeId> others;
   for (const auto& member : view_.ring().members()) {
-    if (member.gone() || member.id == view_.self || view_.ring().is_owner(partition, member.id)) continue;
-    if (!view_.alive(member.id)) co_return true;
-    others.push_back(member.id);
+    if (member.id == view_.self || (member.gone() && is_safe && is_safe(member.id))) continue;
+    const bool there = view_.alive(member.id);
+    if (!there && !view_.ring().is_home(partition, member.id)) co_return true;
+    if (there) others.push_back(member.id);
   }
   const CompareRequest request{view_.ring().number(), {{partition}}, true, false, {}, view_.partitions()};
   bool held = false;

@@ -130,41 +130,52 @@ class CopyAhead : public Hazards {
   }
   [[nodiscard]] const std::string& to() const { return reader->identity().user; }
 
+  // `once`: only the first request for the copy of the first message is slow, not that which a makes for the second's sake.
+  void second_copy_ahead(bool once) {
+    SendIndex note = kUnsent, first = kUnsent, second = kUnsent;
+    std::size_t first_asked = 0, gaps = 0;
+    bool second_asked = false, lost = false;
+    tap.on_leave = [&](const TapMessage& m) {
+      if (lost) return Fate::kPass;
+      const bool repairs = m.method == Method::kFetch || m.method == Method::kCompare || m.method == Method::kHold;
+      if (repairs && m.from != m.to) return Fate::kHold;
+      if (m.method == Method::kReplicate && m.from == a && find(m, note)) return Fate::kLose;  // The gap.
+      if (m.method != Method::kAppend || m.from != a) return Fate::kPass;
+      second_asked = second_asked || appends(m, second);
+      return appends(m, first) && (first_asked++ == 0 || !once) ? Fate::kHold : Fate::kPass;
+    };
+    tap.on_answer = [&](const TapMessage& m, const Result<Bytes>& answer) {
+      gaps += appends(m, second) && m.from == a && !answer && answer.code() == Errc::kLaneGap ? 1 : 0;
+      return Fate::kPass;
+    };
+    note = reader->send(to(), work.body(*reader), {.grade = node::protocol::Grade::kLocal});
+    ASSERT_TRUE(acked(note));
+    world.run_for(300ms);  // The links are back.
+    cluster.disk(a).hold(true);
+    first = send(*alice, to());
+    second = send(*alice, to());
+    ASSERT_TRUE(until([&] { return second_asked; }, 1s));
+    world.run_for(20ms);  // What is made of it is synced.
+    ASSERT_EQ(gaps, 1u);
+    ASSERT_EQ(first_asked, 2u);
+    lost = true;
+    cluster.crash(a, Crash::kPower);
+    ASSERT_TRUE(acked(first) && acked(second)) << world.trace().text("", 60);
+    cluster.disk(a).hold(false);
+    ASSERT_TRUE(cluster.restart(a));
+    ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 60s));
+    ASSERT_TRUE(cluster.run_until_quiet(60s));
+    finish();
+  }
+
   SimDevice* reader = nullptr;
   std::size_t maker = 0;  // First owner of the sender's mailbox.
 };
 
 INSTANTIATE_TEST_SUITE_P(Seeds, CopyAhead, ::testing::Range<std::uint64_t>(1, 11));
 
-TEST_P(CopyAhead, F06_NoCopyOutlivesThatOfTheNumberBefore) {
-  SendIndex note = kUnsent, first = kUnsent, second = kUnsent;
-  bool second_asked = false, lost = false;
-  tap.on_leave = [&](const TapMessage& m) {
-    if (lost) return Fate::kPass;
-    const bool repairs = m.method == Method::kFetch || m.method == Method::kCompare || m.method == Method::kHold;
-    if (repairs && m.from != m.to) return Fate::kHold;
-    if (m.method == Method::kReplicate && m.from == a && find(m, note)) return Fate::kLose;  // The gap.
-    if (m.method != Method::kAppend || m.from != a) return Fate::kPass;
-    second_asked = second_asked || appends(m, second);
-    return appends(m, first) ? Fate::kHold : Fate::kPass;
-  };
-  note = reader->send(to(), work.body(*reader), {.grade = node::protocol::Grade::kLocal});
-  ASSERT_TRUE(acked(note));
-  world.run_for(300ms);  // The links are back.
-  cluster.disk(a).hold(true);
-  first = send(*alice, to());
-  second = send(*alice, to());
-  ASSERT_TRUE(until([&] { return second_asked; }, 1s));
-  world.run_for(20ms);  // What is made of it is synced.
-  lost = true;
-  cluster.crash(a, Crash::kPower);
-  ASSERT_TRUE(acked(first) && acked(second)) << world.trace().text("", 60);
-  cluster.disk(a).hold(false);
-  ASSERT_TRUE(cluster.restart(a));
-  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 60s));
-  ASSERT_TRUE(cluster.run_until_quiet(60s));
-  finish();
-}
+TEST_P(CopyAhead, F06_NoCopyIsMadeBeforeThatOfTheNumberBefore) { second_copy_ahead(/*once=*/false); }
+TEST_P(CopyAhead, F06_TheCopyOfTheNumberBeforeIsMadeFirst) { second_copy_ahead(/*once=*/true); }
 
 }  // namespace
 }  // namespace starling::sim
