@@ -21,6 +21,9 @@ using Bytes = std::string;
 using View = std::string_view;
 using Shared = std::shared_ptr<const Bytes>;
 
+// As libsodium takes bytes.
+inline const unsigned char* octets(View bytes) { return reinterpret_cast<const unsigned char*>(bytes.data()); }
+
 // N raw bytes with an identity of their own: `struct NodeTag; using NodeId = Fixed<NodeTag, 16>`.
 // Two kinds of the same length do not convert into each other.
 template <class Tag, std::size_t N>

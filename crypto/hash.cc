@@ -11,10 +11,10 @@ void blake2b(std::span<std::uint8_t> out, std::initializer_list<View> parts, Vie
   assert(key.empty() || (key.size() >= crypto_generichash_KEYBYTES_MIN &&
                          key.size() <= crypto_generichash_KEYBYTES_MAX));
   crypto_generichash_state state;
-  const auto* key_data = reinterpret_cast<const unsigned char*>(key.data());
+  const auto* key_data = octets(key);
   crypto_generichash_init(&state, key.empty() ? nullptr : key_data, key.size(), out.size());
   for (View part : parts) {
-    crypto_generichash_update(&state, reinterpret_cast<const unsigned char*>(part.data()),
+    crypto_generichash_update(&state, octets(part),
                               part.size());
   }
   crypto_generichash_final(&state, out.data(), out.size());

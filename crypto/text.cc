@@ -30,7 +30,7 @@ Error bad_character(const char* what, std::size_t at) {
 
 std::string to_base64(View bytes, int variant) {
   std::string out(sodium_base64_encoded_len(bytes.size(), variant), '\0');
-  sodium_bin2base64(out.data(), out.size(), reinterpret_cast<const unsigned char*>(bytes.data()),
+  sodium_bin2base64(out.data(), out.size(), octets(bytes),
                     bytes.size(), variant);
   out.pop_back();  // The terminating zero.
   return out;

@@ -5,13 +5,6 @@
 #include "crypto/hash.h"
 
 namespace starling {
-namespace {
-
-const unsigned char* data(View bytes) {
-  return reinterpret_cast<const unsigned char*>(bytes.data());
-}
-
-}  // namespace
 
 DhKeyPair dh_key_pair(const SecretKey& secret) {
   DhKeyPair out{secret, {}};
@@ -46,13 +39,13 @@ SecretKey Identity::seed() const {
 
 Signature Identity::sign(View message) const {
   Signature out;
-  crypto_sign_detached(out.raw.data(), nullptr, data(message), message.size(),
+  crypto_sign_detached(out.raw.data(), nullptr, octets(message), message.size(),
                        secret_key_.raw.data());
   return out;
 }
 
 bool verify(const PublicKey& key, View message, const Signature& signature) {
-  return crypto_sign_verify_detached(signature.raw.data(), data(message), message.size(),
+  return crypto_sign_verify_detached(signature.raw.data(), octets(message), message.size(),
                                      key.raw.data()) == 0;
 }
 

@@ -10,7 +10,7 @@ namespace starling {
 namespace {
 
 constexpr View kWord = "starling";
-constexpr View kPrefix = "starling1-";
+constexpr View kInvitePrefix = "starling1-";
 constexpr View kMacPurpose = "starling invite 1";
 constexpr std::size_t kChecksumSize = 4;
 
@@ -68,7 +68,7 @@ Status check_seeds(const std::vector<std::string>& seeds) {
 Result<Bytes> read_text(View text) {
   if (text.size() > kInviteTextSizeMax)
     return Error{Errc::kInvalid, "invite: longer than any invite"};
-  if (!text.starts_with(kPrefix)) {
+  if (!text.starts_with(kInvitePrefix)) {
     const auto dash = text.find('-');
     const View version = text.substr(0, dash);
     if (dash != View::npos && version.starts_with(kWord) && version.size() > kWord.size() &&
@@ -78,7 +78,7 @@ Result<Bytes> read_text(View text) {
     }
     return Error{Errc::kInvalid, "invite: must begin with starling1-: copy the whole line"};
   }
-  auto bytes = parse_base64url(text.substr(kPrefix.size()));
+  auto bytes = parse_base64url(text.substr(kInvitePrefix.size()));
   if (!bytes) return Error{Errc::kInvalid, "invite: " + bytes.error().text + ": copy it again"};
   if (bytes->size() < kChecksumSize ||
       checksum(View(*bytes).substr(0, bytes->size() - kChecksumSize)) !=
@@ -108,7 +108,7 @@ Result<std::string> format_invite(const Invite& invite) {
                          invite.id,
                          invite_mac(invite)});
   body += checksum(body);
-  std::string text = std::string(kPrefix) + base64url(body);
+  std::string text = std::string(kInvitePrefix) + base64url(body);
   wipe(body);
   return text;
 }

@@ -67,10 +67,6 @@ Error unknown_key(const KeyId& id) {
                               "or a rotation that has not reached one of the two"};
 }
 
-const unsigned char* data(View bytes) {
-  return reinterpret_cast<const unsigned char*>(bytes.data());
-}
-
 }  // namespace
 
 KeyId key_id(const SecretKey& key) {
@@ -279,8 +275,8 @@ Bytes Keyring::seal(View plain, View associated, Random& random) const {
   const std::size_t at = out.size();
   out.resize(at + plain.size() + kTagSize);
   crypto_aead_xchacha20poly1305_ietf_encrypt(
-      reinterpret_cast<unsigned char*>(out.data() + at), nullptr, data(plain), plain.size(),
-      data(associated), associated.size(), nullptr, nonce.data(), entry.seal_key.raw.data());
+      reinterpret_cast<unsigned char*>(out.data() + at), nullptr, octets(plain), plain.size(),
+      octets(associated), associated.size(), nullptr, nonce.data(), entry.seal_key.raw.data());
   return out;
 }
 
@@ -295,8 +291,8 @@ Result<Bytes> Keyring::open(View sealed, View associated) const {
   if (entry == nullptr) return unknown_key(id);
   Bytes out(in.left() - kTagSize, '\0');
   if (crypto_aead_xchacha20poly1305_ietf_decrypt(reinterpret_cast<unsigned char*>(out.data()),
-                                                 nullptr, nullptr, data(in.rest()), in.left(),
-                                                 data(associated), associated.size(), data(nonce),
+                                                 nullptr, nullptr, octets(in.rest()), in.left(),
+                                                 octets(associated), associated.size(), octets(nonce),
                                                  entry->seal_key.raw.data()) != 0) {
     return Error{Errc::kCorrupt, "sealed bytes were changed on the way: drop them"};
   }

@@ -9,7 +9,7 @@ namespace {
 
 constexpr View kPublic = "v4.public.";
 
-Error refused(std::string why) { return {Errc::kUnauthenticated, "token: " + std::move(why)}; }
+Error bad_paseto(std::string why) { return {Errc::kUnauthenticated, "token: " + std::move(why)}; }
 
 // Pre-authentication encoding: no two lists of parts give the same bytes.
 Bytes pae(std::initializer_list<View> parts) {
@@ -31,16 +31,16 @@ std::string join(View header, View body, View footer) {
 
 // Undoes join; `payload` is the body here.
 Result<PasetoContent> cut(View header, View token) {
-  if (token.size() > kPasetoSizeMax) return refused("longer than any that we make");
-  if (!token.starts_with(header)) return refused("not of the form " + std::string(header));
+  if (token.size() > kPasetoSizeMax) return bad_paseto("longer than any that we make");
+  if (!token.starts_with(header)) return bad_paseto("not of the form " + std::string(header));
   token.remove_prefix(header.size());
   const auto dot = token.find('.');
   auto body = parse_base64url(token.substr(0, dot));
-  if (!body) return refused(body.error().text);
+  if (!body) return bad_paseto(body.error().text);
   if (dot == View::npos) return PasetoContent{std::move(*body), {}};
   auto footer = parse_base64url(token.substr(dot + 1));
-  if (!footer) return refused(footer.error().text);
-  if (footer->empty()) return refused("a footer without bytes");
+  if (!footer) return bad_paseto(footer.error().text);
+  if (footer->empty()) return bad_paseto("a footer without bytes");
   return PasetoContent{std::move(*body), std::move(*footer)};
 }
 
@@ -53,13 +53,13 @@ std::string paseto_sign(const Identity& identity, View payload, View footer, Vie
 
 Result<PasetoContent> paseto_verify(const PublicKey& key, View token, View implicit) {
   TRY_ASSIGN(PasetoContent content, cut(kPublic, token));
-  if (content.payload.size() < Signature::kSize) return refused("cut short");
+  if (content.payload.size() < Signature::kSize) return bad_paseto("cut short");
   const std::size_t size = content.payload.size() - Signature::kSize;
   Signature signature;
   Signature::from(View(content.payload).substr(size), signature);
   content.payload.resize(size);
   if (!verify(key, pae({kPublic, content.payload, content.footer, implicit}), signature)) {
-    return refused("changed, or signed by another key");
+    return bad_paseto("changed, or signed by another key");
   }
   return content;
 }

@@ -12,7 +12,7 @@
 namespace starling {
 namespace {
 
-constexpr View kPrefix = "$argon2id$v=19$m=";
+constexpr View kHashPrefix = "$argon2id$v=19$m=";
 static_assert(PasswordSalt::kSize == crypto_pwhash_SALTBYTES);
 static_assert(kCheapest.memory_kib * 1024 >= crypto_pwhash_argon2id_MEMLIMIT_MIN);
 static_assert(kCheapest.passes >= crypto_pwhash_argon2id_OPSLIMIT_MIN);
@@ -36,7 +36,7 @@ bool take_number(View& in, std::uint32_t& out) {
 }
 
 bool read_cost(View hash, PasswordCost& cost) {
-  return take(hash, kPrefix) && take_number(hash, cost.memory_kib) && take(hash, ",t=") &&
+  return take(hash, kHashPrefix) && take_number(hash, cost.memory_kib) && take(hash, ",t=") &&
          take_number(hash, cost.passes) && take(hash, ",p=1$");
 }
 
@@ -65,7 +65,7 @@ Result<std::string> hash_password(View password, const PasswordSalt& salt, Passw
                     crypto_pwhash_ALG_ARGON2ID13) != 0) {
     return Error{Errc::kOverloaded, "no memory to hash the password: try again later"};
   }
-  return std::string(kPrefix) + std::to_string(cost.memory_kib) +
+  return std::string(kHashPrefix) + std::to_string(cost.memory_kib) +
          ",t=" + std::to_string(cost.passes) + ",p=1$" + base64(salt.view()) + "$" +
          base64(hash.view());
 }

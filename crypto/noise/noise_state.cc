@@ -16,10 +16,6 @@ using Hash = Secret<kNoiseHashSize>;
 
 static_assert(kNoiseTagSize == crypto_aead_chacha20poly1305_ietf_ABYTES);
 
-const unsigned char* data(View bytes) {
-  return reinterpret_cast<const unsigned char*>(bytes.data());
-}
-
 // 32 zero bits, then the number little-endian (section 12.3).
 std::array<std::uint8_t, 12> nonce_bytes(std::uint64_t n) {
   std::array<std::uint8_t, 12> out{};
@@ -74,8 +70,8 @@ Status NoiseCipher::seal_into(Bytes& out, View associated, View plain) {
   const std::size_t at = out.size();
   out.resize(at + plain.size() + kNoiseTagSize);
   crypto_aead_chacha20poly1305_ietf_encrypt(
-      reinterpret_cast<unsigned char*>(out.data() + at), nullptr, data(plain), plain.size(),
-      data(associated), associated.size(), nullptr, nonce.data(), key_.raw.data());
+      reinterpret_cast<unsigned char*>(out.data() + at), nullptr, octets(plain), plain.size(),
+      octets(associated), associated.size(), nullptr, nonce.data(), key_.raw.data());
   return ok_status();
 }
 
@@ -85,8 +81,8 @@ Status NoiseCipher::open(char* out, View associated, View sealed) {
     return Error{Errc::kCorrupt, "noise: a message without its tag"};
   const auto nonce = nonce_bytes(nonce_);
   if (crypto_aead_chacha20poly1305_ietf_decrypt(
-          reinterpret_cast<unsigned char*>(out), nullptr, nullptr, data(sealed), sealed.size(),
-          data(associated), associated.size(), nonce.data(), key_.raw.data()) != 0) {
+          reinterpret_cast<unsigned char*>(out), nullptr, nullptr, octets(sealed), sealed.size(),
+          octets(associated), associated.size(), nonce.data(), key_.raw.data()) != 0) {
     return Error{Errc::kCorrupt,
                  "noise: a message that the peer did not seal as the next one: "
                  "close the link"};

@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 15> kNames = {
+constexpr std::array<std::string_view, 15> kEventNames = {
     "", "device", "group", "send", "ack", "refused", "unknown", "shown", "moved", "void", "restart",
     "end", "left", "recall", "recalled"};
 
@@ -177,7 +177,7 @@ std::string encode(const Event& event) {
            {"by", event.recorder}, {"started_ms", event.started_ms}};
     return out.dump();
   }
-  out["e"] = kNames[static_cast<std::size_t>(event.kind)];
+  out["e"] = kEventNames[static_cast<std::size_t>(event.kind)];
   if (event.kind != EventKind::kDevice && !names_users(event.kind)) out["t"] = event.t;
   if (!names_users(event.kind) && event.kind != EventKind::kEnd) out["d"] = event.device;
   if (names_message(event.kind)) {
@@ -249,8 +249,8 @@ Result<Event> decode(View line) {
   } else {
     const std::string kind = in.text("e");
     std::size_t at = 1;
-    while (at < kNames.size() && kNames[at] != kind) ++at;
-    if (at == kNames.size()) return Error{Errc::kCorrupt, "no such event: '" + kind + "'"};
+    while (at < kEventNames.size() && kEventNames[at] != kind) ++at;
+    if (at == kEventNames.size()) return Error{Errc::kCorrupt, "no such event: '" + kind + "'"};
     out.kind = static_cast<EventKind>(at);
     read_event(in, out);
   }

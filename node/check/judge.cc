@@ -7,14 +7,14 @@
 namespace starling::node::check {
 namespace {
 
-constexpr std::string_view kNames[kFaults] = {
+constexpr std::string_view kFaultNames[kFaults] = {
     "lost",        "partly_shown", "twice",   "answered_twice", "sender_order", "total_order",
     "invented",    "altered",      "misplaced", "refused_shown", "dot_reused",
     "recalled_shown"};
 
 }  // namespace
 
-std::string_view name(Fault fault) { return kNames[static_cast<std::size_t>(fault)]; }
+std::string_view name(Fault fault) { return kFaultNames[static_cast<std::size_t>(fault)]; }
 
 int promise_of(Fault fault) {
   switch (fault) {

@@ -6,14 +6,14 @@ namespace starling::node {
 
 namespace {
 
-constexpr Duration kTickEvery = 5s;
+constexpr Duration kEraseEvery = 5s;
 constexpr std::size_t kErasedAtOnceMax = 2000;  // In one turn of the loop.
 
 }  // namespace
 
 Eraser::Eraser(ClusterView& view, MayGo may_go) : view_(view), may_go_(std::move(may_go)) {
   view_.on_doubled([this] { has_.clear(); });
-  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  tick_ = view_.loop.after(kEraseEvery, [this] { tick(); });
 }
 
 void Eraser::covers(const NodeId& peer, PartitionId partition, const storage::VersionVector& has) {
@@ -35,7 +35,7 @@ bool Eraser::is_stable(PartitionId partition, const Dot& dot) const {
 }
 
 void Eraser::tick() {
-  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  tick_ = view_.loop.after(kEraseEvery, [this] { tick(); });
   if (!view_.in_ring() || view_.read_only) return;
   const auto partitions = view_.store.with_superseded();
   std::erase_if(has_, [&](const auto& known) {

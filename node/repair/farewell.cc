@@ -12,7 +12,7 @@ using storage::Store;
 
 namespace {
 
-constexpr Duration kLookEvery = 1s;
+constexpr Duration kFarewellEvery = 1s;
 constexpr Duration kAskDeadline = 3s;
 constexpr Duration kTellPatience = 30s;  // With members that are there and do not answer.
 
@@ -49,7 +49,7 @@ std::string Farewell::waits_for() const {
 Task<Done> Farewell::run() {
   overlay::Timer timer;
   for (;;) {
-    co_await overlay::sleep(view_.loop, kLookEvery, timer);
+    co_await overlay::sleep(view_.loop, kFarewellEvery, timer);
     if (!view_.is_holder() || safe_) continue;
     // Batch after batch, as long as that gets on.
     for (std::size_t left = names() + 1; names() > 0 && names() < left;) {

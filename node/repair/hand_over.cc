@@ -9,7 +9,7 @@ using overlay::Task;
 
 namespace {
 
-constexpr Duration kLookEvery = 1s;
+constexpr Duration kHandOverEvery = 1s;
 constexpr Duration kCompareDeadline = 5s;
 constexpr Duration kHoldDeadline = 30s;        // An owner may have much to fetch.
 constexpr Duration kRefillRetry = 30s;
@@ -35,7 +35,7 @@ std::vector<PartitionId> HandOver::leaving() const {
 Task<Done> HandOver::run() {
   overlay::Timer timer;
   for (;;) {
-    co_await overlay::sleep(view_.loop, kLookEvery, timer);
+    co_await overlay::sleep(view_.loop, kHandOverEvery, timer);
     if (view_.in_ring() && !view_.store.to_refill().empty() && view_.loop.now() >= next_refill_) {
       auto refilling = permit_refill();
       co_await refilling;

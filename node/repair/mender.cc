@@ -8,8 +8,8 @@ using overlay::Task;
 
 namespace {
 
-constexpr Duration kLookEvery = 500ms;   // For news of damage.
-constexpr Duration kRetryEvery = 10s;    // What could not be mended.
+constexpr Duration kDamageEvery = 500ms;   // For news of damage.
+constexpr Duration kMendEvery = 10s;    // What could not be mended.
 constexpr std::size_t kAskedMax = 64;    // Of a partition that is fetched anew, in a pass.
 constexpr Duration kTurn = 10ms;         // Between two parts of long work in the store: as long as one may take,
 constexpr int kTurnsMax = 10'000;        // of so many at most.
@@ -29,9 +29,9 @@ Task<Done> Mender::run() {
   overlay::Timer timer;
   Duration waited{};
   for (;;) {
-    co_await overlay::sleep(view_.loop, kLookEvery, timer);
-    waited += kLookEvery;
-    if (!view_.in_ring() || (!due_ && waited < kRetryEvery)) continue;
+    co_await overlay::sleep(view_.loop, kDamageEvery, timer);
+    waited += kDamageEvery;
+    if (!view_.in_ring() || (!due_ && waited < kMendEvery)) continue;
     waited = {};
     due_ = false;
     auto mending = mend_all();
@@ -217,7 +217,7 @@ std::optional<Mender::Copy> Mender::next_best(PartitionId partition, const Dot& 
 
 Task<Result<std::size_t>> Mender::give_up() {
   overlay::Timer timer;
-  while (busy_) co_await overlay::sleep(view_.loop, kLookEvery, timer);
+  while (busy_) co_await overlay::sleep(view_.loop, kDamageEvery, timer);
   busy_ = true;  // To the end: what is mended meanwhile would be written off.
   hopeless_.clear();  // Only what this pass says counts.
   const std::uint32_t partitions = view_.partitions();

@@ -8,7 +8,7 @@ using storage::ChangeKind;
 
 namespace {
 
-constexpr Duration kTickEvery = 1s;
+constexpr Duration kPositionsEvery = 1s;
 constexpr std::size_t kLooksMax = 500;      // In one turn of the loop,
 constexpr std::size_t kPassedMax = 20'000;  // and so many pairs, or one partition's.
 
@@ -31,7 +31,7 @@ Positions::Positions(ClusterView& view, Forwarder& forwarder) : view_(view), for
     settled_.clear();
     asking_.clear();
   });
-  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  tick_ = view_.loop.after(kPositionsEvery, [this] { tick(); });
 }
 
 bool Positions::is_settled(PartitionId partition, const storage::Superseded& pair) const {
@@ -40,7 +40,7 @@ bool Positions::is_settled(PartitionId partition, const storage::Superseded& pai
 }
 
 void Positions::tick() {
-  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  tick_ = view_.loop.after(kPositionsEvery, [this] { tick(); });
   if (!view_.in_ring() || view_.is_holder()) return;
   const auto partitions = view_.store.with_superseded();
   std::erase_if(settled_, [&](const auto& settled) {

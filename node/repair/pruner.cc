@@ -12,7 +12,7 @@ using storage::Store;
 
 namespace {
 
-constexpr Duration kTickEvery = 30s;                 // With jitter: owners do not all look at once.
+constexpr Duration kPruneEvery = 30s;                 // With jitter: owners do not all look at once.
 constexpr std::size_t kListedMax = 1 << 16;          // In all partitions: some 7 MB in memory,
 constexpr std::size_t kListedOfOneMax = 1 << 12;     // and of one: 100 KB, written at once. Those behind come later.
 constexpr std::size_t kLackingMax = 1 << 12;
@@ -31,7 +31,7 @@ Pruner::Pruner(ClusterView& view, Obligations& obligations, Writers open_writers
     : view_(view), obligations_(obligations), open_writers_(std::move(open_writers)), scope_(view.loop) {
   load();
   view_.on_doubled([this] { partitions_doubled(); });
-  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  tick_ = view_.loop.after(kPruneEvery, [this] { tick(); });
 }
 
 bool Pruner::is_forgotten(PartitionId partition, const Dot& dot) const {
@@ -50,7 +50,7 @@ void Pruner::partitions_doubled() {
 }
 
 void Pruner::tick() {
-  tick_ = view_.loop.after(kTickEvery / 2 + Duration(view_.random.below(kTickEvery.count())), [this] { tick(); });
+  tick_ = view_.loop.after(kPruneEvery / 2 + Duration(view_.random.below(kPruneEvery.count())), [this] { tick(); });
   if (turning_ || !view_.in_ring() || view_.catching_up || view_.read_only) return;
   forget_with_the_others();
   const std::uint64_t period = view_.store.expiry_time() / kPrunePeriodMs;

@@ -9,6 +9,10 @@
 namespace starling {
 
 using Duration = std::chrono::nanoseconds;
+
+inline Duration to_duration(double seconds) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
 struct SteadyTag {
   using duration = Duration;
   using rep = Duration::rep;

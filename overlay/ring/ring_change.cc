@@ -9,8 +9,6 @@
 namespace starling::overlay {
 namespace {
 
-Error invalid(std::string why) { return {Errc::kInvalid, "ring: " + std::move(why)}; }
-
 Result<RingVersion> checked(RingVersion version) {
   TRY(validate(version));
   return version;
@@ -68,8 +66,8 @@ Result<RingVersion> begin_change(const RingVersion& before, RingChange change, s
   if (before.change != RingChange::kNone) {
     return Error{Errc::kOverloaded, "ring: another change is under way: wait until it completes, or abort it"};
   }
-  if (nodes == 0) return invalid("a change names at least one node");
-  if (nodes > kRingBatchMax) return invalid("a change names at most 256 nodes: use several");
+  if (nodes == 0) return bad_ring("a change names at least one node");
+  if (nodes > kRingBatchMax) return bad_ring("a change names at most 256 nodes: use several");
   RingVersion after = successor(before);
   after.change = change;
   return after;
@@ -81,17 +79,17 @@ Status keeps(const SitePolicy& policy, const RingVersion& version) {
   then.sites = policy;
   const Sites sites = then.site_counts();
   if (sites.homes.empty()) {
-    return invalid("no zone has the " + std::to_string(policy.home) +
+    return bad_ring("no zone has the " + std::to_string(policy.home) +
                    " nodes that a home takes: nodes get their zone when they join (--zone), "
                    "`starling ring` shows it");
   }
   if (!policy.only.empty() && sites.homes.front().zone != policy.only) {
-    return invalid("zone " + policy.only + " has not the " + std::to_string(policy.home) +
+    return bad_ring("zone " + policy.only + " has not the " + std::to_string(policy.home) +
                    " nodes that a home takes: let nodes join there first (--zone " + policy.only +
                    "), or name fewer home copies");
   }
   if (sites.away < policy.away) {
-    return invalid("only " + std::to_string(sites.away) + " of the " + std::to_string(policy.away) +
+    return bad_ring("only " + std::to_string(sites.away) + " of the " + std::to_string(policy.away) +
                    " away copies would have a node outside of each home site: let nodes join in "
                    "another zone first, or name fewer");
   }
@@ -109,7 +107,7 @@ Result<RingMember*> serving_member(RingVersion& version, const NodeId& id) {
     return Error{Errc::kNotFound, "ring: " + short_text(id) + " is no member"};
   }
   if (member->state != RingMemberState::kServing || member->next_weight != 0) {
-    return invalid(short_text(id) + " is named twice");
+    return bad_ring(short_text(id) + " is named twice");
   }
   return member;
 }
@@ -164,7 +162,7 @@ Result<RingVersion> next_intent_join(const RingVersion& before, std::span<const 
                                             " has left: wipe it, then it joins as a new node"
                                       : "ring: " + short_text(id) + " is a member already"};
     }
-    if (node.invite.is_zero()) return invalid("a node joins by an invite");
+    if (node.invite.is_zero()) return bad_ring("a node joins by an invite");
     if (invite_used(after, node.invite)) {
       return Error{Errc::kDenied,
                    "the invite was used already; make another with `starling invite`"};
@@ -184,7 +182,7 @@ Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const
   }
   const std::size_t left = before.serving() - nodes.size();
   if (left < before.copies && !force) {
-    return invalid("only " + std::to_string(left) + " nodes would be left for " +
+    return bad_ring("only " + std::to_string(left) + " nodes would be left for " +
                    std::to_string(before.copies) +
                    " copies: add a node first, or use --force to keep fewer copies");
   }
@@ -240,7 +238,7 @@ Result<RingVersion> next_intent_weight(const RingVersion& before,
   TRY_ASSIGN(auto after, begin_change(before, RingChange::kWeight, nodes.size()));
   for (const auto& node : nodes) {
     TRY_ASSIGN(auto* member, serving_member(after, node.id));
-    if (node.weight == 0) return invalid("a weight is 1..1000; use leave to empty a node");
+    if (node.weight == 0) return bad_ring("a weight is 1..1000; use leave to empty a node");
     member->next_weight = node.weight;
   }
   return checked(std::move(after));
@@ -257,7 +255,7 @@ Result<RingVersion> next_intent_rule(const RingVersion& before) {
 
 Result<RingVersion> next_doubled(const RingVersion& before) {
   TRY_ASSIGN(auto after, begin_change(before, RingChange::kNone, 1));
-  if (before.partitions >= kPartitionsMax) return invalid("there are 65536 partitions, the most there can be");
+  if (before.partitions >= kPartitionsMax) return bad_ring("there are 65536 partitions, the most there can be");
   after.format = std::max(after.format, kRingFormatDoubled);
   after.units = before.placed();
   after.partitions = before.partitions * 2;
@@ -284,20 +282,20 @@ Status keeps_homes(const RingVersion& before, const RingVersion& intent) {
     const bool stays = std::any_of(next.homes.begin(), next.homes.end(),
                                    [&](const auto& other) { return other.zone == site.zone; });
     if (stays) continue;
-    return invalid("zone " + site.zone + " would have fewer than the " +
+    return bad_ring("zone " + site.zone + " would have fewer than the " +
                    std::to_string(before.sites.home) + " nodes that a home takes, so " +
                    (next.homes.empty() ? "no site would be left that is one, and every owner would count"
                                        : "all it is home of would move to another site"));
   }
   if (!next.homes.empty() && next.away < now.away) {
-    return invalid("only " + std::to_string(next.away) + " of " + std::to_string(now.away) +
+    return bad_ring("only " + std::to_string(next.away) + " of " + std::to_string(now.away) +
                    " away copies would have a node in another site");
   }
   return ok_status();
 }
 
 Result<RingVersion> next_complete(const RingVersion& before) {
-  if (before.change == RingChange::kNone) return invalid("no change is under way");
+  if (before.change == RingChange::kNone) return bad_ring("no change is under way");
   RingVersion after = successor(before);
   after.rule = before.next_rule();
   after.copies = before.next_copies();
@@ -320,7 +318,7 @@ Result<RingVersion> next_complete(const RingVersion& before) {
 }
 
 Result<RingVersion> next_abort(const RingVersion& before) {
-  if (before.change == RingChange::kNone) return invalid("no change is under way");
+  if (before.change == RingChange::kNone) return bad_ring("no change is under way");
   for (const auto& member : before.members) {
     if (!member.in_transit() || !before.is_revoked(member.id)) continue;
     return Error{Errc::kDenied, "ring: " + short_text(member.id) +
@@ -335,8 +333,8 @@ Result<RingVersion> next_abort(const RingVersion& before) {
 
 Result<RingVersion> forced_remove(const RingVersion& before, std::span<const NodeId> nodes,
                                   const LineageId& new_lineage, bool revoke) {
-  if (nodes.empty()) return invalid("a removal names at least one node");
-  if (new_lineage == before.lineage) return invalid("a forced removal needs a lineage of its own");
+  if (nodes.empty()) return bad_ring("a removal names at least one node");
+  if (new_lineage == before.lineage) return bad_ring("a forced removal needs a lineage of its own");
   RingVersion after = successor(before);
   after.lineage = new_lineage;
   take_back(after);

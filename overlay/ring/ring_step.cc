@@ -8,8 +8,6 @@
 namespace starling::overlay {
 namespace {
 
-Error invalid(std::string why) { return {Errc::kInvalid, "ring: " + std::move(why)}; }
-
 // Those that `after` revokes.
 std::vector<NodeId> newly_revoked(const RingVersion& before, const RingVersion& after) {
   std::vector<NodeId> out;
@@ -40,7 +38,7 @@ Result<RingVersion> rebuild(const RingVersion& before, const RingVersion& after)
                                              : next_intent_revoke(before, going);
     case RingChange::kWeight: return next_intent_weight(before, weights);
     case RingChange::kReplace:
-      if (joining.size() != 1 || going.size() != 1) return invalid("one node replaces one");
+      if (joining.size() != 1 || going.size() != 1) return bad_ring("one node replaces one");
       return next_intent_replace(before, joining.front(), going.front());
     case RingChange::kRule: return next_intent_rule(before);
     case RingChange::kSites: return next_intent_sites(before, after.next_sites);
@@ -49,7 +47,7 @@ Result<RingVersion> rebuild(const RingVersion& before, const RingVersion& after)
   const auto revoked = newly_revoked(before, after);
   if (!revoked.empty()) return next_revoke_gone(before, revoked);
   if (after.partitions != before.partitions) return next_doubled(before);
-  return invalid("a version without a change follows one with a change only");
+  return bad_ring("a version without a change follows one with a change only");
 }
 
 }  // namespace
@@ -64,7 +62,7 @@ Status follows(const RingVersion& before, const RingVersion& after) {
     const auto aborted = next_abort(before);
     if ((completed && *completed == after) || (aborted && *aborted == after)) return ok_status();
   }
-  return invalid("version " + std::to_string(after.number.value) + " is no step from version " +
+  return bad_ring("version " + std::to_string(after.number.value) + " is no step from version " +
                  std::to_string(before.number.value));
 }
 

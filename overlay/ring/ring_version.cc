@@ -9,8 +9,6 @@
 namespace starling::overlay {
 namespace {
 
-Error invalid(std::string why) { return {Errc::kInvalid, "ring: " + std::move(why)}; }
-
 struct Head {
   std::uint32_t format = 0;
   FIELDS(format)
@@ -38,54 +36,54 @@ bool belongs(RingMemberState state, RingChange change) {
 
 Status check_member(const RingVersion& version, const RingMember& member) {
   const auto who = "member " + short_text(member.id);
-  if (member.id != fingerprint(member.key)) return invalid(who + " is not the id of its key");
+  if (member.id != fingerprint(member.key)) return bad_ring(who + " is not the id of its key");
   if (member.weight < 1 || member.weight > kWeightMax)
-    return invalid(who + ": weight not in 1..1000");
+    return bad_ring(who + ": weight not in 1..1000");
   if (member.zone.size() > kZoneSizeMax ||
       !std::all_of(member.zone.begin(), member.zone.end(), zone_character)) {
-    return invalid(who + ": a zone is at most 32 letters, digits and . _ -");
+    return bad_ring(who + ": a zone is at most 32 letters, digits and . _ -");
   }
   if (member.state < RingMemberState::kServing || member.state > RingMemberState::kRemoved) {
-    return invalid(who + ": unknown state");
+    return bad_ring(who + ": unknown state");
   }
   if (member.in_transit() &&
       (!belongs(member.state, version.change) || member.since != version.number)) {
-    return invalid(who + ": its state does not belong to the change");
+    return bad_ring(who + ": its state does not belong to the change");
   }
   if (member.since.value < 1 || member.since > version.number) {
-    return invalid(who + ": its state is of a later version");
+    return bad_ring(who + ": its state is of a later version");
   }
   if (member.next_weight != 0 &&
       (version.change != RingChange::kWeight || member.state != RingMemberState::kServing ||
        member.next_weight > kWeightMax || member.next_weight == member.weight)) {
-    return invalid(who + ": its next weight does not belong to the change");
+    return bad_ring(who + ": its next weight does not belong to the change");
   }
   return ok_status();
 }
 
 Status check_members(const RingVersion& version) {
   const auto& members = version.members;
-  if (members.size() > kRingMembersMax) return invalid("over 4096 members");
+  if (members.size() > kRingMembersMax) return bad_ring("over 4096 members");
   std::set<InviteId> invites;
   std::size_t gone = 0;
   std::size_t changing = 0;
   std::size_t staying = 0;
   for (std::size_t i = 0; i < members.size(); ++i) {
-    if (i > 0 && !(members[i - 1].id < members[i].id)) return invalid("members are not in order");
+    if (i > 0 && !(members[i - 1].id < members[i].id)) return bad_ring("members are not in order");
     TRY(check_member(version, members[i]));
-    if (!invites.insert(members[i].invite).second) return invalid("two members of one invite");
+    if (!invites.insert(members[i].invite).second) return bad_ring("two members of one invite");
     gone += members[i].gone() ? 1 : 0;
     changing += members[i].in_transit() || members[i].next_weight != 0 ? 1 : 0;
     staying += members[i].state == RingMemberState::kServing ? 1 : 0;
   }
-  if (gone > kRingGoneMembersMax) return invalid("over 256 members that are gone");
-  if (changing > kRingBatchMax) return invalid("over 256 nodes in one change");
-  if (staying == 0) return invalid("no member would be left to serve");
+  if (gone > kRingGoneMembersMax) return bad_ring("over 256 members that are gone");
+  if (changing > kRingBatchMax) return bad_ring("over 256 nodes in one change");
+  if (staying == 0) return bad_ring("no member would be left to serve");
   const bool of_members =
       version.change != RingChange::kNone && version.change != RingChange::kRule &&
       version.change != RingChange::kSites;
   if ((changing > 0) != of_members) {
-    return invalid("the change and its members disagree");
+    return bad_ring("the change and its members disagree");
   }
   return ok_status();
 }
@@ -98,11 +96,11 @@ Status check_rule(const RingVersion& version) {
   }
   if (version.format == 1 &&
       (version.rule != PlacementRule::kHashed || !version.revoked.empty())) {
-    return invalid("format 1 can say neither a placement rule nor who is revoked");
+    return bad_ring("format 1 can say neither a placement rule nor who is revoked");
   }
   if (version.change == RingChange::kRule &&
       (version.format < 3 || version.rule != PlacementRule::kHashed)) {
-    return invalid("only format 3 changes the placement rule, from 1 to 2");
+    return bad_ring("only format 3 changes the placement rule, from 1 to 2");
   }
   return ok_status();
 }
@@ -110,17 +108,17 @@ Status check_rule(const RingVersion& version) {
 // The counts, the name, and that W lies at home.
 Status check_policy(const RingVersion& version, const SitePolicy& policy) {
   if (!policy.on()) {
-    return policy == SitePolicy{} ? ok_status() : invalid("a policy of sites without home copies");
+    return policy == SitePolicy{} ? ok_status() : bad_ring("a policy of sites without home copies");
   }
   if (policy.away < 1 || policy.copies() > kCopiesMax) {
-    return invalid("a policy of sites has 1 copy at home and 1 away at least, and 7 in all at most");
+    return bad_ring("a policy of sites has 1 copy at home and 1 away at least, and 7 in all at most");
   }
   if (policy.only.size() > kZoneSizeMax ||
       !std::all_of(policy.only.begin(), policy.only.end(), zone_character)) {
-    return invalid("a site is a zone: at most 32 letters, digits and . _ -");
+    return bad_ring("a site is a zone: at most 32 letters, digits and . _ -");
   }
   if (version.synced_set && version.synced > policy.home) {
-    return invalid("an acknowledgement takes " + std::to_string(version.synced) +
+    return bad_ring("an acknowledgement takes " + std::to_string(version.synced) +
                    " copies on disk, as was set when the cluster was founded: name at least as many "
                    "home copies");
   }
@@ -130,15 +128,15 @@ Status check_policy(const RingVersion& version, const SitePolicy& policy) {
 Status check_sites(const RingVersion& version) {
   const bool says = version.sites.on() || version.next_sites.on() ||
                     version.change == RingChange::kSites;
-  if (says && version.format < 4) return invalid("only format 4 can say a policy of sites");
+  if (says && version.format < 4) return bad_ring("only format 4 can say a policy of sites");
   TRY(check_policy(version, version.sites));
   TRY(check_policy(version, version.next_sites));
   if (version.sites.on() && version.copies != version.sites.copies()) {
-    return invalid("the copies are not those of the policy of sites");
+    return bad_ring("the copies are not those of the policy of sites");
   }
   const bool changes = version.change == RingChange::kSites;
   if (changes ? version.next_sites == version.sites : version.next_sites != SitePolicy{}) {
-    return invalid("the change and the next policy of sites disagree");
+    return bad_ring("the change and the next policy of sites disagree");
   }
   return ok_status();
 }
@@ -146,12 +144,12 @@ Status check_sites(const RingVersion& version) {
 Status check_revoked(const RingVersion& version) {
   for (std::size_t i = 0; i < version.revoked.size(); ++i) {
     if (i > 0 && !(version.revoked[i - 1] < version.revoked[i])) {
-      return invalid("the revoked are not in order");
+      return bad_ring("the revoked are not in order");
     }
     const auto* member = version.find(version.revoked[i]);
     if (member == nullptr || (member->state != RingMemberState::kRemoving &&
                               member->state != RingMemberState::kRemoved)) {
-      return invalid(short_text(version.revoked[i]) + " is revoked but not removed");
+      return bad_ring(short_text(version.revoked[i]) + " is revoked but not removed");
     }
   }
   return ok_status();
@@ -187,32 +185,32 @@ std::size_t RingVersion::needed() const {
 }
 
 Status validate(const RingVersion& version) {
-  if (version.format < 1 || version.format > kRingFormat) return invalid("unknown format");
+  if (version.format < 1 || version.format > kRingFormat) return bad_ring("unknown format");
   if (version.number.value < 1 || version.number.value > kRingNumberMax) {
-    return invalid("number out of range");
+    return bad_ring("number out of range");
   }
-  if (version.lineage.is_zero()) return invalid("no lineage");
+  if (version.lineage.is_zero()) return bad_ring("no lineage");
   if (version.previous_lineage.is_zero() != (version.number.value == 1)) {
-    return invalid("the previous lineage does not fit the number");
+    return bad_ring("the previous lineage does not fit the number");
   }
-  if (version.copies < 1 || version.copies > kCopiesMax) return invalid("copies not in 1..7");
+  if (version.copies < 1 || version.copies > kCopiesMax) return bad_ring("copies not in 1..7");
   if (version.synced < 1 || version.synced > version.copies) {
-    return invalid("synced copies not in 1..copies");
+    return bad_ring("synced copies not in 1..copies");
   }
   if (version.partitions > kPartitionsMax || !std::has_single_bit(version.partitions)) {
-    return invalid("partitions are not a power of two in 1..65536");
+    return bad_ring("partitions are not a power of two in 1..65536");
   }
   if (version.units != 0 &&
       (version.format < 5 || version.units >= version.partitions || !std::has_single_bit(version.units))) {
-    return invalid("units are a power of two below the partitions, and only format 5 can say them");
+    return bad_ring("units are a power of two below the partitions, and only format 5 can say them");
   }
-  if (version.change > RingChange::kSites) return invalid("unknown change");
+  if (version.change > RingChange::kSites) return bad_ring("unknown change");
   TRY(check_members(version));
   TRY(check_rule(version));
   TRY(check_revoked(version));
   TRY(check_sites(version));
   if (!version.synced_set && version.synced != version.majority()) {
-    return invalid("synced copies are neither set nor the majority of the owners");
+    return bad_ring("synced copies are neither set nor the majority of the owners");
   }
   return ok_status();
 }

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "crypto/access/identity.h"
@@ -190,6 +191,8 @@ struct RingVersion {
 
 // kInvalid with the reason; kUnsupported for a placement rule of the future.
 Status validate(const RingVersion& version);
+// What is said of a version, or of a change of one, that is not valid.
+inline Error bad_ring(std::string why) { return {Errc::kInvalid, "ring: " + std::move(why)}; }
 
 Bytes encode(const RingVersion& version);
 // kCorrupt for bytes that are no valid version, kUnsupported for a format of the future.

@@ -25,25 +25,25 @@ struct New {
   FIELDS(a, b, c, d, e, f)
 };
 
-New sample() { return {1, "text", {{1, 2, 3, 4}}, {5}, {Bytes("\0\xff", 2)}, {1, 2, 3}}; }
+New new_sample() { return {1, "text", {{1, 2, 3, 4}}, {5}, {Bytes("\0\xff", 2)}, {1, 2, 3}}; }
 
 TEST(Msgpack, ReadsBackWhatItWrites) {
-  const auto got = unpack<New>(pack(sample()));
+  const auto got = unpack<New>(pack(new_sample()));
   ASSERT_TRUE(got.ok());
   EXPECT_EQ(got->b, "text");
-  EXPECT_EQ(got->c, sample().c);
-  EXPECT_EQ(got->d, sample().d);
-  EXPECT_EQ(got->e, sample().e);
-  EXPECT_EQ(got->f, sample().f);
+  EXPECT_EQ(got->c, new_sample().c);
+  EXPECT_EQ(got->d, new_sample().d);
+  EXPECT_EQ(got->e, new_sample().e);
+  EXPECT_EQ(got->f, new_sample().f);
 }
 
 TEST(Msgpack, OldReadersIgnoreNewFieldsAndNewReadersDefaultThem) {
-  EXPECT_EQ(unpack<Old>(pack(sample())).value().b, "text");
+  EXPECT_EQ(unpack<Old>(pack(new_sample())).value().b, "text");
   EXPECT_TRUE(unpack<New>(pack(Old{1, "x"})).value().c.is_zero());
 }
 
 TEST(Msgpack, RefusesEveryCutAndTrailingBytes) {
-  const Bytes whole = pack(sample());
+  const Bytes whole = pack(new_sample());
   for (std::size_t i = 0; i < whole.size(); ++i) {
     EXPECT_EQ(unpack<New>(View(whole).substr(0, i)).code(), Errc::kCorrupt) << i;
   }

@@ -21,7 +21,7 @@
 
 namespace starling::node::cli {
 
-class AdminCliTest : public testing::Test {
+class AdminCliTest : public ::testing::Test {
  protected:
   struct Output {
     int code;
@@ -63,14 +63,14 @@ class AdminCliTest : public testing::Test {
   }
 
   Output run(std::vector<std::string> words) {
-    testing::internal::CaptureStdout();
-    testing::internal::CaptureStderr();
+    ::testing::internal::CaptureStdout();
+    ::testing::internal::CaptureStderr();
     Output output{};
     output.code = run_command_line(all_commands(), words, [this](const std::string& name) {
       return name == "STARLING_DATA" ? folder_.c_str() : nullptr;
     });
-    output.out = testing::internal::GetCapturedStdout();
-    output.err = testing::internal::GetCapturedStderr();
+    output.out = ::testing::internal::GetCapturedStdout();
+    output.err = ::testing::internal::GetCapturedStderr();
     return output;
   }
 

@@ -5,7 +5,7 @@
 namespace starling::node::cli {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 TEST_F(AdminCliTest, StatusIsATableForPeopleAndJsonForPrograms) {
   const Json status = Json::parse(R"({
@@ -114,7 +114,7 @@ TEST_F(AdminCliTest, WhatTimedOutIsAskedForAgainUnderTheSameNumber) {
                           Json{{"results", {{{"name", "@a"}, {"created", true}}}}}};
   const Output output = run({"user", "add", "a", "b", "--generate"});
   EXPECT_EQ(output.code, kExitOk);
-  EXPECT_THAT(output.out, testing::StartsWith("@a created\n@b created\n@a password "));
+  EXPECT_THAT(output.out, ::testing::StartsWith("@a created\n@b created\n@a password "));
   ASSERT_EQ(calls_.size(), 2U);
   const auto users = [&](std::size_t i) { return Json::parse(calls_[i].substr(calls_[i].find('{')))["users"]; };
   EXPECT_EQ(users(1), Json::array({users(0)[0]}));
@@ -182,7 +182,7 @@ TEST_F(AdminCliTest, GroupsAreCalledByNameWithOrWithoutTheirSign) {
   answers_["group.create"] = {Json{{"created", true}}};
   EXPECT_EQ(run({"group", "create", "ops", "alice", "@bob", "--owner", "bob"}).out,
             "#ops created, owned by @bob\n");
-  EXPECT_THAT(calls_[0], testing::StartsWith(R"(group.create {"group":"#ops","members":["@alice"],"nonce":)"));
+  EXPECT_THAT(calls_[0], ::testing::StartsWith(R"(group.create {"group":"#ops","members":["@alice"],"nonce":)"));
   EXPECT_THAT(calls_[0], HasSubstr(R"("owner":"@bob"})"));
   run({"group", "create", "ops", "alice", "@bob"});
   EXPECT_THAT(calls_[1], HasSubstr(R"("owner":"@alice"})"));
@@ -232,7 +232,7 @@ TEST_F(AdminCliTest, LeaveShowsWhatMovesAndEndsWhenTheNodeMayBeSwitchedOff) {
   EXPECT_EQ(calls_[0], R"(leave {"dry_run":false,"force":false,"nodes":["aaaa"]})");
   EXPECT_EQ(calls_.size(), 5U);
   EXPECT_THAT(output.out, HasSubstr("20 of 48 copies of partitions move."));
-  EXPECT_THAT(output.out, testing::EndsWith("safe to power off\n"));
+  EXPECT_THAT(output.out, ::testing::EndsWith("safe to power off\n"));
   EXPECT_THAT(output.err, HasSubstr("waiting: node cccc"));
 }
 
@@ -251,7 +251,7 @@ TEST_F(AdminCliTest, LeaveWaitsForALeaverThatDoesNotAnswerAlsoWhileTheNextChange
   EXPECT_EQ(output.code, kExitOk) << output.err;
   EXPECT_EQ(calls_.size(), 4U);
   EXPECT_THAT(output.err, HasSubstr("waiting: node aaaa left and does not answer"));
-  EXPECT_THAT(output.out, testing::EndsWith("safe to power off\n"));
+  EXPECT_THAT(output.out, ::testing::EndsWith("safe to power off\n"));
 }
 
 TEST_F(AdminCliTest, ADryRunAndNoWaitFollowNothing) {
@@ -281,7 +281,7 @@ TEST_F(AdminCliTest, ADryRunOfAForcedRemovalSaysWhatWouldBeLost) {
   EXPECT_EQ(output.code, kExitOk) << output.err;
   EXPECT_THAT(output.out, HasSubstr("would be lost: 4 partitions"));
   EXPECT_THAT(output.out, HasSubstr("Of 2,048 partitions the home is lost"));
-  EXPECT_THAT(output.out, testing::EndsWith("Nothing was changed.\n"));
+  EXPECT_THAT(output.out, ::testing::EndsWith("Nothing was changed.\n"));
 }
 
 TEST_F(AdminCliTest, TheLossOfASiteSaysWhatIsAtHomeNowAndHowFarItCame) {
@@ -322,8 +322,8 @@ TEST_F(AdminCliTest, WhatIsNotKnownOfASiteIsNotToldAsZero) {
                               {{"zone", "west"}, {"nodes", 3}, {"behind", {{"changes", nullptr}, {"ms", nullptr}}}}}}}};
   const Output output = run({"sites"});
   EXPECT_EQ(output.code, kExitOk) << output.err;
-  EXPECT_THAT(output.out, testing::ContainsRegex("east.*0 changes"));
-  EXPECT_THAT(output.out, testing::ContainsRegex("west.*- +-"));
+  EXPECT_THAT(output.out, ::testing::ContainsRegex("east.*0 changes"));
+  EXPECT_THAT(output.out, ::testing::ContainsRegex("west.*- +-"));
   EXPECT_THAT(output.out, HasSubstr("-: not known."));
 }
 
@@ -386,7 +386,7 @@ TEST_F(AdminCliTest, OfAnUnclearAnswerTheGeneratedPasswordIsToldAllTheSame) {
   answers_["user.add"] = {Json{{"results", {unclear}}}};
   const Output output = run({"user", "add", "a", "--generate"});
   EXPECT_NE(output.code, kExitOk);
-  EXPECT_THAT(output.out, testing::StartsWith("@a, if it was created all the same, has the password "));
+  EXPECT_THAT(output.out, ::testing::StartsWith("@a, if it was created all the same, has the password "));
 }
 
 TEST_F(AdminCliTest, StatusTellsOfAPauseAndOfWhatIsLeftOut) {

@@ -11,7 +11,7 @@ namespace {
 
 // Alice and Bob with two devices each, Carol with one, a group of Alice and Bob. A test builds the
 // list of events and changes it.
-class CheckerTest : public testing::Test {
+class CheckerTest : public ::testing::Test {
  protected:
   enum : std::uint32_t { kAlice1, kAlice2, kBob1, kBob2, kCarol };
 

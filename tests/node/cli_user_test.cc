@@ -18,7 +18,7 @@
 namespace starling::node::cli {
 namespace {
 
-class StateFileTest : public testing::Test {
+class StateFileTest : public ::testing::Test {
  protected:
   const TempFolder folder_;
   const std::string path_ = folder_.path() + "/deep/alice.msgpack";

@@ -43,7 +43,7 @@ struct Diary : ClientHandler {
   }
 };
 
-class ClientTest : public testing::Test {
+class ClientTest : public ::testing::Test {
  protected:
   void SetUp() override {
     servers_ = net_.attach(server_loop_, "10.0.0.1");

@@ -15,7 +15,7 @@ namespace {
 using overlay::Method;
 using testing::kAlice;
 
-constexpr WriterId kWriter{77};
+constexpr WriterId kCountedWriter{77};
 constexpr std::uint32_t kBefore = testing::kTestPartitions;
 constexpr std::uint32_t kAfter = 2 * kBefore;
 
@@ -70,8 +70,8 @@ class Counts : public Parts {
     return std::any_of(rpc.calls.begin(), rpc.calls.end(), [=](const auto& call) { return call.method == method; });
   }
   Replicate run(std::uint32_t partitions) {
-    change = encoded(testing::entry(kAlice, 1, hlc_at(1000)), {kWriter, 1});
-    return {view->ring().number(), kWriter, {{child, 1, 0, {{change}}, 1}}, partitions};
+    change = encoded(testing::entry(kAlice, 1, hlc_at(1000)), {kCountedWriter, 1});
+    return {view->ring().number(), kCountedWriter, {{child, 1, 0, {{change}}, 1}}, partitions};
   }
   overlay::Task<Done> note(overlay::Task<Status> task) {
     outcome = co_await task;
@@ -98,23 +98,23 @@ class Counts : public Parts {
 // --- Answers that were asked for before the doubling. ---
 
 TEST_F(Counts, WhatIsGoneOfAParentIsNotGoneOfAChild) {
-  start(catch_up->fetch_until(owners[1], kPartition, kWriter, 3));
+  start(catch_up->fetch_until(owners[1], kPartition, kCountedWriter, 3));
   ASSERT_TRUE(asked(Method::kFetch));
   double_partitions();
-  answer(Method::kFetch, pack(storage::RangeStatement{kWriter, 1, 3, {}, {}}));
+  answer(Method::kFetch, pack(storage::RangeStatement{kCountedWriter, 1, 3, {}, {}}));
   if (asked(Method::kLanes)) answer(Method::kLanes, pack(LanesReply{}));
-  EXPECT_EQ(box.store->held(kPartition, kWriter), 0u);
+  EXPECT_EQ(box.store->held(kPartition, kCountedWriter), 0u);
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->code(), Errc::kStaleRing);
 }
 
 TEST_F(Counts, AFetchThatWaitsForLanesOverADoublingAppliesNothing) {
-  start(catch_up->fetch_until(owners[1], kPartition, kWriter, 3));
-  answer(Method::kFetch, pack(storage::RangeStatement{kWriter, 1, 3, {}, {}}));
+  start(catch_up->fetch_until(owners[1], kPartition, kCountedWriter, 3));
+  answer(Method::kFetch, pack(storage::RangeStatement{kCountedWriter, 1, 3, {}, {}}));
   ASSERT_TRUE(asked(Method::kLanes));
   double_partitions();
   answer(Method::kLanes, pack(LanesReply{}));
-  EXPECT_EQ(box.store->held(kPartition, kWriter), 0u);
+  EXPECT_EQ(box.store->held(kPartition, kCountedWriter), 0u);
   ASSERT_TRUE(outcome);
   EXPECT_EQ(outcome->code(), Errc::kStaleRing);
 }
@@ -126,7 +126,7 @@ TEST_F(Counts, AVectorOfAParentIsNoneOfAChild) {
   start(catch_up->compare_partition(owners[1], kPartition, 5s));
   double_partitions();
   storage::VersionVector vector;
-  vector.raise(kWriter, 3);
+  vector.raise(kCountedWriter, 3);
   answer(Method::kCompare, pack(CompareReply{{1}, {{kPartition, vector, true, {}}}, false, false, {}, kBefore}));
   EXPECT_FALSE(asked(Method::kFetch));
   EXPECT_FALSE(compared);
@@ -138,7 +138,7 @@ TEST_F(Counts, AVectorOfAParentIsNoneOfAChild) {
 TEST_F(Counts, AVectorOfOneThatCannotFollowIsNotTaken) {
   double_partitions();
   storage::VersionVector vector;
-  vector.raise(kWriter, 3);
+  vector.raise(kCountedWriter, 3);
   for (const std::uint32_t count : {0u, kBefore, 2 * kAfter}) {
     outcome.reset();
     start(catch_up->compare_partition(owners[1], child, 5s));
@@ -197,17 +197,17 @@ TEST_F(Counts, ChangesOfAnotherCountAreNotTaken) {
   double_partitions();
   for (const std::uint32_t count : {0u, kBefore, 2 * kAfter}) {
     hear(Method::kReplicate, run(count));
-    EXPECT_EQ(box.store->held(child, kWriter), 0u) << count;
-    EXPECT_EQ(replicator->covered(child, kWriter), 0u) << count;
+    EXPECT_EQ(box.store->held(child, kCountedWriter), 0u) << count;
+    EXPECT_EQ(replicator->covered(child, kCountedWriter), 0u) << count;
   }
   hear(Method::kReplicate, run(kAfter));
-  EXPECT_EQ(box.store->held(child, kWriter), 1u);
+  EXPECT_EQ(box.store->held(child, kCountedWriter), 1u);
 }
 
 TEST_F(Counts, BeforeTheFirstDoublingNobodyHasToSay) {
   child = kPartition;
   hear(Method::kReplicate, run(0));
-  EXPECT_EQ(box.store->held(kPartition, kWriter), 1u);
+  EXPECT_EQ(box.store->held(kPartition, kCountedWriter), 1u);
 }
 
 TEST_F(Counts, WhoCountsMoreKnowsOfANewerRing) {
@@ -215,7 +215,7 @@ TEST_F(Counts, WhoCountsMoreKnowsOfANewerRing) {
   EXPECT_TRUE(newer.empty());
   hear(Method::kReplicated, Replicated{{1}, box.store->writer(), {}, kAfter});
   EXPECT_EQ(newer, std::vector{owners[1]});
-  EXPECT_EQ(refusal(Method::kFetch, owners[1], FetchRequest{kPartition, kWriter, 1, 0, kAfter}), Errc::kStaleRing);
+  EXPECT_EQ(refusal(Method::kFetch, owners[1], FetchRequest{kPartition, kCountedWriter, 1, 0, kAfter}), Errc::kStaleRing);
   EXPECT_EQ(newer.size(), 2u);
 }
 
@@ -229,7 +229,7 @@ TEST_F(CountsHeld, HintsOfAnotherCountAreNotTaken) {
   ASSERT_FALSE(view->is_owner(child));
   for (const std::uint32_t count : {0u, kBefore, 2 * kAfter}) {
     hear(Method::kHint, run(count));
-    EXPECT_FALSE(stand_in->holds(child, {kWriter, 1})) << count;
+    EXPECT_FALSE(stand_in->holds(child, {kCountedWriter, 1})) << count;
   }
   EXPECT_EQ(rpc.said(Method::kHinted), 0u);
 }
@@ -262,11 +262,11 @@ TEST_F(Counts, RequestsOfAnotherCountAreRefused) {
   };
   check(Method::kCompare, CompareRequest{ring, {{child, 7}}, false, false, {}});
   check(Method::kCompare, CompareRequest{ring, {}, false, true, {}});
-  check(Method::kFetch, FetchRequest{child, kWriter, 1, 0});
+  check(Method::kFetch, FetchRequest{child, kCountedWriter, 1, 0});
   check(Method::kLanes, LanesRequest{child, {}});
-  check(Method::kHold, HoldRequest{child, kWriter, 0});
+  check(Method::kHold, HoldRequest{child, kCountedWriter, 0});
   check(Method::kVerify, VerifyRequest{child, 1000});
-  check(Method::kFindCopy, FindCopyRequest{child, kAlice, {}, {}, {{kWriter, 1}}});
+  check(Method::kFindCopy, FindCopyRequest{child, kAlice, {}, {}, {{kCountedWriter, 1}}});
   check(Method::kFollow, FollowRequest{ring, child, 7, {{kAlice, false, {}}}});
   EXPECT_EQ(methods, 8u);
 }

@@ -5,8 +5,8 @@
 namespace starling::node::cli {
 namespace {
 
-using testing::HasSubstr;
-using testing::Not;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 Json plan(bool dry_run) {
   return {{"ring", 5}, {"partitions", 4096}, {"to", 8192}, {"units", 4096}, {"already", false}, {"dry_run", dry_run},

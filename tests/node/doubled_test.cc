@@ -17,8 +17,8 @@ using storage::Store;
 using testing::kAlice;
 using testing::kEve;
 
-constexpr WriterId kWriter{77};
-constexpr std::uint32_t kAfter = 2 * testing::kTestPartitions;
+constexpr WriterId kDoubledWriter{77};
+constexpr std::uint32_t kDoubled = 2 * testing::kTestPartitions;
 // Of kAlice and of kEve, who are in one partition before.
 constexpr PartitionId kLower{2}, kUpper{3};
 
@@ -89,9 +89,9 @@ TEST_F(Doubled, WhoWaitsForCopiesGoesWithTheMailbox) {
   wait_for(kEve, second.dot.n);
   double_partitions();
   run_for(100ms);
-  hear(Method::kReplicated, Replicated{{1}, first.dot.writer, {{kLower, second.dot.n}}, kAfter});
+  hear(Method::kReplicated, Replicated{{1}, first.dot.writer, {{kLower, second.dot.n}}, kDoubled});
   EXPECT_EQ(replicated, std::set{kAlice});
-  hear(Method::kReplicated, Replicated{{1}, first.dot.writer, {{kUpper, second.dot.n}}, kAfter});
+  hear(Method::kReplicated, Replicated{{1}, first.dot.writer, {{kUpper, second.dot.n}}, kDoubled});
   EXPECT_EQ(replicated, (std::set{kAlice, kEve}));
 }
 
@@ -124,7 +124,7 @@ TEST_F(Doubled, AStandInIsToldOfALongGapUntilItIsPassed) {
       for (const auto& run : message->runs) {
         if (run.partition == kLower && run.first <= n + 1) n = std::max(n, run.first + run.changes.size() - 1);
       }
-      const Hinted held{{1}, last.dot.writer, {{kLower, 1, n}}, kAfter};
+      const Hinted held{{1}, last.dot.writer, {{kLower, 1, n}}, kDoubled};
       if (n > 0) in_turn([&] { rpc.listeners.at(Method::kHinted)(notice.to, pack(held)); });
     }
   }
@@ -142,7 +142,7 @@ TEST_F(Doubled, WhatTheTurnGatheredLeavesUnderTheNewNumbers) {
     if (notice.method != Method::kReplicate) continue;
     const auto message = unpack<Replicate>(notice.body);
     ASSERT_TRUE(message);
-    EXPECT_EQ(message->partitions, kAfter);
+    EXPECT_EQ(message->partitions, kDoubled);
     EXPECT_EQ(message->runs.at(0).partition, kUpper);
   }
 }
@@ -163,7 +163,7 @@ class DoubledDuties : public Doubled {
 };
 
 TEST_F(DoubledDuties, WhatWasMetOfAParentIsMetOfBothChildrenAndOfNobodyElse) {
-  in_turn([&] { replicator->on_settled(kPartition, kWriter, 5); });
+  in_turn([&] { replicator->on_settled(kPartition, kDoubledWriter, 5); });
   run_for(1500ms);
   ASSERT_EQ(rows_of(Store::Family::kNode, "settled/"), std::vector{kPartition});
   double_partitions();
@@ -186,7 +186,7 @@ TEST_F(DoubledDuties, ADutyGoesWithItsMailbox) {
   EXPECT_FALSE(obligations->open(kLower));
   auto call = std::move(rpc.calls.back());
   rpc.calls.pop_back();
-  in_turn([&] { call.done(pack(AppendReply{{1}, {hlc_at(2000), kWriter}, 2})); });
+  in_turn([&] { call.done(pack(AppendReply{{1}, {hlc_at(2000), kDoubledWriter}, 2})); });
   ASSERT_TRUE(met);
   EXPECT_TRUE(met->ok());
   EXPECT_EQ(obligations->outstanding(), 0u);
@@ -197,7 +197,7 @@ TEST_F(DoubledDuties, ADutyGoesWithItsMailbox) {
 class DoubledRows : public Doubled {
  protected:
   void prepare() override {
-    box.store->put(Store::Family::kNode, row_key(kSpentPrefix, kPartition), pack(SpentRows{{{kWriter, 9, 1, true}}}));
+    box.store->put(Store::Family::kNode, row_key(kSpentPrefix, kPartition), pack(SpentRows{{{kDoubledWriter, 9, 1, true}}}));
     box.store->put(Store::Family::kPaxos, row_key(kTenurePrefix, kPartition), pack(TenureRow{{1}, {1}, {}}));
     box.store->put(Store::Family::kPaxos, row_key(kTenurePrefix, PartitionId{4}), "?");  // Unreadable.
     box.sync();
@@ -213,11 +213,11 @@ TEST_F(DoubledRows, WhatWasForgottenOfAParentIsOfBothChildrenAndOfNobodyElse) {
     obligations.emplace(*view, *forwarder, *replicator, [](WriterId) { return true; });
     pruner.emplace(*view, *obligations, [] { return std::optional<std::set<WriterId>>(); });
   });
-  ASSERT_TRUE(pruner->is_forgotten(kPartition, {kWriter, 9}));
+  ASSERT_TRUE(pruner->is_forgotten(kPartition, {kDoubledWriter, 9}));
   double_partitions();
-  EXPECT_TRUE(pruner->is_forgotten(kLower, {kWriter, 9}));
-  EXPECT_TRUE(pruner->is_forgotten(kUpper, {kWriter, 9}));
-  EXPECT_FALSE(pruner->is_forgotten(kPartition, {kWriter, 9}));
+  EXPECT_TRUE(pruner->is_forgotten(kLower, {kDoubledWriter, 9}));
+  EXPECT_TRUE(pruner->is_forgotten(kUpper, {kDoubledWriter, 9}));
+  EXPECT_FALSE(pruner->is_forgotten(kPartition, {kDoubledWriter, 9}));
   EXPECT_EQ(rows_of(Store::Family::kNode, "spent/"), kChildren);
 }
 
@@ -257,14 +257,14 @@ class DoubledHints : public Doubled {
     std::vector<Bytes> changes;
     for (const auto& mailbox : mailboxes) {
       const std::uint64_t n = first + changes.size();
-      changes.push_back(mailbox ? encoded(testing::entry(*mailbox, n, hlc_at(1000 + n)), {kWriter, n}) : Bytes());
+      changes.push_back(mailbox ? encoded(testing::entry(*mailbox, n, hlc_at(1000 + n)), {kDoubledWriter, n}) : Bytes());
     }
     Replicate::Run run;
     run.partition = partition;
     run.first = first;
     run.covered = first - 1;
     for (const auto& change : changes) run.changes.push_back({change});
-    hear(Method::kHint, Replicate{{1}, kWriter, {run}, view->partitions()});
+    hear(Method::kHint, Replicate{{1}, kDoubledWriter, {run}, view->partitions()});
   }
   std::unique_ptr<StandIn> stand_in;
 };
@@ -281,11 +281,11 @@ TEST_F(DoubledHints, ASegmentGoesOnInBothChildrenOnceTheStoreShowsIt) {
   EXPECT_EQ(rpc.said(Method::kHinted), answered);
   settle();
   EXPECT_TRUE(stand_in->is_known());
-  const auto lower = stand_in->read(kLower, kWriter, 1);
+  const auto lower = stand_in->read(kLower, kDoubledWriter, 1);
   EXPECT_EQ(lower.to, 3u);
   ASSERT_EQ(lower.live.size(), 2u);
   EXPECT_EQ(lower.live[1].n, 3u);
-  const auto upper = stand_in->read(kUpper, kWriter, 1);
+  const auto upper = stand_in->read(kUpper, kDoubledWriter, 1);
   EXPECT_EQ(upper.to, 3u);
   ASSERT_EQ(upper.live.size(), 1u);
   EXPECT_EQ(upper.live[0].n, 2u);
@@ -295,7 +295,7 @@ TEST_F(DoubledHints, ASegmentGoesOnInBothChildrenOnceTheStoreShowsIt) {
   settle();
   std::size_t live = 0;
   for (std::uint16_t p = 4; p < 8; ++p) {
-    const auto held = stand_in->read(PartitionId{p}, kWriter, 1);
+    const auto held = stand_in->read(PartitionId{p}, kDoubledWriter, 1);
     EXPECT_EQ(held.to, 3u) << p;
     live += held.live.size();
   }
@@ -307,7 +307,7 @@ TEST_F(DoubledHints, ASegmentGoesOnOverWhatIsSaidToBeGone) {
   settle();
   hint(kLower, 1, {kAlice, std::nullopt, kAlice});
   EXPECT_EQ(rpc.said(Method::kHinted), 1u);
-  const auto held = stand_in->read(kLower, kWriter, 1);
+  const auto held = stand_in->read(kLower, kDoubledWriter, 1);
   EXPECT_EQ(held.to, 3u);
   ASSERT_EQ(held.live.size(), 2u);
   EXPECT_EQ(held.live[1].n, 3u);

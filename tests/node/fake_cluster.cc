@@ -8,7 +8,7 @@ namespace {
 
 using protocol::Type;
 
-constexpr std::uint64_t kWriter = 7;
+constexpr std::uint64_t kFakeWriter = 7;
 constexpr std::uint64_t kOtherWriter = 9;
 
 bool is_group(const std::string& address) { return !address.empty() && address.front() == '#'; }
@@ -241,7 +241,7 @@ bool FakeCluster::on_send(const std::shared_ptr<Session>& session, const protoco
 std::string FakeCluster::next_id(const std::string& floor) {
   clock_ = std::max<Hlc>(clock_ + 1, hlc_at(static_cast<std::uint64_t>(loop_.wall_ms())));
   if (auto above = parse_entry_id(floor)) clock_ = std::max(clock_, above->time + 1);
-  return to_text(EntryId{clock_, WriterId{kWriter}});
+  return to_text(EntryId{clock_, WriterId{kFakeWriter}});
 }
 
 Result<protocol::Ack> FakeCluster::store(Session& session, const protocol::Send& message) {
@@ -280,7 +280,7 @@ Result<protocol::Ack> FakeCluster::store(Session& session, const protocol::Send&
 
 void FakeCluster::append(const std::string& mailbox, protocol::EntryMessage entry) {
   auto& list = mailboxes_[mailbox];
-  if (entry.writer == 0) entry.writer = kWriter;
+  if (entry.writer == 0) entry.writer = kFakeWriter;
   entry.mailbox = mailbox;
   entry.n = 1;
   for (const auto& stored : list) {

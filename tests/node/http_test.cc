@@ -69,7 +69,7 @@ TEST(HttpParser, RefusesWhatIsTooLargeOrNoHttp) {
   }
 }
 
-class DoorTest : public testing::Test {
+class DoorTest : public ::testing::Test {
  protected:
   struct Caller {
     std::unique_ptr<overlay::Transport::Connecting> connecting;

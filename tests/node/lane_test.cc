@@ -8,7 +8,7 @@
 namespace starling::node {
 namespace {
 
-constexpr Instant kStart{};
+constexpr Instant kLaneStart{};
 
 struct Reports {
   std::vector<std::string> lines;
@@ -22,7 +22,7 @@ struct Reports {
   }
 };
 
-class LaneTest : public testing::Test {
+class LaneTest : public ::testing::Test {
  protected:
   void push(const std::string& body) {
     Lane::Item item;
@@ -31,7 +31,7 @@ class LaneTest : public testing::Test {
     lane_.push(std::move(item));
   }
   // What leaves now: "1:a 2:b!" where ! marks a retry and ? a void.
-  std::string written(Instant now = kStart, std::size_t window = 64) {
+  std::string written(Instant now = kLaneStart, std::size_t window = 64) {
     std::string out;
     while (auto write = lane_.next(window, now)) {
       if (!out.empty()) out += ' ';
@@ -41,9 +41,9 @@ class LaneTest : public testing::Test {
     }
     return out;
   }
-  void ack(std::uint64_t seq) { reports_.take(lane_.on_ack(seq, id(seq), 2, kStart)); }
+  void ack(std::uint64_t seq) { reports_.take(lane_.on_ack(seq, id(seq), 2, kLaneStart)); }
   void error(std::uint64_t seq, Errc code, Duration advice = {}) {
-    reports_.take(lane_.on_error(seq, {code, ""}, advice, kStart, random_));
+    reports_.take(lane_.on_error(seq, {code, ""}, advice, kLaneStart, random_));
   }
   static std::string id(std::uint64_t n) { return to_text(EntryId{n, WriterId{1}}); }
 
@@ -54,9 +54,9 @@ class LaneTest : public testing::Test {
 
 TEST_F(LaneTest, WritesNumbersInOrderUpToTheWindow) {
   for (const char* body : {"a", "b", "c"}) push(body);
-  EXPECT_EQ(written(kStart, 2), "1:a 2:b");
+  EXPECT_EQ(written(kLaneStart, 2), "1:a 2:b");
   ack(1);
-  EXPECT_EQ(written(kStart, 2), "3:c");
+  EXPECT_EQ(written(kLaneStart, 2), "3:c");
 }
 
 TEST_F(LaneTest, AnAckAheadOfAnOpenNumberDoesNotCountAsAcked) {
@@ -75,11 +75,11 @@ TEST_F(LaneTest, AfterAGapItGoesBackToTheFirstOpenNumberOnceAllAnswersAreIn) {
   written();
   error(1, Errc::kUnavailable, 20ms);
   error(2, Errc::kLaneGap);
-  EXPECT_EQ(written(kStart + 10s), "") << "number 3 is still under way";
+  EXPECT_EQ(written(kLaneStart + 10s), "") << "number 3 is still under way";
   EXPECT_EQ(lane_.wake_at(), kNever);
   error(3, Errc::kLaneGap);
   EXPECT_EQ(written(), "") << "the refusal asks for a pause";
-  EXPECT_GE(lane_.wake_at(), kStart + 20ms);
+  EXPECT_GE(lane_.wake_at(), kLaneStart + 20ms);
   EXPECT_EQ(written(lane_.wake_at()), "1:a! 2:b! 3:c!");
   EXPECT_TRUE(reports_.lines.empty());
 }
@@ -90,7 +90,7 @@ TEST_F(LaneTest, WhatWasAcknowledgedAheadIsNotSentAgain) {
   error(1, Errc::kTimeout);
   ack(2);
   error(3, Errc::kLaneGap);
-  EXPECT_EQ(written(kStart + 10s), "1:a! 3:c!");
+  EXPECT_EQ(written(kLaneStart + 10s), "1:a! 3:c!");
 }
 
 TEST_F(LaneTest, AFinalRefusalIsReportedOnceAndItsNumberClosedByAVoid) {
@@ -125,11 +125,11 @@ TEST_F(LaneTest, ARefusalIsToldWhenTheNumberIsClosedIfAnEarlierAttemptMayArriveS
   error(1, Errc::kDenied);
   error(2, Errc::kLaneGap);
   EXPECT_TRUE(reports_.lines.empty()) << "the first attempt may lie in a socket";
-  EXPECT_EQ(written(kStart + 1min), "1:?! 2:b!");
+  EXPECT_EQ(written(kLaneStart + 1min), "1:?! 2:b!");
   ack(1);
   EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a denied"}));
   error(2, Errc::kDenied);
-  EXPECT_EQ(written(kStart + 2min), "2:?!");
+  EXPECT_EQ(written(kLaneStart + 2min), "2:?!");
   error(2, Errc::kDenied);
   EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a denied", "b timeout"})) << "nothing keeps it out";
   EXPECT_EQ(lane_.open(), 0u);
@@ -145,8 +145,8 @@ TEST_F(LaneTest, ARefusalThatIsStillToBeToldOutlivesARestart) {
   lane_.on_disconnect();
   Lane again(unpack<SavedLane>(pack(lane_.save())).value());
   EXPECT_EQ(again.unreported(), 1u);
-  ASSERT_TRUE(again.next(64, kStart).has_value());
-  const auto report = again.on_ack(1, id(1), 2, kStart);
+  ASSERT_TRUE(again.next(64, kLaneStart).has_value());
+  const auto report = again.on_ack(1, id(1), 2, kLaneStart);
   ASSERT_TRUE(report.has_value());
   EXPECT_TRUE(report->kept);
   EXPECT_EQ(report->result.code(), Errc::kDenied);
@@ -158,11 +158,11 @@ TEST_F(LaneTest, SaysWhichAttemptsHadNoAnswer) {
     const auto write = lane_.next(64, now);
     return write ? int{write->item->flags} : -1;
   };
-  EXPECT_EQ(flags(kStart), 0);
+  EXPECT_EQ(flags(kLaneStart), 0);
   error(1, Errc::kOverloaded);
-  EXPECT_EQ(flags(kStart + 1min), protocol::kSendRetry);
+  EXPECT_EQ(flags(kLaneStart + 1min), protocol::kSendRetry);
   error(1, Errc::kUnavailable);
-  EXPECT_EQ(flags(kStart + 2min), protocol::kSendRetry | protocol::kSendUnanswered);
+  EXPECT_EQ(flags(kLaneStart + 2min), protocol::kSendRetry | protocol::kSendUnanswered);
 }
 
 TEST_F(LaneTest, ARefusalAfterAnswersThatStoredNothingIsTheLastWord) {
@@ -170,11 +170,11 @@ TEST_F(LaneTest, ARefusalAfterAnswersThatStoredNothingIsTheLastWord) {
   written();
   error(1, Errc::kOverloaded);
   error(2, Errc::kLaneGap);
-  written(kStart + 1min);
+  written(kLaneStart + 1min);
   error(1, Errc::kDenied);
   EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a denied"}));
   error(2, Errc::kLaneGap);
-  written(kStart + 2min);
+  written(kLaneStart + 2min);
   error(1, Errc::kDenied);
   error(2, Errc::kDenied);
   EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a denied", "b denied"}));
@@ -186,21 +186,21 @@ TEST_F(LaneTest, ANumberThatBelongsToAnotherMessageIsNeverVoided) {
   written();
   error(1, Errc::kSequenceReused);
   ack(2);
-  EXPECT_EQ(written(kStart + 10s), "");
+  EXPECT_EQ(written(kLaneStart + 10s), "");
   EXPECT_EQ(lane_.acked(), 2u);
   EXPECT_EQ(reports_.lines, (std::vector<std::string>{"a sequence_reused", "b acked"}));
 }
 
 TEST_F(LaneTest, ALostConnectionMarksEverythingUnderWayAsRetry) {
   for (const char* body : {"a", "b", "c"}) push(body);
-  EXPECT_EQ(written(kStart, 2), "1:a 2:b");
+  EXPECT_EQ(written(kLaneStart, 2), "1:a 2:b");
   lane_.on_disconnect();
   EXPECT_EQ(written(), "1:a! 2:b! 3:c") << "number 3 was never sent";
 }
 
 TEST_F(LaneTest, RefusalsInARowAreSpacedFurtherAndFurtherApart) {
   push("a");
-  Instant now = kStart;
+  Instant now = kLaneStart;
   Duration last{};
   for (int i = 0; i < 6; ++i) {
     ASSERT_NE(written(now), "");
@@ -218,7 +218,7 @@ TEST_F(LaneTest, RefusalsInARowAreSpacedFurtherAndFurtherApart) {
 
 TEST_F(LaneTest, IsTheSameAfterASaveAndALoad) {
   for (const char* body : {"a", "b", "c"}) push(body);
-  written(kStart, 2);
+  written(kLaneStart, 2);
   ack(1);
   Lane restored(*unpack<SavedLane>(pack(lane_.save())));
   lane_ = std::move(restored);
@@ -232,9 +232,9 @@ TEST(LaneOfALostState, WaitsForTheNumberToGoOnFrom) {
   Lane::Item item;
   item.body = "a";
   lane.push(std::move(item));
-  EXPECT_FALSE(lane.next(64, kStart));
+  EXPECT_FALSE(lane.next(64, kLaneStart));
   lane.start_after(41);
-  EXPECT_EQ(lane.next(64, kStart)->seq, 42u);
+  EXPECT_EQ(lane.next(64, kLaneStart)->seq, 42u);
 }
 
 // A device that gives up.
@@ -245,7 +245,7 @@ TEST(LaneThatIsAbandoned, TakesBackWhatNoNodeSawAndVoidsTheRest) {
     item.body = body;
     lane.push(std::move(item));
   }
-  ASSERT_TRUE(lane.next(2, kStart) && lane.next(2, kStart));
+  ASSERT_TRUE(lane.next(2, kLaneStart) && lane.next(2, kLaneStart));
   lane.on_disconnect();
   EXPECT_EQ(lane.abandon().size(), 3u);
   ASSERT_EQ(lane.open(), 2u) << "a number that was sent is not given away";
@@ -263,7 +263,7 @@ TEST(LaneThatIsAbandoned, KeepsWhatAnEarlierRunLeft) {
   lane.push(std::move(item));
   EXPECT_EQ(lane.abandon().size(), 1u);
   ASSERT_EQ(lane.open(), 1u);
-  const auto next = lane.next(64, kStart);
+  const auto next = lane.next(64, kLaneStart);
   ASSERT_TRUE(next);
   EXPECT_EQ(next->item->body, "old");
   EXPECT_EQ(next->seq, 5u);
@@ -350,7 +350,7 @@ TEST_F(LaneTest, WhatWasAcknowledgedAheadIsNotSentAgainAfterARestart) {
   ack(2);
   Lane restored(*unpack<SavedLane>(pack(lane_.save())));
   std::string out;
-  while (auto write = restored.next(64, kStart)) out += write->item->body;
+  while (auto write = restored.next(64, kLaneStart)) out += write->item->body;
   EXPECT_EQ(out, "ac");
 }
 

@@ -35,13 +35,13 @@ SecretKey secret(std::uint8_t from) {
 }
 
 constexpr PartitionId kPartition{4095};
-constexpr WriterId kWriter{0x1122334455667788};
+constexpr WriterId kRowWriter{0x1122334455667788};
 constexpr std::uint64_t kNumber = 0x0102030405060708;
 const NodeId kNode = id<NodeId>(1);
-const EntryId kEntry{hlc_at(1'700'000'000'123) + 5, kWriter};
+const EntryId kEntry{hlc_at(1'700'000'000'123) + 5, kRowWriter};
 const Bytes kGone = gone_issuer_value(1'700'000'000'123);
 
-SpentRows spent() { return {{{kWriter, 70'000, 1'700'000'000'123, true}, {WriterId{9}, 1, 2, false}}}; }
+SpentRows spent() { return {{{kRowWriter, 70'000, 1'700'000'000'123, true}, {WriterId{9}, 1, 2, false}}}; }
 TenureRow tenure() { return {{300}, {200}, {298}}; }
 RunsRow runs() { return {1, 70'000}; }
 PeersRow peers() { return {"10.0.0.1:7401", "10.0.0.2:7401"}; }
@@ -61,7 +61,7 @@ std::vector<Row> rows() {
       {"runs", Bytes(kRunsKey), pack(runs())},
       {"movement", Bytes(kMoveSettingsKey), {}},         // node_move_settings.*.hex
       {"covered", Bytes(kCoveredKey), row_number(kNumber)},
-      {"settled", settled_key(kPartition, kWriter), row_number(kNumber)},
+      {"settled", settled_key(kPartition, kRowWriter), row_number(kNumber)},
       {"lanes_owed", lanes_owed_key(kPartition, kNode), "1"},
       {"spent_period", Bytes(kSpentPeriodKey), row_number(kNumber)},
       {"spent", row_key(kSpentPrefix, kPartition), pack(spent())},
@@ -84,7 +84,7 @@ TEST(NodeLayout, KeepsItsBytesForever) {
 
 TEST(NodeLayout, ReadsBackWhatItWrote) {
   EXPECT_EQ(parse_ring_history_key(ring_history_key({kNumber})), RingNumber{kNumber});
-  EXPECT_EQ(parse_settled_key(settled_key(kPartition, kWriter)), (std::pair{kPartition, kWriter}));
+  EXPECT_EQ(parse_settled_key(settled_key(kPartition, kRowWriter)), (std::pair{kPartition, kRowWriter}));
   EXPECT_EQ(parse_lanes_owed_key(lanes_owed_key(kPartition, kNode)), (std::pair{kPartition, kNode}));
   EXPECT_EQ(parse_partition_of(row_key(kTenurePrefix, kPartition), kTenurePrefix), kPartition);
   EXPECT_EQ(parse_node_of(row_key(kFarewellPrefix, kNode), kFarewellPrefix), kNode);
@@ -110,7 +110,7 @@ TEST(NodeLayout, RefusesEveryOtherLength) {
 
 ClientState client_state() {
   storage::VersionVector cursor;
-  cursor.raise(kWriter, 70'000);
+  cursor.raise(kRowWriter, 70'000);
   const SavedSend open{{"hello"}, 4, 2, 1, 86'400, false, 0, ""};
   const SavedSend closed{{}, 1, 3, 2, 0, true, 4, "no"};
   const KeyIndex::Row seen{id<DeviceId>(100), 99, {{1, 70'000}, {70'002, 70'003}}, {{5, 5}}, {{70'000, kEntry}}, {{7, 8}}};
@@ -193,7 +193,7 @@ check::Event event(check::EventKind kind) {
   out.by = id<DeviceId>(100);
   out.from = "@alice";
   out.strange_lane = true;
-  out.dot = {kWriter, 17};
+  out.dot = {kRowWriter, 17};
   out.user = "@alice";
   out.name = "phone";
   out.must_show = false;

@@ -14,7 +14,7 @@ using ::testing::IsEmpty;
 using testing::entry;
 using testing::kAlice;
 
-constexpr WriterId kWriter{77};
+constexpr WriterId kMendedWriter{77};
 
 // The second and the third change cannot be read by anybody; the first is another copy of what the second says.
 class GivingUp : public Parts {
@@ -49,7 +49,7 @@ class GivingUp : public Parts {
     });
   }
   void TearDown() override { scope.reset(); }
-  static Dot dot(std::uint64_t n) { return {kWriter, n}; }
+  static Dot dot(std::uint64_t n) { return {kMendedWriter, n}; }
   overlay::Task<Done> give_up() {
     auto giving = mender->give_up();
     outcomes.push_back(co_await giving);

@@ -26,19 +26,19 @@ T id(std::uint8_t from) {
 }
 
 constexpr RingNumber kRing{300};
-constexpr WriterId kWriter{0x1122334455667788};
+constexpr WriterId kGoldenWriter{0x1122334455667788};
 constexpr PartitionId kPartition{4095};
 constexpr std::uint32_t kPartitions = 8192;
 const MailboxId kMailbox = id<MailboxId>(1);
 const MailboxId kOther = id<MailboxId>(50);
 const DeviceId kDevice = id<DeviceId>(100);
-const EntryId kEntry{hlc_at(1'700'000'000'123) + 5, kWriter};
+const EntryId kEntry{hlc_at(1'700'000'000'123) + 5, kGoldenWriter};
 
-storage::Trace trace() { return {kMailbox, kOther, {kDevice, 99, 3}, kEntry, {kWriter, 5}, true, 77, 1'700'086'400}; }
+storage::Trace trace() { return {kMailbox, kOther, {kDevice, 99, 3}, kEntry, {kGoldenWriter, 5}, true, 77, 1'700'086'400}; }
 
 storage::VersionVector vector() {
   storage::VersionVector out;
-  out.raise(kWriter, 70'000);
+  out.raise(kGoldenWriter, 70'000);
   out.raise(WriterId{9}, 1);
   return out;
 }
@@ -51,24 +51,24 @@ Bytes frozen_bytes(const std::string& name) {
 // Calls `with(name, message)` for every message; no field has its default.
 template <class With>
 void for_each_message(With with) {
-  with("replicate.v3", Replicate{kRing, kWriter, {{kPartition, 17, 16, {{"one"}, {"two"}}, 15}}, kPartitions});
-  with("replicated.v2", Replicated{kRing, kWriter, {{kPartition, 18}}, kPartitions});
-  with("hinted.v2", Hinted{kRing, kWriter, {{kPartition, 17, 18}}, kPartitions});
+  with("replicate.v3", Replicate{kRing, kGoldenWriter, {{kPartition, 17, 16, {{"one"}, {"two"}}, 15}}, kPartitions});
+  with("replicated.v2", Replicated{kRing, kGoldenWriter, {{kPartition, 18}}, kPartitions});
+  with("hinted.v2", Hinted{kRing, kGoldenWriter, {{kPartition, 17, 18}}, kPartitions});
   with("compare_request.v2", CompareRequest{kRing, {{kPartition, 0xFEDCBA9876543210}}, true, true,
                                             {{3, 0x1122334455667788}}, kPartitions});
-  with("compare_reply.v3", CompareReply{kRing, {{kPartition, vector(), false, {{kWriter, 3}}}}, true, true, {3},
+  with("compare_reply.v3", CompareReply{kRing, {{kPartition, vector(), false, {{kGoldenWriter, 3}}}}, true, true, {3},
                                         kPartitions, true});
-  with("fetch_request.v2", FetchRequest{kPartition, kWriter, 18, 20, kPartitions});
+  with("fetch_request.v2", FetchRequest{kPartition, kGoldenWriter, 18, 20, kPartitions});
   with("range_statement.v2",
-       storage::RangeStatement{kWriter, 3, 9, {{4, {"four"}}, {9, {"nine"}}}, {5, 6}, {trace()}});
+       storage::RangeStatement{kGoldenWriter, 3, 9, {{4, {"four"}}, {9, {"nine"}}}, {5, 6}, {trace()}});
   with("lanes_request.v2", LanesRequest{kPartition, {{kMailbox, kDevice, 99, 12}}, kPartitions});
   with("lanes_reply", LanesReply{{{kMailbox, kDevice, 99, 12}}, true});
   with("verify_request.v2", VerifyRequest{kPartition, 1'700'000'000'123, kPartitions});
-  with("verify_reply", VerifyReply{0xFEDCBA9876543210, {"digest"}, 40, {{kWriter, 17}}, {{kWriter, 3}}, true});
-  with("hold_request.v2", HoldRequest{kPartition, kWriter, 18, kPartitions});
+  with("verify_reply", VerifyReply{0xFEDCBA9876543210, {"digest"}, 40, {{kGoldenWriter, 17}}, {{kGoldenWriter, 3}}, true});
+  with("hold_request.v2", HoldRequest{kPartition, kGoldenWriter, 18, kPartitions});
   with("hold_reply", HoldReply{18});
   with("find_key_request", FindKeyRequest{kMailbox, {kDevice, 99, 3}});
-  with("find_key_reply", FindKeyReply{true, {kWriter, 17}});
+  with("find_key_reply", FindKeyReply{true, {kGoldenWriter, 17}});
   with("append_request",
        AppendRequest{kRing, "@bob", "@alice", kDevice, 3, 2, kEntry, kAppendRetry | kAppendCopy, 2,
                      4, {"hello"}, {kEntry.time + 1, WriterId{9}}, 86'400'000, 1'700'086'400'123});
@@ -81,9 +81,9 @@ void for_each_message(With with) {
   with("follow_request.v2", FollowRequest{kRing, kPartition, 7, {{kMailbox, true, vector()}}, kPartitions});
   with("follow_reply", FollowReply{vector(), {kMailbox, kOther}});
   with("unfollow.v2", Unfollow{kPartition, 7, {kMailbox}, kPartitions});
-  with("push.v3", Push{{{kPartition, 7, {{{kWriter, 17}, {"change"}}}, {{{kWriter, 3}, {"again"}}}}}, kPartitions});
-  with("read_request.v2", ReadRequest{kRing, kMailbox, vector(), true, {{kWriter, 71'000}}});
-  with("read_reply.v2", ReadReply{{{{kWriter, 17}, {"change"}}}, vector(), true, {trace()}, {{kWriter, 71'000}}});
+  with("push.v3", Push{{{kPartition, 7, {{{kGoldenWriter, 17}, {"change"}}}, {{{kGoldenWriter, 3}, {"again"}}}}}, kPartitions});
+  with("read_request.v2", ReadRequest{kRing, kMailbox, vector(), true, {{kGoldenWriter, 71'000}}});
+  with("read_reply.v2", ReadReply{{{{kGoldenWriter, 17}, {"change"}}}, vector(), true, {trace()}, {{kGoldenWriter, 71'000}}});
   with("lane_query", LaneQuery{kMailbox, kDevice, 99});
   with("lane_answer", LaneAnswer{12});
   with("directory_request.v2", DirectoryRequest{'#', kMailbox, 20, {id<NodeId>(7)}});
@@ -106,12 +106,12 @@ void for_each_message(With with) {
   with("hand_over_request.v2", HandOverRequest{kRing, kPartition, {299}, {"name/"}, kPartitions});
   with("hand_over_reply", HandOverReply{{{{"name/@bob"}, {"state"}}}, true});
   with("heads_request.v2",
-       HeadsRequest{kRing, {{kMailbox, 0xFEDCBA9876543210}}, {{kOther, {kWriter, 71'000}}}});
-  with("heads_reply.v2", HeadsReply{{kMailbox}, {{kOther, 6}}, true, {{kOther, {kWriter, 71'000}}}});
+       HeadsRequest{kRing, {{kMailbox, 0xFEDCBA9876543210}}, {{kOther, {kGoldenWriter, 71'000}}}});
+  with("heads_reply.v2", HeadsReply{{kMailbox}, {{kOther, 6}}, true, {{kOther, {kGoldenWriter, 71'000}}}});
   with("find_copy_request.v2",
-       FindCopyRequest{kPartition, kMailbox, kEntry, {kDevice, 99, 3}, {{kWriter, 17}}, kPartitions});
+       FindCopyRequest{kPartition, kMailbox, kEntry, {kDevice, 99, 3}, {{kGoldenWriter, 17}}, kPartitions});
   with("find_copy_reply.v2", FindCopyReply{true, {kDevice, 99, 3}, kEntry, "@alice", "@bob", true, false,
-                                           {{{kWriter, 17}, 2}}, {id<NodeId>(80)}, true, true, 1'700'086'400, true,
+                                           {{{kGoldenWriter, 17}, 2}}, {id<NodeId>(80)}, true, true, 1'700'086'400, true,
                                            {id<NodeId>(7)}, true});
 }
 
@@ -298,7 +298,7 @@ TEST(NodeMessages, SurviveEveryFlippedBit) {
 }
 
 TEST(NodeMessages, RefuseNumbersAndIdsThatDoNotFitTheirFields) {
-  const Bytes fetch = pack(FetchRequest{kPartition, kWriter, 18, 20});
+  const Bytes fetch = pack(FetchRequest{kPartition, kGoldenWriter, 18, 20});
   EXPECT_TRUE(unpack<FetchRequest>(with_field(fetch, 0, pack(65'535))).ok());
   EXPECT_FALSE(unpack<FetchRequest>(with_field(fetch, 0, pack(65'536))).ok());
   EXPECT_FALSE(unpack<FetchRequest>(with_field(fetch, 2, pack(-1))).ok());

@@ -10,12 +10,11 @@ namespace {
 
 using overlay::must;
 using overlay::Ring;
+using overlay::ring_of;
 using overlay::RingVersion;
 using overlay::test_id;
 using overlay::test_member;
 using overlay::test_ring;
-
-std::shared_ptr<const Ring> ring_of(RingVersion version) { return must(Ring::make(std::move(version))); }
 
 RingVersion leaving(std::uint32_t nodes, std::uint32_t i) {
   const NodeId id = test_id(i);

@@ -19,9 +19,9 @@
 namespace starling::node::cli {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
-class OptionsTest : public testing::Test {
+class OptionsTest : public ::testing::Test {
  protected:
   OptionsTest() {
     command_.name = "go";
@@ -193,11 +193,11 @@ TEST(Commands, EachHasHelpWithItsUsageOptionsAndExitCodes) {
 
 TEST(Commands, AWrongOneSuggestsARightOne) {
   const auto run = [](std::vector<std::string> words) {
-    testing::internal::CaptureStderr();
-    testing::internal::CaptureStdout();
+    ::testing::internal::CaptureStderr();
+    ::testing::internal::CaptureStdout();
     const int code = run_command_line(all_commands(), words, [](auto&) { return nullptr; });
-    const std::string out = testing::internal::GetCapturedStdout();
-    return std::to_string(code) + " " + out + testing::internal::GetCapturedStderr();
+    const std::string out = ::testing::internal::GetCapturedStdout();
+    return std::to_string(code) + " " + out + ::testing::internal::GetCapturedStderr();
   };
   EXPECT_THAT(run({"stauts"}), AllOf(HasSubstr("2 "), HasSubstr("did you mean status?")));
   EXPECT_THAT(run({"user"}), AllOf(HasSubstr("2 "), HasSubstr("user passwd NAME")));

@@ -4,8 +4,8 @@
 namespace starling::node::cli {
 namespace {
 
-using testing::HasSubstr;
-using testing::Not;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 Json finding(std::uint64_t partition, const std::string& outcome, Json nodes, Json damaged = Json::array(),
              Json lost = Json::array()) {

@@ -11,7 +11,7 @@ using overlay::Method;
 using overlay::test_id;
 using testing::kAlice;
 
-constexpr WriterId kWriter{77};
+constexpr WriterId kOwnWriter{77};
 
 class Candidates : public Parts {};
 
@@ -128,37 +128,37 @@ class Holders : public Parts {
 
 // Decision 0020: a node that was told "safe to power off" may be gone in the next moment, with the copy that counted.
 TEST_F(Holders, WhoHasLeftHoldsNothingForOthers) {
-  hint(kPartition, kWriter, 1, 2);
+  hint(kPartition, kOwnWriter, 1, 2);
   EXPECT_EQ(rpc.said(Method::kHinted), 1u);
   const std::vector<NodeId> leaver{view->self};
   auto gone = overlay::must(overlay::next_complete(
       overlay::must(overlay::next_intent_leave(view->ring().version(), leaver, false))));
   in_turn([&] { view->set_ring(overlay::must(overlay::Ring::make(gone))); });
   ASSERT_TRUE(view->is_holder());
-  hint(kPartition, kWriter, 3, 4);
+  hint(kPartition, kOwnWriter, 3, 4);
   EXPECT_EQ(rpc.said(Method::kHinted), 1u) << "an ack would count it";
-  EXPECT_FALSE(stand_in->holds(kPartition, {kWriter, 3}));
-  EXPECT_TRUE(stand_in->holds(kPartition, {kWriter, 2})) << "what it had, it hands home";
+  EXPECT_FALSE(stand_in->holds(kPartition, {kOwnWriter, 3}));
+  EXPECT_TRUE(stand_in->holds(kPartition, {kOwnWriter, 2})) << "what it had, it hands home";
 }
 
 // If its writer died now, nobody could ever take home what goes on from nothing.
 TEST_F(Holders, WhatComesEarlyIsHeldOnceItIsReached) {
-  hint_covered(kPartition, kWriter, 5, 6, 1);
-  hint_covered(kPartition, kWriter, 3, 3, 1);
+  hint_covered(kPartition, kOwnWriter, 5, 6, 1);
+  hint_covered(kPartition, kOwnWriter, 3, 3, 1);
   EXPECT_EQ(stand_in->segments(), 0u);
   EXPECT_EQ(rpc.said(Method::kHinted), 0u);
-  hint_covered(kPartition, kWriter, 4, 4, 2);  // Two owners have 2 by now: it goes on from there, with 3.
+  hint_covered(kPartition, kOwnWriter, 4, 4, 2);  // Two owners have 2 by now: it goes on from there, with 3.
   ASSERT_EQ(rpc.said(Method::kHinted), 1u);
   const auto said = unpack<Hinted>(rpc.notices.back().body);
   ASSERT_TRUE(said.ok());
   EXPECT_EQ(said->items[0].from, 3u);
   EXPECT_EQ(said->items[0].to, 6u);
-  EXPECT_EQ(box.store->read_held(kPartition, {kWriter, 1}, 1 << 20).size(), 4u);
-  hint_covered(kPartition, kWriter, 9, 9, 2);
+  EXPECT_EQ(box.store->read_held(kPartition, {kOwnWriter, 1}, 1 << 20).size(), 4u);
+  hint_covered(kPartition, kOwnWriter, 9, 9, 2);
   run_for(kEarlyFor + 1s);
-  hint_covered(kPartition, kWriter, 7, 8, 2);
-  EXPECT_TRUE(stand_in->holds(kPartition, {kWriter, 8}));
-  EXPECT_FALSE(stand_in->holds(kPartition, {kWriter, 9})) << "it was not waited for so long";
+  hint_covered(kPartition, kOwnWriter, 7, 8, 2);
+  EXPECT_TRUE(stand_in->holds(kPartition, {kOwnWriter, 8}));
+  EXPECT_FALSE(stand_in->holds(kPartition, {kOwnWriter, 9})) << "it was not waited for so long";
 }
 
 TEST_F(Holders, ARunThatNobodyCanTakeHoldsUpNoOther) {
@@ -181,7 +181,7 @@ TEST_F(Holders, ARunThatNobodyCanTakeHoldsUpNoOther) {
 
 // The owners forgot the writer; what lies before the segment is nowhere, so they can never take it.
 TEST_F(Holders, WhatExpiredAndCannotGoHomeIsReleased) {
-  hint(kPartition, kWriter, 40, 60, 100'000);
+  hint(kPartition, kOwnWriter, 40, 60, 100'000);
   hint(kPartition, WriterId{78}, 40, 41);  // Does not expire.
   const auto refused = [](const HoldRequest&) -> Result<Bytes> { return Error{Errc::kNotFound, "not come so far"}; };
   for (int i = 0; i < 30; ++i) {
@@ -194,9 +194,9 @@ TEST_F(Holders, WhatExpiredAndCannotGoHomeIsReleased) {
     (void)offered(refused);
     run_for(500ms);
   }
-  EXPECT_FALSE(stand_in->holds(kPartition, {kWriter, 50}));
+  EXPECT_FALSE(stand_in->holds(kPartition, {kOwnWriter, 50}));
   EXPECT_TRUE(stand_in->holds(kPartition, {WriterId{78}, 41}));
-  EXPECT_TRUE(box.store->read_held(kPartition, {kWriter, 40}, 1 << 20).empty());
+  EXPECT_TRUE(box.store->read_held(kPartition, {kOwnWriter, 40}, 1 << 20).empty());
 }
 
 class Quorum : public Parts {
@@ -260,17 +260,17 @@ TEST_F(Quorum, AnAcknowledgementOfANewerVersionCountsWhenWeAreThereToo) {
 // A dot is made by one node: under the writer of another, replicas would hold two changes for it.
 TEST_F(Quorum, NobodyWritesUnderTheWriterOfAnotherMember) {
   view->liveness.runner = [&](WriterId writer) {
-    return writer == kWriter ? std::optional(owners[2]) : std::nullopt;
+    return writer == kOwnWriter ? std::optional(owners[2]) : std::nullopt;
   };
-  const Bytes change = encoded(testing::entry(kAlice, 9, hlc_at(1000)), {kWriter, 1});
-  const Bytes body = pack(Replicate{view->ring().number(), kWriter, {{kPartition, 1, 0, {{change}}, 0}}});
+  const Bytes change = encoded(testing::entry(kAlice, 9, hlc_at(1000)), {kOwnWriter, 1});
+  const Bytes body = pack(Replicate{view->ring().number(), kOwnWriter, {{kPartition, 1, 0, {{change}}, 0}}});
   in_turn([&] { rpc.listeners.at(Method::kReplicate)(owners[1], body); });
   run_for(100ms);
-  EXPECT_EQ(box.store->held(kPartition, kWriter), 0u);
+  EXPECT_EQ(box.store->held(kPartition, kOwnWriter), 0u);
   EXPECT_EQ(view->counters.forged, 1u);
   in_turn([&] { rpc.listeners.at(Method::kReplicate)(owners[2], body); });
   run_for(100ms);
-  EXPECT_EQ(box.store->held(kPartition, kWriter), 1u);
+  EXPECT_EQ(box.store->held(kPartition, kOwnWriter), 1u);
   EXPECT_EQ(view->counters.forged, 1u);
 }
 

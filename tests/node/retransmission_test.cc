@@ -8,7 +8,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Instant kStart = Instant{} + 100s;
+constexpr Instant kSendStart = Instant{} + 100s;
 constexpr PartitionId kHere{7};
 constexpr PartitionId kThere{8};
 
@@ -25,7 +25,7 @@ Instant trips(Retransmission& peer, Duration took, int count, Instant now) {
 TEST(Retransmission, FollowsTheRoundTripsOfThePeer) {
   Retransmission peer;
   EXPECT_EQ(peer.timeout(), kRetransmitMin);
-  Instant now = trips(peer, 2ms, 20, kStart);
+  Instant now = trips(peer, 2ms, 20, kSendStart);
   EXPECT_EQ(peer.timeout(), kRetransmitMin) << "a quick peer";
   now = trips(peer, 600ms, 60, now);
   EXPECT_GE(peer.timeout(), 690ms);
@@ -38,7 +38,7 @@ TEST(Retransmission, FollowsTheRoundTripsOfThePeer) {
 
 TEST(Retransmission, WhoWasAwayIsNotTakenForSlow) {
   Retransmission peer;
-  Instant now = trips(peer, 2ms, 20, kStart);
+  Instant now = trips(peer, 2ms, 20, kSendStart);
   peer.sent(kHere, 21, now);
   now += 1h;
   peer.acknowledged(kHere, 21, now);
@@ -47,7 +47,7 @@ TEST(Retransmission, WhoWasAwayIsNotTakenForSlow) {
 
 TEST(Retransmission, DoublesWithEachExpiryUntilTheNextRoundTrip) {
   Retransmission peer;
-  Instant now = trips(peer, 150ms, 30, kStart);
+  Instant now = trips(peer, 150ms, 30, kSendStart);
   const Duration calm = peer.timeout();
   now += calm;
   peer.expired(kHere, now);
@@ -65,7 +65,7 @@ TEST(Retransmission, DoublesWithEachExpiryUntilTheNextRoundTrip) {
 
 TEST(Retransmission, TimesNothingThatWasSentTwice) {
   Retransmission peer;
-  Instant now = trips(peer, 150ms, 30, kStart);
+  Instant now = trips(peer, 150ms, 30, kSendStart);
   const Duration calm = peer.timeout();
   peer.sent(kHere, 31, now);
   peer.expired(kHere, now + calm);
@@ -76,8 +76,8 @@ TEST(Retransmission, TimesNothingThatWasSentTwice) {
 
 TEST(Retransmission, TimesTheNextOneWhereAnAnswerNeverComes) {
   Retransmission peer;
-  peer.sent(kThere, 1, kStart);
-  Instant now = kStart + kRetransmitMax + 1ms;
+  peer.sent(kThere, 1, kSendStart);
+  Instant now = kSendStart + kRetransmitMax + 1ms;
   trips(peer, 800ms, 30, now);
   EXPECT_GE(peer.timeout(), 800ms);
 }

@@ -17,9 +17,9 @@
 namespace starling::node::cli {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
-class RunTest : public testing::Test {
+class RunTest : public ::testing::Test {
  protected:
   // The exit code and what it complained of.
   std::string run(std::vector<std::string> more = {}) {
@@ -34,9 +34,9 @@ class RunTest : public testing::Test {
         *(at + 1) = more[i + 1];
       }
     }
-    testing::internal::CaptureStderr();
+    ::testing::internal::CaptureStderr();
     const int code = run_command_line(all_commands(), words, [](auto&) { return nullptr; });
-    return std::to_string(code) + " " + testing::internal::GetCapturedStderr();
+    return std::to_string(code) + " " + ::testing::internal::GetCapturedStderr();
   }
 
   const TempFolder temp_;
@@ -69,7 +69,7 @@ TEST_F(RunTest, NamesThePortThatIsTaken) {
   const TakenPort taken;
   for (const char* door : {"--client", "--link", "--admin"}) {
     const std::string said = run({door, taken.text()});
-    EXPECT_THAT(said, testing::StartsWith("1 starling: cannot start: ")) << door;
+    EXPECT_THAT(said, ::testing::StartsWith("1 starling: cannot start: ")) << door;
     EXPECT_THAT(said, HasSubstr(taken.text())) << door;
     EXPECT_THAT(said, HasSubstr("port 0")) << door;
     EXPECT_FALSE(std::filesystem::exists(folder_ + "/addresses.json")) << door;
@@ -78,7 +78,7 @@ TEST_F(RunTest, NamesThePortThatIsTaken) {
 
 TEST_F(RunTest, LeavesFoldersOfOthersAlone) {
   std::ofstream(folder_ + "/thesis.tex") << "precious";
-  EXPECT_THAT(run(), AllOf(testing::StartsWith("1 "), HasSubstr("something else")));
+  EXPECT_THAT(run(), AllOf(::testing::StartsWith("1 "), HasSubstr("something else")));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
 }
 
@@ -92,18 +92,18 @@ TEST_F(RunTest, RefusesAFolderOfANewerFormat) {
     (*engine)->put(batch, storage::ColumnFamily::kNode, storage::kNodeFormat, number);
     ASSERT_TRUE((*engine)->write_synced(batch).ok());
   }
-  EXPECT_THAT(run(), AllOf(testing::StartsWith("1 "), HasSubstr("format 4711"), HasSubstr("newer")));
+  EXPECT_THAT(run(), AllOf(::testing::StartsWith("1 "), HasSubstr("format 4711"), HasSubstr("newer")));
 }
 
 TEST_F(RunTest, SaysWhenTheDiskIsFull) {
   EXPECT_THAT(run({"--free-space-min", "1073741824"}),
-              AllOf(testing::StartsWith("1 "), HasSubstr("--free-space-min")));
+              AllOf(::testing::StartsWith("1 "), HasSubstr("--free-space-min")));
 }
 
 TEST_F(RunTest, AFolderInUseIsNotOpenedTwice) {
   auto engine = storage::Engine::open({.path = folder_ + "/store"});
   ASSERT_TRUE(engine.ok()) << engine.error().text;
-  EXPECT_THAT(run(), testing::StartsWith("1 starling: cannot start: "));
+  EXPECT_THAT(run(), ::testing::StartsWith("1 starling: cannot start: "));
 }
 
 // Keys, hashes of passwords and messages lie in it, whoever made it and with which umask.
@@ -123,7 +123,7 @@ TEST_F(RunTest, WhatANodeWritesIsForItsUserOnly) {
 
 TEST_F(RunTest, AFileIsNoFolder) {
   std::ofstream(folder_ + "/file") << "x";
-  EXPECT_THAT(run({"--data", folder_ + "/file"}), AllOf(testing::StartsWith("1 "), HasSubstr("--data")));
+  EXPECT_THAT(run({"--data", folder_ + "/file"}), AllOf(::testing::StartsWith("1 "), HasSubstr("--data")));
 }
 
 }  // namespace

@@ -6,23 +6,23 @@
 namespace starling::node::cli {
 namespace {
 
-constexpr Instant kStart{std::chrono::seconds(100)};
+constexpr Instant kSeriesStart{std::chrono::seconds(100)};
 
 // A second of a message each 10 ms, answered after `latency`.
 void second(Series& series, int number, Duration latency) {
   for (int i = 0; i < 100; ++i) {
-    const Instant due = kStart + std::chrono::seconds(number) + 10ms * i;
+    const Instant due = kSeriesStart + std::chrono::seconds(number) + 10ms * i;
     series.answered(due, due + latency, true);
   }
 }
 
 TEST(Series, CountsAMessageWhereItWasDueAndNothingOfTheWarmUp) {
-  Series series(kStart, 1s);
-  series.answered(kStart - 1ms, kStart + 1s, true);
-  series.answered(kStart + 200ms, kStart + 5s, true);
-  series.answered(kStart + 1s, kStart + 1010ms, false);
-  series.nodes(kStart + 1s, 7, 100);
-  series.nodes(kStart + 1500ms, 5, 130);
+  Series series(kSeriesStart, 1s);
+  series.answered(kSeriesStart - 1ms, kSeriesStart + 1s, true);
+  series.answered(kSeriesStart + 200ms, kSeriesStart + 5s, true);
+  series.answered(kSeriesStart + 1s, kSeriesStart + 1010ms, false);
+  series.nodes(kSeriesStart + 1s, 7, 100);
+  series.nodes(kSeriesStart + 1500ms, 5, 130);
   ASSERT_EQ(series.rows().size(), 2u);
   EXPECT_EQ(series.rows()[0].ack.count(), 1u);
   EXPECT_EQ(series.rows()[0].ack.max(), 4'800'000u);
@@ -34,7 +34,7 @@ TEST(Series, CountsAMessageWhereItWasDueAndNothingOfTheWarmUp) {
 
 TEST(Series, ABurstIsOverWhenASecondIsAsTheOnesBefore) {
   const Burst burst{10, 2s, 4s};
-  Series series(kStart, 1s);
+  Series series(kSeriesStart, 1s);
   second(series, 0, 3ms);
   second(series, 1, 3ms);
   second(series, 2, 1s);

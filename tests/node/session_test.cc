@@ -14,7 +14,7 @@ using protocol::Type;
 using storage::MemberValue;
 using storage::MergeKind;
 
-constexpr WriterId kWriter{7};
+constexpr WriterId kSessionWriter{7};
 constexpr const char* kPassword = "secret";
 
 struct NotedDoor final : Door {
@@ -74,12 +74,12 @@ class Sessions : public Parts {
   [[nodiscard]] PartitionId partition_of_user() const { return box.store->partition_of(mailbox_of(user)); }
 
   void set_account(const AccountValue& account) {
-    registers[user][std::string(kAccountKey)] = {std::string(kAccountKey), {pack(account)}, {1, kWriter}, 1};
+    registers[user][std::string(kAccountKey)] = {std::string(kAccountKey), {pack(account)}, {1, kSessionWriter}, 1};
   }
   // A membership of this time.
   void put_in(const std::string& group, Hlc time, bool removed = false) {
     const std::string key = std::string(kGroupPrefix) + group;
-    registers[user][key] = {key, {pack(MemberValue{1, removed, 0, group})}, {time, kWriter},
+    registers[user][key] = {key, {pack(MemberValue{1, removed, 0, group})}, {time, kSessionWriter},
                                 static_cast<std::uint8_t>(MergeKind::kMember)};
   }
   template <class T>
@@ -109,7 +109,7 @@ class Sessions : public Parts {
     request.lineage = view->ring().lineage();
     for (const auto& [address, n] : cursors) {
       request.mailboxes.push_back({address, {}});
-      request.mailboxes.back().cursor.raise(kWriter, n);
+      request.mailboxes.back().cursor.raise(kSessionWriter, n);
     }
     ask(request);
   }
@@ -120,7 +120,7 @@ class Sessions : public Parts {
     for (const auto& body : door.frames) {
       const auto synced = unpack<protocol::Synced>(body);
       if (!synced || synced->type != static_cast<std::uint8_t>(Type::kSynced) || synced->mailbox != address) continue;
-      out.push_back(synced->cursor.get(kWriter));
+      out.push_back(synced->cursor.get(kSessionWriter));
     }
     return out;
   }
@@ -159,7 +159,7 @@ class Sessions : public Parts {
     if (call.method == Method::kFollow) {
       const auto request = *unpack<FollowRequest>(call.body);
       FollowReply reply;
-      reply.vector.raise(kWriter, 100);
+      reply.vector.raise(kSessionWriter, 100);
       for (const auto& item : request.items) {
         if (item.resume && holes) reply.behind.push_back(item.mailbox);
         streams[item.mailbox] = {call.to, {request.partition, request.stream}};
@@ -194,7 +194,7 @@ class Sessions : public Parts {
     const auto request = *unpack<ReadRequest>(call.body);
     ReadReply reply;
     reply.cursor = request.cursor;
-    reply.cursor.raise(kWriter, 5);
+    reply.cursor.raise(kSessionWriter, 5);
     reply.more = more;
     in_turn([&] { call.done(pack(reply)); });
     settle(50ms);
@@ -208,8 +208,8 @@ class Sessions : public Parts {
     change.kind = storage::ChangeKind::kRegister;
     change.mailbox = mailbox_of(user);
     change.prev = 0;
-    change.reg = {MergeKind::kMember, {n, kWriter}, key, value};
-    const Dot dot{kWriter, n};
+    change.reg = {MergeKind::kMember, {n, kSessionWriter}, key, value};
+    const Dot dot{kSessionWriter, n};
     const Bytes bytes = encoded(change, dot);
     const auto& [owner, stream] = streams.at(change.mailbox);
     Push push;
@@ -347,7 +347,7 @@ TEST_F(Sessions, AListThatIsNotSureTakesNoCursorAway) {
   const auto answer_reads = [&](const std::string& group, std::uint64_t from) {
     std::size_t count = 0;
     for (; !reads.empty(); ++count) {
-      EXPECT_EQ(unpack<ReadRequest>(reads.front().body)->cursor.get(kWriter), count == 0 ? from : 5) << group;
+      EXPECT_EQ(unpack<ReadRequest>(reads.front().body)->cursor.get(kSessionWriter), count == 0 ? from : 5) << group;
       EXPECT_EQ(answer_read(), mailbox_of(group));
     }
     return count;
@@ -507,8 +507,8 @@ TEST_F(Sessions, AnOwnerThatTimedOutIsPassedOverForAllMailboxes) {
 }
 
 TEST_F(Sessions, WhoIsInTooManyGroupsIsAddedToNoMore) {
-  registers[user]["created"] = {"created", {"x"}, {1, kWriter}, 1};
-  registers["#new"]["created"] = {"created", {"x"}, {1, kWriter}, 1};
+  registers[user]["created"] = {"created", {"x"}, {1, kSessionWriter}, 1};
+  registers["#new"]["created"] = {"created", {"x"}, {1, kSessionWriter}, 1};
   for (std::size_t i = 0; i < kGroupsPerUserMax; ++i) put_in("#a" + std::to_string(i), 100 + i);
   overlay::Scope scope(loop);
   const auto outcome = [&](Task<Status> task) {
@@ -525,7 +525,7 @@ TEST_F(Sessions, WhoIsInTooManyGroupsIsAddedToNoMore) {
   EXPECT_EQ(outcome(groups->set_member("#new", user, 0, false)), Errc::kTooLarge);
   EXPECT_EQ(outcome(groups->create("#mine", user, 5)), Errc::kTooLarge);
   EXPECT_NE(outcome(groups->set_member("#new", user, 0, true)), Errc::kTooLarge) << "leaving is always possible";
-  registers["#a7"]["created"] = {"created", {"x"}, {1, kWriter}, 1};
+  registers["#a7"]["created"] = {"created", {"x"}, {1, kSessionWriter}, 1};
   EXPECT_NE(outcome(groups->set_member("#a7", user, 1, false)), Errc::kTooLarge) << "a role is no membership";
   // Others add and remove: it ends what others do, not what the user does.
   for (std::size_t i = 0; i < kGroupsEverMax; ++i) put_in("#a" + std::to_string(i), 100 + i, /*removed=*/true);

@@ -11,7 +11,7 @@ using testing::entry;
 using testing::kAlice;
 using testing::kEve;
 
-constexpr WriterId kWriter{77};
+constexpr WriterId kSettledWriter{77};
 constexpr std::uint64_t kChanges = 100;  // Of each child of kPartition.
 constexpr std::size_t kBody = 8000;
 constexpr int kSteps = 2 * kChanges * kBody / kSettleBytes;  // Of a walk, at least.
@@ -23,8 +23,8 @@ class Settles : public Parts {
   void fill(const MailboxId& a, const MailboxId& b) {
     const std::string body(kBody, 'x');
     for (std::uint64_t n = 1; n <= 2 * kChanges; ++n) {
-      const Dot dot{kWriter, n};
-      const auto change = entry(n % 2 == 1 ? a : b, n, hlc_at(1000 + n), body, kWriter);
+      const Dot dot{kSettledWriter, n};
+      const auto change = entry(n % 2 == 1 ? a : b, n, hlc_at(1000 + n), body, kSettledWriter);
       ASSERT_TRUE(box.store->apply(kPartition, dot, encoded(change, dot)).ok());
     }
     box.sync();
@@ -110,7 +110,7 @@ class SettlesOfTheFuture : public Settles {
     box.close_cleanly();
     box.tamper(storage::ColumnFamily::kLog, 50, [](Bytes& value) {  // Rows are in the order of their numbers.
       value[0] = 99;
-      testing::seal(value, {kWriter, 51});
+      testing::seal(value, {kSettledWriter, 51});
     });
     box.open();
   }

@@ -10,7 +10,7 @@
 namespace starling::overlay {
 namespace {
 
-constexpr Instant kNow{1000s};
+constexpr Instant kSealedAt{1000s};
 
 Bytes golden(const std::string& file) {
   const char* folder = std::getenv("STARLING_GOLDEN");
@@ -149,7 +149,7 @@ TEST(FrameQueue, LetsAgreementOvertakeDataAndDataOvertakeTransfer) {
   queue.push(frame(FrameType::kResponse, Method::kAppend, 5));
   queue.push(frame(FrameType::kNotice, Method::kRingDecided, 6));
   Bytes out;
-  queue.pop_into(out, 1 << 20, kNow);
+  queue.pop_into(out, 1 << 20, kSealedAt);
   EXPECT_EQ(order(out), (std::vector<std::uint64_t>{4, 6, 2, 3, 5, 1}));
   EXPECT_TRUE(queue.empty());
 }
@@ -160,7 +160,7 @@ TEST(FrameQueue, StopsAtTheBudgetAndCountsWhatIsLeft) {
     queue.push(frame(FrameType::kNotice, Method::kPush, i, Bytes(100 - kFrameHeaderSize, 'x')));
   EXPECT_EQ(queue.bytes(), 1000u);
   Bytes out;
-  queue.pop_into(out, 250, kNow);
+  queue.pop_into(out, 250, kSealedAt);
   EXPECT_EQ(out.size(), 300u);
   EXPECT_EQ(queue.bytes(), 700u);
 }
@@ -168,11 +168,11 @@ TEST(FrameQueue, StopsAtTheBudgetAndCountsWhatIsLeft) {
 TEST(FrameQueue, LeavesOutRequestsThatNobodyAwaitsAnyMore) {
   FrameQueue queue;
   Frame late = frame(FrameType::kRequest, Method::kAppend, 1);
-  late.deadline = kNow;
+  late.deadline = kSealedAt;
   queue.push(late);
   queue.push(frame(FrameType::kRequest, Method::kAppend, 2));
   Bytes out;
-  queue.pop_into(out, 1 << 20, kNow);
+  queue.pop_into(out, 1 << 20, kSealedAt);
   EXPECT_EQ(order(out), (std::vector<std::uint64_t>{2}));
   EXPECT_EQ(queue.bytes(), 0u);
 }

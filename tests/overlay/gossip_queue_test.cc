@@ -6,8 +6,8 @@
 namespace starling::overlay {
 namespace {
 
-using testing::ElementsAre;
-using testing::IsEmpty;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 
 NodeId node(std::uint32_t n) {
   NodeId id;
@@ -15,7 +15,7 @@ NodeId node(std::uint32_t n) {
   return id;
 }
 
-class GossipQueueTest : public testing::Test {
+class GossipQueueTest : public ::testing::Test {
  protected:
   void claim(std::uint32_t n, std::uint64_t incarnation, const std::string& text) {
     queue_.add(UpdateKind::kClaim, node(n), incarnation, std::make_shared<const Bytes>(pad(text)));

@@ -52,7 +52,7 @@ struct Side {
   FrameView last;
 };
 
-class LinkTest : public testing::Test {
+class LinkTest : public ::testing::Test {
  protected:
   // Carries bytes both ways until nobody has any, `step` at a time.
   void shake(std::size_t step = 1 << 20) {

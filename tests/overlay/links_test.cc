@@ -11,8 +11,8 @@
 namespace starling::overlay {
 namespace {
 
-using testing::ElementsAre;
-using testing::HasSubstr;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 SecretKey cluster_secret(std::uint8_t fill) {
   SecretKey key;
@@ -21,7 +21,7 @@ SecretKey cluster_secret(std::uint8_t fill) {
 }
 
 // Nodes on one loop and real sockets. Everybody is a member unless the test says otherwise.
-class LinksTest : public testing::Test {
+class LinksTest : public ::testing::Test {
  protected:
   struct Node {
     Node(LinksTest& test, std::uint64_t seed, std::uint8_t secret, LinksConfig config)

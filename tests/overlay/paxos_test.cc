@@ -9,17 +9,17 @@
 namespace starling::overlay {
 namespace {
 
-NodeId node(std::uint8_t i) {
+NodeId node_of(std::uint8_t i) {
   NodeId out;
   out.raw[0] = i;
   return out;
 }
 Blob blob(std::string text) { return {std::move(text)}; }
-Ballot ballot(std::uint64_t round, std::uint8_t proposer) { return {round, node(proposer)}; }
+Ballot ballot(std::uint64_t round, std::uint8_t proposer) { return {round, node_of(proposer)}; }
 
 std::vector<NodeId> voters_of(std::uint8_t n) {
   std::vector<NodeId> out;
-  for (std::uint8_t i = 1; i <= n; ++i) out.push_back(node(i));
+  for (std::uint8_t i = 1; i <= n; ++i) out.push_back(node_of(i));
   return out;
 }
 
@@ -85,28 +85,28 @@ TEST(PaxosAcceptor, StateSurvivesItsBytes) {
 
 // --- Proposer ---
 
-struct ProposerTest : testing::Test {
+struct ProposerTest : ::testing::Test {
   SeededRandom random{7};
   Instant now{};
   Proposer make(std::uint8_t voters, std::string value = "mine") {
-    return {voters_of(voters), node(1), blob(std::move(value)), 1, now + 10s, random};
+    return {voters_of(voters), node_of(1), blob(std::move(value)), 1, now + 10s, random};
   }
   static PrepareReply promise(const Proposer& p, Ballot accepted = {}, std::string value = "") {
-    PrepareReply reply{{p.round(), node(1)}, Verdict::kGranted, {p.round(), node(1)}, accepted, {}};
+    PrepareReply reply{{p.round(), node_of(1)}, Verdict::kGranted, {p.round(), node_of(1)}, accepted, {}};
     if (!accepted.is_none()) reply.value = blob(std::move(value));
     return reply;
   }
   static PrepareReply refusal(const Proposer& p, Ballot promised, Verdict verdict) {
-    return {{p.round(), node(1)}, verdict, promised, {}, {}};
+    return {{p.round(), node_of(1)}, verdict, promised, {}, {}};
   }
 };
 
 TEST_F(ProposerTest, AdoptsTheHighestAcceptedValue) {
   auto p = make(5);
   EXPECT_EQ(p.step(Proposer::Tick{}, now).sends.size(), 5u);
-  p.step(Proposer::Answer{node(1), promise(p, ballot(3, 2), "low")}, now);
-  p.step(Proposer::Answer{node(2), promise(p, ballot(4, 1), "high")}, now);
-  const auto out = p.step(Proposer::Answer{node(3), promise(p)}, now);
+  p.step(Proposer::Answer{node_of(1), promise(p, ballot(3, 2), "low")}, now);
+  p.step(Proposer::Answer{node_of(2), promise(p, ballot(4, 1), "high")}, now);
+  const auto out = p.step(Proposer::Answer{node_of(3), promise(p)}, now);
   ASSERT_EQ(out.sends.size(), 5u);
   EXPECT_EQ(std::get<Accept>(out.sends[0].message).value, blob("high"));
 }
@@ -114,17 +114,17 @@ TEST_F(ProposerTest, AdoptsTheHighestAcceptedValue) {
 TEST_F(ProposerTest, CountsEachVoterOnceAndStrangersNever) {
   auto p = make(3);
   p.step(Proposer::Tick{}, now);
-  EXPECT_TRUE(p.step(Proposer::Answer{node(2), promise(p)}, now).sends.empty());
-  EXPECT_TRUE(p.step(Proposer::Answer{node(2), promise(p)}, now).sends.empty());
-  EXPECT_TRUE(p.step(Proposer::Answer{node(9), promise(p)}, now).sends.empty());
-  EXPECT_EQ(p.step(Proposer::Answer{node(3), promise(p)}, now).sends.size(), 3u);
+  EXPECT_TRUE(p.step(Proposer::Answer{node_of(2), promise(p)}, now).sends.empty());
+  EXPECT_TRUE(p.step(Proposer::Answer{node_of(2), promise(p)}, now).sends.empty());
+  EXPECT_TRUE(p.step(Proposer::Answer{node_of(9), promise(p)}, now).sends.empty());
+  EXPECT_EQ(p.step(Proposer::Answer{node_of(3), promise(p)}, now).sends.size(), 3u);
 }
 
 TEST_F(ProposerTest, BacksOffAndReturnsAboveTheRival) {
   auto p = make(3);
   p.step(Proposer::Tick{}, now);
-  p.step(Proposer::Answer{node(1), refusal(p, ballot(40, 2), Verdict::kRefused)}, now);
-  auto out = p.step(Proposer::Answer{node(2), refusal(p, ballot(41, 3), Verdict::kRefused)}, now);
+  p.step(Proposer::Answer{node_of(1), refusal(p, ballot(40, 2), Verdict::kRefused)}, now);
+  auto out = p.step(Proposer::Answer{node_of(2), refusal(p, ballot(41, 3), Verdict::kRefused)}, now);
   EXPECT_TRUE(out.sends.empty());
   ASSERT_LE(out.wake_at, now + 20ms);
   out = p.step(Proposer::Tick{}, out.wake_at);
@@ -135,9 +135,9 @@ TEST_F(ProposerTest, BacksOffAndReturnsAboveTheRival) {
 TEST_F(ProposerTest, IgnoresTheRefusalOfItsOwnDuplicate) {
   auto p = make(3);
   p.step(Proposer::Tick{}, now);
-  p.step(Proposer::Answer{node(1), refusal(p, ballot(1, 1), Verdict::kRefused)}, now);
-  p.step(Proposer::Answer{node(1), promise(p)}, now);
-  EXPECT_EQ(p.step(Proposer::Answer{node(2), promise(p)}, now).sends.size(), 3u);
+  p.step(Proposer::Answer{node_of(1), refusal(p, ballot(1, 1), Verdict::kRefused)}, now);
+  p.step(Proposer::Answer{node_of(1), promise(p)}, now);
+  EXPECT_EQ(p.step(Proposer::Answer{node_of(2), promise(p)}, now).sends.size(), 3u);
 }
 
 TEST_F(ProposerTest, GivesUpAtItsDeadlineWithTheOutcomeUnknown) {
@@ -156,8 +156,8 @@ TEST_F(ProposerTest, GivesUpAtItsDeadlineWithTheOutcomeUnknown) {
 TEST_F(ProposerTest, FailsStaleWhenSealedVotersLeaveNoMajority) {
   auto p = make(3);
   p.step(Proposer::Tick{}, now);
-  EXPECT_FALSE(p.step(Proposer::Answer{node(1), refusal(p, {}, Verdict::kSealed)}, now).failed);
-  const auto out = p.step(Proposer::Answer{node(2), refusal(p, {}, Verdict::kSealed)}, now);
+  EXPECT_FALSE(p.step(Proposer::Answer{node_of(1), refusal(p, {}, Verdict::kSealed)}, now).failed);
+  const auto out = p.step(Proposer::Answer{node_of(2), refusal(p, {}, Verdict::kSealed)}, now);
   ASSERT_TRUE(out.failed);
   EXPECT_EQ(out.failed->code, Errc::kStaleRing);
 }
@@ -167,7 +167,7 @@ TEST_F(ProposerTest, StopsAtADecisionThatAVoterKnows) {
   p.step(Proposer::Tick{}, now);
   auto reply = refusal(p, {}, Verdict::kDecided);
   reply.value = blob("theirs");
-  const auto out = p.step(Proposer::Answer{node(4), reply}, now);
+  const auto out = p.step(Proposer::Answer{node_of(4), reply}, now);
   EXPECT_EQ(out.decided, blob("theirs"));
   EXPECT_TRUE(std::holds_alternative<Decided>(out.sends.at(0).message));
 }
@@ -176,7 +176,7 @@ TEST_F(ProposerTest, FailsWhenABrokenPeerUsedUpTheRounds) {
   auto p = make(1);
   p.step(Proposer::Tick{}, now);
   const auto out = p.step(
-      Proposer::Answer{node(1), refusal(p, ballot(kPaxosRoundMax, 9), Verdict::kRefused)}, now);
+      Proposer::Answer{node_of(1), refusal(p, ballot(kPaxosRoundMax, 9), Verdict::kRefused)}, now);
   EXPECT_TRUE(p.step(Proposer::Tick{}, out.wake_at).failed);
 }
 
@@ -237,7 +237,7 @@ class Schedule {
     const auto value = "value " + std::to_string(proposers_.size());
     proposed.insert(value);
     proposers_.push_back(
-        std::make_unique<Proposer>(voters_, node(as), blob(value), 1, now_ + 1h, random_));
+        std::make_unique<Proposer>(voters_, node_of(as), blob(value), 1, now_ + 1h, random_));
     perform(proposers_.size() - 1, proposers_.back()->step(Proposer::Tick{}, now_));
   }
   void kill_proposer() { proposers_[random_.below(proposers_.size())].reset(); }

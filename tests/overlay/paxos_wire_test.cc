@@ -10,18 +10,18 @@
 namespace starling::overlay {
 namespace {
 
-NodeId node(std::uint8_t i) {
+NodeId node_at(std::uint8_t i) {
   NodeId out;
   out.raw.fill(i);
   return out;
 }
 
 PaxosRequest accept_request() {
-  return {{"ring-7"}, {6}, PaxosKind::kAccept, {300, node(2)}, Blob{"value"}};
+  return {{"ring-7"}, {6}, PaxosKind::kAccept, {300, node_at(2)}, Blob{"value"}};
 }
 PaxosResponse promise_response() {
-  return {PaxosKind::kPrepare, {300, node(2)}, Verdict::kGranted,
-          {300, node(2)},      {5, node(1)},   Blob{"older"}};
+  return {PaxosKind::kPrepare, {300, node_at(2)}, Verdict::kGranted,
+          {300, node_at(2)},      {5, node_at(1)},   Blob{"older"}};
 }
 
 TEST(PaxosWire, FrozenBytesStayTheSame) {
@@ -29,7 +29,7 @@ TEST(PaxosWire, FrozenBytesStayTheSame) {
   EXPECT_EQ(*decode_paxos_request(golden("paxos_request.v1")), accept_request());
   EXPECT_EQ(hex(pack(promise_response())), hex(golden("paxos_response.v1")));
   EXPECT_EQ(*decode_paxos_response(golden("paxos_response.v1")), promise_response());
-  const AcceptorState state{{300, node(2)}, {5, node(1)}, Blob{"older"}, true};
+  const AcceptorState state{{300, node_at(2)}, {5, node_at(1)}, Blob{"older"}, true};
   EXPECT_EQ(hex(pack(state)), hex(golden("paxos_acceptor.v1")));
   EXPECT_EQ(*unpack<AcceptorState>(golden("paxos_acceptor.v1")), state);
 }
@@ -103,9 +103,9 @@ TEST(PaxosWire, RefusesEveryCutAndSurvivesEveryFlippedByte) {
 
 TEST(PaxosWire, OneRoundDecidesAndAQueryFindsIt) {
   SeededRandom random(1);
-  std::vector<NodeId> voters = {node(1), node(2), node(3)};
+  std::vector<NodeId> voters = {node_at(1), node_at(2), node_at(3)};
   std::map<NodeId, AcceptorState> states;
-  Proposer proposer(voters, node(2), {"value"}, 1, Instant{} + 10s, random);
+  Proposer proposer(voters, node_at(2), {"value"}, 1, Instant{} + 10s, random);
   auto out = proposer.step(Proposer::Tick{}, Instant{});
   std::optional<Blob> decided;
   for (std::vector<Proposer::Send> sends = out.sends; !sends.empty();) {
@@ -138,7 +138,7 @@ TEST(PaxosWire, OneRoundDecidesAndAQueryFindsIt) {
   EXPECT_EQ(answer(fresh, {{"name"}, {4}, PaxosKind::kQuery, {}, {}})->verdict,
             Verdict::kUndecided);
   const PaxosRequest other{{"name"}, {4}, PaxosKind::kDecided, {}, Blob{"other"}};
-  EXPECT_EQ(answer(states[node(1)], other).code(), Errc::kCorrupt);
+  EXPECT_EQ(answer(states[node_at(1)], other).code(), Errc::kCorrupt);
 }
 
 }  // namespace

@@ -10,10 +10,6 @@
 namespace starling::overlay {
 namespace {
 
-using RingPtr = std::shared_ptr<const Ring>;
-
-RingPtr ring_of(const RingVersion& version) { return must(Ring::make(version)); }
-
 PartitionId at(std::uint32_t i) { return {static_cast<std::uint16_t>(i)}; }
 
 RingVersion small_ring(std::uint32_t n) { return test_ring(n, {.partitions = 256}); }

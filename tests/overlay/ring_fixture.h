@@ -1,11 +1,13 @@
 // Rings for tests: node i always has the same key, id and invite; node 0, the founder, has none.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "overlay/ring/ring.h"
 #include "overlay/ring/ring_change.h"
 
 namespace starling::overlay {
@@ -45,5 +47,9 @@ inline RingVersion test_ring(std::uint32_t n, const RingSettings& settings = {})
   }
   return version;
 }
+
+using RingPtr = std::shared_ptr<const Ring>;
+
+inline RingPtr ring_of(const RingVersion& version) { return must(Ring::make(version)); }
 
 }  // namespace starling::overlay

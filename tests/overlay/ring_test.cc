@@ -10,10 +10,6 @@
 namespace starling::overlay {
 namespace {
 
-using RingPtr = std::shared_ptr<const Ring>;
-
-RingPtr ring_of(const RingVersion& version) { return must(Ring::make(version)); }
-
 std::set<NodeId> set_of(const NodeList& list) { return {list.begin(), list.end()}; }
 
 TEST(Ring, RefusesAVersionThatIsNotValid) {

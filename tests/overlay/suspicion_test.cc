@@ -7,7 +7,7 @@
 namespace starling::overlay {
 namespace {
 
-NodeId node(std::uint8_t n) {
+NodeId suspect(std::uint8_t n) {
   NodeId id;
   id.raw[0] = n;
   return id;
@@ -28,21 +28,21 @@ TEST(Suspicion, IsShortWhereNobodyCanConfirm) { EXPECT_EQ(suspicion_timeout(0, 0
 
 TEST(Suspicion, CountsEachVoiceOnceAndTheFirstNotAtAll) {
   const Instant begin{10s};
-  Suspicion suspicion(node(1), 3, 2s, 30s, begin);
+  Suspicion suspicion(suspect(1), 3, 2s, 30s, begin);
   EXPECT_EQ(suspicion.deadline(), begin + 30s);
-  EXPECT_FALSE(suspicion.confirm(node(1)));
-  EXPECT_TRUE(suspicion.confirm(node(2)));
-  EXPECT_FALSE(suspicion.confirm(node(2)));
+  EXPECT_FALSE(suspicion.confirm(suspect(1)));
+  EXPECT_TRUE(suspicion.confirm(suspect(2)));
+  EXPECT_FALSE(suspicion.confirm(suspect(2)));
   EXPECT_EQ(suspicion.deadline(), begin + 16s);
-  EXPECT_TRUE(suspicion.confirm(node(3)));
-  EXPECT_TRUE(suspicion.confirm(node(4)));
+  EXPECT_TRUE(suspicion.confirm(suspect(3)));
+  EXPECT_TRUE(suspicion.confirm(suspect(4)));
   EXPECT_EQ(suspicion.deadline(), begin + 2s);
-  EXPECT_FALSE(suspicion.confirm(node(5))) << "k voices are enough";
+  EXPECT_FALSE(suspicion.confirm(suspect(5))) << "k voices are enough";
 }
 
 TEST(Suspicion, IsPostponedByOurOwnSleep) {
   const Instant begin{10s};
-  Suspicion suspicion(node(1), 0, 2s, 30s, begin);
+  Suspicion suspicion(suspect(1), 0, 2s, 30s, begin);
   suspicion.postpone(10s);
   EXPECT_EQ(suspicion.deadline(), begin + 12s);
 }

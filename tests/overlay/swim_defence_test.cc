@@ -9,7 +9,7 @@ namespace {
 
 using Kind = MemberEvent::Kind;
 
-class SwimDefence : public testing::Test {
+class SwimDefence : public ::testing::Test {
  protected:
   SwimDefence() : net_(4) {
     net_.boot_all();

@@ -49,7 +49,7 @@ struct CrashCase {
   int nodes;
   Duration limit;
 };
-class SwimCrash : public testing::TestWithParam<CrashCase> {};
+class SwimCrash : public ::testing::TestWithParam<CrashCase> {};
 
 TEST_P(SwimCrash, IsFoundByEverybodyInTime) {
   const auto [n, limit] = GetParam();
@@ -64,7 +64,7 @@ TEST_P(SwimCrash, IsFoundByEverybodyInTime) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Sizes, SwimCrash,
-                         testing::Values(CrashCase{3, 4s}, CrashCase{10, 5s}, CrashCase{50, 7s}),
+                         ::testing::Values(CrashCase{3, 4s}, CrashCase{10, 5s}, CrashCase{50, 7s}),
                          [](const auto& info) { return std::to_string(info.param.nodes); });
 
 TEST(Swim, NobodyIsDeclaredDeadAtFivePercentLoss) {

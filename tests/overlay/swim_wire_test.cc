@@ -15,7 +15,7 @@ T filled(std::uint8_t first) {
   return out;
 }
 
-class SwimWire : public testing::Test {
+class SwimWire : public ::testing::Test {
  protected:
   SwimWire() : identity_(Identity::from_seed(Bytes(32, '\x07')).value()) {
     EXPECT_TRUE(crypto_init().ok());

@@ -15,7 +15,7 @@
 namespace starling::overlay {
 namespace {
 
-using testing::ElementsAre;
+using ::testing::ElementsAre;
 
 TEST(UvLoop, RunsTimersInOrderOfDeadlineThenOfCreation) {
   UvLoop loop;

@@ -20,7 +20,7 @@ namespace {
 
 const Endpoint kAnyPort{"127.0.0.1", 0};
 
-class UvTransportTest : public testing::Test {
+class UvTransportTest : public ::testing::Test {
  protected:
   // One end of a connection and what happened to it.
   struct End {

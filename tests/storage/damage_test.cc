@@ -16,10 +16,9 @@ using testing::entry;
 using testing::kAlice;
 using testing::kBob;
 using testing::kCarol;
+using testing::kPeer;
 using testing::reg;
 using testing::StoreBox;
-
-constexpr WriterId kPeer{500};
 
 class StoreDamage : public ::testing::Test {
  protected:

@@ -9,10 +9,9 @@ namespace {
 using testing::entry;
 using testing::kAlice;
 using testing::kCarol;
+using testing::kPeer;
 using testing::reg;
 using testing::StoreBox;
-
-constexpr WriterId kPeer{500};
 
 class StoreDrop : public ::testing::Test {
  protected:

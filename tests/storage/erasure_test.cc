@@ -13,9 +13,9 @@ using ::testing::IsEmpty;
 using testing::closing;
 using testing::entry;
 using testing::kAlice;
+using testing::kPeer;
 using testing::StoreBox;
 
-constexpr WriterId kPeer{500};
 constexpr View kSecret = "the body that was recalled";
 
 class StoreErasure : public ::testing::Test {

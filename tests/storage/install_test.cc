@@ -14,11 +14,11 @@ using testing::entry;
 using testing::kAlice;
 using testing::kBob;
 using testing::kCarol;
+using testing::kPeer;
 using testing::kTestPartitions;
 using testing::reg;
 using testing::StoreBox;
 
-constexpr WriterId kPeer{500};
 const MailboxId kDave = [] {  // Between kAlice's partition and kCarol's.
   MailboxId id;
   id.raw = {0x72, 0x01, 'd', 'a', 'v', 'e'};

@@ -17,10 +17,9 @@ using ::testing::IsEmpty;
 using testing::entry;
 using testing::kAlice;
 using testing::kCarol;
+using testing::kPeer;
 using testing::reg;
 using testing::StoreBox;
-
-constexpr WriterId kPeer{500};
 
 class StoreRefill : public ::testing::Test {
  protected:

@@ -14,10 +14,10 @@ using testing::closing;
 using testing::entry;
 using testing::kAlice;
 using testing::kBob;
+using testing::kPeer;
 using testing::reg;
 using testing::StoreBox;
 
-constexpr WriterId kPeer{500};
 constexpr std::uint64_t kDay = 86'400'000;
 
 TEST(Expiry, IsInWholeSecondsAndNeverEarly) {

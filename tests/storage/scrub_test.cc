@@ -13,10 +13,10 @@ using testing::entry;
 using testing::kAlice;
 using testing::kBob;
 using testing::kCarol;
+using testing::kPeer;
 using testing::reg;
 using testing::StoreBox;
 
-constexpr WriterId kPeer{500};
 const auto kFamilies = {ColumnFamily::kLog,       ColumnFamily::kEntries,
                         ColumnFamily::kMailboxDots, ColumnFamily::kRegisters,
                         ColumnFamily::kKeys,      ColumnFamily::kLanes,

@@ -11,7 +11,6 @@
 namespace starling::testing {
 
 inline constexpr std::uint32_t kAfter = 2 * kTestPartitions;
-inline constexpr WriterId kPeer{500};
 
 inline MailboxId mailbox_at(std::uint8_t first, std::uint8_t second) {
   MailboxId id;

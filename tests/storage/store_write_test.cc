@@ -14,10 +14,10 @@ using testing::entry;
 using testing::kAlice;
 using testing::kBob;
 using testing::kCarol;
+using testing::kPeer;
 using testing::reg;
 using testing::StoreBox;
 
-constexpr WriterId kPeer{500};
 constexpr WriterId kOther{600};
 
 class StoreWrite : public ::testing::Test {

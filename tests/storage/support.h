@@ -108,6 +108,7 @@ class ManualCommits {
 };
 
 inline constexpr std::uint32_t kTestPartitions = 16;
+inline constexpr WriterId kPeer{500};  // Another node's.
 
 // For what threads of RocksDB do: looks again and again, for a minute at most.
 inline bool eventually(const std::function<bool()>& done,

@@ -15,7 +15,7 @@ using namespace starling::testing;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-constexpr WriterId kOld{5}, kOther{6};
+constexpr WriterId kOld{5}, kThird{6};
 constexpr std::size_t kPage = 500;
 
 class StoreTraces : public ::testing::Test {
@@ -102,14 +102,14 @@ TEST_F(StoreTraces, AReaderPaysForWhatItWasNotToldYet) {
 
 TEST_F(StoreTraces, OfEachWriterAPageSaysWhereTheNextBegins) {
   lose(kOld, 3);
-  lose(kOther, 2);
+  lose(kThird, 2);
   const auto page = store().lost_after(kAlice, {}, nullptr, 2);
   EXPECT_THAT(numbers(page.messages), ElementsAre(1, 2));
-  EXPECT_THAT(page.next, ElementsAre(Dot{kOld, 3}, Dot{kOther, 1}));
-  EXPECT_EQ(page.passed.get(kOther), 0u);
+  EXPECT_THAT(page.next, ElementsAre(Dot{kOld, 3}, Dot{kThird, 1}));
+  EXPECT_EQ(page.passed.get(kThird), 0u);
   const auto newest = store().lost_before(kAlice, kBob, {}, {}, 3);
   EXPECT_THAT(numbers(newest.messages), ElementsAre(3, 2, 2));
-  EXPECT_EQ(newest.next, (EntryId{1001, kOther}));
+  EXPECT_EQ(newest.next, (EntryId{1001, kThird}));
   const auto rest = store().lost_before(kAlice, kBob, newest.messages.back().id, {}, 3);
   EXPECT_THAT(numbers(rest.messages), ElementsAre(1, 1));
   EXPECT_TRUE(rest.next.is_zero());
@@ -120,7 +120,7 @@ TEST_F(StoreTraces, WhatStandsInAnotherCopyIsNotMissing) {
   lose(kOld, 2);
   auto again = entry(kAlice, 0, 5000);
   again.entry.key = trace({kOld, 2}, 0).key;
-  ASSERT_TRUE(store().apply(part(), {kOther, 1}, encode(again, {kOther, 1})).ok());
+  ASSERT_TRUE(store().apply(part(), {kThird, 1}, encode(again, {kThird, 1})).ok());
   box.sync();
   const auto page = store().lost_after(kAlice, {}, nullptr, kPage);
   EXPECT_THAT(numbers(page.messages), ElementsAre(1));
@@ -151,8 +151,8 @@ TEST_F(StoreTraces, GoWhenTheirMessagesWouldHaveExpired) {
   EXPECT_EQ(store().lost(part()), lost);
   EXPECT_EQ(store().partitions(), kTestPartitions) << "nothing else of the family went";
   // One that an owner tells of afterwards is not taken.
-  lose(kOther, 1, 200);
-  EXPECT_EQ(store().lost_vector(kAlice).get(kOther), 0u);
+  lose(kThird, 1, 200);
+  EXPECT_EQ(store().lost_vector(kAlice).get(kThird), 0u);
 }
 
 TEST_F(StoreTraces, ThatManyExpireAtOnceHoldsNothingUp) {

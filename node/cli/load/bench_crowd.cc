@@ -21,10 +21,6 @@ constexpr double kPresentShare = 0.5;      // Of messages, to somebody who is th
 constexpr int kTriesMax = 100;             // To draw somebody else than oneself.
 constexpr Duration kLook = 20ms;
 
-Duration to_duration(double seconds) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
-
 }  // namespace
 
 class Crowd {

@@ -17,10 +17,6 @@ std::uint64_t us_between(Instant then, Instant now) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(0, (now - then).count()) / 1000);
 }
 
-Duration to_duration(double seconds) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-}
-
 }  // namespace
 
 void Bench::User::on_phase(ClientPhase phase, const Error* why) {

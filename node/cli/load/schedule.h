@@ -49,8 +49,7 @@ class Schedule {
     double per_second = 0;
   };
   static Duration after(std::uint64_t count, double per_second) {
-    const std::chrono::duration<double> seconds(static_cast<double>(count) / per_second);
-    return std::chrono::duration_cast<Duration>(seconds);
+    return to_duration(static_cast<double>(count) / per_second);
   }
   void leave_what_is_over() {
     while (stretches_.size() > 1 && number_ >= stretches_[1].first) stretches_.pop_front();

@@ -10,14 +10,14 @@ using overlay::Task;
 
 namespace {
 
-constexpr Duration kRetryEvery = 200ms;
+constexpr Duration kInstallEvery = 200ms;
 constexpr Duration kCompareDeadline = 5s;
 constexpr Duration kSurveyPatience = 5s;        // Until everybody has said what there is.
 constexpr int kInstallTurnsMin = 5;
 constexpr int kInstallTurnsMax = 1000;
 constexpr std::size_t kInstallMissingMax = 64;  // Runs.
 constexpr std::size_t kControlsAskedMax = 3;    // Who is up was told; one may have come back a moment ago.
-constexpr Duration kLookEvery = 250ms;
+constexpr Duration kProgressEvery = 250ms;
 constexpr Duration kFollowPatience = 1s;        // With a slow throttle, of the loop that also mends what we own.
 
 }  // namespace
@@ -27,7 +27,7 @@ constexpr Duration kFollowPatience = 1s;        // With a slow throttle, of the 
 Task<Result<std::uint64_t>> CatchUp::heed_controls(PartitionId partition) {
   overlay::Timer timer;
   while (gains(partition)) {
-    const Duration wait = controls_.paused() ? kRetryEvery : pace_.wait(controls_.rate(), view_.loop.now());
+    const Duration wait = controls_.paused() ? kInstallEvery : pace_.wait(controls_.rate(), view_.loop.now());
     if (installed_ && (controls_.paused() || view_.catching_up || wait > kFollowPatience)) {
       co_return Error{Errc::kOverloaded, "the operator holds the copying back"};
     }
@@ -35,7 +35,7 @@ Task<Result<std::uint64_t>> CatchUp::heed_controls(PartitionId partition) {
       pace_.charge(kFetchBytesMax);
       co_return kFetchBytesMax;
     }
-    co_await overlay::sleep(view_.loop, std::min(wait, kRetryEvery), timer);
+    co_await overlay::sleep(view_.loop, std::min(wait, kInstallEvery), timer);
   }
   co_return 0;
 }
@@ -43,7 +43,7 @@ Task<Result<std::uint64_t>> CatchUp::heed_controls(PartitionId partition) {
 Task<Done> CatchUp::while_paused() {
   overlay::Timer timer;
   while (controls_.paused() && view_.ring().changing()) {
-    co_await overlay::sleep(view_.loop, kRetryEvery, timer);
+    co_await overlay::sleep(view_.loop, kInstallEvery, timer);
     auto surveying = survey_all();
     co_await surveying;
   }
@@ -134,7 +134,7 @@ std::uint64_t CatchUp::came(PartitionId partition, WriterId writer) const {
 
 const CatchUp::Progress& CatchUp::progress() const {
   const Instant now = view_.loop.now();
-  if (looked_at_ != Instant{} && now - looked_at_ < kLookEvery) return progress_;
+  if (looked_at_ != Instant{} && now - looked_at_ < kProgressEvery) return progress_;
   looked_at_ = now;
   progress_ = {};
   if (!view_.in_ring() || installing_ != view_.ring().number()) return progress_;
@@ -177,7 +177,7 @@ Task<Status> CatchUp::install() {
     if (!filed_) {
       // What comes run by run before does not come by files any more.
       if (!surveyed_ && view_.loop.now() - began < kSurveyPatience) {
-        co_await overlay::sleep(view_.loop, kRetryEvery, timer);
+        co_await overlay::sleep(view_.loop, kInstallEvery, timer);
         continue;
       }
       filed_ = surveyed_ || !offers_.empty();
@@ -215,7 +215,7 @@ Task<Status> CatchUp::install() {
       installed_ = installing_ == view_.ring().number();
       co_return ok_status();
     }
-    co_await overlay::sleep(view_.loop, kRetryEvery, timer);
+    co_await overlay::sleep(view_.loop, kInstallEvery, timer);
   }
   co_return Error{Errc::kTimeout, "not every current owner answered; see `starling status`"};
 }

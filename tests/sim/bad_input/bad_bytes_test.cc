@@ -16,8 +16,6 @@ using overlay::Datagram;
 using overlay::Method;
 using storage::Store;
 
-constexpr std::uint16_t number(Method method) { return static_cast<std::uint16_t>(method); }
-
 class BadBytes : public BadMember {
  protected:
   void SetUp() override {
@@ -208,7 +206,7 @@ TEST_F(BadBytes, ChangesUnderTheWriterOfAnotherAreCountedAndNotStored) {
     const Dot next{cluster.writer(victim), cluster.store(0).held(partition, cluster.writer(victim)) + 1};
     const Bytes change = encode(entry("forged"), next);
     const node::Replicate message{ring->number(), next.writer, {{partition, next.n, 0, {{change}}, 0}}, kPartitions};
-    peer->notify(number(Method::kReplicate), pack(message));
+    peer->notify(method_number(Method::kReplicate), pack(message));
     world.run_for(1s);
     SCOPED_TRACE(victim);
     expect_counted("starling_forged_changes_total", 1);
@@ -224,7 +222,7 @@ TEST_F(BadBytes, ChangesThatAreNotWhatTheirChecksumSaysAreNotStored) {
   const auto* ring = node::NodeParts::ring(cluster.node(0));
   const auto send_change = [&](const Bytes& change) {
     const node::Replicate message{ring->number(), writer, {{partition, 1, 0, {{change}}, 0}}, kPartitions};
-    peer->notify(number(Method::kReplicate), pack(message));
+    peer->notify(method_number(Method::kReplicate), pack(message));
     world.run_for(100ms);
   };
   const Bytes good = encode(entry("forged"), {writer, 1});
@@ -247,7 +245,7 @@ TEST_F(BadBytes, ALinkEndsWithTheFirstMessageThatIsChangedOrSaidTwice) {
     SCOPED_TRACE(changed ? "changed" : "said twice");
     auto peer = link_as(*member);
     const std::size_t sent = peer->stream().sent().size();
-    ASSERT_TRUE(peer->call(number(Method::kPing), ""));
+    ASSERT_TRUE(peer->call(method_number(Method::kPing), ""));
     Bytes last = peer->stream().sent().substr(sent);
     if (changed) last.back() = static_cast<char>(last.back() ^ 1);
     counted = metrics_of(world, cluster, 0);
@@ -261,7 +259,7 @@ TEST_F(BadBytes, ALinkEndsWithTheFirstMessageThatIsChangedOrSaidTwice) {
 // All that a member sent over a link, from the first byte on: it opens no second one, and says nothing twice.
 TEST_F(BadBytes, ALinkThatIsPlayedAgainIsNobody) {
   auto peer = link_as(*member);
-  const auto asked = peer->call(number(Method::kFindKey), pack(node::FindKeyRequest{mailbox_of("@alice"), {}}));
+  const auto asked = peer->call(method_number(Method::kFindKey), pack(node::FindKeyRequest{mailbox_of("@alice"), {}}));
   ASSERT_TRUE(asked) << asked.error().text;
   const Bytes recorded = peer->stream().sent();
   counted = metrics_of(world, cluster, 0);
@@ -277,7 +275,7 @@ TEST_F(BadBytes, ALinkThatIsPlayedAgainIsNobody) {
   EXPECT_TRUE(again.wait_closed(15s));
   EXPECT_EQ(failures(metrics_of(world, cluster, 0)), failures(counted) + 1);
   EXPECT_LT(said, 300u) << "a handshake's second message at most";
-  EXPECT_TRUE(peer->call(number(Method::kPing), "")) << "the honest one goes on";
+  EXPECT_TRUE(peer->call(method_number(Method::kPing), "")) << "the honest one goes on";
   expect_untouched();
 }
 

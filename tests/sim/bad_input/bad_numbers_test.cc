@@ -62,7 +62,7 @@ class BadNumbers : public BadMember {
     add(Method::kUnfollow, Unfollow{partition, n, {mailbox}});
     add(Method::kPush, Push{{{partition, n, {{dot, {change}}}, {{dot, {change}}}}}});
     add(Method::kRead, ReadRequest{ring, mailbox, {}, false});
-    add(Method::kHistory, HistoryRequest{mailbox, mailbox, id, 0xFFFFFFFF});
+    add(Method::kHistory, node::HistoryRequest{mailbox, mailbox, id, 0xFFFFFFFF});
     add(Method::kHeads, HeadsRequest{ring, {{mailbox, n}}});
     add(Method::kReadRegisters, ReadRegistersRequest{mailbox, "", Bytes(70'000, '\xFF'), 0xFFFFFFFF, true});
     add(Method::kLane, LaneQuery{mailbox, {}, n});

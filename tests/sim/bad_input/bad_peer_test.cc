@@ -18,8 +18,6 @@ namespace {
 
 using overlay::Method;
 
-constexpr std::uint16_t number(Method method) { return static_cast<std::uint16_t>(method); }
-
 // One node with @alice, and a stranger that may hold the cluster's secret.
 class BadPeer : public ::testing::Test {
  protected:
@@ -163,14 +161,14 @@ TEST_F(BadPeer, IntroductionsAreRefusedWithTheirReason) {
 TEST_F(BadPeer, WhoIsNoMemberReachesNothingButJoin) {
   auto peer = stranger();
   ASSERT_TRUE(peer->link(keyring(), honest()));
-  EXPECT_TRUE(peer->call(number(Method::kPing), ""));
+  EXPECT_TRUE(peer->call(method_number(Method::kPing), ""));
   for (const auto method :
        {Method::kPushPull, Method::kKeys, Method::kPaxos, Method::kRingGet, Method::kRingProgress, Method::kCompare,
         Method::kFetch, Method::kHold, Method::kFindKey, Method::kAppend, Method::kWriteRegister,
         Method::kReadRegisters, Method::kFollow, Method::kRead, Method::kHistory, Method::kLane, Method::kSeal,
         Method::kHandOver, Method::kHeads, Method::kFindCopy}) {
     for (const Bytes& body : {Bytes(), Bytes("\xc1"), pack(Bytes("x"))}) {
-      EXPECT_TRUE(refused(peer->call(number(method), body), Errc::kStaleRing)) << number(method);
+      EXPECT_TRUE(refused(peer->call(method_number(method), body), Errc::kStaleRing)) << method_number(method);
     }
   }
   for (const std::uint16_t method : {4, 60, 200, 255, 256, 4000, 65535}) {
@@ -180,8 +178,8 @@ TEST_F(BadPeer, WhoIsNoMemberReachesNothingButJoin) {
                             Method::kUnfollow, Method::kPush}) {
     auto noisy = stranger();
     ASSERT_TRUE(noisy->link(keyring(), honest()));
-    noisy->notify(number(method), "\x90");
-    EXPECT_TRUE(noisy->stream().wait_closed(5s)) << number(method);
+    noisy->notify(method_number(method), "\x90");
+    EXPECT_TRUE(noisy->stream().wait_closed(5s)) << method_number(method);
   }
   expect_unharmed();
 }
@@ -231,7 +229,7 @@ TEST_F(BadPeer, WhoIsNoMemberIsNotShownTheMembersNorListedAmongThem) {
   ASSERT_TRUE(peer->link(keyring(), honest()));
   overlay::PushPull ours;
   ours.members.push_back({{update.substr(1)}, 1, 1, {}, 0});
-  EXPECT_TRUE(refused(peer->call(number(Method::kPushPull), pack(ours)), Errc::kStaleRing));
+  EXPECT_TRUE(refused(peer->call(method_number(Method::kPushPull), pack(ours)), Errc::kStaleRing));
   world.run_for(10s);
   EXPECT_EQ(answers, 0u);
   loop.enter([&] { socket.reset(); });
@@ -244,10 +242,10 @@ TEST_F(BadPeer, WhoIsNoMemberIsNotAskedForTheRing) {
   auto newer = honest();
   newer.hello.ring = RingNumber{1000};
   ASSERT_TRUE(peer->link(keyring(), newer));
-  EXPECT_TRUE(refused(peer->call(number(Method::kRingGet), ""), Errc::kStaleRing));
+  EXPECT_TRUE(refused(peer->call(method_number(Method::kRingGet), ""), Errc::kStaleRing));
   world.run_for(5s);
-  EXPECT_TRUE(peer->call(number(Method::kPing), ""));
-  for (const auto method : peer->asked()) EXPECT_EQ(method, number(Method::kPing));
+  EXPECT_TRUE(peer->call(method_number(Method::kPing), ""));
+  for (const auto method : peer->asked()) EXPECT_EQ(method, method_number(Method::kPing));
   expect_unharmed();
 }
 
@@ -255,10 +253,10 @@ TEST_F(BadPeer, JoinsAreRefusedWithTheirReason) {
   auto peer = stranger();
   ASSERT_TRUE(peer->link(keyring(), honest()));
   const auto join = [&](const node::JoinRequest& request) {
-    return peer->call(number(Method::kJoin), pack(request));
+    return peer->call(method_number(Method::kJoin), pack(request));
   };
   for (const Bytes& body : {Bytes(), Bytes("\xc1"), Bytes("\xdd\xff\xff\xff\xff"), pack(7)}) {
-    EXPECT_TRUE(refused(peer->call(number(Method::kJoin), body), Errc::kCorrupt));
+    EXPECT_TRUE(refused(peer->call(method_number(Method::kJoin), body), Errc::kCorrupt));
   }
   EXPECT_TRUE(refused(join(join_request("")), Errc::kInvalid));
   EXPECT_TRUE(refused(join(join_request("starling1-nonsense")), Errc::kInvalid));
@@ -317,14 +315,14 @@ TEST_F(BadPeer, AFrameOverTheLimitEndsTheLink) {
 TEST_F(BadPeer, AMemberThatSendsNonsenseHarmsNobody) {
   auto peer = stranger();
   ASSERT_TRUE(peer->link(keyring(), honest()));
-  ASSERT_TRUE(peer->call(number(Method::kJoin), pack(join_request(new_token()))));
+  ASSERT_TRUE(peer->call(method_number(Method::kJoin), pack(join_request(new_token()))));
   const std::vector<Bytes> bodies = {
       "", "\xc1", "\x90", pack(7), Bytes("\xdd\xff\xff\xff\xff"), Bytes(5000, '\x91'),
       pack(std::vector<std::uint64_t>(20, ~0ull)), pack(std::vector<std::string>(20, "x")),
       random_bytes(300, random)};
   for (std::uint16_t method = 1; method < 60; ++method) {
     for (const Bytes& body : bodies) {
-      if (method == number(Method::kJoin)) continue;
+      if (method == method_number(Method::kJoin)) continue;
       const auto answer = peer->call(method, body, 20s);
       EXPECT_TRUE(answer || answer.code() != Errc::kIo) << method << ": the link was closed";
       peer->notify(method, body);
@@ -332,8 +330,8 @@ TEST_F(BadPeer, AMemberThatSendsNonsenseHarmsNobody) {
   }
   // A change that does not decode, and a ring version.
   node::Replicate replicate{RingNumber{2}, WriterId{42}, {{PartitionId{0}, 1, 0, {{"no change"}}, 0}}, 0};
-  peer->notify(number(Method::kReplicate), pack(replicate));
-  peer->notify(number(Method::kRingDecided), pack(node::RingAnswer{{Bytes("no ring version")}}));
+  peer->notify(method_number(Method::kReplicate), pack(replicate));
+  peer->notify(method_number(Method::kRingDecided), pack(node::RingAnswer{{Bytes("no ring version")}}));
   world.run_for(10s);
   EXPECT_EQ(cluster.fatal_errors(), 0u);
   ASSERT_TRUE(cluster.up(0));

@@ -8,7 +8,7 @@
 namespace starling::sim {
 namespace {
 
-constexpr Duration kLookEvery = 200ms;
+constexpr Duration kDoublingsEvery = 200ms;
 constexpr Duration kAskAgain = 3s;       // Who was asked may be gone.
 constexpr std::uint64_t kCommitsMax = 12;  // Of a node, until its power is lost in one of them.
 // From the proposal to a loss of power: it is agreed on in milliseconds, and settled in tenths of a second.
@@ -65,7 +65,7 @@ void Doublings::look() {
     ++done_["doubling"];
     return next();
   }
-  later(kLookEvery, [this] { look(); });
+  later(kDoublingsEvery, [this] { look(); });
   if (asked_ != Instant{} && world_.now() < asked_ + kAskAgain) return;
   const std::size_t at = random_.below(cluster_.size());
   if (may_double(at)) propose(at);

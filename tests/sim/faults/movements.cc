@@ -8,7 +8,7 @@
 namespace starling::sim {
 namespace {
 
-constexpr Duration kLookEvery = 500ms;
+constexpr Duration kMovementsEvery = 500ms;
 constexpr Duration kSaidFor = 30s;
 constexpr std::uint64_t kWeightLeast = 50, kWeightMost = 200;
 constexpr std::uint64_t kRates[] = {256 << 10, 1 << 20, 16 << 20};
@@ -80,7 +80,7 @@ void Movements::next() {
 // --- What is. ---
 
 void Movements::look() {
-  later(kLookEvery, [this] { look(); });
+  later(kMovementsEvery, [this] { look(); });
   for (std::size_t i = 0; i < cluster_.size(); ++i) {
     if (cluster_.departed(i) && !cluster_.retired(i)) {
       ++done_["switched off"];
@@ -137,7 +137,7 @@ void Movements::heed_status() {
       const auto why = status ? status->at("node").at("waits_for").get<std::string>() : std::string();
       const bool may_wait = why.find("start them again") != std::string::npos;
       if (may_wait || why.find("join as a new node") == std::string::npos) return (void)says_join_anew_.erase(i);
-      if (++says_join_anew_[i] < kSaidFor / kLookEvery) return;
+      if (++says_join_anew_[i] < kSaidFor / kMovementsEvery) return;
       later(Duration(0), [this, i] {
         ++done_["told to join anew"];
         taken_out_.insert(i);

@@ -14,8 +14,6 @@ namespace {
 
 using overlay::Method;
 
-constexpr std::uint16_t number(Method method) { return static_cast<std::uint16_t>(method); }
-
 struct Joiner {
   Joiner(World& world, SimCluster& cluster, std::size_t host, std::uint64_t seed)
       : random(seed),
@@ -78,7 +76,7 @@ TEST(InviteInSim, AdmitsOneNodeWhenTwoShowItToTwoMembersAtOnce) {
     overlay::append_frame(frame, {overlay::FrameType::kRequest, 0, Method::kJoin, 1000, kNever,
                                   first.request(token, world.wall_ms())});
     const auto ask = [&](Joiner& joiner) {
-      return joiner.peer.call(number(Method::kJoin), joiner.request(token, world.wall_ms()));
+      return joiner.peer.call(method_number(Method::kJoin), joiner.request(token, world.wall_ms()));
     };
     first.peer.send_plain(frame);
     const auto to_second = ask(second);
@@ -94,7 +92,7 @@ TEST(InviteInSim, AdmitsOneNodeWhenTwoShowItToTwoMembersAtOnce) {
     const auto intent = overlay::decode_ring_version(reply->ring.data);
     ASSERT_TRUE(intent);
     EXPECT_EQ(intent->members.size(), 3u);
-    ASSERT_TRUE(in.peer.call(number(Method::kRingProgress),
+    ASSERT_TRUE(in.peer.call(method_number(Method::kRingProgress),
                              pack(node::RingProgress{intent->number})));
     auto refused = ask(out);
     // The member that is asked may hear of the completed change a moment later.

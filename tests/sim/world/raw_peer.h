@@ -24,6 +24,9 @@
 
 namespace starling::sim {
 
+// As a frame of a link says it.
+constexpr std::uint16_t method_number(overlay::Method method) { return static_cast<std::uint16_t>(method); }
+
 class RawStream {
  public:
   // Connects; refused() tells when nobody listens there.
