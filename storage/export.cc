@@ -13,7 +13,7 @@ Bytes bound(std::uint32_t slot) {
   return Bytes(slot_key(static_cast<Slot>(slot)).view());
 }
 
-void write_id(BytesWriter& out, const EntryId& id) {
+void write_sorted_id(BytesWriter& out, const EntryId& id) {
   out.u64be(id.time);
   out.u64be(id.writer.value);
 }
@@ -118,7 +118,7 @@ Result<std::optional<Bytes>> Export::row() const {
     if (!row) return damaged_row(ColumnFamily::kKeys);
     if (is_expired(row->expiry, cutoff_ms_)) return std::optional<Bytes>();
     out.raw(rest);
-    write_id(out, row->id);
+    write_sorted_id(out, row->id);
     out.u8(row->is_void ? 1 : 0);
     out.u64be(row->content);
   } else {
@@ -126,7 +126,7 @@ Result<std::optional<Bytes>> Export::row() const {
     if (!row) return damaged_row(ColumnFamily::kRegisters);
     out.sized(rest);
     out.u8(static_cast<std::uint8_t>(row->merge));
-    write_id(out, row->stamp);
+    write_sorted_id(out, row->stamp);
     out.sized(row->value);
   }
   return std::optional<Bytes>(std::move(bytes));

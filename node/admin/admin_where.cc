@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t kNodesAskedMax = 256;
 constexpr Duration kFindDeadline = 2s;
 
-const char* name_of(CopyState state) {
+const char* copy_name(CopyState state) {
   switch (state) {
     case CopyState::kAbsent: return "absent";
     case CopyState::kHeld: return "not synced";
@@ -172,7 +172,7 @@ Task<Result<Json>> AdminApi::locate(Json out, MailboxId mailbox, std::string tex
     for (const auto& copy : reply.copies) {
       copies.push_back({{"writer", writer_text(copy.dot.writer)},
                         {"n", copy.dot.n},
-                        {"state", name_of(static_cast<CopyState>(copy.state))}});
+                        {"state", copy_name(static_cast<CopyState>(copy.state))}});
     }
     return copies;
   };

@@ -76,7 +76,7 @@ Json to_json(const check::Report& r, bool pass, const check::Story& story) {
           {"violations", std::move(violations)}};
 }
 
-void print(const check::Report& r, bool pass, const check::Story& story, std::size_t first) {
+void print_judgement(const check::Report& r, bool pass, const check::Story& story, std::size_t first) {
   const bool colour = stdout_has_colour();
   Table counts({"what", ">count"});
   const auto count = [&counts](const char* what, std::uint64_t n, bool always = true) {
@@ -120,7 +120,7 @@ void print(const check::Report& r, bool pass, const check::Story& story, std::si
             << std::endl;
 }
 
-int run(const Arguments& arguments) {
+int check_history(const Arguments& arguments) {
   const auto files = arguments.list("history");
   Checker checker({arguments.flag("closed"), arguments.flag("partial")});
   const auto fed = read(files, [&](View line) { return checker.feed_line(line); });
@@ -146,7 +146,7 @@ int run(const Arguments& arguments) {
   if (arguments.flag("json")) {
     std::cout << to_json(report, pass, story) << std::endl;
   } else {
-    print(report, pass, story, arguments.number("first"));
+    print_judgement(report, pass, story, arguments.number("first"));
   }
   return pass ? kExitOk : kExitFailed;
 }
@@ -172,7 +172,7 @@ Command check_command() {
             "show this many faults");
         add_json_option(options);
       },
-      run,
+      check_history,
       {"history..."}};
 }
 

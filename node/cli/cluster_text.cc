@@ -53,4 +53,12 @@ std::string partitions_text(const Json& cluster) {
 
 // What the node lacks of what it should have.
 
+std::string joined(const Json& names) {
+  std::string out;
+  for (const Json& name : names) {
+    if (name.is_string()) out += (out.empty() ? "" : " ") + name.get<std::string>();
+  }
+  return out;
+}
+
 }  // namespace starling::node::cli

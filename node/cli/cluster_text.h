@@ -10,6 +10,7 @@ namespace starling::node::cli {
 
 Cell state_cell(const Json& member);
 std::string percent(double share);
+std::string joined(const Json& names);  // By blanks.
 // How many partitions there are, and in how many units they are placed where that is not the same.
 std::string partitions_text(const Json& cluster);
 // One line, where there is a policy of sites.

@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "node/cli/admin_client.h"
+#include "node/cli/cluster_text.h"
 #include "node/cli/commands.h"
 #include "node/cli/terminal/table.h"
 #include "node/cli/terminal/terminal.h"
@@ -12,14 +13,6 @@ namespace {
 constexpr std::uint64_t kHourSeconds = 3600;
 constexpr std::uint64_t kHoursDefault = 7 * 24;
 constexpr std::uint64_t kHoursMax = 365 * 24;  // The node's limit.
-
-std::string joined(const Json& names) {
-  std::string out;
-  for (const Json& name : names) {
-    if (name.is_string()) out += (out.empty() ? "" : " ") + name.get<std::string>();
-  }
-  return out;
-}
 
 int key_list(const Arguments& arguments) {
   Json answer;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "node/cli/admin_client.h"
+#include "node/cli/cluster_text.h"
 #include "node/cli/commands.h"
 #include "node/cli/terminal/progress.h"
 #include "node/cli/terminal/table.h"
@@ -14,15 +15,7 @@ namespace {
 
 constexpr std::uint64_t kPartitionsPerCall = 64;
 constexpr std::size_t kFindingsShown = 20;
-constexpr auto kPollEvery = std::chrono::milliseconds(200);
-
-std::string joined(const Json& list) {
-  std::string out;
-  for (const Json& item : list) {
-    if (item.is_string()) out += (out.empty() ? "" : " ") + item.get<std::string>();
-  }
-  return out;
-}
+constexpr auto kRepairPollEvery = std::chrono::milliseconds(200);
 
 std::string meaning(const Json& finding) {
   const std::string outcome = text_of(finding, "outcome");
@@ -73,7 +66,7 @@ void print_findings(const Json& findings, bool colour) {
   }
 }
 
-int verify(const Arguments& arguments) {
+int verify_copies(const Arguments& arguments) {
   Json total = {{"partitions", 0}, {"checked", 0}, {"same", 0}, {"rows", 0}, {"findings", Json::array()}};
   Progress progress;
   for (std::uint64_t from = 0;;) {
@@ -115,7 +108,7 @@ int wait_for_repair(const Arguments& arguments, Json& answer) {
     progress.show(real_of(answer, "share"), "read " + thousands(number_of(answer, "rows")) + " rows, " +
                            thousands(number_of(answer, "bytes") >> 20) + " MiB; damaged " +
                            thousands(number_of(answer, "damaged")));
-    std::this_thread::sleep_for(kPollEvery);
+    std::this_thread::sleep_for(kRepairPollEvery);
   }
 }
 
@@ -176,7 +169,7 @@ Command verify_command() {
             add_admin_options(options);
             add_json_option(options);
           },
-      .run = verify,
+      .run = verify_copies,
       .words = {},
   };
 }

@@ -31,7 +31,7 @@ int in_use(const Config& config) {
                                    " is in use for something else: give an empty or a new one with --data");
 }
 
-int run(const Arguments& arguments) {
+int start(const Arguments& arguments) {
   auto config = make_config(arguments);
   if (!config) return complain(kExitUsage, config.error().text);
   if (has_other_files(config->data)) return in_use(*config);
@@ -117,7 +117,7 @@ Command run_command() {
                "When the disk fails, the node stops before anything is lost and starts itself again; when that fails\n"
                "within half a minute, it ends with exit code 70.\n",
       .options = add_node_options,
-      .run = run,
+      .run = start,
       .words = {},
       .starts_node = true,
   };

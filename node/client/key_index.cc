@@ -6,7 +6,7 @@ namespace starling::node {
 namespace {
 
 using Intervals = std::vector<KeyIndex::Interval>;
-using Positions = std::vector<KeyIndex::Position>;
+using KeyPositions = std::vector<KeyIndex::Position>;
 
 // The first interval that ends at or after `seq`.
 template <class List>
@@ -40,19 +40,19 @@ bool insert(Intervals& intervals, std::uint64_t seq) {
   return true;
 }
 
-auto place(Positions& positions, std::uint64_t seq) {
+auto place(KeyPositions& positions, std::uint64_t seq) {
   return std::lower_bound(
       positions.begin(), positions.end(), seq,
       [](const KeyIndex::Position& position, std::uint64_t n) { return position.seq < n; });
 }
 
-void remember(Positions& positions, std::uint64_t seq, const EntryId& id) {
+void remember(KeyPositions& positions, std::uint64_t seq, const EntryId& id) {
   positions.insert(place(positions, seq), {seq, id});
   if (positions.size() > kLanePositionsMax) positions.erase(positions.begin());
 }
 
 // True when `id` is smaller than the known position, and is now that position.
-bool move(Positions& positions, std::uint64_t seq, const EntryId& id) {
+bool move(KeyPositions& positions, std::uint64_t seq, const EntryId& id) {
   const auto at = place(positions, seq);
   if (at == positions.end() || at->seq != seq) return false;
   if (at->id <= id) return false;

@@ -12,7 +12,7 @@ constexpr Duration kShedEvery = 200ms;
 constexpr Duration kDrainEvery = 50ms;
 constexpr std::size_t kDrainAtOnceMin = 50;
 constexpr Duration kShedAfter = 2s;  // A session that comes while we shed may collect what waits for it.
-}
+}  // namespace
 
 class TcpGateway::Connection final : public Door {
  public:

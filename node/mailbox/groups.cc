@@ -14,7 +14,7 @@ using storage::MemberValue;
 namespace {
 constexpr std::uint32_t kPage = 1000;
 constexpr std::size_t kRegistersMax = 100 * kPage;  // Of one user, read for a list.
-}
+}  // namespace
 
 Groups::Groups(ClusterView& view, Names& names, Forwarder& forwarder)
     : view_(view), names_(names), forwarder_(forwarder) {}

@@ -13,7 +13,7 @@ using storage::Store;
 namespace {
 
 constexpr Duration kFarewellEvery = 1s;
-constexpr Duration kAskDeadline = 3s;
+constexpr Duration kFarewellDeadline = 3s;
 constexpr Duration kTellPatience = 30s;  // With members that are there and do not answer.
 
 }  // namespace
@@ -76,7 +76,7 @@ Task<bool> Farewell::tell_members() {
     if (member.gone() || told_.contains(member.id) || !view_.alive(member.id)) continue;
     const SealRequest request{ring->number(), {}, /*safe=*/true, ring->lineage()};
     calls.emplace(member.id, overlay::call(view_.loop, view_.rpc, member.id, Method::kSeal, pack(request),
-                                           kAskDeadline));
+                                           kFarewellDeadline));
   }
   bool all = true;
   for (auto& [node, call] : calls) {
@@ -107,7 +107,7 @@ Task<Done> Farewell::ask_owners() {
     if (!view_.alive(owner)) continue;
     auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kSeal,
                                 pack(SealRequest{ring->number(), std::move(items), false, {}, ring->partitions()}),
-                                kAskDeadline);
+                                kFarewellDeadline);
     const auto body = co_await asking;
     const auto answer = body ? unpack<SealReply>(*body) : Result<SealReply>(body.error());
     if (!answer) continue;

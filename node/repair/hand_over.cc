@@ -10,7 +10,7 @@ using overlay::Task;
 namespace {
 
 constexpr Duration kHandOverEvery = 1s;
-constexpr Duration kCompareDeadline = 5s;
+constexpr Duration kHomeCompareDeadline = 5s;
 constexpr Duration kHoldDeadline = 30s;        // An owner may have much to fetch.
 constexpr Duration kRefillRetry = 30s;
 constexpr std::size_t kPartitionsAtOnce = 256;  // Closed, compared and dropped together.
@@ -145,7 +145,7 @@ Task<std::optional<HandOver::Covered>> HandOver::covered_by(NodeId owner,
     request.partitions = view_.partitions();
     for (const auto partition : partitions) request.items.push_back({partition, 0});
     auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kCompare, pack(request),
-                                kCompareDeadline);
+                                kHomeCompareDeadline);
     const auto body = co_await asking;
     if (!body) co_return std::nullopt;
     auto answer = unpack<CompareReply>(*body);

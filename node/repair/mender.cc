@@ -11,7 +11,7 @@ namespace {
 constexpr Duration kDamageEvery = 500ms;   // For news of damage.
 constexpr Duration kMendEvery = 10s;    // What could not be mended.
 constexpr std::size_t kAskedMax = 64;    // Of a partition that is fetched anew, in a pass.
-constexpr Duration kTurn = 10ms;         // Between two parts of long work in the store: as long as one may take,
+constexpr Duration kMendTurn = 10ms;         // Between two parts of long work in the store: as long as one may take,
 constexpr int kTurnsMax = 10'000;        // of so many at most.
 
 }  // namespace
@@ -167,7 +167,7 @@ Task<Status> Mender::mend(PartitionId partition, const storage::RangeStatement& 
     if (view_.awaits_refill(partition)) co_return ok_status();  // It comes with everything else.
     auto mended = view_.store.mend(partition, range);
     if (mended || mended.code() != Errc::kOverloaded || turn == kTurnsMax) co_return mended;
-    co_await overlay::sleep(view_.loop, kTurn, timer);
+    co_await overlay::sleep(view_.loop, kMendTurn, timer);
   }
 }
 
@@ -184,7 +184,7 @@ Task<Status> Mender::write_off(PartitionId partition, Dot dot) {
     auto marked = view_.store.mark_lost(partition, dot);
     if (marked && copy) coordinator_.make_anew(copy->change);
     if (marked || marked.code() != Errc::kOverloaded || turn == kTurnsMax) co_return marked;
-    co_await overlay::sleep(view_.loop, kTurn, timer);
+    co_await overlay::sleep(view_.loop, kMendTurn, timer);
   }
 }
 

@@ -12,12 +12,6 @@ constexpr Duration kPositionsEvery = 1s;
 constexpr std::size_t kLooksMax = 500;      // In one turn of the loop,
 constexpr std::size_t kPassedMax = 20'000;  // and so many pairs, or one partition's.
 
-// No retry will change these answers.
-bool pointless(Errc code) {
-  return code == Errc::kInvalid || code == Errc::kNotFound || code == Errc::kTooLarge ||
-         code == Errc::kSequenceReused;
-}
-
 // The sender's own copy of a message to somebody else, or of the void that closed it.
 bool is_own_copy(const storage::ChangeView& change) {
   return change.kind != ChangeKind::kRegister && (change.entry.flags & storage::kEntryIsCopy) != 0 &&

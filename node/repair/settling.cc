@@ -6,7 +6,7 @@ using overlay::Task;
 
 namespace {
 
-constexpr Duration kRetryEvery = 10s;  // What the store refused.
+constexpr Duration kSettleRetryEvery = 10s;  // What the store refused.
 
 }  // namespace
 
@@ -39,7 +39,7 @@ Task<Done> Settling::settle() {
     }
     note(step ? "" : step.error().text);
     if (!step) {
-      co_await overlay::sleep(view_.loop, kRetryEvery, timer);
+      co_await overlay::sleep(view_.loop, kSettleRetryEvery, timer);
       continue;
     }
     rows += step->rows;

@@ -17,7 +17,7 @@ constexpr Duration kScrubEvery = 24h;        // From the begin of a walk to that
 constexpr Duration kScrubPause = 100ms;      // Between steps: 2.5 MiB/s, 200 GiB a day.
 constexpr std::size_t kScrubBytes = 256 << 10;
 constexpr int kStepsPerMark = 256;           // The place in a walk outlives a restart.
-constexpr Duration kRest = 1h;               // Looks at the calendar this often.
+constexpr Duration kUpkeepRest = 1h;               // Looks at the calendar this often.
 
 }  // namespace
 
@@ -41,7 +41,7 @@ Task<Done> Upkeep::run() {
   overlay::Timer timer;
   Instant tended = view_.loop.now();
   for (;;) {
-    co_await overlay::sleep(view_.loop, kRest, timer);
+    co_await overlay::sleep(view_.loop, kUpkeepRest, timer);
     const auto cursor = view_.store.get(Store::Family::kNode, kScrubKey);
     const bool under_way = cursor && !cursor->empty();
     if (!scrubbing_ && (under_way || walk_is_due())) {

@@ -9,7 +9,7 @@ using storage::Store;
 
 namespace {
 constexpr Duration kAnswerDeadline = 900ms;  // Of one voter; the proposer starts a new round after 1 s.
-}
+}  // namespace
 
 struct PaxosService::Proposal {
   Proposal(std::vector<NodeId> voters, const NodeId& self, Blob value, Instant deadline,

@@ -17,11 +17,11 @@ constexpr Duration kJoinDeadline = 15s;
 constexpr Duration kStandingDeadline = 2s;
 constexpr Duration kReportEvery = 200ms;
 constexpr int kReportsBeforeAsking = 10;
-constexpr std::int64_t kClocksApartMaxMs = to_ms(overlay::kClocksApartMax);
+constexpr std::int64_t kJoinClocksApartMaxMs = to_ms(overlay::kClocksApartMax);
 
 // Compared, not subtracted as they are: the joiner may send any number.
 Status check_clock(std::int64_t theirs, std::int64_t ours) {
-  if (theirs >= ours - kClocksApartMaxMs && theirs <= ours + kClocksApartMaxMs) return ok_status();
+  if (theirs >= ours - kJoinClocksApartMaxMs && theirs <= ours + kJoinClocksApartMaxMs) return ok_status();
   const bool ahead = theirs > ours;
   const auto high = static_cast<std::uint64_t>(ahead ? theirs : ours);
   const std::uint64_t apart = high - static_cast<std::uint64_t>(ahead ? ours : theirs);

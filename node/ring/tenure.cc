@@ -14,10 +14,10 @@ using storage::Store;
 
 namespace {
 
-constexpr Duration kRetryEvery = 200ms;
+constexpr Duration kTenureRetryEvery = 200ms;
 constexpr std::size_t kRingsKeptMax = 8;
 
-Bytes row_key(PartitionId partition) { return node::row_key(kTenurePrefix, partition); }
+Bytes tenure_key(PartitionId partition) { return node::row_key(kTenurePrefix, partition); }
 Bytes safe_key(const NodeId& node) { return node::row_key(kFarewellPrefix, node); }
 
 }  // namespace
@@ -198,17 +198,17 @@ void Tenures::load() {
 void Tenures::partitions_doubled() {
   std::map<PartitionId, Bytes> unreadable;
   for (const auto partition : unreadable_) {
-    unreadable[partition] = view_.store.get(Store::Family::kPaxos, row_key(partition)).value_or("?");
+    unreadable[partition] = view_.store.get(Store::Family::kPaxos, tenure_key(partition)).value_or("?");
   }
-  for (const auto& [partition, row] : rows_) view_.store.put(Store::Family::kPaxos, row_key(partition), "");
-  for (const auto& [partition, row] : unreadable) view_.store.put(Store::Family::kPaxos, row_key(partition), "");
+  for (const auto& [partition, row] : rows_) view_.store.put(Store::Family::kPaxos, tenure_key(partition), "");
+  for (const auto& [partition, row] : unreadable) view_.store.put(Store::Family::kPaxos, tenure_key(partition), "");
   split_keys(rows_);
   split_keys(unreadable);
   split_keys(unreadable_);
   split_keys(pending_);
   silent_.clear();
-  for (const auto& [partition, row] : rows_) view_.store.put(Store::Family::kPaxos, row_key(partition), pack(row));
-  for (const auto& [partition, row] : unreadable) view_.store.put(Store::Family::kPaxos, row_key(partition), row);
+  for (const auto& [partition, row] : rows_) view_.store.put(Store::Family::kPaxos, tenure_key(partition), pack(row));
+  for (const auto& [partition, row] : unreadable) view_.store.put(Store::Family::kPaxos, tenure_key(partition), row);
 }
 
 void Tenures::wake() {
@@ -232,7 +232,7 @@ Task<Done> Tenures::run() {
     waits_for_ = done ? "" : done.error().text;
     if (done) continue;
     view_.log.debug("claims on names are not handed over yet", {{"cause", done.error()}});
-    co_await overlay::sleep(view_.loop, kRetryEvery, timer);
+    co_await overlay::sleep(view_.loop, kTenureRetryEvery, timer);
   }
   running_ = false;
   co_return Done{};
@@ -338,7 +338,7 @@ void Tenures::step(RingNumber last, const Ring* before, const Ring& after) {
 
 void Tenures::put(PartitionId partition, const Row& row) {
   rows_[partition] = row;
-  view_.store.put(Store::Family::kPaxos, row_key(partition), pack(row));
+  view_.store.put(Store::Family::kPaxos, tenure_key(partition), pack(row));
 }
 
 }  // namespace starling::node

@@ -9,8 +9,8 @@ using overlay::Method;
 using overlay::Task;
 
 namespace {
-constexpr Duration kGatherFor = 20ms;  // Claims that come meanwhile are asked about together.
-}
+constexpr Duration kClaimsGatherFor = 20ms;  // Claims that come meanwhile are asked about together.
+}  // namespace
 
 // What can be told without asking anybody. The counters say why.
 std::optional<Error> Session::bent(const protocol::Sync& request) const {
@@ -60,7 +60,7 @@ void Session::doubt(const MailboxId& mailbox, const std::vector<Dot>& ahead) {
 void Session::recheck_claims() {
   const bool open = std::any_of(claims_.begin(), claims_.end(), [](const auto& claim) { return !claim.second.known; });
   if (!open || std::exchange(gathering_claims_, true)) return;
-  claims_timer_ = services_.view.loop.after(kGatherFor, [this] {
+  claims_timer_ = services_.view.loop.after(kClaimsGatherFor, [this] {
     gathering_claims_ = false;
     if (closed_) return;
     if (!scope_) scope_.emplace(services_.view.loop);

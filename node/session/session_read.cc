@@ -11,7 +11,7 @@ namespace {
 constexpr std::uint8_t kAskedAnewMax = 3;
 constexpr Duration kRetryReadAfter = 500ms;
 constexpr Duration kRereadAfter = 50ms;  // The followed owner had less than it pushed before.
-}
+}  // namespace
 
 // Reads what other owners have, then what the followed one has, then joins the stream.
 void Session::go_on(const MailboxId& mailbox) {

@@ -16,8 +16,8 @@ constexpr int kRefreshTries = 5;
 constexpr Duration kRefreshEvery = 200ms;
 constexpr Duration kUnsureEvery = 2s;  // A list that may lack something is read again, when an owner comes back, or after
 constexpr Duration kUnsureMax = 16s;   // so long, and more and more rarely.
-constexpr Duration kGatherFor = 20ms;  // Mailboxes that become ready meanwhile share the heads requests.
-}
+constexpr Duration kHeadsGatherFor = 20ms;  // Mailboxes that become ready meanwhile share the heads requests.
+}  // namespace
 
 void Session::sync(std::uint64_t number, View body) {
   if (protocol::count_mailboxes(body) > kSyncMailboxesMax) {
@@ -109,7 +109,7 @@ void Session::on_feed_ready(const MailboxId& mailbox) {
     to_check_.push_back(mailbox);
     const bool all = to_check_.size() >= tails_to_sync_;
     if (to_check_.size() == 1 || all) {
-      check_timer_ = services_.view.loop.after(all ? 0ms : kGatherFor, [this] { check_heads(); });
+      check_timer_ = services_.view.loop.after(all ? 0ms : kHeadsGatherFor, [this] { check_heads(); });
     }
     return;
   }

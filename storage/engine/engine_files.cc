@@ -15,7 +15,7 @@ const char* name_of(ColumnFamily family) {
   return kColumnFamilyNames[static_cast<std::size_t>(family)];
 }
 
-std::optional<ColumnFamily> family_of(const std::string& name) {
+std::optional<ColumnFamily> family_named(const std::string& name) {
   const auto it = std::find(kColumnFamilyNames.begin(), kColumnFamilyNames.end(), name);
   if (it == kColumnFamilyNames.end()) return std::nullopt;
   return static_cast<ColumnFamily>(it - kColumnFamilyNames.begin());
@@ -29,7 +29,7 @@ std::vector<Engine::File> Engine::suspects(ColumnFamily family, View key,
   db_->GetLiveFilesMetaData(&live);
   std::vector<File> named, holding;
   for (auto& file : live) {
-    const auto of = family_of(file.column_family_name);
+    const auto of = family_named(file.column_family_name);
     if (!of) continue;
     const bool holds = *of == family && View(file.smallestkey) <= key && key <= file.largestkey;
     const bool is_named = text.find(file.name) != std::string::npos;
@@ -56,7 +56,7 @@ bool Engine::has_file(std::uint64_t number, std::optional<ColumnFamily> of) {
   db_->GetLiveFilesMetaData(&live);
   return std::any_of(live.begin(), live.end(),
                      [&](const auto& file) {
-                       return file.file_number == number && (!of || family_of(file.column_family_name) == of);
+                       return file.file_number == number && (!of || family_named(file.column_family_name) == of);
                      });
 }
 

@@ -35,7 +35,7 @@ double share_of(View cursor) {
   return at.stage == 0 ? 0.5 * slots : 0.5 + rest * (static_cast<double>(at.stage - 1) + slots);
 }
 
-std::optional<Dot> dot_named(ColumnFamily family, View value) {
+std::optional<Dot> dot_of_row(ColumnFamily family, View value) {
   if (family == ColumnFamily::kEntries) {
     const auto row = parse_entry_row(value);
     return row ? std::optional(row->dot) : std::nullopt;
@@ -213,7 +213,7 @@ void RocksStore::scrub_mailbox_dot(ScrubRun& run, View key, View value) {
 void RocksStore::scrub_named(ScrubRun& run, ColumnFamily family, View key, View value) {
   MailboxId mailbox;
   if (!MailboxId::from(key.substr(0, MailboxId::kSize), mailbox)) return;
-  const auto dot = dot_named(family, value);
+  const auto dot = dot_of_row(family, value);
   if (!dot) {
     heal_mailbox(mailbox);
     run.step.mended += 1;

@@ -172,7 +172,7 @@ std::vector<std::pair<MailboxId, RegisterValue>> RocksStore::find_mailboxes(View
 
 namespace {
 
-ColumnFamily family_of(Store::Family family) {
+ColumnFamily column_of(Store::Family family) {
   return family == Store::Family::kPaxos ? ColumnFamily::kPaxos : ColumnFamily::kNode;
 }
 
@@ -184,7 +184,7 @@ Pending<Bytes, Bytes>& RocksStore::small_state(Family family) {
 
 std::optional<Bytes> RocksStore::load_small(Family family, View key) {
   if (const auto* pending = small_state(family).find(Bytes(key))) return *pending;
-  return load(family_of(family), key);
+  return load(column_of(family), key);
 }
 
 std::optional<Bytes> RocksStore::get(Family family, View key) {
@@ -196,9 +196,9 @@ std::optional<Bytes> RocksStore::get(Family family, View key) {
 void RocksStore::put(Family family, View key, View value) {
   assert(family != Family::kNode || !is_reserved(key));
   if (value.empty()) {
-    engine_->erase(*gathering_->writes, family_of(family), key);
+    engine_->erase(*gathering_->writes, column_of(family), key);
   } else {
-    engine_->put(*gathering_->writes, family_of(family), key, value);
+    engine_->put(*gathering_->writes, column_of(family), key, value);
   }
   small_state(family).put(Bytes(key), Bytes(value));
   gathering_->has_writes = true;
@@ -208,7 +208,7 @@ void RocksStore::put(Family family, View key, View value) {
 std::vector<std::pair<Bytes, Bytes>> RocksStore::scan(Family family, View prefix,
                                                       View after, std::size_t limit) {
   std::map<Bytes, Bytes> found;
-  Engine::Scan rows(*engine_, family_of(family), prefix);
+  Engine::Scan rows(*engine_, column_of(family), prefix);
   rows->Seek(slice(std::max(prefix, after)));
   for (; rows.valid() && found.size() < limit; rows->Next()) {
     if (!after.empty() && rows.key() <= after) continue;

@@ -7,8 +7,8 @@
 namespace starling::storage {
 
 namespace {
-constexpr std::uint64_t kLast = std::numeric_limits<std::uint64_t>::max();
-}
+constexpr std::uint64_t kLastN = std::numeric_limits<std::uint64_t>::max();
+}  // namespace
 
 // Those whose change came back in a file, or whose partition was emptied, say nothing any more.
 Status RocksStore::load_traces() {
@@ -109,7 +109,7 @@ LostPage RocksStore::lost_after(const MailboxId& mailbox, const VersionVector& c
   std::size_t left = limit;
   for (auto at = of->by_dot.begin(); at != of->by_dot.end();) {
     const WriterId writer = at->first.writer;
-    const std::uint64_t last = end == nullptr ? kLast : end->get(writer);
+    const std::uint64_t last = end == nullptr ? kLastN : end->get(writer);
     at = of->by_dot.upper_bound({writer, cursor.get(writer)});
     for (; at != of->by_dot.end() && at->first.writer == writer && at->first.n <= last; ++at) {
       if (!tells(at->second)) continue;
@@ -121,7 +121,7 @@ LostPage RocksStore::lost_after(const MailboxId& mailbox, const VersionVector& c
       out.passed.raise(writer, at->first.n);
       if (is_missing(at->second)) out.messages.push_back(at->second);
     }
-    at = of->by_dot.upper_bound({writer, kLast});
+    at = of->by_dot.upper_bound({writer, kLastN});
   }
   return out;
 }
@@ -144,7 +144,7 @@ LostHistory RocksStore::lost_before(const MailboxId& mailbox, const MailboxId& c
   LostHistory out;
   const auto* of = traces_.find(mailbox);
   if (of == nullptr) return out;
-  const EntryId first = before.is_zero() ? EntryId{kLast, {kLast}} : before;
+  const EntryId first = before.is_zero() ? EntryId{kLastN, {kLastN}} : before;
   std::size_t left = limit;
   for (auto at = of->by_place.lower_bound({conversation, first, Dot{}}); at != of->by_place.begin();) {
     --at;

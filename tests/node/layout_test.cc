@@ -20,25 +20,20 @@ namespace starling::node {
 namespace {
 
 using overlay::golden;
+using overlay::golden_id;
 using overlay::golden_text;
 
-template <class T>
-T id(std::uint8_t from) {
-  T out;
-  for (auto& byte : out.raw) byte = from++;
-  return out;
-}
 SecretKey secret(std::uint8_t from) {
   SecretKey out;
   for (auto& byte : out.raw) byte = from++;
   return out;
 }
 
-constexpr PartitionId kPartition{4095};
+constexpr PartitionId kRowPartition{4095};
 constexpr WriterId kRowWriter{0x1122334455667788};
 constexpr std::uint64_t kNumber = 0x0102030405060708;
-const NodeId kNode = id<NodeId>(1);
-const EntryId kEntry{hlc_at(1'700'000'000'123) + 5, kRowWriter};
+const NodeId kNode = golden_id<NodeId>(1);
+const EntryId kRowEntry{hlc_at(1'700'000'000'123) + 5, kRowWriter};
 const Bytes kGone = gone_issuer_value(1'700'000'000'123);
 
 SpentRows spent() { return {{{kRowWriter, 70'000, 1'700'000'000'123, true}, {WriterId{9}, 1, 2, false}}}; }
@@ -61,18 +56,18 @@ std::vector<Row> rows() {
       {"runs", Bytes(kRunsKey), pack(runs())},
       {"movement", Bytes(kMoveSettingsKey), {}},         // node_move_settings.*.hex
       {"covered", Bytes(kCoveredKey), row_number(kNumber)},
-      {"settled", settled_key(kPartition, kRowWriter), row_number(kNumber)},
-      {"lanes_owed", lanes_owed_key(kPartition, kNode), "1"},
+      {"settled", settled_key(kRowPartition, kRowWriter), row_number(kNumber)},
+      {"lanes_owed", lanes_owed_key(kRowPartition, kNode), "1"},
       {"spent_period", Bytes(kSpentPeriodKey), row_number(kNumber)},
-      {"spent", row_key(kSpentPrefix, kPartition), pack(spent())},
+      {"spent", row_key(kSpentPrefix, kRowPartition), pack(spent())},
       {"gone_issuer", row_key(kGoneIssuerPrefix, kNode), kGone},
       {"farewell_own", Bytes(kFarewellKey), "1"},
       {"scrub", Bytes(kScrubKey), {}},                   // tests/storage/layout_test.cc
       {"scrubbed", Bytes(kScrubbedKey), row_number(kNumber)},
       {"tenure_at", Bytes(kTenureKey), row_number(kNumber)},
-      {"tenure", row_key(kTenurePrefix, kPartition), pack(tenure())},
+      {"tenure", row_key(kTenurePrefix, kRowPartition), pack(tenure())},
       {"farewell", row_key(kFarewellPrefix, kNode), row_number(kNumber)},
-      {"name", name_instance(id<MailboxId>(9), "@bob"), {}},  // paxos_acceptor.*.hex
+      {"name", name_instance(golden_id<MailboxId>(9), "@bob"), {}},  // paxos_acceptor.*.hex
   };
 }
 
@@ -84,11 +79,11 @@ TEST(NodeLayout, KeepsItsBytesForever) {
 
 TEST(NodeLayout, ReadsBackWhatItWrote) {
   EXPECT_EQ(parse_ring_history_key(ring_history_key({kNumber})), RingNumber{kNumber});
-  EXPECT_EQ(parse_settled_key(settled_key(kPartition, kRowWriter)), (std::pair{kPartition, kRowWriter}));
-  EXPECT_EQ(parse_lanes_owed_key(lanes_owed_key(kPartition, kNode)), (std::pair{kPartition, kNode}));
-  EXPECT_EQ(parse_partition_of(row_key(kTenurePrefix, kPartition), kTenurePrefix), kPartition);
+  EXPECT_EQ(parse_settled_key(settled_key(kRowPartition, kRowWriter)), (std::pair{kRowPartition, kRowWriter}));
+  EXPECT_EQ(parse_lanes_owed_key(lanes_owed_key(kRowPartition, kNode)), (std::pair{kRowPartition, kNode}));
+  EXPECT_EQ(parse_partition_of(row_key(kTenurePrefix, kRowPartition), kTenurePrefix), kRowPartition);
   EXPECT_EQ(parse_node_of(row_key(kFarewellPrefix, kNode), kFarewellPrefix), kNode);
-  EXPECT_EQ(parse_name_slot(name_instance(id<MailboxId>(9), "@bob")), slot_of(id<MailboxId>(9)));
+  EXPECT_EQ(parse_name_slot(name_instance(golden_id<MailboxId>(9), "@bob")), slot_of(golden_id<MailboxId>(9)));
   EXPECT_EQ(parse_row_number(row_number(kNumber)), kNumber);
   EXPECT_EQ(parse_gone_issuer(kGone), 1'700'000'000'123);
   EXPECT_EQ(pack(*unpack<SpentRows>(pack(spent()))), pack(spent()));
@@ -113,8 +108,8 @@ ClientState client_state() {
   cursor.raise(kRowWriter, 70'000);
   const SavedSend open{{"hello"}, 4, 2, 1, 86'400, false, 0, ""};
   const SavedSend closed{{}, 1, 3, 2, 0, true, 4, "no"};
-  const KeyIndex::Row seen{id<DeviceId>(100), 99, {{1, 70'000}, {70'002, 70'003}}, {{5, 5}}, {{70'000, kEntry}}, {{7, 8}}};
-  return {kClientStateFormat, "@alice", "laptop", "v4.public.x", id<LineageId>(5), false, {{"@bob", cursor}},
+  const KeyIndex::Row seen{golden_id<DeviceId>(100), 99, {{1, 70'000}, {70'002, 70'003}}, {{5, 5}}, {{70'000, kRowEntry}}, {{7, 8}}};
+  return {kClientStateFormat, "@alice", "laptop", "v4.public.x", golden_id<LineageId>(5), false, {{"@bob", cursor}},
           {{"@bob", 2, false, "01M7Z1EBWS0001GEZGH8EQB5TC", {open, closed}}}, {seen}};
 }
 
@@ -127,7 +122,7 @@ TEST(Records, KeepTheirBytes) {
     ASSERT_TRUE(read.ok()) << name << ": " << read.error().text;
     EXPECT_EQ(hex(pack(*read)), hex(bytes)) << name;
   };
-  frozen("register_creation_record.v1", CreationRecord{"@bob", kNumber, kEntry, "$argon2id$x", "@alice"});
+  frozen("register_creation_record.v1", CreationRecord{"@bob", kNumber, kRowEntry, "$argon2id$x", "@alice"});
   frozen("register_account_value.v1", AccountValue{"$argon2id$x", 7, true});
   frozen("register_member_value.v1", storage::MemberValue{7, true, 2, "#ops"});
   frozen("file_client_state.v2", client_state());
@@ -160,12 +155,12 @@ TEST(Records, ARotatedKeyringKeepsItsBytes) {
 
 // What operators and devices keep as text.
 TEST(Records, TextsKeepTheirBytes) {
-  const Invite invite{id<Fixed<LineageTag, 16>>(5), {"10.0.0.1:7401", "node2:7401"}, secret(1), 1'700'000'000'123,
-                      id<InviteId>(50)};
+  const Invite invite{golden_id<Fixed<LineageTag, 16>>(5), {"10.0.0.1:7401", "node2:7401"}, secret(1), 1'700'000'000'123,
+                      golden_id<InviteId>(50)};
   EXPECT_EQ(*format_invite(invite), golden_text("file_invite.v1.txt"));
   EXPECT_EQ(*parse_invite(golden_text("file_invite.v1.txt")), invite);
 
-  EXPECT_EQ(*hash_password("secret", id<PasswordSalt>(7), kCheapest), golden_text("file_password.v1.txt"));
+  EXPECT_EQ(*hash_password("secret", golden_id<PasswordSalt>(7), kCheapest), golden_text("file_password.v1.txt"));
   EXPECT_TRUE(verify_password("secret", golden_text("file_password.v1.txt")).ok());
   EXPECT_EQ(verify_password("Secret", golden_text("file_password.v1.txt")).code(), Errc::kUnauthenticated);
 
@@ -186,11 +181,11 @@ check::Event event(check::EventKind kind) {
   out.why = "denied";
   out.hash = kNumber;
   out.size = 100;
-  out.id = kEntry;
+  out.id = kRowEntry;
   out.grade = "quorum";
   out.copies = 2;
   out.acked_as = 8;
-  out.by = id<DeviceId>(100);
+  out.by = golden_id<DeviceId>(100);
   out.from = "@alice";
   out.strange_lane = true;
   out.dot = {kRowWriter, 17};

@@ -17,21 +17,15 @@ namespace starling::node {
 namespace {
 
 using overlay::golden;
-
-template <class T>
-T id(std::uint8_t from) {
-  T out;
-  for (auto& byte : out.raw) byte = from++;
-  return out;
-}
+using overlay::golden_id;
 
 constexpr RingNumber kRing{300};
 constexpr WriterId kGoldenWriter{0x1122334455667788};
 constexpr PartitionId kPartition{4095};
 constexpr std::uint32_t kPartitions = 8192;
-const MailboxId kMailbox = id<MailboxId>(1);
-const MailboxId kOther = id<MailboxId>(50);
-const DeviceId kDevice = id<DeviceId>(100);
+const MailboxId kMailbox = golden_id<MailboxId>(1);
+const MailboxId kOther = golden_id<MailboxId>(50);
+const DeviceId kDevice = golden_id<DeviceId>(100);
 const EntryId kEntry{hlc_at(1'700'000'000'123) + 5, kGoldenWriter};
 
 storage::Trace trace() { return {kMailbox, kOther, {kDevice, 99, 3}, kEntry, {kGoldenWriter, 5}, true, 77, 1'700'086'400}; }
@@ -86,23 +80,23 @@ void for_each_message(With with) {
   with("read_reply.v2", ReadReply{{{{kGoldenWriter, 17}, {"change"}}}, vector(), true, {trace()}, {{kGoldenWriter, 71'000}}});
   with("lane_query", LaneQuery{kMailbox, kDevice, 99});
   with("lane_answer", LaneAnswer{12});
-  with("directory_request.v2", DirectoryRequest{'#', kMailbox, 20, {id<NodeId>(7)}});
+  with("directory_request.v2", DirectoryRequest{'#', kMailbox, 20, {golden_id<NodeId>(7)}});
   with("directory_reply", DirectoryReply{{{"#ops", 1'700'000'000'123, true, 40}}, kMailbox, true});
   with("history_request", HistoryRequest{kMailbox, kOther, kEntry, 20});
-  with("join_request", JoinRequest{id<PublicKey>(3), "starling1-xyz", "rack-1", 250,
-                                   "10.0.0.7:7401", 1'700'000'000'123, id<NodeId>(7)});
+  with("join_request", JoinRequest{golden_id<PublicKey>(3), "starling1-xyz", "rack-1", 250,
+                                   "10.0.0.7:7401", 1'700'000'000'123, golden_id<NodeId>(7)});
   with("join_reply.v2", JoinReply{{"ring"}, {"10.0.0.1:7401", "10.0.0.2:7401"}, {"keyring"}});
   with("ring_answer", RingAnswer{{"ring"}});
   with("ring_progress", RingProgress{kRing});
   with("standing_reply", StandingReply{kRing, true});
   with("movement_reply.v6", MovementReply{kRing, false, 12'345, 17, 3, true, "a node that is away", 40, 30, 50'000, 37'655,
-                                       9'000'000, 3'000'000, 1'000'000, {id<NodeId>(7)}, {{id<NodeId>(7), 77'000}}, 4,
+                                       9'000'000, 3'000'000, 1'000'000, {golden_id<NodeId>(7)}, {{golden_id<NodeId>(7), 77'000}}, 4,
                                        {{"west", 12, 3'400}}, 8192, 34, 5, 9'000'000'000, 7'000'000'000});
   with("move_settings", MoveSettings{true, kEntry, 20'000'000, {kEntry.time + 1, WriterId{9}}});
   with("ring_get_request", RingGetRequest{kRing});
   with("keys_exchange", KeysExchange{{"keyring"}});
-  with("seal_request.v3", SealRequest{kRing, {{kPartition, {299}}}, true, id<LineageId>(5), kPartitions});
-  with("seal_reply.v3", SealReply{kRing, {{kPartition, {200}, {298}, true}}, {{id<NodeId>(7), {298}}}, kPartitions});
+  with("seal_request.v3", SealRequest{kRing, {{kPartition, {299}}}, true, golden_id<LineageId>(5), kPartitions});
+  with("seal_reply.v3", SealReply{kRing, {{kPartition, {200}, {298}, true}}, {{golden_id<NodeId>(7), {298}}}, kPartitions});
   with("hand_over_request.v2", HandOverRequest{kRing, kPartition, {299}, {"name/"}, kPartitions});
   with("hand_over_reply", HandOverReply{{{{"name/@bob"}, {"state"}}}, true});
   with("heads_request.v2",
@@ -111,8 +105,8 @@ void for_each_message(With with) {
   with("find_copy_request.v2",
        FindCopyRequest{kPartition, kMailbox, kEntry, {kDevice, 99, 3}, {{kGoldenWriter, 17}}, kPartitions});
   with("find_copy_reply.v2", FindCopyReply{true, {kDevice, 99, 3}, kEntry, "@alice", "@bob", true, false,
-                                           {{{kGoldenWriter, 17}, 2}}, {id<NodeId>(80)}, true, true, 1'700'086'400, true,
-                                           {id<NodeId>(7)}, true});
+                                           {{{kGoldenWriter, 17}, 2}}, {golden_id<NodeId>(80)}, true, true, 1'700'086'400, true,
+                                           {golden_id<NodeId>(7)}, true});
 }
 
 // A neighbour that has not grown with us.

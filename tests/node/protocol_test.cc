@@ -69,7 +69,7 @@ protocol::LostMessage lost() {
 
 // Calls `with(name, message)` for every message but those above; no field has its default.
 template <class With>
-void for_each_message(With with) {
+void for_each_frame(With with) {
   using namespace protocol;
   LineageId lineage;
   lineage.raw.fill(5);
@@ -99,7 +99,7 @@ TEST(ClientProtocol, KeepsItsBytes) {
   EXPECT_EQ(hex(protocol::frame(send())), hex(golden("client_send.v1")));
   EXPECT_EQ(hex(entry_frame("@bob", {WriterId{42}, 17}, change("hello"))),
             hex(golden("client_entry.v1")));
-  for_each_message([]<class T>(const std::string& name, const T& message) {
+  for_each_frame([]<class T>(const std::string& name, const T& message) {
     // A message that was never changed is of its first version.
     const Bytes frozen = golden("client_" + name + (name.find('.') == std::string::npos ? ".v1" : ""));
     EXPECT_EQ(hex(protocol::frame(message)), hex(frozen)) << name;

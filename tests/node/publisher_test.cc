@@ -12,7 +12,7 @@ using storage::Trace;
 using testing::kAlice;
 using testing::kBob;
 
-constexpr WriterId kOld{5}, kOther{6};
+constexpr WriterId kOld{5}, kNew{6};
 
 class Publishing : public Parts {
  protected:
@@ -45,7 +45,7 @@ class Publishing : public Parts {
     ASSERT_TRUE(box.store->apply(kPartition, dot, encoded(change, dot)).ok());
   }
   // The n-th of a writer was sent at this time.
-  static EntryId position(const Dot& dot) { return {1000 + 2 * dot.n + (dot.writer == kOther ? 1 : 0), dot.writer}; }
+  static EntryId position(const Dot& dot) { return {1000 + 2 * dot.n + (dot.writer == kNew ? 1 : 0), dot.writer}; }
   // A run of which those whose number is a multiple of `live` are here, and the others were written off.
   void lose_most(WriterId writer, std::uint64_t count, std::uint64_t live) {
     RangeStatement range{writer, 1, count, {}, {}, {}};
@@ -69,7 +69,7 @@ class Publishing : public Parts {
 // Nobody passes a number that it was not told of, however many there are.
 TEST_F(Publishing, ManyLossesAreToldPageByPageAndEachOnce) {
   lose_most(kOld, 1500, 10);
-  lose_most(kOther, 30, 3);
+  lose_most(kNew, 30, 3);
   storage::VersionVector cursor;
   std::set<Dot> told, shown;
   std::size_t pages = 0;
@@ -97,7 +97,7 @@ TEST_F(Publishing, ManyLossesAreToldPageByPageAndEachOnce) {
   EXPECT_EQ(told.size(), 1350u + 20u);
   EXPECT_EQ(shown.size(), 150u + 10u);
   EXPECT_EQ(cursor.get(kOld), 1500u);
-  EXPECT_EQ(cursor.get(kOther), 30u);
+  EXPECT_EQ(cursor.get(kNew), 30u);
   EXPECT_GE(pages, 3u);
   const auto again = read(cursor);
   EXPECT_TRUE(again.lost.empty() && again.changes.empty() && !again.more);
@@ -106,7 +106,7 @@ TEST_F(Publishing, ManyLossesAreToldPageByPageAndEachOnce) {
 // The next page begins before the oldest of either kind.
 TEST_F(Publishing, PagesOfAHistoryFullOfLossesMeetAtTheirBorders) {
   lose_most(kOld, 1500, 10);
-  lose_most(kOther, 30, 3);
+  lose_most(kNew, 30, 3);
   std::vector<EntryId> seen;
   EntryId before;
   std::size_t pages = 0;
@@ -131,10 +131,10 @@ TEST_F(Publishing, PagesOfAHistoryFullOfLossesMeetAtTheirBorders) {
 // Other copies of what was written off stand, far below: there the page goes on, and is not empty.
 TEST_F(Publishing, LossesThatNobodyMissesDoNotEndAHistoryEarly) {
   constexpr std::uint64_t kMany = kReadChangesMax + 100;
-  RangeStatement lost{kOld, 1, kMany, {}, {}, {}}, live{kOther, 1, kMany, {}, {}, {}};
+  RangeStatement lost{kOld, 1, kMany, {}, {}, {}}, live{kNew, 1, kMany, {}, {}, {}};
   for (std::uint64_t n = 1; n <= kMany; ++n) {
     auto change = testing::entry(kAlice, n, 1000 + n);
-    live.live.push_back({n, {encoded(change, {kOther, n})}});
+    live.live.push_back({n, {encoded(change, {kNew, n})}});
     lost.lost.push_back(n);
     lost.traces.push_back({kAlice, kBob, change.entry.key, {10'000 + n, kOld}, {kOld, n}, false, 1, 0});
   }
@@ -165,7 +165,7 @@ TEST_F(Publishing, ManyBodiesThatWereTakenBackAreReadPageByPage) {
   const std::string body(storage::kBodySizeMax, 'x');
   for (std::uint64_t n = 1; n <= kMany; ++n) {
     put({kOld, n}, testing::entry(kAlice, n, 1000 + n, body));
-    put({kOther, n}, testing::closing(kAlice, n, 9000 + n));
+    put({kNew, n}, testing::closing(kAlice, n, 9000 + n));
     box.sync();
   }
   EXPECT_EQ(follow(true).behind, std::vector{kAlice});
@@ -191,14 +191,14 @@ TEST_F(Publishing, WhatIsClosedHereIsNotPushed) {
   box.store->on_synced([this](std::span<const storage::SyncedChange> changes) { publisher->on_synced(changes); });
   EXPECT_TRUE(follow(false).behind.empty());
   const auto sync = [&] { in_turn([&] { box.sync(); }); };
-  put({kOther, 1}, testing::closing(kAlice, 1, 1000));
+  put({kNew, 1}, testing::closing(kAlice, 1, 1000));
   sync();
   put({kOld, 1}, testing::entry(kAlice, 1, 1000));
   put({kOld, 2}, testing::entry(kAlice, 2, 1001));
   sync();
   // Both in one batch.
   put({kOld, 3}, testing::entry(kAlice, 3, 1002));
-  put({kOther, 2}, testing::closing(kAlice, 3, 1002));
+  put({kNew, 2}, testing::closing(kAlice, 3, 1002));
   sync();
   for (const std::uint64_t n : {1u, 2u}) {
     const auto bytes = std::make_shared<const Bytes>(encoded(testing::entry(kAlice, n, 999 + n), {kOld, n}));
@@ -215,11 +215,11 @@ TEST_F(Publishing, WhatIsClosedHereIsNotPushed) {
       for (const auto& item : stream.regained) again.push_back(item.dot);
     }
   }
-  EXPECT_EQ(pushed, (std::vector<Dot>{{kOther, 1}, {kOld, 2}, {kOther, 2}}));
+  EXPECT_EQ(pushed, (std::vector<Dot>{{kNew, 1}, {kOld, 2}, {kNew, 2}}));
   EXPECT_EQ(again, (std::vector<Dot>{{kOld, 2}}));
   // Who saw the gap reads past it.
   storage::VersionVector cursor;
-  cursor.raise(kOther, 1);
+  cursor.raise(kNew, 1);
   const auto page = read(cursor);
   EXPECT_EQ(page.cursor.get(kOld), 3u);
   EXPECT_EQ(page.changes.size(), 2u);

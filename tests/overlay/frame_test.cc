@@ -12,7 +12,7 @@ namespace {
 
 constexpr Instant kSealedAt{1000s};
 
-Bytes golden(const std::string& file) {
+Bytes golden_file(const std::string& file) {
   const char* folder = std::getenv("STARLING_GOLDEN");
   if (folder == nullptr) return {};
   std::ifstream in(std::string(folder) + "/" + file);
@@ -41,7 +41,7 @@ std::vector<std::uint64_t> order(View bytes) {
 }
 
 TEST(FrameFormat, StaysWhatVersionOneWrote) {
-  const Bytes frozen = golden("frame.v1.hex");
+  const Bytes frozen = golden_file("frame.v1.hex");
   if (frozen.empty()) GTEST_SKIP() << "STARLING_GOLDEN is not set";
   const Frame ours = frame(FrameType::kRequest, Method::kAppend, 0x0102030405060708,
                      "\xa4"
@@ -60,7 +60,7 @@ TEST(FrameFormat, StaysWhatVersionOneWrote) {
 }
 
 TEST(FrameFormat, KeepsTheIntroductionOfVersionOne) {
-  const Bytes frozen = golden("introduction.v1.hex");
+  const Bytes frozen = golden_file("introduction.v1.hex");
   if (frozen.empty()) GTEST_SKIP() << "STARLING_GOLDEN is not set";
   const auto read = unpack<Introduction>(frozen);
   ASSERT_TRUE(read.ok()) << read.error().text;
@@ -91,14 +91,14 @@ struct FirstIntroduction {
 };
 
 TEST(FrameFormat, TellsFeaturesInAWayThatTheFirstNodesCanRead) {
-  auto ours = *unpack<Introduction>(golden("introduction.v1.hex"));
+  auto ours = *unpack<Introduction>(golden_file("introduction.v1.hex"));
   ours.hello.features = 5;  // One of them is of the future.
-  EXPECT_EQ(hex(pack(ours)), hex(golden("introduction.v2.hex")));
-  const auto back = unpack<Introduction>(golden("introduction.v2.hex"));
+  EXPECT_EQ(hex(pack(ours)), hex(golden_file("introduction.v2.hex")));
+  const auto back = unpack<Introduction>(golden_file("introduction.v2.hex"));
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(back->hello.features, 5u);
   EXPECT_TRUE(back->hello.has(Feature::kKeyExchange));
-  const auto first = unpack<FirstIntroduction>(golden("introduction.v2.hex"));
+  const auto first = unpack<FirstIntroduction>(golden_file("introduction.v2.hex"));
   ASSERT_TRUE(first.ok()) << first.error().text;
   EXPECT_EQ(first->hello.wall_ms, 1700000000123);
   EXPECT_EQ(first->key.raw[0], 100);
@@ -106,8 +106,8 @@ TEST(FrameFormat, TellsFeaturesInAWayThatTheFirstNodesCanRead) {
 
 // The body of a response with kFrameFlagError.
 TEST(FrameFormat, KeepsTheBytesOfAnError) {
-  EXPECT_EQ(hex(pack(WireError{6, "number 3 is missing"})), hex(golden("wire_error.v1.hex")));
-  const auto read = unpack<WireError>(golden("wire_error.v1.hex"));
+  EXPECT_EQ(hex(pack(WireError{6, "number 3 is missing"})), hex(golden_file("wire_error.v1.hex")));
+  const auto read = unpack<WireError>(golden_file("wire_error.v1.hex"));
   ASSERT_TRUE(read.ok()) << read.error().text;
   EXPECT_EQ(read->code, 6);
   EXPECT_EQ(read->text, "number 3 is missing");

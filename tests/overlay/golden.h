@@ -31,4 +31,12 @@ inline Bytes golden(const std::string& name) {
   return bytes.ok() ? *bytes : Bytes();
 }
 
+// Bytes that count up from `from`.
+template <class T>
+T golden_id(std::uint8_t from) {
+  T out;
+  for (auto& byte : out.raw) byte = from++;
+  return out;
+}
+
 }  // namespace starling::overlay

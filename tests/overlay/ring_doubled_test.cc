@@ -10,7 +10,7 @@
 namespace starling::overlay {
 namespace {
 
-PartitionId at(std::uint32_t i) { return {static_cast<std::uint16_t>(i)}; }
+PartitionId partition_at(std::uint32_t i) { return {static_cast<std::uint16_t>(i)}; }
 
 RingVersion small_ring(std::uint32_t n) { return test_ring(n, {.partitions = 256}); }
 
@@ -41,12 +41,12 @@ void expect_owners_of_parents(const RingVersion& before, const RingVersion& afte
   EXPECT_EQ(is->copies(), was->copies());
   EXPECT_EQ(is->home_copies(), was->home_copies());
   for (std::uint32_t i = 0; i < is->partitions(); ++i) {
-    ASSERT_EQ(was->covering(at(i), is->partitions()), at(i / times));
-    ASSERT_EQ(is->owners(at(i)).to_vector(), was->owners(at(i / times)).to_vector());
-    ASSERT_EQ(is->home(at(i)).to_vector(), was->home(at(i / times)).to_vector());
-    ASSERT_EQ(is->owners_next(at(i)).to_vector(), was->owners_next(at(i / times)).to_vector());
-    ASSERT_EQ(is->home_next(at(i)).to_vector(), was->home_next(at(i / times)).to_vector());
-    ASSERT_EQ(is->owners_to_be(at(i)).to_vector(), was->owners_to_be(at(i / times)).to_vector());
+    ASSERT_EQ(was->covering(partition_at(i), is->partitions()), partition_at(i / times));
+    ASSERT_EQ(is->owners(partition_at(i)).to_vector(), was->owners(partition_at(i / times)).to_vector());
+    ASSERT_EQ(is->home(partition_at(i)).to_vector(), was->home(partition_at(i / times)).to_vector());
+    ASSERT_EQ(is->owners_next(partition_at(i)).to_vector(), was->owners_next(partition_at(i / times)).to_vector());
+    ASSERT_EQ(is->home_next(partition_at(i)).to_vector(), was->home_next(partition_at(i / times)).to_vector());
+    ASSERT_EQ(is->owners_to_be(partition_at(i)).to_vector(), was->owners_to_be(partition_at(i / times)).to_vector());
   }
   for (const auto& member : is->members()) {
     const auto owned = is->partitions_of(member.id);

@@ -15,11 +15,11 @@
 namespace starling::overlay {
 namespace {
 
-using Nodes = std::vector<PlacementNode>;
+using SiteNodes = std::vector<PlacementNode>;
 
 // Node i is in zones[i % size].
-Nodes nodes(std::uint32_t n, const std::vector<std::string>& zones, std::uint32_t first = 0) {
-  Nodes out;
+SiteNodes site_nodes(std::uint32_t n, const std::vector<std::string>& zones, std::uint32_t first = 0) {
+  SiteNodes out;
   for (std::uint32_t i = first; i < first + n; ++i) {
     out.push_back({test_id(i), zones[i % zones.size()], kWeightDefault});
   }
@@ -27,11 +27,11 @@ Nodes nodes(std::uint32_t n, const std::vector<std::string>& zones, std::uint32_
   return out;
 }
 
-Placement place(Nodes some, std::uint32_t partitions, const SitePolicy& policy) {
+Placement place_sites(SiteNodes some, std::uint32_t partitions, const SitePolicy& policy) {
   return compute_placement(std::move(some), partitions, 3, PlacementRule::kEven, policy);
 }
 
-void expect_sound(const Placement& placement) {
+void expect_sites_sound(const Placement& placement) {
   std::map<MemberIndex, std::uint32_t> all, first;
   for (std::uint32_t p = 0; p < placement.partitions; ++p) {
     const auto owners = placement.of(p);
@@ -60,8 +60,8 @@ std::map<std::string, std::uint32_t> homes(const Placement& placement) {
 }
 
 TEST(Sites, BothSitesAreHomeOfAboutHalf) {
-  const auto placement = place(nodes(6, {"east", "west"}), 4096, {2, 1, ""});
-  expect_sound(placement);
+  const auto placement = place_sites(site_nodes(6, {"east", "west"}), 4096, {2, 1, ""});
+  expect_sites_sound(placement);
   EXPECT_EQ(placement.home, 2u);
   EXPECT_EQ(placement.copies, 3u);
   const auto each = homes(placement);
@@ -70,31 +70,31 @@ TEST(Sites, BothSitesAreHomeOfAboutHalf) {
 }
 
 TEST(Sites, HomesFollowTheWeightOfTheSites) {
-  Nodes some = nodes(6, {"east", "west"});
+  SiteNodes some = site_nodes(6, {"east", "west"});
   for (auto& node : some) node.weight = node.zone == "east" ? 300 : 100;
-  const auto each = homes(place(some, 4096, {2, 1, ""}));
+  const auto each = homes(place_sites(some, 4096, {2, 1, ""}));
   EXPECT_NEAR(each.at("east"), 3072, 3072 * 0.1);
 }
 
 TEST(Sites, ANamedSiteIsTheHomeOfEverything) {
-  const auto placement = place(nodes(6, {"east", "west"}), 512, {2, 2, "west"});
-  expect_sound(placement);
+  const auto placement = place_sites(site_nodes(6, {"east", "west"}), 512, {2, 2, "west"});
+  expect_sites_sound(placement);
   EXPECT_EQ(homes(placement), (std::map<std::string, std::uint32_t>{{"west", 512}}));
   // Until it has too few nodes: then every site that can be one is a home.
-  auto few = nodes(6, {"east", "west"});
+  auto few = site_nodes(6, {"east", "west"});
   bool kept = false;
   std::erase_if(few, [&](const auto& node) { return node.zone == "west" && std::exchange(kept, true); });
-  EXPECT_EQ(homes(place(few, 512, {2, 2, "west"})), (std::map<std::string, std::uint32_t>{{"east", 512}}));
+  EXPECT_EQ(homes(place_sites(few, 512, {2, 2, "west"})), (std::map<std::string, std::uint32_t>{{"east", 512}}));
 }
 
 TEST(Sites, AZoneThatIsTooSmallIsNoHomeButHoldsAwayCopies) {
   // east 3, west 3, one node in a third zone and one in none.
-  Nodes some = nodes(6, {"east", "west"});
+  SiteNodes some = site_nodes(6, {"east", "west"});
   some.push_back({test_id(6), "spare", kWeightDefault});
   some.push_back({test_id(7), "", kWeightDefault});
   std::sort(some.begin(), some.end(), [](auto& a, auto& b) { return a.id < b.id; });
-  const auto placement = place(some, 1024, {2, 2, ""});
-  expect_sound(placement);
+  const auto placement = place_sites(some, 1024, {2, 2, ""});
+  expect_sites_sound(placement);
   const auto each = homes(placement);
   EXPECT_EQ(each.size(), 2u);
   std::map<std::string, std::uint32_t> away;
@@ -113,17 +113,17 @@ TEST(Sites, AZoneThatIsTooSmallIsNoHomeButHoldsAwayCopies) {
 }
 
 TEST(Sites, WithoutAHomeThePolicyRestsAndAllCount) {
-  const auto lone = place(nodes(2, {"east", "west"}), 64, {2, 1, ""});
+  const auto lone = place_sites(site_nodes(2, {"east", "west"}), 64, {2, 1, ""});
   EXPECT_FALSE(lone.by_site);
   EXPECT_EQ(lone.home, 2u);
   EXPECT_EQ(lone.copies, 2u);
-  const auto one_site = place(nodes(3, {"east"}), 64, {2, 1, ""});
+  const auto one_site = place_sites(site_nodes(3, {"east"}), 64, {2, 1, ""});
   EXPECT_TRUE(one_site.by_site);
   EXPECT_EQ(one_site.copies, 2u) << "nobody is away";
 }
 
 TEST(Sites, WithoutAPolicyNothingIsDifferent) {
-  const auto some = nodes(7, {"a", "b", "c"});
+  const auto some = site_nodes(7, {"a", "b", "c"});
   const auto with = compute_placement(some, 1024, 3, PlacementRule::kEven, SitePolicy{});
   const auto without = compute_placement(some, 1024, 3, PlacementRule::kEven);
   EXPECT_EQ(with.owners, without.owners);
@@ -134,7 +134,7 @@ TEST(Sites, HoldTheirBoundsForEveryShapeOfCluster) {
   SeededRandom random(5);
   for (int round = 0; round < 3000; ++round) {
     SCOPED_TRACE("round " + std::to_string(round));
-    Nodes some = nodes(static_cast<std::uint32_t>(1 + random.below(14)), {""},
+    SiteNodes some = site_nodes(static_cast<std::uint32_t>(1 + random.below(14)), {""},
                        static_cast<std::uint32_t>(random.below(1000)));
     const auto zones = 1 + random.below(5);
     const bool weighted = random.below(2) == 0;
@@ -146,12 +146,12 @@ TEST(Sites, HoldTheirBoundsForEveryShapeOfCluster) {
     const auto home = static_cast<std::uint8_t>(1 + random.below(5));
     const auto away = static_cast<std::uint8_t>(1 + random.below(7u - home));
     const SitePolicy policy{home, away, random.below(3) == 0 ? "1" : ""};
-    ASSERT_NO_FATAL_FAILURE(expect_sound(place(some, partitions, policy)));
+    ASSERT_NO_FATAL_FAILURE(expect_sites_sound(place_sites(some, partitions, policy)));
   }
 }
 
 // What a node that joins one site, or leaves it, moves, in times of the least possible.
-double moved(const Placement& before, const Placement& after) {
+double moved_share(const Placement& before, const Placement& after) {
   std::map<NodeId, std::int64_t> gain;
   std::size_t count = 0;
   for (std::uint32_t p = 0; p < after.partitions; ++p) {
@@ -180,16 +180,16 @@ TEST(Sites, AChangeMovesLittleMoreThanItMust) {
                          {30, {3, 2, ""}, 1.2}, {100, {3, 2, ""}, 1.2}}) {
     double join = 0, leave = 0;
     for (std::uint32_t trial = 0; trial < 4; ++trial) {
-      const auto more = nodes(row.nodes + 1, {"east", "west"}, trial * 1000);
+      const auto more = site_nodes(row.nodes + 1, {"east", "west"}, trial * 1000);
       const NodeId one = test_id(trial * 1000 + row.nodes);
-      Nodes fewer = more;
+      SiteNodes fewer = more;
       std::erase_if(fewer, [&](const auto& node) { return node.id == one; });
-      const auto small = place(fewer, 4096, row.policy);
-      const auto big = place(more, 4096, row.policy);
-      expect_sound(small);
-      expect_sound(big);
-      join = std::max(join, moved(small, big));
-      leave = std::max(leave, moved(big, small));
+      const auto small = place_sites(fewer, 4096, row.policy);
+      const auto big = place_sites(more, 4096, row.policy);
+      expect_sites_sound(small);
+      expect_sites_sound(big);
+      join = std::max(join, moved_share(small, big));
+      leave = std::max(leave, moved_share(big, small));
     }
     std::printf("%u nodes, %u+%u %s: join %.3f, leave %.3f of the least\n", row.nodes, row.policy.home,
                 row.policy.away, row.policy.only.c_str(), join, leave);

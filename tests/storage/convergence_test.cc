@@ -15,21 +15,11 @@ namespace {
 
 using testing::closing;
 using testing::entry;
+using testing::for_each_seed;
 using testing::kAlice;
 using testing::kBob;
 using testing::reg;
 using testing::StoreBox;
-
-void for_each_seed(std::uint64_t count, const std::function<void(SeededRandom&)>& body) {
-  const char* only = std::getenv("STARLING_SEED");
-  const std::uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 10) : 1;
-  for (std::uint64_t seed = first; seed < first + (only != nullptr ? 1 : count); ++seed) {
-    SCOPED_TRACE("STARLING_SEED=" + std::to_string(seed));
-    SeededRandom random(seed);
-    body(random);
-    if (::testing::Test::HasFailure()) return;
-  }
-}
 
 template <class T>
 void shuffle(std::vector<T>& items, SeededRandom& random) {

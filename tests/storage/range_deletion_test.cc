@@ -11,7 +11,7 @@ using testing::StoreBox;
 
 constexpr int kRows = 20;
 
-Bytes key(int row) { return Bytes(12, 'k') + static_cast<char>('a' + row); }
+Bytes numbered_key(int row) { return Bytes(12, 'k') + static_cast<char>('a' + row); }
 
 class RangeDeletion : public ::testing::Test {
  protected:
@@ -24,8 +24,8 @@ class RangeDeletion : public ::testing::Test {
     for (const bool erases : {false, true}) {
       rocksdb::WriteBatch batch;
       for (std::size_t i = 0; i < kColumnFamilyNames.size(); ++i) {
-        if (erases) (*engine)->erase_range(batch, family(i), "k", key(kRows / 2));
-        for (int row = 0; row < kRows && !erases; ++row) (*engine)->put(batch, family(i), key(row), "value");
+        if (erases) (*engine)->erase_range(batch, family(i), "k", numbered_key(kRows / 2));
+        for (int row = 0; row < kRows && !erases; ++row) (*engine)->put(batch, family(i), numbered_key(row), "value");
       }
       ASSERT_TRUE((*engine)->write_synced(batch).ok());
       for (std::size_t i = 0; i < kColumnFamilyNames.size(); ++i) {
@@ -66,11 +66,11 @@ TEST_F(RangeDeletion, IsHeededByTheEngineThatWroteItAndByTheNextOne) {
     auto engine = open();
     ASSERT_TRUE(engine.ok());
     rocksdb::WriteBatch batch;
-    for (int row = 0; row < kRows; ++row) (*engine)->put(batch, ColumnFamily::kHints, key(row), "value");
+    for (int row = 0; row < kRows; ++row) (*engine)->put(batch, ColumnFamily::kHints, numbered_key(row), "value");
     ASSERT_TRUE((*engine)->write_synced(batch).ok());
     EXPECT_EQ(*scanned(**engine, ColumnFamily::kHints), kRows);
     rocksdb::WriteBatch erasing;
-    (*engine)->erase_range(erasing, ColumnFamily::kHints, "k", key(kRows / 2));
+    (*engine)->erase_range(erasing, ColumnFamily::kHints, "k", numbered_key(kRows / 2));
     ASSERT_TRUE((*engine)->write_synced(erasing).ok());
     EXPECT_EQ(*scanned(**engine, ColumnFamily::kHints), kRows / 2);
   }
@@ -86,7 +86,7 @@ TEST_F(RangeDeletion, OfAFamilyThatIsEmptiedIsHeededBeforeItIsInAFile) {
   auto engine = open();
   ASSERT_TRUE(engine.ok());
   rocksdb::WriteBatch batch;
-  (*engine)->put(batch, ColumnFamily::kLog, key(0), "value");
+  (*engine)->put(batch, ColumnFamily::kLog, numbered_key(0), "value");
   ASSERT_TRUE((*engine)->write_synced(batch).ok());
   ASSERT_TRUE((*engine)->empty(ColumnFamily::kLog, "k", {}).ok());
   EXPECT_EQ(*scanned(**engine, ColumnFamily::kLog), 0);

@@ -18,7 +18,7 @@ using testing::kPeer;
 using testing::reg;
 using testing::StoreBox;
 
-constexpr std::uint64_t kDay = 86'400'000;
+constexpr std::uint64_t kRetentionDay = 86'400'000;
 
 TEST(Expiry, IsInWholeSecondsAndNeverEarly) {
   EXPECT_EQ(expiry_seconds(0), 0u);
@@ -39,7 +39,7 @@ class StoreRetention : public ::testing::Test {
   PartitionId part() { return store().partition_of(kAlice); }
   // Day n expires at the end of day n.
   void apply(std::uint64_t n, ChangeView change, std::uint64_t day) {
-    change.entry.expires_ms = day * kDay;
+    change.entry.expires_ms = day * kRetentionDay;
     const Dot dot{kPeer, n};
     const auto done = store().apply(part(), dot, encode(change, dot));
     ASSERT_TRUE(done.ok()) << done.error().text;
@@ -81,8 +81,8 @@ class StoreRetention : public ::testing::Test {
 TEST_F(StoreRetention, HidesFromEveryReadWhatIsExpired) {
   six_days();
   EXPECT_THAT(in_mailbox(), ElementsAre(1, 2, 3, 4, 5, 6, 7, 8));
-  expire(3 * kDay);
-  EXPECT_EQ(store().expiry_time(), 3 * kDay);
+  expire(3 * kRetentionDay);
+  EXPECT_EQ(store().expiry_time(), 3 * kRetentionDay);
   EXPECT_THAT(in_mailbox(), ElementsAre(4, 5, 6, 7, 8));
   EXPECT_THAT(in_history(), ElementsAre(8, 6, 5, 4));
   EXPECT_FALSE(has_key(3));
@@ -93,11 +93,11 @@ TEST_F(StoreRetention, HidesFromEveryReadWhatIsExpired) {
 
 TEST_F(StoreRetention, WhatIsHiddenCountsAsSeenByACursor) {
   six_days();
-  expire(3 * kDay);
+  expire(3 * kRetentionDay);
   const auto page = store().read_mailbox(kAlice, {}, 1, 1 << 20);
   EXPECT_EQ(page->changes.size(), 1u);
   EXPECT_EQ(page->cursor.get(kPeer), 4u);
-  expire(7 * kDay);
+  expire(7 * kRetentionDay);
   EXPECT_EQ(store().read_mailbox(kAlice, {}, 99, 1 << 20)->cursor.get(kPeer), 8u);
 }
 
@@ -119,11 +119,11 @@ TEST_F(StoreRetention, OfADamagedChangeItsOtherRowsTellWhetherItExpired) {
     return out;
   };
   EXPECT_THAT(past(), ElementsAre());
-  expire(3 * kDay);
+  expire(3 * kRetentionDay);
   EXPECT_THAT(past(), ElementsAre(1, 2, 3));
   box.close_cleanly();
   auto expiry = std::make_shared<ExpiryTime>();
-  expiry->advance(3 * kDay);
+  expiry->advance(3 * kRetentionDay);
   box.compact(expiry);
   ASSERT_EQ(box.rows({ColumnFamily::kMailboxDots}).front().size(), 5u);
   ASSERT_EQ(box.rows({ColumnFamily::kLog}).front().size(), 8u);
@@ -138,8 +138,8 @@ TEST_F(StoreRetention, TheMailboxOfADamagedChangeIsSearchedAPartAtATime) {
     MailboxId mailbox = kAlice;
     mailbox.raw[MailboxId::kSize - 2] = static_cast<std::uint8_t>(n >> 8);
     mailbox.raw[MailboxId::kSize - 1] = static_cast<std::uint8_t>(n);
-    auto change = testing::entry(mailbox, n, hlc_at(kDay), "x", kPeer);
-    change.entry.expires_ms = 2 * kDay;
+    auto change = testing::entry(mailbox, n, hlc_at(kRetentionDay), "x", kPeer);
+    change.entry.expires_ms = 2 * kRetentionDay;
     ASSERT_TRUE(store().apply(part(), {kPeer, n}, storage::encode(change, {kPeer, n})).ok());
   }
   box.sync();
@@ -150,7 +150,7 @@ TEST_F(StoreRetention, TheMailboxOfADamagedChangeIsSearchedAPartAtATime) {
   const auto damaged = store().damaged(part());
   ASSERT_EQ(damaged.size(), 1u);
   EXPECT_FALSE(store().is_past(part(), damaged[0]));
-  expire(3 * kDay);
+  expire(3 * kRetentionDay);
   std::size_t calls = 1;
   while (!store().is_past(part(), damaged[0])) ASSERT_LT(++calls, 10u);
   EXPECT_GT(calls, 1u) << "a thousand mailboxes in one call";
@@ -160,11 +160,11 @@ TEST_F(StoreRetention, TheMailboxOfADamagedChangeIsSearchedAPartAtATime) {
 TEST_F(StoreRetention, ARunSaysThatTheExpiredIsGoneErasedOrNot) {
   six_days();
   for (const bool erased : {false, true}) {
-    expire(3 * kDay);
+    expire(3 * kRetentionDay);
     if (erased) {
       box.close_cleanly();
       auto expiry = std::make_shared<ExpiryTime>();
-      expiry->advance(3 * kDay);
+      expiry->advance(3 * kRetentionDay);
       box.compact(expiry);
       box.open();
     }
@@ -184,7 +184,7 @@ TEST_F(StoreRetention, ARunSaysThatTheExpiredIsGoneErasedOrNot) {
 
 TEST_F(StoreRetention, ARunShowsTheExpiredToWhoKeepsACopyOfTheLog) {
   six_days();
-  expire(3 * kDay);
+  expire(3 * kRetentionDay);
   const auto shown = store().read_writer(part(), kPeer, 1, 1 << 20, Store::Expired::kShown);
   ASSERT_TRUE(shown.ok());
   EXPECT_EQ(shown->to, 8u);
@@ -200,7 +200,7 @@ TEST_F(StoreRetention, ALongExpiredRunIsReadInBoundedSteps) {
   const Bytes body(1000, 'b');
   for (std::uint64_t n = 1; n <= 200; ++n) apply(n, entry(kAlice, n, n, body), 1);
   box.sync();
-  expire(2 * kDay);
+  expire(2 * kRetentionDay);
   std::uint64_t at = 1, steps = 0;
   while (at <= 200) {
     const auto range = store().read_writer(part(), kPeer, at, 2000);
@@ -215,10 +215,10 @@ TEST_F(StoreRetention, ALongExpiredRunIsReadInBoundedSteps) {
 
 TEST_F(StoreRetention, CompactionErasesInEveryFamilyAndLeavesTheLane) {
   six_days();
-  expire(6 * kDay);
+  expire(6 * kRetentionDay);
   box.close_cleanly();
   auto expiry = std::make_shared<ExpiryTime>();
-  expiry->advance(6 * kDay);
+  expiry->advance(6 * kRetentionDay);
   box.compact(expiry);
   const auto rows = box.rows({ColumnFamily::kLog, ColumnFamily::kEntries, ColumnFamily::kKeys,
                               ColumnFamily::kMailboxDots, ColumnFamily::kLanes});
@@ -247,7 +247,7 @@ TEST_F(StoreRetention, ARecordThatDoesNotCheckIsNotErased) {
   box.close_cleanly();
   box.tamper(ColumnFamily::kLog, 5, [](Bytes& value) { value[95] = 0; });  // Inside expires_ms.
   auto expiry = std::make_shared<ExpiryTime>();
-  expiry->advance(3 * kDay);
+  expiry->advance(3 * kRetentionDay);
   box.compact(expiry);
   EXPECT_EQ(box.rows({ColumnFamily::kLog}).front().size(), 5u);
   box.open();
@@ -255,23 +255,23 @@ TEST_F(StoreRetention, ARecordThatDoesNotCheckIsNotErased) {
 
 TEST_F(StoreRetention, TheTimeMovesForwardOnlyAndOnlyOnceDurable) {
   six_days();
-  store().set_expiry_time(3 * kDay);
+  store().set_expiry_time(3 * kRetentionDay);
   EXPECT_EQ(store().expiry_time(), 0u);
   EXPECT_EQ(in_mailbox().size(), 8u);
   store().flush();
   EXPECT_EQ(store().expiry_time(), 0u);
   box.commits.finish_all();
-  EXPECT_EQ(store().expiry_time(), 3 * kDay);
-  expire(2 * kDay);
-  EXPECT_EQ(store().expiry_time(), 3 * kDay);
+  EXPECT_EQ(store().expiry_time(), 3 * kRetentionDay);
+  expire(2 * kRetentionDay);
+  EXPECT_EQ(store().expiry_time(), 3 * kRetentionDay);
   expire(0);
-  EXPECT_EQ(store().expiry_time(), 3 * kDay);
+  EXPECT_EQ(store().expiry_time(), 3 * kRetentionDay);
   const auto commits = store().stats().commits;
-  expire(3 * kDay + 9'999);  // Less than a step: costs nothing.
+  expire(3 * kRetentionDay + 9'999);  // Less than a step: costs nothing.
   EXPECT_EQ(store().stats().commits, commits);
   box.lose_power();
   box.open();
-  EXPECT_EQ(store().expiry_time(), 3 * kDay);
+  EXPECT_EQ(store().expiry_time(), 3 * kRetentionDay);
   EXPECT_THAT(in_mailbox(), ElementsAre(4, 5, 6, 7, 8));
 }
 
@@ -280,11 +280,11 @@ TEST_F(StoreRetention, ASpentRunIsForgottenAsIfItHadNeverBeen) {
   for (std::uint64_t n = 1; n <= 3; ++n) apply(n, entry(kAlice, n, n), n);
   box.sync();
   EXPECT_FALSE(store().is_spent(part(), kPeer));
-  expire(2 * kDay);
+  expire(2 * kRetentionDay);
   EXPECT_FALSE(store().is_spent(part(), kPeer)) << "the third is live";
   EXPECT_FALSE(store().forget(part(), kPeer));
   EXPECT_EQ(store().synced(part(), kPeer), 3u);
-  expire(3 * kDay);
+  expire(3 * kRetentionDay);
   EXPECT_TRUE(store().is_spent(part(), kPeer));
   EXPECT_TRUE(store().forget(part(), kPeer));
   EXPECT_EQ(store().held(part(), kPeer), 0u);
@@ -299,16 +299,16 @@ TEST_F(StoreRetention, ASpentRunIsForgottenAsIfItHadNeverBeen) {
 
 TEST_F(StoreRetention, ARunIsNotSpentWhileARegisterStandsOrItIsOurOwnOrOnItsWay) {
   six_days();
-  expire(100 * kDay);
+  expire(100 * kRetentionDay);
   EXPECT_FALSE(store().is_spent(part(), kPeer)) << "a register, and an entry that is kept for ever";
   auto own = entry(kAlice, 20, 20);
-  own.entry.expires_ms = kDay;
+  own.entry.expires_ms = kRetentionDay;
   store().append(own);
   box.sync();
   EXPECT_FALSE(store().is_spent(part(), store().writer()));
   const Dot dot{WriterId{501}, 1};
   auto gone = entry(kAlice, 21, 21);
-  gone.entry.expires_ms = kDay;
+  gone.entry.expires_ms = kRetentionDay;
   ASSERT_TRUE(store().apply(part(), dot, encode(gone, dot)).ok());
   EXPECT_FALSE(store().is_spent(part(), dot.writer)) << "not synced yet";
   box.sync();
@@ -318,7 +318,7 @@ TEST_F(StoreRetention, ARunIsNotSpentWhileARegisterStandsOrItIsOurOwnOrOnItsWay)
 TEST_F(StoreRetention, WhatWasForgottenCanBeLearntAgain) {
   apply(1, entry(kAlice, 1, 1), 1);
   box.sync();
-  expire(kDay);
+  expire(kRetentionDay);
   ASSERT_TRUE(store().forget(part(), kPeer));
   ASSERT_TRUE(store().apply(part(), RangeStatement{kPeer, 1, 7, {}, {}}).ok());  // In the same batch.
   EXPECT_EQ(store().held(part(), kPeer), 7u);
@@ -331,10 +331,10 @@ TEST_F(StoreRetention, WhatWasForgottenCanBeLearntAgain) {
 // What protects from a duplicate when the key is gone: the lane knows that the number was used.
 TEST_F(StoreRetention, ANumberWhoseKeyIsGoneIsStillUsed) {
   six_days();
-  expire(6 * kDay);
+  expire(6 * kRetentionDay);
   box.close_cleanly();
   auto expiry = std::make_shared<ExpiryTime>();
-  expiry->advance(6 * kDay);
+  expiry->advance(6 * kRetentionDay);
   box.compact(expiry);
   box.open();
   EXPECT_FALSE(has_key(5));
@@ -349,7 +349,7 @@ TEST_F(StoreRetention, LanesOfWhatIsGoneAreReadFromAnotherOwner) {
     apply(n, change, 1);
   }
   box.sync();
-  expire(2 * kDay);
+  expire(2 * kRetentionDay);
   StoreBox copy;
   copy.open();
   ASSERT_TRUE(copy.store->apply(part(), *store().read_writer(part(), kPeer, 1, 1 << 20)).ok());
@@ -370,7 +370,7 @@ TEST_F(StoreRetention, LanesOfWhatIsGoneAreReadFromAnotherOwner) {
   EXPECT_EQ(copy.store->lane_high(kAlice, testing::device(4), 5), 4u);
   copy.sync();
   const auto digest = [&](StoreBox& of) {
-    const auto out = of.store->export_partition(part(), 2 * kDay);
+    const auto out = of.store->export_partition(part(), 2 * kRetentionDay);
     while (*out->next()) {
     }
     return out->digest();
@@ -388,7 +388,7 @@ TEST_F(StoreRetention, VoidsExpireLikeTheirContents) {
   apply(2, closing(kAlice, 1, 5), 2);
   box.sync();
   EXPECT_TRUE(has_key(1));
-  expire(2 * kDay);
+  expire(2 * kRetentionDay);
   EXPECT_FALSE(has_key(1));
   EXPECT_THAT(in_mailbox(), IsEmpty());
 }
@@ -402,14 +402,14 @@ TEST(StoreRetentionInTheBackground, AnIdleFamilyIsErasedToo) {
   options.expiry = expiry;
   auto engine = *Engine::open(options);
   ChangeView change = entry(kAlice, 1, 1);
-  change.entry.expires_ms = kDay;
+  change.entry.expires_ms = kRetentionDay;
   const Dot dot{kPeer, 1};
   rocksdb::WriteBatch batch;
   engine->put(batch, ColumnFamily::kLog, log_key(0, dot).view(), encode(change, dot));
   engine->put(batch, ColumnFamily::kMailboxDots, mailbox_dot_key(kAlice, dot).view(),
-              mailbox_dot_value({ChangeKind::kEntry, {1, kPeer}, expiry_seconds(kDay)}).view());
+              mailbox_dot_value({ChangeKind::kEntry, {1, kPeer}, expiry_seconds(kRetentionDay)}).view());
   ASSERT_TRUE(engine->write_synced(batch).ok());
-  expiry->advance(2 * kDay);
+  expiry->advance(2 * kRetentionDay);
   const auto gone = [&](ColumnFamily family) {
     Engine::Scan rows(*engine, family, {});
     rows->SeekToFirst();

@@ -17,6 +17,7 @@ namespace {
 using testing::closing;
 using testing::device;
 using testing::entry;
+using testing::for_each_seed;
 using testing::kAfter;
 using testing::kAlice;
 using testing::kBob;
@@ -37,7 +38,7 @@ using testing::told_of;
 
 // --- A history, and how it is delivered. ---
 
-struct Made {
+struct Planned {
   MailboxId mailbox;
   Bytes bytes;
 };
@@ -45,11 +46,11 @@ struct Made {
 struct Sent {
   std::vector<MailboxId> of;
   WriterId writer;
-  std::vector<Made> changes;
+  std::vector<Planned> changes;
   std::uint64_t sent = 0;
 };
 
-std::vector<Sent> random_runs(SeededRandom& random) {
+std::vector<Sent> sent_runs(SeededRandom& random) {
   std::vector<Sent> runs;
   std::uint64_t time = 1;
   for (const auto& of : {kOfAlice, kOfCarol}) {
@@ -80,7 +81,7 @@ void deliver(StoreBox& box, const Sent& run) {
   for (const auto partition : partitions) {
     RangeStatement range{run.writer, box.store->held(partition, run.writer) + 1, run.sent, {}, {}};
     for (std::uint64_t n = range.from; n <= range.to; ++n) {
-      const Made& made = run.changes[n - 1];
+      const Planned& made = run.changes[n - 1];
       if (box.store->partition_of(made.mailbox) == partition) range.live.push_back({n, {made.bytes}});
     }
     const auto applied = box.store->apply(partition, range);
@@ -147,7 +148,7 @@ std::vector<StoreBox::Rows> rows_of(StoreBox& box) {
 class Together {
  public:
   // `crashes`: power is lost now and then, and nothing is erased meanwhile: a restart forgets what was superseded.
-  Together(SeededRandom& random, bool crashes) : random_(random), crashes_(crashes), runs_(random_runs(random)) {
+  Together(SeededRandom& random, bool crashes) : random_(random), crashes_(crashes), runs_(sent_runs(random)) {
     split_.open();
     open_with(plain_, kAfter);
   }
@@ -247,17 +248,6 @@ class Together {
   std::vector<Sent> runs_;
   StoreBox split_, plain_;
 };
-
-void for_each_seed(std::uint64_t count, const std::function<void(SeededRandom&)>& body) {
-  const char* only = std::getenv("STARLING_SEED");
-  const std::uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 10) : 1;
-  for (std::uint64_t seed = first; seed < first + (only != nullptr ? 1 : count); ++seed) {
-    SCOPED_TRACE("STARLING_SEED=" + std::to_string(seed));
-    SeededRandom random(seed);
-    body(random);
-    if (::testing::Test::HasFailure()) return;
-  }
-}
 
 TEST(StoreSplit, ReadsLikeAStoreThatWasNeverSplitAndEndsAsOne) {
   for_each_seed(8, [](SeededRandom& random) { Together(random, /*crashes=*/false).run(); });

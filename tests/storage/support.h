@@ -309,4 +309,16 @@ inline storage::ChangeView reg(const MailboxId& mailbox, View key, View value, H
   return change;
 }
 
+// STARLING_SEED runs one alone.
+inline void for_each_seed(std::uint64_t count, const std::function<void(SeededRandom&)>& body) {
+  const char* only = std::getenv("STARLING_SEED");
+  const std::uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 10) : 1;
+  for (std::uint64_t seed = first; seed < first + (only != nullptr ? 1 : count); ++seed) {
+    SCOPED_TRACE("STARLING_SEED=" + std::to_string(seed));
+    SeededRandom random(seed);
+    body(random);
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
 }  // namespace starling::testing

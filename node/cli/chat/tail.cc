@@ -12,10 +12,10 @@
 namespace starling::node::cli {
 namespace {
 
-constexpr Duration kSaveEvery = 1s;
+constexpr Duration kTailSaveEvery = 1s;
 constexpr std::uint64_t kHistoryMax = 500;
 
-std::int64_t wall_ms_of(const protocol::EntryMessage& entry) {
+std::int64_t said_wall_ms(const protocol::EntryMessage& entry) {
   const auto id = parse_entry_id(entry.id);
   return id ? static_cast<std::int64_t>(hlc_ms(id->time)) : 0;
 }
@@ -82,7 +82,7 @@ class Tail : public ClientHandler {
   // At most one save a second: after a crash, at most that much is printed again.
   void tick() {
     if (std::exchange(dirty_, false)) session->save();
-    timer_ = session->loop().after(kSaveEvery, [this] { tick(); });
+    timer_ = session->loop().after(kTailSaveEvery, [this] { tick(); });
   }
 
  private:
@@ -149,7 +149,7 @@ class Tail : public ClientHandler {
     if (json_) {
       Json line{{"id", entry.id},     {"mailbox", entry.mailbox}, {"from", entry.from},
                 {"to", entry.to},     {"seq", entry.seq},         {"device", hex(entry.device.view())},
-                {"wall_ms", wall_ms_of(entry)}};
+                {"wall_ms", said_wall_ms(entry)}};
       if (is_utf8(entry.body.data)) {
         line["text"] = entry.body.data;
       } else {
@@ -158,7 +158,7 @@ class Tail : public ClientHandler {
       std::cout << line << std::endl;
       return;
     }
-    std::cout << dim(clock_text(wall_ms_of(entry)), colour_) << ' '
+    std::cout << dim(clock_text(said_wall_ms(entry)), colour_) << ' '
               << coloured_name(printable(entry.from, false), colour_) << " > "
               << printable(entry.to, false) << "  " << printable(entry.body.data, true) << std::endl;
   }

@@ -18,7 +18,7 @@ constexpr double kActivityExponent = 0.9;  // Flatter than rooms (generator.cc):
 constexpr double kContactExponent = 1.0;
 constexpr std::size_t kContacts = 20;
 constexpr double kPresentShare = 0.5;      // Of messages, to somebody who is there.
-constexpr int kTriesMax = 100;             // To draw somebody else than oneself.
+constexpr int kDrawsMax = 100;             // To draw somebody else than oneself.
 constexpr Duration kLook = 20ms;
 
 }  // namespace
@@ -133,7 +133,7 @@ class Crowd {
     if (from->client->phase() != ClientPhase::kReady) from = visits_[random_.below(visits_.size())].user;
     const std::size_t sender = people_[from->number];
     std::size_t to = sender;
-    for (int tried = 0; to == sender && tried < kTriesMax; ++tried) {
+    for (int tried = 0; to == sender && tried < kDrawsMax; ++tried) {
       const bool present = random_.unit() < kPresentShare;
       to = present ? people_[visits_[random_.below(visits_.size())].user->number] : contact_of(sender);
     }

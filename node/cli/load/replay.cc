@@ -20,8 +20,8 @@ namespace starling::node::cli {
 namespace {
 
 constexpr std::uint64_t kDemoSeconds = 20;  // Default pace: all of it in about this long.
-constexpr std::size_t kOpenMax = 2'000;   // Unacknowledged messages of all users at speed 0.
-constexpr Duration kTick = 5ms;
+constexpr std::size_t kReplayOpenMax = 2'000;   // Unacknowledged messages of all users at speed 0.
+constexpr Duration kReplayTick = 5ms;
 constexpr Duration kOrderPatience = 10s;  // For two copies of a message to meet.
 constexpr std::size_t kLinesDefault = 3'000;
 
@@ -164,7 +164,7 @@ class Replay {
     const double at = std::chrono::duration<double>(loop_.clock_now() - start_).count() * speed_;
     while (next_ < last_) {
       const Line& line = script_.lines[next_];
-      if (speed_ > 0 ? line.t > at : open_ >= kOpenMax) break;
+      if (speed_ > 0 ? line.t > at : open_ >= kReplayOpenMax) break;
       if (!say(line)) break;
       ++next_;
       half_said_ = false;
@@ -173,7 +173,7 @@ class Replay {
     const bool complete = next_ == last_ && open_ == 0 &&
                           recording_.checker().delivered() == recording_.checker().expected();
     if (complete || loop_.clock_now() - progressed_ > patience()) return loop_.stop();
-    timer_ = loop_.after(kTick, [this] { tick(); });
+    timer_ = loop_.after(kReplayTick, [this] { tick(); });
   }
 
   // False while a queue is full: the same line again with the next tick.

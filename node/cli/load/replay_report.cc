@@ -50,7 +50,7 @@ std::vector<std::string> first_of(const ReplayReport& r) {
   return out;
 }
 
-Json to_json(const ReplayReport& r, bool pass) {
+Json report_json(const ReplayReport& r, bool pass) {
   return {{"proof", pass ? "pass" : "fail"},
           {"interrupted", r.interrupted},
           {"rooms", r.rooms},
@@ -92,7 +92,7 @@ void print_faults(const ReplayReport& r) {
   if (r.interrupted) std::cout << "  interrupted before the end\n";
 }
 
-void print(const ReplayReport& r, bool pass) {
+void print_report(const ReplayReport& r, bool pass) {
   const auto& proof = r.proof;
   std::cout << "rooms " << thousands(r.rooms) << ", users " << thousands(r.users) << ", devices "
             << thousands(r.devices) << " and " << thousands(r.fresh_devices) << " fresh\n"
@@ -124,9 +124,9 @@ int tell(const ReplayReport& report, bool as_json) {
   const bool pass = report.proof.passed() && report.proof.acked > 0 && unacknowledged(report) == 0 &&
                     !report.interrupted;
   if (as_json) {
-    std::cout << to_json(report, pass) << std::endl;
+    std::cout << report_json(report, pass) << std::endl;
   } else {
-    print(report, pass);
+    print_report(report, pass);
   }
   return pass ? kExitOk : kExitFailed;
 }

@@ -18,9 +18,9 @@ namespace {
 constexpr std::size_t kNickSizeMax = 60;
 
 // Gives each name a number and an address.
-class Names {
+class NameTable {
  public:
-  Names(char sigil, std::vector<std::string>& addresses) : sigil_(sigil), addresses_(addresses) {}
+  NameTable(char sigil, std::vector<std::string>& addresses) : sigil_(sigil), addresses_(addresses) {}
   std::uint32_t of(const std::string& name) {
     const auto [it, fresh] = numbers_.emplace(name, static_cast<std::uint32_t>(addresses_.size()));
     if (fresh) addresses_.push_back(sigil_ + escape_name(name));
@@ -128,8 +128,8 @@ Result<Script> parse_script(View text, const ScriptLimits& limits) {
                    [](const RawLine& a, const RawLine& b) { return a.t < b.t; });
   const auto rooms = busiest(raw, limits.rooms);
   Script script;
-  Names room_names('#', script.rooms);
-  Names speaker_names('@', script.speakers);
+  NameTable room_names('#', script.rooms);
+  NameTable speaker_names('@', script.speakers);
   std::set<std::pair<std::uint32_t, std::uint32_t>> spoke;  // (room, speaker)
   for (auto& item : raw) {
     if (script.lines.size() >= limits.lines) break;

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kRowsMax = 2'000;  // The last one takes what comes after.
 
-double seconds_of(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+double in_seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 }  // namespace
 
@@ -50,7 +50,7 @@ double Series::recovered_after(const Burst& burst) const {
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     const Duration end = every_ * static_cast<std::int64_t>(i + 1);
     if (end - every_ < burst.until || rows_[i].ack.count() == 0 || rows_[i].refused > 0) continue;
-    if (static_cast<double>(rows_[i].ack.percentile(99)) <= limit) return seconds_of(end - burst.until);
+    if (static_cast<double>(rows_[i].ack.percentile(99)) <= limit) return in_seconds(end - burst.until);
   }
   return -1;
 }
@@ -59,7 +59,7 @@ nlohmann::json Series::to_json() const {
   nlohmann::json out = nlohmann::json::array();
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     const Row& row = rows_[i];
-    out.push_back({{"from_s", seconds_of(every_) * static_cast<double>(i)},
+    out.push_back({{"from_s", in_seconds(every_) * static_cast<double>(i)},
                    {"acked", row.ack.count()},
                    {"refused", row.refused},
                    {"ack_p50_us", row.ack.percentile(50)},
@@ -76,7 +76,7 @@ void Series::print(std::ostream& out, bool colour) const {
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     const Row& row = rows_[i];
     char from[32];
-    std::snprintf(from, sizeof from, "%.0f", seconds_of(every_) * static_cast<double>(i));
+    std::snprintf(from, sizeof from, "%.0f", in_seconds(every_) * static_cast<double>(i));
     table.row({from, thousands(row.ack.count()), thousands(row.refused), ms(row.ack.percentile(50)),
                ms(row.ack.percentile(99)), ms(row.ack.max()), row.rss > 0 ? thousands(row.rss >> 20) : "-",
                row.written > 0 ? thousands(row.written >> 20) : "-"});

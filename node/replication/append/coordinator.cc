@@ -35,7 +35,7 @@ int strength(Grade grade) {
 }
 
 // What peers send is checked like what clients send: it goes to disk.
-Status check(const AppendRequest& request, View body) {
+Status check_send(const AppendRequest& request, View body) {
   TRY(check_address(request.to));
   TRY(check_address(request.from));
   const bool recalls = is_recall(request) && !is_copy(request);
@@ -174,7 +174,7 @@ void Coordinator::make_anew(const storage::ChangeView& copy) {
 
 void Coordinator::append(AppendRequest request, Bytes body, Done done) {
   if (!view_.in_ring()) return done(Error{Errc::kNotOwner, "this node is not in a ring yet"});
-  if (auto valid = check(request, body); !valid) return done(valid.error());
+  if (auto valid = check_send(request, body); !valid) return done(valid.error());
   const MailboxId target = mailbox_of(request.to);
   Pending send{std::move(request), std::move(body), std::move(done), target, {}};
   if (is_copy(send.request) && !is_position(send.request)) send.mailbox = mailbox_of(send.request.from);

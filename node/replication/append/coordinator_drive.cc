@@ -9,7 +9,7 @@ using storage::ChangeKind;
 
 namespace {
 
-Status check(const WriteRegisterRequest& request) {
+Status check_register(const WriteRegisterRequest& request) {
   if (request.merge < 1 || request.merge > 3 || request.key.empty() ||
       request.key.size() > storage::kRegisterKeySizeMax ||
       request.value.data.size() > storage::kRegisterValueSizeMax) {
@@ -163,7 +163,7 @@ Task<starling::Done> Coordinator::redrive_register(MailboxId mailbox, Dot dot, s
 void Coordinator::write_register(const WriteRegisterRequest& request,
                                  std::function<void(Status)> done) {
   if (!view_.in_ring()) return done(Error{Errc::kNotOwner, "this node is not in a ring yet"});
-  if (auto valid = check(request); !valid) return done(valid);
+  if (auto valid = check_register(request); !valid) return done(valid);
   const PartitionId partition = view_.store.partition_of(request.mailbox);
   if (auto may = may_store(partition, request.flags, true); !may) return done(may);
   if (request.derive) return change_member(request, std::move(done));

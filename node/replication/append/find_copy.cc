@@ -11,8 +11,8 @@ using overlay::Reply;
 using overlay::Task;
 
 namespace {
-constexpr Duration kRest = 1ms;  // Between two pages of what is held.
-}
+constexpr Duration kPageRest = 1ms;  // Between two pages of what is held.
+}  // namespace
 
 FindCopy::FindCopy(ClusterView& view, const Publisher& publisher, const StandIn& stand_in)
     : view_(view), publisher_(publisher), stand_in_(stand_in), scope_(view.loop) {
@@ -125,7 +125,7 @@ Task<FindCopyReply> FindCopy::find_held(FindCopyRequest request, FindCopyReply r
       from.n = page.back().dot.n + 1;
       reply.is_cut = left == 0;
       if (reply.is_cut) co_return reply;
-      co_await overlay::sleep(view_.loop, kRest, timer);
+      co_await overlay::sleep(view_.loop, kPageRest, timer);
     }
   }
   co_return reply;

@@ -12,19 +12,18 @@ using storage::Store;
 
 namespace {
 
-constexpr Duration kTickEvery = 1s;
-constexpr Duration kRetryEvery = 500ms;
+constexpr Duration kObligationsEvery = 1s;
+constexpr Duration kObligationsRetryEvery = 500ms;
 constexpr Duration kPlacedWithin = 10s;  // A copy, with those before it. What was made stays made.
 constexpr std::size_t kScanBytes = 256 << 10;
-constexpr View kMemberPrefix = "member/";
+constexpr View kMemberRegister = "member/";
 
-// No retry will change these answers: the duty is void.
+}  // namespace
+
 bool pointless(Errc code) {
   return code == Errc::kInvalid || code == Errc::kNotFound || code == Errc::kTooLarge ||
          code == Errc::kSequenceReused;
 }
-
-}  // namespace
 
 Obligations::Obligations(ClusterView& view, Forwarder& forwarder, Replicator& replicator,
                          std::function<bool(WriterId)> running)
@@ -34,7 +33,7 @@ Obligations::Obligations(ClusterView& view, Forwarder& forwarder, Replicator& re
     heard(partition, writer, n);
   };
   view_.on_doubled([this] { partitions_doubled(); });
-  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  tick_ = view_.loop.after(kObligationsEvery, [this] { tick(); });
 }
 
 // A duty goes with its mailbox; what was met, or looked at, of a parent's log was so of both children. The rows go with
@@ -62,7 +61,7 @@ void Obligations::partitions_doubled() {
 }
 
 bool Obligations::implies(const storage::ChangeView& change) {
-  if (change.kind == ChangeKind::kRegister) return change.reg.key.starts_with(kMemberPrefix);
+  if (change.kind == ChangeKind::kRegister) return change.reg.key.starts_with(kMemberRegister);
   return (change.entry.flags & storage::kEntryImpliesCopy) != 0;
 }
 
@@ -109,7 +108,7 @@ void Obligations::attempt(const At& at) {
     WriteRegisterRequest request;
     const auto member = unpack<storage::MemberValue>(change->reg.value);
     if (!member) return finished(at, member.error());
-    request.mailbox = mailbox_of(change->reg.key.substr(kMemberPrefix.size()));
+    request.mailbox = mailbox_of(change->reg.key.substr(kMemberRegister.size()));
     request.merge = static_cast<std::uint8_t>(storage::MergeKind::kMember);
     request.stamp = change->reg.stamp;
     request.key = "group/" + member->address;
@@ -187,7 +186,7 @@ void Obligations::finished(const At& at, Status done) {
   if (std::exchange(it->second.redriven, false)) --redriving_;
   if (!done && !pointless(done.code())) {
     it->second.under_way = false;
-    retries_.emplace_back(view_.loop.now() + kRetryEvery, at);
+    retries_.emplace_back(view_.loop.now() + kObligationsRetryEvery, at);
   } else {
     if (!done) {
       view_.log.warn("a copy that a change implies was refused",
@@ -248,7 +247,7 @@ void Obligations::heard(PartitionId partition, WriterId writer, std::uint64_t n)
 }
 
 void Obligations::tick() {
-  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  tick_ = view_.loop.after(kObligationsEvery, [this] { tick(); });
   if (!view_.in_ring() || view_.read_only) return;
   if (view_.is_holder()) return give_over();
   persist();

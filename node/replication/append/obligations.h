@@ -27,6 +27,9 @@ inline constexpr std::size_t kRedriveAtOnceMax = 256;  // Duties tried again, un
 inline constexpr std::size_t kDutiesMax = 100'000;     // In memory; the rest is read from the log later.
 inline constexpr std::size_t kCopiesBeforeMax = 64;    // Of a lane: the library has no more unanswered, if not told otherwise.
 
+// No retry will change this answer: the duty is void.
+bool pointless(Errc code);
+
 class Obligations {
  public:
   // `running`: does some live node run this writer now?

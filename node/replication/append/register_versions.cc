@@ -11,7 +11,7 @@ using overlay::Task;
 namespace {
 
 constexpr int kTriesMax = 3;
-constexpr Duration kRest = 1ms;  // Between two pieces.
+constexpr Duration kPieceRest = 1ms;  // Between two pieces.
 
 Bytes digest(View before, View piece) {
   std::array<std::uint8_t, 16> out{};
@@ -69,7 +69,7 @@ Task<Done> RegisterVersions::reckon(Of of) {
       more = registers.size() == kRegisterPieceMax;
       if (!more) break;
       after = registers.back().key;
-      co_await overlay::sleep(view_.loop, kRest, timer);
+      co_await overlay::sleep(view_.loop, kPieceRest, timer);
     }
     if (known.changed || more) continue;
     known.version = BytesReader(all).u64be() | 1;  // Not zero.

@@ -9,8 +9,8 @@ using overlay::Task;
 using protocol::Grade;
 
 namespace {
-constexpr Duration kAskDeadline = kAppendDeadline / 2;
-}
+constexpr Duration kHoldersDeadline = kAppendDeadline / 2;
+}  // namespace
 
 Holding::Holding(ClusterView& view, Replicator& replicator) : view_(view), replicator_(replicator) {
   replicator_.on_held = [this](const NodeId& from, const Hinted& message) { received(from, message); };
@@ -44,7 +44,7 @@ Task<Result<std::uint8_t>> Holding::hold(PartitionId partition, Dot dot, Grade g
 
 Task<bool> Holding::ask_owner(NodeId owner, PartitionId partition, Dot dot) {
   auto asking = overlay::call(view_.loop, view_.rpc, owner, Method::kHold,
-                              pack(HoldRequest{partition, dot.writer, dot.n, view_.partitions()}), kAskDeadline);
+                              pack(HoldRequest{partition, dot.writer, dot.n, view_.partitions()}), kHoldersDeadline);
   const auto answer = co_await asking;
   const auto reply = answer ? unpack<HoldReply>(*answer) : Result<HoldReply>(answer.error());
   co_return reply && reply->synced >= dot.n;
@@ -111,7 +111,7 @@ bool Holding::send(const Run& run, Segment numbers, std::uint64_t covered) {
 // The segment that `n` is in; empty when nothing comes in time.
 Task<Holding::Segment> Holding::answer(Run run, std::uint64_t from, std::uint64_t n, bool asks) {
   auto [done, told] = overlay::Completer<Segment>::make(view_.loop);
-  Wait wait{from, asks, std::move(done), view_.loop.after(kAskDeadline, [this, run, n] { give_up(run, n); })};
+  Wait wait{from, asks, std::move(done), view_.loop.after(kHoldersDeadline, [this, run, n] { give_up(run, n); })};
   handed_[run].waits.emplace(n, std::move(wait));
   ++waits_;
   co_return co_await told;

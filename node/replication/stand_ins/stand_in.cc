@@ -11,10 +11,10 @@ using overlay::Task;
 
 namespace {
 
-constexpr Duration kTickEvery = 500ms;
+constexpr Duration kStandInEvery = 500ms;
 constexpr Duration kHandHomeDeadline = 30s;  // An owner may have much to fetch.
 constexpr std::size_t kEarlyOverhead = 64;   // Of each change that came early.
-constexpr Duration kRest = 5s;               // Of a run that an owner could not take; with jitter.
+constexpr Duration kRunRest = 5s;               // Of a run that an owner could not take; with jitter.
 
 }  // namespace
 
@@ -29,7 +29,7 @@ StandIn::StandIn(ClusterView& view) : view_(view), scope_(view.loop) {
   view_.on_notice<Replicate>(Method::kHint, [this](const NodeId& from, const Replicate& message) {
     receive(from, message);
   });
-  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  tick_ = view_.loop.after(kStandInEvery, [this] { tick(); });
 }
 
 // The store shows nothing while a split moves it. That it shows nothing because there is nothing is known when it is
@@ -227,7 +227,7 @@ bool StandIn::all_home(const Run& run, const Held& held) const {
 
 // One run at a time to each owner, a bounded number of owners at once.
 void StandIn::tick() {
-  tick_ = view_.loop.after(kTickEvery, [this] { tick(); });
+  tick_ = view_.loop.after(kStandInEvery, [this] { tick(); });
   if (!view_.in_ring()) return;
   look();
   for (auto it = early_.begin(); it != early_.end();) {
@@ -285,7 +285,7 @@ Task<Done> StandIn::hand_home(NodeId owner, Run run, std::uint64_t to) {
     }
     co_return Done{};
   }
-  held->second.rests_until = view_.loop.now() + kRest / 2 + Duration(view_.random.below(kRest.count()));
+  held->second.rests_until = view_.loop.now() + kRunRest / 2 + Duration(view_.random.below(kRunRest.count()));
   // It lacks what lies before our segment, and we do not have that.
   if (answer.code() != Errc::kNotFound) co_return Done{};
   const std::uint64_t bytes = held->second.bytes;

@@ -12,7 +12,7 @@ constexpr Duration kMovementsEvery = 500ms;
 constexpr Duration kSaidFor = 30s;
 constexpr std::uint64_t kWeightLeast = 50, kWeightMost = 200;
 constexpr std::uint64_t kRates[] = {256 << 10, 1 << 20, 16 << 20};
-constexpr int kInviteSeconds = 86'400;   // Longer than any clock jumps.
+constexpr int kMovementInviteSeconds = 86'400;   // Longer than any clock jumps.
 constexpr int kRetireSeconds = 86'400;   // So is who was away, or hands home, not shut out by a rotation.
 constexpr int kAsksPerAgreed = 2;        // So often as needed: what comes beside an open change is refused.
 constexpr Duration kDeadFor = 20s;       // Who was removed comes back after so long.
@@ -233,7 +233,7 @@ void Movements::ask_at(std::size_t at, const std::string& kind, const std::strin
 // --- Changes of the ring. ---
 
 void Movements::begin(std::size_t inviter, const std::string& kind, std::optional<std::size_t> dead) {
-  cluster_.ask(inviter, "invite", {{"expires_s", kInviteSeconds}},
+  cluster_.ask(inviter, "invite", {{"expires_s", kMovementInviteSeconds}},
                [this, kind, dead, alive = alive_](const Result<Json>& invite) {
     if (!*alive || !invite) return;
     later(Duration(0), [this, kind, dead, token = invite->at("token").get<std::string>()] {

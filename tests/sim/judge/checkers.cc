@@ -11,7 +11,7 @@
 namespace starling::sim {
 namespace {
 
-std::string text_of(const MessageKey& key) {
+std::string key_text(const MessageKey& key) {
   return hex(key.device.view()).substr(0, 8) + "/" + std::to_string(key.lane % 10000) + "#" +
          std::to_string(key.seq);
 }
@@ -133,8 +133,8 @@ Violations check_stored_order(const ClusterExport& stores) {
           it->second < next->second) {
         continue;
       }
-      out.push_back({3, "at " + node.name + " " + text_of(next_key) + " stands before " +
-                            text_of(key),
+      out.push_back({3, "at " + node.name + " " + key_text(next_key) + " stands before " +
+                            key_text(key),
                      to_text(next->second)});
     }
   }

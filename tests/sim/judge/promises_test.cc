@@ -30,14 +30,14 @@ TEST(CheckNames, WithoutAnAnswerNothingIsKnown) {
   EXPECT_EQ(wrong_names(Told::kNothing, Told::kNothing), 0u);
 }
 
-const MailboxId kAlice = mailbox_of("@alice");
+const MailboxId kAliceMailbox = mailbox_of("@alice");
 
 Bytes message_row(std::uint64_t seq, std::uint64_t time, std::uint64_t content) {
   Bytes row;
   BytesWriter out(row);
   out.u8(1);
-  out.raw(kAlice.view());
-  out.raw(device_of(kAlice, "phone").view());
+  out.raw(kAliceMailbox.view());
+  out.raw(device_of(kAliceMailbox, "phone").view());
   out.u64be(7);
   out.u64be(seq);
   out.u64be(time);
@@ -50,7 +50,7 @@ Bytes register_row(View key, View value) {
   Bytes row;
   BytesWriter out(row);
   out.u8(2);
-  out.raw(kAlice.view());
+  out.raw(kAliceMailbox.view());
   out.sized(key);
   out.u8(1);
   out.u64be(50);
@@ -102,8 +102,8 @@ TEST_F(CheckRows, SaysWhichVectorsDiffer) {
 
 TEST_F(CheckRows, FindsADotThatIsTwoChanges) {
   const Dot dot{WriterId{9}, 3};
-  const MessageKey key{device_of(kAlice, "phone"), 7, 1};
-  at(0).entries = {{kAlice, key, {10, WriterId{9}}, false, 100, dot}};
+  const MessageKey key{device_of(kAliceMailbox, "phone"), 7, 1};
+  at(0).entries = {{kAliceMailbox, key, {10, WriterId{9}}, false, 100, dot}};
   at(1).entries = at(0).entries;
   EXPECT_TRUE(check_stored_dots(stores).empty());
   at(1).entries[0].hash = 101;
@@ -120,7 +120,7 @@ TEST_F(CheckRows, FindsADotThatIsTwoChangesOfOneChild) {
     return id;
   };
   const auto entry = [&](std::uint8_t first, std::uint64_t hash) {
-    return StoredEntry{mailbox(first), {device_of(kAlice, "phone"), 7, hash}, {10, WriterId{9}}, false, hash, dot};
+    return StoredEntry{mailbox(first), {device_of(kAliceMailbox, "phone"), 7, hash}, {10, WriterId{9}}, false, hash, dot};
   };
   stores.nodes[1].partition_count = 2;
   at(1).entries = {entry(0x01, 100)};

@@ -14,7 +14,7 @@ constexpr std::uint64_t kSalt = 0x73'6F'63'69'61'6C;
 constexpr Duration kTickMin = 100ms;
 constexpr Duration kTickMax = 900ms;
 constexpr Duration kAnswerLimit = 8s;   // The client says so itself after 5 s, unless it is closed before.
-constexpr Duration kAskAgain = 1s;
+constexpr Duration kSocialAskAgain = 1s;
 constexpr Duration kLateLimit = 20s;    // What has no answer cannot happen any more: gateway, coordinator, a pause.
 constexpr double kByWhoIsOut = 0.15;    // Of the sends to a group.
 constexpr std::size_t kPasswordTries = 6;
@@ -181,7 +181,7 @@ void Social::attempt(const std::shared_ptr<Wish>& wish) {
   };
   SimDevice* device = ready_device(wish->by);
   if (device == nullptr) {
-    world_.after(kAskAgain, again);
+    world_.after(kSocialAskAgain, again);
     return;
   }
   const auto change = wish->group.empty() ? 0 : workload_.history().rosters().ask(wish->group, wish->user, wish->removal,
@@ -226,7 +226,7 @@ void Social::answered(const std::shared_ptr<Wish>& wish, const Result<Done>& ans
   ++wish->unsure;
   // A session may be ended by the new password before it has its answer, and in two sites mostly is.
   if (wish->group.empty() && wish->unsure >= kPasswordTries) return given_up(wish);
-  world_.after(kAskAgain, [this, wish, alive = alive_] {
+  world_.after(kSocialAskAgain, [this, wish, alive = alive_] {
     if (*alive) attempt(wish);
   });
 }

@@ -47,7 +47,7 @@ Result<T> answer_of(World& world, SimDevice& device,
   return last;
 }
 
-std::string text_of(const std::map<std::string, std::uint8_t>& members) {
+std::string members_text(const std::map<std::string, std::uint8_t>& members) {
   std::string out;
   for (const auto& [user, role] : members) out += (out.empty() ? "" : " ") + user + ":" + std::to_string(role);
   return out.empty() ? "nobody" : out;
@@ -210,7 +210,7 @@ void Social::try_rosters() {
         for (const auto& member : answer->members) told[member.user] = member.role;
       }
       if (told != expected) {
-        wrong(1, where + (answer ? text_of(told) : answer.error().text) + ", and acknowledged are " + text_of(expected), name);
+        wrong(1, where + (answer ? members_text(told) : answer.error().text) + ", and acknowledged are " + members_text(expected), name);
       }
     }
     try_sends(name, expected);

@@ -10,7 +10,7 @@ namespace starling::sim {
 
 namespace {
 
-std::string text_of(const std::map<WriterId, std::uint64_t>& vector) {
+std::string highest_text(const std::map<WriterId, std::uint64_t>& vector) {
   std::string out;
   for (const auto& [writer, n] : vector) {
     out += (out.empty() ? "" : " ") + std::to_string(writer.value) + ":" + std::to_string(n);
@@ -155,8 +155,8 @@ std::vector<SimCluster::Unrest> SimCluster::unrest() {
       if (all[i][partition] == all[owners.front()][partition]) continue;
       out.push_back({5, "partition " + std::to_string(partition.value) + ": " +
                             hosts_[owners.front()]->name + " has " +
-                            text_of(all[owners.front()][partition]) + ", " + hosts_[i]->name +
-                            " has " + text_of(all[i][partition])});
+                            highest_text(all[owners.front()][partition]) + ", " + hosts_[i]->name +
+                            " has " + highest_text(all[i][partition])});
     }
   }
   return out;

@@ -29,7 +29,7 @@ std::string packet_text(const char* fate, const Endpoint& from, View packet) {
 
 }  // namespace
 
-using Kind = SimNetwork::Kind;
+using NetworkKind = SimNetwork::Kind;
 
 class SimDatagrams final : public overlay::Datagrams {
  public:
@@ -162,11 +162,11 @@ std::unique_ptr<SimTransport::Connecting> SimTransport::connect(
   // that ends destroys its handles, so the loop is there as long as the attempt is not finished.
   world.after(network_.latency(ip_, to_ip), [attempt, to, to_ip, loop = &loop_, ip = ip_,
                                              net = &network_] {
-    if (attempt->finished || net->is_cut(ip, to_ip, Kind::kStreams) || net->without_power_.contains(to_ip)) return;
+    if (attempt->finished || net->is_cut(ip, to_ip, NetworkKind::kStreams) || net->without_power_.contains(to_ip)) return;
     const Duration back = net->latency(to_ip, ip);
     const auto it = net->listeners_.find({to_ip, to});
     if (it == net->listeners_.end()) {
-      if (net->is_cut(to_ip, ip, Kind::kStreams)) return;
+      if (net->is_cut(to_ip, ip, NetworkKind::kStreams)) return;
       loop->turn_at(net->world_.now() + back, [attempt, to] {
         attempt->finish(Error{Errc::kIo, "connecting to " + to.text() + ": connection refused"});
       });
@@ -191,7 +191,7 @@ std::unique_ptr<SimTransport::Connecting> SimTransport::connect(
       auto accepted = network_detail::make_stream(connection, 1);
       if (socket->open) socket->on_accept(std::move(accepted));
     });
-    if (net->is_cut(to_ip, ip, Kind::kStreams)) return;
+    if (net->is_cut(to_ip, ip, NetworkKind::kStreams)) return;
     auto holder = std::make_shared<std::unique_ptr<Stream>>(std::move(dialled));
     loop->turn_at(net->world_.now() + back,
                   [attempt, holder] { attempt->finish(std::move(*holder)); });
@@ -256,13 +256,13 @@ void SimNetwork::heal_all() {
   heal_streams();
 }
 
-bool SimNetwork::is_cut(const std::string& from, const std::string& to, Kind kind) const {
+bool SimNetwork::is_cut(const std::string& from, const std::string& to, NetworkKind kind) const {
   if (from == to) return false;
   const auto& silent = silent_[static_cast<std::size_t>(kind)];
   return cuts_.contains({from, to}) || silent.contains(from) || silent.contains(to);
 }
 
-void SimNetwork::silence(const std::string& ip, Kind kind, bool on) {
+void SimNetwork::silence(const std::string& ip, NetworkKind kind, bool on) {
   auto& silent = silent_[static_cast<std::size_t>(kind)];
   if (on) {
     silent.insert(ip);
@@ -292,7 +292,7 @@ Duration SimNetwork::latency(const std::string& from, const std::string& to) {
 void SimNetwork::send_packet(const Endpoint& from, const Endpoint& to, View packet) {
   ++stats_.packets;
   const auto chance = [this](double p) { return p > 0 && random_.unit() < p; };
-  if (is_cut(from.host, to.host, Kind::kDatagrams) || chance(options_.loss)) {
+  if (is_cut(from.host, to.host, NetworkKind::kDatagrams) || chance(options_.loss)) {
     ++stats_.packets_lost;
     world_.note(to.host, packet_text("lost packet", from, packet));
     return;
@@ -307,7 +307,7 @@ void SimNetwork::send_packet(const Endpoint& from, const Endpoint& to, View pack
     }
     world_.after(delay, [this, from, to, bytes] {
       const auto it = packet_sockets_.find({to.host, to});
-      if (it == packet_sockets_.end() || is_cut(from.host, to.host, Kind::kDatagrams)) return;
+      if (it == packet_sockets_.end() || is_cut(from.host, to.host, NetworkKind::kDatagrams)) return;
       world_.note(to.host, packet_text("packet", from, *bytes));
       it->second->loop->enter([socket = it->second, from, bytes] {
         if (socket->open) socket->on_packet(from, *bytes);
