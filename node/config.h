@@ -20,6 +20,8 @@ namespace starling::node {
 inline constexpr std::uint64_t kDayMs = 24ull * 3600 * 1000;
 inline constexpr std::uint64_t kRetentionDefaultMs = 30 * kDayMs;
 inline constexpr std::uint64_t kRetentionMinMs = 3 * kDayMs;
+inline constexpr unsigned kLoopsMax = 64;        // Nodes of one process.
+inline constexpr std::uint16_t kLoopPorts = 10;  // From a port of one loop to that of the next.
 
 struct Config {
   std::string data;                         // Folder of this node; created when absent.
@@ -31,6 +33,7 @@ struct Config {
   std::string client_advertise;             // Where devices are told to find this node; empty: the bound address.
   std::string zone = "default";
   std::uint32_t weight = 100;
+  unsigned loops = 1;                       // Nodes that the process runs, each on a core (cli/loops.h).
   std::uint8_t copies = 3;                  // N, for a new cluster.
   std::uint8_t synced = 0;                  // W, for a new cluster; 0: majority of the owners.
   std::uint32_t partitions = 4096;          // P, for a new cluster.
@@ -40,6 +43,7 @@ struct Config {
   // How long an entry is kept, by this node's stamp; never under kRetentionMinMs.
   std::uint64_t retention_ms = kRetentionDefaultMs;
   std::string join_token;                   // Set by `starling join`; empty otherwise.
+  bool may_found = true;                    // A cluster, when it is in none and has no token; else that is kNotFound.
   NodeId replaces;                          // The dead member whose place it takes then; zero: none.
   std::string log_level = "info";
   std::string log_file;                     // Empty: standard error.

@@ -93,6 +93,7 @@ Status NodeImpl::begin() {
   TRY(open_membership());
   // Last, so that a start that failed founds nothing.
   if (view_->in_ring() || invite_) return ok_status();
+  if (!config_.may_found) return Error{Errc::kNotFound, "the node in " + config_.data + " is in no cluster, and has no token for one"};
   founded_ = true;
   return found();
 }

@@ -47,7 +47,8 @@ class Node {
   virtual ~Node() = default;
 
   // Opens the store and binds the ports. A fresh folder becomes a cluster of one, or, with a join token,
-  // a node that asks to join. kForeign, kUnsupported, kCorrupt, kAddressInUse, kFull, kClock, kIo.
+  // a node that asks to join. kForeign, kUnsupported, kCorrupt, kAddressInUse, kFull, kClock, kIo;
+  // kDenied: it has left its cluster; kNotFound: it would have to found one (Config::may_found).
   static Result<std::unique_ptr<Node>> open(Config config, Leaves leaves);
 
   // Begins to gossip, catch up and serve. `on_fatal`: a disk that can no longer be trusted, or another
@@ -56,6 +57,7 @@ class Node {
   // Tells the others, closes the doors, syncs, marks the store clean; then calls `done`.
   virtual void stop(std::function<void()> done) = 0;
 
+  [[nodiscard]] virtual NodeId id() const = 0;
   // Addresses actually bound.
   [[nodiscard]] virtual overlay::Endpoint client_address() const = 0;
   [[nodiscard]] virtual overlay::Endpoint link_address() const = 0;

@@ -60,6 +60,7 @@ class NodeImpl final : public Node {
 
   void start(std::function<void(const Error&)> on_fatal) override;
   void stop(std::function<void()> done) override;
+  [[nodiscard]] NodeId id() const override { return view_->self; }
   [[nodiscard]] overlay::Endpoint client_address() const override { return gateway_->local(); }
   [[nodiscard]] overlay::Endpoint link_address() const override { return links_->local(); }
   [[nodiscard]] overlay::Endpoint admin_address() const override;

@@ -11,6 +11,8 @@
 
 #include <boost/beast/http.hpp>
 
+#include "node/config.h"
+
 namespace starling::node::cli {
 namespace {
 
@@ -94,6 +96,10 @@ Error error_of(const Json& body, unsigned status) {
   return {static_cast<Errc>(number_of(body["error"], "code")), text_of(body["error"], "text")};
 }
 
+std::string admin_socket(const Arguments& options) {
+  return options.has("admin") ? options.text("admin") : "unix:" + options.text("data") + "/admin.sock";
+}
+
 }  // namespace
 
 Result<Json> admin_call(const std::string& socket, const std::string& method, const Json& arguments,
@@ -127,14 +133,27 @@ Result<Json> admin_call(const std::string& socket, const std::string& method, co
 
 int admin_call(const Arguments& options, const std::string& method, const Json& arguments, Json& answer,
                int tries) {
-  const std::string socket =
-      options.has("admin") ? options.text("admin") : "unix:" + options.text("data") + "/admin.sock";
+  return admin_call(options, admin_socket(options), method, arguments, answer, tries);
+}
+
+std::vector<std::string> admin_sockets(const Arguments& options) {
+  std::vector<std::string> out = {admin_socket(options)};
+  if (options.has("admin")) return out;
+  for (unsigned number = 2; number <= kLoopsMax; ++number) {
+    const std::string path = options.text("data") + "/loops/" + std::to_string(number) + "/admin.sock";
+    if (connect_to(path, std::chrono::seconds(1)).ok()) out.push_back("unix:" + path);
+  }
+  return out;
+}
+
+int admin_call(const Arguments& options, const std::string& socket, const std::string& method, const Json& arguments,
+               Json& answer, int tries) {
   bool reached = false;
   auto result = admin_call(socket, method, arguments, std::chrono::seconds(options.number("timeout")),
                            reached);
   const bool unsure = !result && reached &&
                       (result.code() == Errc::kUnavailable || result.code() == Errc::kTimeout);
-  if (unsure && tries > 1) return admin_call(options, method, arguments, answer, tries - 1);
+  if (unsure && tries > 1) return admin_call(options, socket, method, arguments, answer, tries - 1);
   if (!result) {
     const bool silent = !reached && result.code() == Errc::kIo;
     return complain(silent ? kExitUnreachable : exit_code(result.error()), result.error().text);

@@ -20,6 +20,10 @@ Result<Json> admin_call(const std::string& socket, const std::string& method, co
 // for what may be asked twice: then a node that answers "unavailable" or "timeout" is asked again.
 int admin_call(const Arguments& options, const std::string& method, const Json& arguments, Json& answer,
                int tries = 1);
+int admin_call(const Arguments& options, const std::string& socket, const std::string& method, const Json& arguments,
+               Json& answer, int tries = 1);
+// The socket that such a command asks, then those of the other loops that run in its process (loops.h).
+std::vector<std::string> admin_sockets(const Arguments& options);
 
 // Fields of an answer; a default when the node that answers is older or newer and has none.
 std::string text_of(const Json& json, const char* field);

@@ -1,5 +1,5 @@
-// starling leave, remove, weight, rebalance, abort, drain and undrain: the operator changes who is in the ring,
-// and waits until what that moves has arrived.
+// starling leave, remove, weight, rebalance and abort: the operator changes who is in the ring, and waits until what
+// that moves has arrived.
 #include "node/cli/movement_change.h"
 
 #include <iostream>
@@ -23,11 +23,53 @@ Json nodes_of(const Arguments& arguments) {
   return nodes;
 }
 
+// All loops of the process that is asked, those apart that have left. An exit code.
+int loops_here(const Arguments& arguments, Json& nodes) {
+  const auto sockets = admin_sockets(arguments);
+  for (const auto& socket : sockets) {
+    if (sockets.size() == 1) break;  // Itself, without a name.
+    Json status;
+    if (const int code = admin_call(arguments, socket, "status", Json::object(), status, kAskTries); code != kExitOk) return code;
+    for (const Json& member : list_of(status, "members")) {
+      if (!flag_of(member, "self")) continue;
+      const std::string state = text_of(member, "ring_state");
+      if (state == "serving") nodes.push_back(text_of(member, "id"));
+      if (state == "joining") return complain(kExitUnavailable, socket + " joins still: wait until it serves, or name the nodes");
+    }
+  }
+  return kExitOk;
+}
+
+// Each tells of itself: one that is safe does not hear of the others any more.
+int follow_loops(const Arguments& arguments, std::vector<std::string> sockets, Json& movement) {
+  Progress progress;
+  const auto all = static_cast<double>(sockets.size());
+  while (!sockets.empty()) {
+    for (auto socket = sockets.begin(); socket != sockets.end();) {
+      Json status;
+      if (const int code = admin_call(arguments, *socket, "status", Json::object(), status, kAskTries); code != kExitOk) return code;
+      movement = object_of(object_of(status, "node"), "movement");
+      socket = text_of(object_of(status, "node"), "state") == "safe to power off" ? sockets.erase(socket) : socket + 1;
+    }
+    if (sockets.empty()) break;
+    progress.show(1 - static_cast<double>(sockets.size()) / all, std::to_string(sockets.size()) + " loops to go");
+    std::this_thread::sleep_for(kPollEvery);
+  }
+  progress.finish();
+  return kExitOk;
+}
+
 int leave(const Arguments& arguments) {
-  const Json question = {{"nodes", nodes_of(arguments)},
+  Json nodes = nodes_of(arguments);
+  Follow follow;
+  if (nodes.empty()) {
+    if (const int code = loops_here(arguments, nodes); code != kExitOk) return code;
+    if (!nodes.empty()) follow = [&](Json& movement) { return follow_loops(arguments, admin_sockets(arguments), movement); };
+  }
+  const Json question = {{"nodes", nodes},
                          {"force", arguments.flag("force")},
                          {"dry_run", arguments.flag("dry-run")}};
-  return change_ring(arguments, "leave", question, "safe to power off");
+  return change_ring(arguments, "leave", question, "safe to power off", follow);
 }
 
 // Nodes by their ids, or all of a zone.
@@ -111,47 +153,6 @@ int abort(const Arguments& arguments) {
   return kExitOk;
 }
 
-int drain(const Arguments& arguments) {
-  Json answer;
-  if (const int code = admin_call(arguments, "drain", Json::object(), answer); code != kExitOk) return code;
-  const std::uint64_t begun = std::max<std::uint64_t>(1, number_of(answer, "sessions"));
-  Progress progress;
-  for (Json status; !arguments.flag("no-wait");) {
-    if (const int code = admin_call(arguments, "status", Json::object(), status, kAskTries); code != kExitOk) {
-      return code;
-    }
-    answer["sessions"] = number_of(object_of(status, "node"), "sessions");
-    const auto left = number_of(answer, "sessions");
-    if (left == 0) break;
-    progress.show(1 - static_cast<double>(left) / static_cast<double>(std::max(begun, left)),
-                  thousands(left) + " sessions to go");
-    std::this_thread::sleep_for(kPollEvery);
-  }
-  progress.finish();
-  if (arguments.flag("json")) {
-    std::cout << answer.dump(2) << "\n";
-  } else {
-    std::cout << (arguments.flag("no-wait") ? "The sessions are asked to go.\n" : "No sessions are left here. ")
-              << "The node is not ready for new ones until `starling undrain`, or its next start.\n";
-  }
-  return kExitOk;
-}
-
-int undrain(const Arguments& arguments) {
-  Json answer;
-  if (const int code = admin_call(arguments, "undrain", Json::object(), answer); code != kExitOk) return code;
-  if (arguments.flag("json")) {
-    std::cout << answer.dump(2) << "\n";
-  } else {
-    std::cout << "The node takes sessions again.\n";
-  }
-  return kExitOk;
-}
-
-}  // namespace
-
-namespace {
-
 // What the change does to the home sites: one line each, none without a policy of sites.
 std::string homes_text(const Json& moves) {
   const Json homes = object_of(moves, "homes");
@@ -203,7 +204,8 @@ int follow_change(const Arguments& arguments, const Look& look, Json& movement) 
   return kExitOk;
 }
 
-int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done) {
+int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done,
+                const Follow& follow) {
   Json begun;
   if (const int code = admin_call(arguments, method, question, begun); code != kExitOk) return code;
   const bool json = arguments.flag("json");
@@ -221,7 +223,7 @@ int change_ring(const Arguments& arguments, const std::string& method, const Jso
     if (!text_of(now, "change").empty() && number_of(now, "ring") > ring) step.open = step.handing_over;  // The next one.
     return step;
   };
-  if (const int code = follow_change(arguments, look, movement); code != kExitOk) return code;
+  if (const int code = follow ? follow(movement) : follow_change(arguments, look, movement); code != kExitOk) return code;
   begun["finished"] = movement;
   if (json) {
     std::cout << begun.dump(2) << "\n";
@@ -246,7 +248,8 @@ Command leave_command() {
       .about = "Takes this node, or those named by enough of their id, out of the ring: its sessions are asked to\n"
                "go elsewhere, the others fetch what they shall own, and only when they have everything the node\n"
                "is `safe to power off`. It serves until then. Ctrl-C ends the waiting, not the leaving; `starling\n"
-               "abort` takes it back while the others still fetch.\n\n"
+               "abort` takes it back while the others still fetch. Without a name, of a process of several loops\n"
+               "(run --loops) all leave.\n\n"
                "Examples:\n"
                "  starling leave --dry-run\n"
                "  starling leave\n"
@@ -343,43 +346,6 @@ Command abort_command() {
             add_json_option(options);
           },
       .run = abort,
-      .words = {},
-  };
-}
-
-Command drain_command() {
-  return {
-      .name = "drain",
-      .summary = "ask the sessions of this node to go elsewhere, before a restart",
-      .usage = "drain [--no-wait] [--data FOLDER] [--json]",
-      .about = "Within about ten seconds every session is asked to go to another node; the node is not ready for\n"
-               "new ones (/readyz says 404). It keeps its data and serves the other nodes. Ends with `starling\n"
-               "undrain`, or with the next start.\n\n"
-               "Examples:\n"
-               "  starling drain && systemctl restart starling\n",
-      .options =
-          [](po::options_description& options) {
-            add_admin_options(options);
-            add_json_option(options);
-            options.add_options()("no-wait", po::bool_switch(), "do not wait until the last session has gone");
-          },
-      .run = drain,
-      .words = {},
-  };
-}
-
-Command undrain_command() {
-  return {
-      .name = "undrain",
-      .summary = "take sessions again",
-      .usage = "undrain [--data FOLDER] [--json]",
-      .about = "Ends `starling drain`.\n\nExamples:\n  starling undrain\n",
-      .options =
-          [](po::options_description& options) {
-            add_admin_options(options);
-            add_json_option(options);
-          },
-      .run = undrain,
       .words = {},
   };
 }

@@ -12,8 +12,11 @@
 
 namespace starling::node::cli {
 
-// Calls `method` with `question` and follows the change; `done` says what it came to. An exit code.
-int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done);
+// Calls `method` with `question` and follows the change, at the node that is asked unless by `follow`; `done` says what it
+// came to. An exit code.
+using Follow = std::function<int(Json& movement)>;
+int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done,
+                const Follow& follow = {});
 // Asks how far it is, and shows it, until `look` at an answer of `movement` finds nothing open. Ctrl-C ends the
 // following and nothing else.
 using Look = std::function<MoveStep(const Json& movement)>;

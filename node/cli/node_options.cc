@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -105,6 +106,26 @@ Status read_token(Config& config) {
   return ok_status();
 }
 
+// Where loop `number` listens, or tells devices to come; port 0 takes a free one for each.
+overlay::Endpoint of_loop(overlay::Endpoint first, unsigned number) {
+  if (first.port != 0) first.port = static_cast<std::uint16_t>(first.port + kLoopPorts * (number - 1));
+  return first;
+}
+
+// A zone that only this machine has, so that copies are put on others, too.
+Status loops(const Arguments& arguments, Config& config) {
+  TRY_ASSIGN(const std::uint64_t loops, within(arguments, "loops", 1, kLoopsMax));
+  config.loops = static_cast<unsigned>(loops);
+  if (loops == 1) return ok_status();
+  if (config.sites.on()) return wrong("loops", "1 with --sites: zones are sites then, and two copies of one could lie on this machine");
+  TRY(check_loops(config, config.loops));
+  std::array<char, 256> host{};
+  if (arguments.given("zone") || ::gethostname(host.data(), host.size() - 1) != 0 || host[0] == 0) return ok_status();
+  const std::string name = host.data();
+  config.zone = name.substr(name.size() - std::min(name.size(), overlay::kZoneSizeMax));  // Long ones differ at their ends.
+  return ok_status();
+}
+
 }  // namespace
 
 void add_node_options(po::options_description& options) {
@@ -117,7 +138,8 @@ void add_node_options(po::options_description& options) {
       ("advertise", text("", "HOST"), "how other nodes reach this one, when not by the host of --link")
       ("client-advertise", text("", "HOST:PORT"), "where devices are told to find this node, when not by --client; "
                                                   "behind a balancer, that one's address")
-      ("zone", text(config.zone, "NAME"), "copies are put in different zones where possible")
+      ("zone", text(config.zone, "NAME"), "copies are put in different zones where possible; with --loops the host's name")
+      ("loops", number(config.loops), "nodes in this process, each on a core, with its own ports: the next ones are 10 higher")
       ("weight", number(config.weight), "share of the data, relative to the other nodes")
       ("copies", number(config.copies), "copies of everything, when this node starts a new cluster")
       ("synced", number(config.synced),
@@ -167,6 +189,7 @@ Result<Config> make_config(const Arguments& arguments) {
   TRY_ASSIGN(const std::uint64_t weight, within(arguments, "weight", 1, overlay::kWeightMax));
   config.weight = static_cast<std::uint32_t>(weight);
   TRY(cluster_choices(arguments, config));
+  TRY(loops(arguments, config));
   TRY_ASSIGN(const std::uint64_t free_space, within(arguments, "free-space-min", 0, std::uint64_t{1} << 30));
   config.free_space_min = free_space * kMiB;
   TRY_ASSIGN(const std::uint64_t days, within(arguments, "retention", kRetentionMinMs / kDayMs, kRetentionMaxDays));
@@ -186,6 +209,7 @@ std::string config_text(const Config& config) {
       << "\nadmin = " << config.admin.text() << "\n";
   if (!config.advertise.empty()) out << "advertise = " << config.advertise << "\n";
   if (!config.client_advertise.empty()) out << "client-advertise = " << config.client_advertise << "\n";
+  if (config.loops != 1) out << "loops = " << config.loops << "\n";
   out << "zone = " << config.zone << "\nweight = " << config.weight
       << "\nretention = " << config.retention_ms / kDayMs
       << "\nfree-space-min = " << config.free_space_min / kMiB << "\nlog-level = " << config.log_level << "\n";
@@ -199,6 +223,42 @@ std::string config_text(const Config& config) {
     if (!config.sites.only.empty()) out << "home-site = " << config.sites.only << "\n";
   }
   return out.str();
+}
+
+Status check_loops(const Config& first, unsigned last) {
+  if (first.link.port == 0) return wrong("loops", "a --link with a port: with port 0 they would not find each other after a restart");
+  const int stretch = kLoopPorts * static_cast<int>(last - 1);
+  const std::array<int, 3> ports = {first.client.port, first.link.port, first.admin.port};
+  for (const int port : ports) {
+    if (port + stretch > UINT16_MAX) {
+      return wrong("loops", "ports up to 65535: loop " + std::to_string(last) + " would listen on " + std::to_string(port + stretch));
+    }
+    for (const int other : ports) {
+      if (port == 0 || other <= port || (other - port) % kLoopPorts != 0 || other - port > stretch) continue;
+      return wrong("loops", "--client, --link and --admin that are no multiple of " + std::to_string(kLoopPorts) + " apart: " +
+                                std::to_string(other) + " would be used twice");
+    }
+  }
+  TRY(overlay::Endpoint::parse("unix:" + first.data + "/loops/" + std::to_string(last) + "/admin.sock"));
+  return ok_status();
+}
+
+Config config_of_loop(const Config& first, unsigned number) {
+  Config out = first;
+  out.data += "/loops/" + std::to_string(number);
+  out.client = of_loop(first.client, number);
+  out.link = of_loop(first.link, number);
+  out.admin = of_loop(first.admin, number);
+  const auto advertised = overlay::Endpoint::parse(first.client_advertise);
+  // Ours, seen from outside; else it is a balancer's, and that of all loops.
+  const bool own = advertised && advertised->port == first.client.port &&
+                   (advertised->host == first.client.host || advertised->host == first.advertise);
+  if (own) out.client_advertise = of_loop(*advertised, number).text();
+  out.may_found = false;
+  out.join_token.clear();
+  out.replaces = {};
+  if (auto token = read_token(out); !token) out.join_token.clear();
+  return out;
 }
 
 std::vector<std::string> words_to_go_on(std::vector<std::string> words) {

@@ -14,6 +14,12 @@ void add_node_options(po::options_description& options);
 // kInvalid names the option and what it takes.
 Result<Config> make_config(const Arguments& arguments);
 
+// The settings of the process's loop `number`, from 2 on (loops.h): a folder in <data>/loops, ports kLoopPorts further for
+// each. The token is the one that is kept there.
+Config config_of_loop(const Config& first, unsigned number);
+// Are there ports and socket paths for loops 1 to `last`? kInvalid.
+Status check_loops(const Config& first, unsigned last);
+
 // The settings of `config` as the text of a starling.conf.
 std::string config_text(const Config& config);
 

@@ -1,7 +1,5 @@
 #include "node/cli/node_process.h"
 
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -9,7 +7,6 @@
 #include <fstream>
 #include <iostream>
 
-#include "crypto/init.h"
 #include "node/cli/admin_client.h"
 #include "node/cli/movement_step.h"
 #include "node/cli/terminal/table.h"
@@ -18,14 +15,6 @@ namespace starling::node::cli {
 namespace {
 
 std::string addresses_path(const Config& config) { return config.data + "/addresses.json"; }
-
-// Each client is a descriptor, so take as many as the system gives.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 std::uint64_t free_space(const std::string& folder) {
   struct statvfs fs {};
@@ -53,23 +42,33 @@ std::string with_data(const Config& config, const std::string& command) {
 
 }  // namespace
 
-NodeProcess::NodeProcess(Config config, overlay::Log log)
-    : config_(std::move(config)), log_(std::move(log)), transport_(loop_) {}
+NodeProcess::NodeProcess(Config config, overlay::Log log, unsigned number, NodeProcessHooks hooks)
+    : config_(std::move(config)), number_(number), hooks_(std::move(hooks)), log_(std::move(log)), transport_(loop_) {}
 
 int NodeProcess::run() {
   if (auto opened = open(); !opened) {
     if (opened.code() == Errc::kForeign) drop_join_token(config_);  // The node that is there goes on without it.
-    return complain(kExitFailed, "cannot start: " + opened.error().text + next_step(opened.code()));
+    return cannot_start(opened.error());
   }
   started_ = loop_.clock_now();
-  loop_.on_signal(SIGINT, [this] { on_signal(); });
-  loop_.on_signal(SIGTERM, [this] { on_signal(); });
+  if (number_ == 1) {
+    loop_.on_signal(SIGINT, [this] { on_signal(); });
+    loop_.on_signal(SIGTERM, [this] { on_signal(); });
+  }
   announce();
   node_->start([this](const Error& error) { on_fatal(error); });
+  if (hooks_.opened) hooks_.opened();
   watch();
   loop_.run();
   remove_addresses();
   return exit_code_;
+}
+
+int NodeProcess::cannot_start(const Error& error) {
+  outcome_ = error.code == Errc::kDenied ? Outcome::kLeft : error.code == Errc::kNotFound ? Outcome::kNoMember : Outcome::kFailed;
+  if (number_ == 1) return complain(kExitFailed, "cannot start: " + error.text + next_step(error.code));
+  if (outcome_ != Outcome::kFailed) return kExitOk;  // The other loops see to it.
+  return complain(kExitFailed, "loop " + std::to_string(number_) + " cannot start: " + error.text + next_step(error.code));
 }
 
 Status NodeProcess::open() {
@@ -100,7 +99,15 @@ void NodeProcess::remove_addresses() {
   if (number_of(addresses, "pid") == own) ::unlink(addresses_path(config_).c_str());
 }
 
+void NodeProcess::say(const std::string& line) const {
+  std::cout << (number_ == 1 ? "" : "loop " + std::to_string(number_) + ": ") + line + "\n" << std::flush;
+}
+
 void NodeProcess::announce() const {
+  if (number_ != 1) {
+    return say("clients " + node_->client_address().text() + ", nodes " + node_->link_address().text() + ", admin " +
+               node_->admin_address().text() + ", data in " + config_.data);
+  }
   std::cout << "Node in " << config_.data << "\n  clients  " << node_->client_address().text()
             << "\n  nodes    " << node_->link_address().text() << "\n  admin    http://"
             << node_->admin_address().text() << "/metrics and " << config_.data << "/admin.sock\n";
@@ -114,14 +121,24 @@ void NodeProcess::announce() const {
   std::cout << "Ctrl-C stops the node." << std::endl;
 }
 
-// Says how far the node is, until it serves.
+// Says how far the node is, until it serves. One that is not the first ends by itself when it has left.
 void NodeProcess::watch() {
   if (stopping_) return;
-  if (node_->serving()) {
+  if (number_ != 1 && node_->departed()) {
+    outcome_ = Outcome::kLeft;
+    say("safe to power off: it has left the ring");
+    watch_ = loop_.after(kLeftRest, [this] { stop(); });
+    return;
+  }
+  if (!served_ && node_->serving()) {
     served_ = true;
     drop_join_token(config_);
     progress_.finish();
-    std::cout << "serving" << std::endl;
+    say("serving");
+    if (hooks_.serving) hooks_.serving(node_->id());
+  }
+  if (served_) {
+    if (number_ != 1) watch_ = loop_.after(kReportEvery, [this] { watch(); });
     return;
   }
   watch_ = loop_.after(kWatchEvery, [this] { watch(); });
@@ -150,8 +167,7 @@ void NodeProcess::report(const Json& status) {
   reported_ = now;
   const std::uint64_t missing = number_of(*node, "missing");
   const bool all = node->value("missing_known", true);
-  std::cout << state << (missing == 0 ? "" : (all ? ", " : ", at least ") + thousands(missing) + " changes to fetch") << " ..."
-            << std::endl;
+  say(state + (missing == 0 ? "" : (all ? ", " : ", at least ") + thousands(missing) + " changes to fetch") + " ...");
 }
 
 void NodeProcess::on_signal() {
@@ -160,17 +176,24 @@ void NodeProcess::on_signal() {
     std::cout << "stopped at once" << std::endl;
     std::_Exit(128 + SIGINT);
   }
+  std::cout << "stopping (again to stop at once)" << std::endl;
+  stop();
+  if (hooks_.stopping) hooks_.stopping();
+}
+
+void NodeProcess::stop() {
+  if (stopping_) return;
   stopping_ = true;
   watch_.cancel();
   progress_.finish();
-  std::cout << "stopping (again to stop at once)" << std::endl;
   stop_timer_ = loop_.after(kStopTimeout, [this] {
     exit_code_ = complain(kExitFailed, "the node did not stop in time; nothing acknowledged is lost");
     loop_.stop();
   });
   node_->stop([this] {
-    std::cout << "stopped" << std::endl;
-    loop_.stop();
+    stop_timer_.cancel();
+    say("stopped");
+    hooks_.stopped ? hooks_.stopped() : finish();
   });
 }
 
@@ -178,6 +201,13 @@ void NodeProcess::on_signal() {
 void NodeProcess::on_fatal(const Error& error) {
   remove_addresses();
   if (!served_ && !config_.join_token.empty()) {
+    const bool refused = error.code != Errc::kIo && error.code != Errc::kCorrupt && error.code != Errc::kFull &&
+                         error.code != Errc::kCatchingUp;
+    if (number_ != 1 && refused) {  // Nobody counts on it yet, and the others go on.
+      outcome_ = Outcome::kNoMember;
+      exit_code_ = complain(kExitFailed, "loop " + std::to_string(number_) + " cannot join: " + error.text + next_step(error.code));
+      return stop();
+    }
     complain(kExitFailed, "cannot join: " + error.text + next_step(error.code) +
                               "\n  A member gives a new token with: starling invite");
     std::_Exit(kExitFailed);
@@ -209,25 +239,6 @@ void NodeProcess::start_again() const {
   argv.push_back(nullptr);
   if (!words.empty()) ::execv("/proc/self/exe", argv.data());
   std::_Exit(kExitFatal);
-}
-
-int run_node(const Config& config) {
-  if (auto ready = crypto_init(); !ready) return complain(ready.error());
-  ::umask(S_IRWXG | S_IRWXO);  // What a node writes is nobody else's.
-  if (auto folder = create_folder(config.data); !folder) {
-    return complain(kExitFailed, folder.error().text);
-  }
-  const std::string open_to_others = close_folder(config.data);
-  raise_descriptor_limit();
-  std::signal(SIGPIPE, SIG_IGN);
-  overlay::LogConfig log_config;
-  log_config.level = *overlay::parse_log_level(config.log_level);
-  log_config.json = config.log_json;
-  log_config.file = config.log_file;
-  auto log = overlay::Log::open(log_config);
-  if (!log) return complain(kExitFailed, log.error().text);
-  if (!open_to_others.empty()) log->warn(open_to_others);
-  return NodeProcess(config, std::move(*log)).run();
 }
 
 }  // namespace starling::node::cli

@@ -7,8 +7,8 @@
 #include "crypto/access/invite.h"
 #include "crypto/init.h"
 #include "node/cli/commands.h"
+#include "node/cli/loops.h"
 #include "node/cli/node_options.h"
-#include "node/cli/node_process.h"
 
 namespace starling::node::cli {
 namespace {
@@ -110,6 +110,8 @@ Command run_command() {
       .about = "Starts the node in the data folder and runs it until Ctrl-C or SIGTERM. An empty folder\n"
                "becomes a new cluster with this node as its only member; others come with `starling join`.\n"
                "The addresses in use are written to <data>/addresses.json.\n\n"
+               "With --loops 4 the process runs four nodes, each on a core: the others get ports 10, 20 and 30 higher,\n"
+               "live in <data>/loops and join by themselves. Give the balancer all of them.\n\n"
                "Examples:\n"
                "  starling run\n"
                "  starling run --data /var/lib/starling --client 0.0.0.0:7400 \\\n"

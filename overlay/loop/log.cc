@@ -115,6 +115,7 @@ Result<Log> Log::open(const LogConfig& config) {
   }
   log.level_ = config.level;
   log.json_ = config.json;
+  log.loop_ = config.loop;
   log.logger_->set_level(spdlog::level::trace);
   log.logger_->flush_on(spdlog::level::info);
   log.logger_->set_formatter(std::make_unique<spdlog::pattern_formatter>(
@@ -132,10 +133,12 @@ void Log::write(LogLevel level, View message, Fields fields) const {
     line.append(",\"message\":");
     append_quoted(line, message);
     for (const auto& field : fields) field.append_json(line);
+    if (loop_ != 0) Field("loop", loop_).append_json(line);
   } else {
     if (!capture_) line.append(level_name).append(" ");
     line.append(message);
     for (const auto& field : fields) field.append_text(line);
+    if (loop_ != 0) Field("loop", loop_).append_text(line);
   }
   if (capture_) return capture_(level, line);
   logger_->log(spdlog_level(level), spdlog::string_view_t(line.data(), line.size()));

@@ -33,6 +33,7 @@ struct LogConfig {
   LogLevel level = LogLevel::kInfo;
   bool json = false;
   std::string file;                         // Empty: stderr.
+  unsigned loop = 0;                        // Said in each line, unless 0.
   std::size_t file_size_max = 64ULL << 20;  // Then the file rotates.
   std::size_t files_max = 8;
 };
@@ -82,6 +83,7 @@ class Log {
  private:
   LogLevel level_ = LogLevel::kOff;
   bool json_ = false;
+  unsigned loop_ = 0;
   std::shared_ptr<spdlog::logger> logger_;
   Capture capture_;
 };

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cassert>
 #include <utility>
 
@@ -24,7 +25,8 @@ uv_handle_t* handle_of(Handle* handle) {
 }
 
 // The files that the store may have open (storage/engine), logs, doors and what else a process has.
-constexpr std::uint64_t kFilesKept = 512 + 64;
+constexpr std::uint64_t kFilesOfANode = 512 + 64;
+std::atomic<std::uint64_t> nodes_here = 1;
 
 // Descriptors are handed out lowest first, so a high number means that few are left. Some are kept
 // back for files and for links that we dial ourselves: without a descriptor the store would stop the node.
@@ -32,7 +34,8 @@ bool descriptors_are_short(int fd) {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
   const std::uint64_t max = limit.rlim_cur;
-  const std::uint64_t files = max >= 2 * kFilesKept ? kFilesKept : max / 10;
+  const std::uint64_t kept = kFilesOfANode * nodes_here.load(std::memory_order_relaxed);
+  const std::uint64_t files = max >= 2 * kept ? kept : max / 10;
   return static_cast<std::uint64_t>(fd) + std::max(8 + max / 20, files) >= max;
 }
 
@@ -57,6 +60,8 @@ bool somebody_answers(const std::string& path) {
 }
 
 }  // namespace
+
+void UvTransport::keep_files_for(unsigned nodes) { nodes_here = nodes; }
 
 class UvListener final : public Listener {
  public:

@@ -28,6 +28,8 @@ inline constexpr Duration kAcceptRetry = 100ms;
 class UvTransport final : public Transport {
  public:
   explicit UvTransport(UvLoop& loop);
+  // So many nodes of this process keep descriptors free for their stores; 1 at first. Any thread.
+  static void keep_files_for(unsigned nodes);
   ~UvTransport() override;
   UvTransport(const UvTransport&) = delete;
   UvTransport& operator=(const UvTransport&) = delete;

@@ -141,6 +141,11 @@ Bytes after_prefix(View prefix) {
 
 }  // namespace
 
+void make_threads_for(int stores) {
+  rocksdb::Env::Default()->IncBackgroundThreadsIfNeeded(stores, rocksdb::Env::LOW);
+  rocksdb::Env::Default()->IncBackgroundThreadsIfNeeded(stores, rocksdb::Env::HIGH);
+}
+
 Error to_error(const rocksdb::Status& status, std::string_view doing) {
   assert(!status.ok());
   const std::string text = "storage: " + std::string(doing) + " failed: " + status.ToString();

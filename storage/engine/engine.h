@@ -40,6 +40,9 @@ namespace starling::storage {
 inline rocksdb::Slice slice(View bytes) { return {bytes.data(), bytes.size()}; }
 inline View view(const rocksdb::Slice& bytes) { return {bytes.data(), bytes.size()}; }
 
+// Threads that flush and compact, for so many stores of the process: RocksDB itself makes as many as one needs.
+void make_threads_for(int stores);
+
 // kFull, kCorrupt or kIo, with what was being done and the next step. REQUIRES: !status.ok().
 Error to_error(const rocksdb::Status& status, std::string_view doing);
 

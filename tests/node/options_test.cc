@@ -73,6 +73,37 @@ TEST_F(OptionsTest, FlagsWinOverTheEnvironmentAndThatOverTheFile) {
   EXPECT_FALSE(parsed->given("partitions"));
 }
 
+TEST_F(OptionsTest, LoopsHaveFoldersAndPortsOfTheirOwn) {
+  auto parsed = parse({"x", "--data", folder_, "--loops", "3", "--client", "127.0.0.1:7400", "--admin", "127.0.0.1:0",
+                       "--advertise", "192.0.2.7", "--client-advertise", "192.0.2.7:7400"});
+  ASSERT_TRUE(parsed.ok()) << parsed.error().text;
+  const auto first = make_config(*parsed);
+  ASSERT_TRUE(first.ok()) << first.error().text;
+  EXPECT_NE(first->zone, Config().zone) << "the host's name, so that other machines are other zones";
+  const Config third = config_of_loop(*first, 3);
+  EXPECT_EQ(third.data, folder_ + "/loops/3");
+  EXPECT_EQ(third.client.port, 7420);
+  EXPECT_EQ(third.link.port, first->link.port + 20);
+  EXPECT_EQ(third.admin.port, 0);
+  EXPECT_EQ(third.client_advertise, "192.0.2.7:7420");
+  EXPECT_EQ(third.zone, first->zone);
+  EXPECT_FALSE(third.may_found);
+  Config balanced = *first;
+  balanced.client_advertise = "192.0.2.1:7400";
+  EXPECT_EQ(config_of_loop(balanced, 3).client_advertise, "192.0.2.1:7400");
+  parsed = parse({"x", "--loops", "2", "--zone", "cellar"});
+  EXPECT_EQ(make_config(*parsed)->zone, "cellar");
+}
+
+TEST_F(OptionsTest, LoopsNeedPortsThatDoNotMeet) {
+  EXPECT_THAT(config_complaint({"--loops", "65"}), HasSubstr("1 to 64"));
+  EXPECT_THAT(config_complaint({"--loops", "3", "--client", "127.0.0.1:7421"}), HasSubstr("7421 would be used twice"));
+  EXPECT_EQ(config_complaint({"--loops", "2", "--client", "127.0.0.1:7421"}), "none");
+  EXPECT_THAT(config_complaint({"--loops", "2", "--client", "127.0.0.1:65530"}), HasSubstr("65540"));
+  EXPECT_THAT(config_complaint({"--loops", "2", "--link", "127.0.0.1:0"}), HasSubstr("a --link with a port"));
+  EXPECT_THAT(config_complaint({"--loops", "2", "--sites", "2+1", "--zone", "east"}), HasSubstr("zones are sites"));
+}
+
 TEST_F(OptionsTest, ANodeDoesNotListenWhereClientsConnect) {
   environment_ = {{"STARLING_CLIENT", "127.0.0.1:1"}, {"STARLING_LISTEN_CLIENT", "127.0.0.1:2"}};
   EXPECT_EQ(parse({"x"})->text("client"), "127.0.0.1:2");

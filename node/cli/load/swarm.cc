@@ -7,6 +7,7 @@
 
 #include "crypto/text.h"
 #include "node/cli/admin_client.h"
+#include "node/config.h"
 #include "node/version.h"
 
 namespace starling::node::cli {
@@ -36,6 +37,17 @@ std::vector<std::string> node_folders(const std::string& cluster) {
   return {folders.begin(), folders.end()};
 }
 
+// Those of the other loops of the same processes (node/cli/loops.h) behind them.
+std::vector<std::string> with_loops(std::vector<std::string> folders) {
+  for (std::size_t i = 0, first = folders.size(); i < first; ++i) {
+    for (unsigned number = 2; number <= kLoopsMax; ++number) {
+      std::string loop = folders[i] + "/loops/" + std::to_string(number);
+      if (std::filesystem::exists(loop + "/admin.sock")) folders.push_back(std::move(loop));
+    }
+  }
+  return folders;
+}
+
 }  // namespace
 
 std::string run_tag() {
@@ -63,7 +75,7 @@ Result<Swarm> Swarm::open(const Arguments& arguments) {
   if (folders.empty()) {
     return Error{Errc::kNotFound, "no node1, node2, ... in " + arguments.text("cluster")};
   }
-  for (const auto& folder : folders) {
+  for (const auto& folder : with_loops(folders)) {
     if (!std::filesystem::exists(folder + "/admin.sock")) continue;
     NodeDoor door{"unix:" + folder + "/admin.sock", folder, 0};
     bool reached = false;
@@ -72,6 +84,8 @@ Result<Swarm> Swarm::open(const Arguments& arguments) {
     if (status->contains("cluster")) swarm.lineage_ = text_of((*status)["cluster"], "lineage");
     if (status->contains("node")) {
       door.pid = static_cast<int>(number_of((*status)["node"], "pid"));
+      const bool counted = std::ranges::any_of(swarm.doors_, [&](const auto& other) { return other.pid == door.pid; });
+      if (counted) door.pid = 0;
       door.name = text_of((*status)["node"], "short");
     }
     swarm.doors_.push_back(door);

@@ -25,7 +25,7 @@ class Swarm {
   struct NodeDoor {
     std::string socket;  // "unix:/.../admin.sock"
     std::string name;
-    int pid = 0;         // 0: not on this machine, or the node does not tell.
+    int pid = 0;         // 0: not on this machine, the node does not tell, or its process has an earlier door.
   };
 
   // From --cluster (all node*/ inside it) or --data, and --client.
