@@ -69,7 +69,8 @@ class Loops::Other {
 
   // `serving` and then `ended` come on the other's own thread. REQUIRES: !running().
   void begin(const overlay::LogConfig& log, std::function<void(const NodeId&)> serving, std::function<void()> ended) {
-    outcome = Outcome::kFailed;
+    outcome = result_ = Outcome::kFailed;
+    exit_code = result_code_ = kExitFailed;
     thread_ = std::thread([this, log, serving = std::move(serving), ended = std::move(ended)] {
       run(log, serving);
       ended();
@@ -82,7 +83,10 @@ class Loops::Other {
     if (process_ != nullptr) process_->post([process = process_] { process->stop(); });
   }
   void join() {
-    if (thread_.joinable()) thread_.join();
+    if (!thread_.joinable()) return;
+    thread_.join();
+    outcome = result_;
+    exit_code = result_code_;
   }
 
   const unsigned number;
@@ -91,7 +95,7 @@ class Loops::Other {
   int invites = 0;
   Duration again = kAgainMin;
   overlay::Timer timer;                  // Until it runs again.
-  // Of its last run, once that has ended.
+  // Of its last run, once that was joined.
   Outcome outcome = Outcome::kStopped;
   int exit_code = kExitOk;
 
@@ -99,14 +103,14 @@ class Loops::Other {
   void run(const overlay::LogConfig& log_config, const std::function<void(const NodeId&)>& serving) {
     auto log = overlay::Log::open(log_config);
     if (!log) {
-      exit_code = complain(kExitFailed, log.error().text);
+      result_code_ = complain(kExitFailed, log.error().text);
       return;
     }
     NodeProcess process(config, std::move(*log), number, {.opened = {}, .serving = serving, .stopping = {}, .stopped = {}});
     show(&process);
-    exit_code = process.run();
+    result_code_ = process.run();
     show(nullptr);
-    outcome = process.outcome();
+    result_ = process.outcome();
   }
   void show(NodeProcess* process) {
     const std::lock_guard lock(mutex_);
@@ -115,6 +119,9 @@ class Loops::Other {
   }
 
   std::thread thread_;
+  // The thread's, until it is joined.
+  Outcome result_ = Outcome::kStopped;
+  int result_code_ = kExitOk;
 
   // Guarded by mutex_.
   std::mutex mutex_;
@@ -221,8 +228,6 @@ void Loops::invite(Other& other, const std::string& zone) {
     if (stopping_) return;
     other.config.zone = zone;
     if (invite) other.config.join_token = text_of(*invite, "token");
-    std::error_code error;
-    std::filesystem::create_directory(config_.data + "/loops", error);
     auto ready = invite ? create_folder(other.config.data) : Status(invite.error());
     if (ready) ready = keep_join_token(other.config);
     if (ready) return begin(other);

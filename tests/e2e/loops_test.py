@@ -1,6 +1,7 @@
 """A process of several nodes, `starling run --loops 2`: they find each other, serve, come back into their places, and leave."""
 import contextlib
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -12,13 +13,13 @@ ZONE_MAX = 32
 
 
 def two_free_ports():
-    """One, and that 10 above it is free, too."""
+    """One, and that 10 above it is free, too; below those that the system gives to others meanwhile."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", first.getsockname()[1] + 10))
-                return first.getsockname()[1]
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 10))
+            return port
 
 
 class Loops(Case):

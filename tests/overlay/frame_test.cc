@@ -1,29 +1,14 @@
 #include "overlay/links/frame.h"
 
-#include <cstdlib>
-#include <fstream>
-
 #include <gtest/gtest.h>
 
 #include "overlay/links/link.h"
+#include "tests/overlay/golden.h"
 
 namespace starling::overlay {
 namespace {
 
 constexpr Instant kSealedAt{1000s};
-
-Bytes golden_file(const std::string& file) {
-  const char* folder = std::getenv("STARLING_GOLDEN");
-  if (folder == nullptr) return {};
-  std::ifstream in(std::string(folder) + "/" + file);
-  std::string digits;
-  in >> digits;
-  Bytes out;
-  for (std::size_t i = 0; i + 1 < digits.size(); i += 2) {
-    out.push_back(static_cast<char>(std::stoi(digits.substr(i, 2), nullptr, 16)));
-  }
-  return out;
-}
 
 Frame frame(FrameType type, Method method, std::uint64_t request, Bytes body = "x") {
   return {type, 0, method, request, kNever, std::move(body)};
@@ -41,8 +26,7 @@ std::vector<std::uint64_t> order(View bytes) {
 }
 
 TEST(FrameFormat, StaysWhatVersionOneWrote) {
-  const Bytes frozen = golden_file("frame.v1.hex");
-  if (frozen.empty()) GTEST_SKIP() << "STARLING_GOLDEN is not set";
+  const Bytes frozen = golden("frame.v1");
   const Frame ours = frame(FrameType::kRequest, Method::kAppend, 0x0102030405060708,
                      "\xa4"
                      "body");
@@ -60,8 +44,7 @@ TEST(FrameFormat, StaysWhatVersionOneWrote) {
 }
 
 TEST(FrameFormat, KeepsTheIntroductionOfVersionOne) {
-  const Bytes frozen = golden_file("introduction.v1.hex");
-  if (frozen.empty()) GTEST_SKIP() << "STARLING_GOLDEN is not set";
+  const Bytes frozen = golden("introduction.v1");
   const auto read = unpack<Introduction>(frozen);
   ASSERT_TRUE(read.ok()) << read.error().text;
   EXPECT_EQ(read->hello.version_min, 1);
@@ -91,14 +74,14 @@ struct FirstIntroduction {
 };
 
 TEST(FrameFormat, TellsFeaturesInAWayThatTheFirstNodesCanRead) {
-  auto ours = *unpack<Introduction>(golden_file("introduction.v1.hex"));
+  auto ours = *unpack<Introduction>(golden("introduction.v1"));
   ours.hello.features = 5;  // One of them is of the future.
-  EXPECT_EQ(hex(pack(ours)), hex(golden_file("introduction.v2.hex")));
-  const auto back = unpack<Introduction>(golden_file("introduction.v2.hex"));
+  EXPECT_EQ(hex(pack(ours)), hex(golden("introduction.v2")));
+  const auto back = unpack<Introduction>(golden("introduction.v2"));
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(back->hello.features, 5u);
   EXPECT_TRUE(back->hello.has(Feature::kKeyExchange));
-  const auto first = unpack<FirstIntroduction>(golden_file("introduction.v2.hex"));
+  const auto first = unpack<FirstIntroduction>(golden("introduction.v2"));
   ASSERT_TRUE(first.ok()) << first.error().text;
   EXPECT_EQ(first->hello.wall_ms, 1700000000123);
   EXPECT_EQ(first->key.raw[0], 100);
@@ -106,8 +89,8 @@ TEST(FrameFormat, TellsFeaturesInAWayThatTheFirstNodesCanRead) {
 
 // The body of a response with kFrameFlagError.
 TEST(FrameFormat, KeepsTheBytesOfAnError) {
-  EXPECT_EQ(hex(pack(WireError{6, "number 3 is missing"})), hex(golden_file("wire_error.v1.hex")));
-  const auto read = unpack<WireError>(golden_file("wire_error.v1.hex"));
+  EXPECT_EQ(hex(pack(WireError{6, "number 3 is missing"})), hex(golden("wire_error.v1")));
+  const auto read = unpack<WireError>(golden("wire_error.v1"));
   ASSERT_TRUE(read.ok()) << read.error().text;
   EXPECT_EQ(read->code, 6);
   EXPECT_EQ(read->text, "number 3 is missing");
