@@ -11,6 +11,10 @@ namespace starling::node::cli {
 
 using Json = nlohmann::json;
 
+// Of commands that wait for something to come about.
+inline constexpr auto kPollEvery = std::chrono::milliseconds(300);
+inline constexpr int kAskTries = 5;  // Looking does no harm: a node that is busy is asked again.
+
 // One call of node/admin/api.h. `socket` is "unix:PATH". An error of the node keeps its code. When no node
 // answers, `reached` is false and the error says what to do.
 Result<Json> admin_call(const std::string& socket, const std::string& method, const Json& arguments,

@@ -12,16 +12,13 @@
 namespace starling::node::cli {
 namespace {
 
-constexpr auto kDrainPollEvery = std::chrono::milliseconds(300);
-constexpr int kDrainAskTries = 5;  // Looking does no harm: a node that is busy is asked again.
-
 // With several loops: is there a node of another process for the sessions? A single node looks for itself.
 int look_for_others(const Arguments& arguments, const std::vector<std::string>& sockets) {
   if (sockets.size() == 1) return kExitOk;
   std::set<std::string> ours, there;
   for (const auto& socket : sockets) {
     Json status;
-    if (const int code = admin_call(arguments, socket, "status", Json::object(), status, kDrainAskTries); code != kExitOk) return code;
+    if (const int code = admin_call(arguments, socket, "status", Json::object(), status, kAskTries); code != kExitOk) return code;
     for (const Json& member : list_of(status, "members")) {
       const bool serves = text_of(member, "ring_state") == "serving" && !flag_of(member, "draining");
       if (flag_of(member, "self")) ours.insert(text_of(member, "id"));
@@ -47,14 +44,14 @@ int drain(const Arguments& arguments) {
     left = 0;
     for (const auto& socket : sockets) {
       Json status;
-      if (const int code = admin_call(arguments, socket, "status", Json::object(), status, kDrainAskTries); code != kExitOk) return code;
+      if (const int code = admin_call(arguments, socket, "status", Json::object(), status, kAskTries); code != kExitOk) return code;
       left += number_of(object_of(status, "node"), "sessions");
     }
     answer["sessions"] = left;
     if (left == 0) break;
     progress.show(1 - static_cast<double>(left) / static_cast<double>(std::max(begun, left)),
                   thousands(left) + " sessions to go");
-    std::this_thread::sleep_for(kDrainPollEvery);
+    std::this_thread::sleep_for(kPollEvery);
   }
   progress.finish();
   if (arguments.flag("json")) {

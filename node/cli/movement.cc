@@ -14,9 +14,6 @@
 namespace starling::node::cli {
 namespace {
 
-constexpr auto kPollEvery = std::chrono::milliseconds(300);
-constexpr int kAskTries = 5;  // Looking does no harm: a node that is busy is asked again.
-
 Json nodes_of(const Arguments& arguments) {
   Json nodes = Json::array();
   for (const auto& node : arguments.list("node")) nodes.push_back(node);
