@@ -184,6 +184,8 @@ struct StoreStats {
   std::uint64_t lost = 0;      // Changes of which no copy is left.
   std::uint64_t pending = 0;   // Changes accepted, not yet synced.
   std::uint64_t gathered_bytes = 0;  // Of the batch that waits for the one that is being synced.
+  std::uint64_t level0_files = 0;     // Of the family that has most: how far compactions are behind,
+  std::uint64_t pace_us = 0;          // and how long commits wait for them (engine/pace.h).
   std::uint64_t installed = 0;        // Changes that came by files,
   std::uint64_t installed_files = 0;  // and how many files.
 };

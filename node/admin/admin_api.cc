@@ -353,6 +353,10 @@ void AdminApi::collect(MetricSink& sink) const {
   count("starling_write_stalls_total", "Times that RocksDB slowed writes down or stopped them", disk.stalls);
   gauge("starling_compaction_debt_bytes", "Bytes that compactions still have to rewrite, an estimate",
         static_cast<double>(disk.debt_bytes));
+  gauge("starling_level0_files", "Files in level 0 of the family that has most: how far compactions are behind",
+        static_cast<double>(store.level0_files));
+  gauge("starling_commit_pace_seconds", "The least time between commits, so that compactions catch up; 0: none",
+        static_cast<double>(store.pace_us) / 1e6);
   gauge("starling_store_bytes", "Bytes of table files", static_cast<double>(disk.file_bytes));
   count("starling_shadows_total", "Second copies of a message key that met", store.shadows);
   count("starling_corrupt_records_total", "Records refused by their checksum", store.corrupt);

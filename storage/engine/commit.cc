@@ -1,5 +1,6 @@
 #include "storage/engine/commit.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -82,21 +83,27 @@ class ThreadCommitter final : public Committer {
     auto shared = std::make_shared<std::unique_ptr<rocksdb::WriteBatch>>(std::move(batch));
     commits_.run([this, shared] { return write(**shared); }, std::move(done));
   }
+  void pace(std::chrono::microseconds pace) override { pace_ = pace; }
   void run(Work work, Done done) override { work_.run(std::move(work), std::move(done)); }
 
  private:
   Status write(rocksdb::WriteBatch& batch) {
     if (error_) return *error_;
+    std::this_thread::sleep_until(ended_ + pace_.load());
     rocksdb::WriteOptions options;
     options.sync = true;
     const auto status = db_.Write(options, &batch);
+    ended_ = std::chrono::steady_clock::now();
     if (status.ok()) return ok_status();
     error_ = to_error(status, "a synced write");
     return *error_;
   }
 
   rocksdb::DB& db_;
-  std::optional<Error> error_;  // The commit thread's own: the first failure; it stays.
+  std::atomic<std::chrono::microseconds> pace_ = std::chrono::microseconds(0);
+  // The commit thread's own.
+  std::optional<Error> error_;  // The first failure; it stays.
+  std::chrono::steady_clock::time_point ended_{};
   Worker work_;
   Worker commits_;  // Last: it runs on the members above.
 };

@@ -9,6 +9,7 @@
 // Thread: from the loop. Two kinds: ThreadCommitter, and the simulator's on virtual time.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 
@@ -26,6 +27,9 @@ class Committer {
   using Done = std::function<void(Status)>;
   virtual ~Committer() = default;
   virtual void commit(std::unique_ptr<rocksdb::WriteBatch> batch, Done done) = 0;
+  // From now on a commit begins no sooner than so long after the one before has ended (pace.h). On virtual time there is
+  // nothing that could fall behind.
+  virtual void pace(std::chrono::microseconds) {}
   // Runs `work` off the loop; `done` with what it said. Commits do not wait for it.
   virtual void run(std::function<Status()> work, Done done) = 0;
 };

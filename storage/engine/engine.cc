@@ -9,8 +9,13 @@
 #include <rocksdb/slice_transform.h>
 #include <rocksdb/table.h>
 
+#include "storage/engine/pace.h"
+
 namespace starling::storage {
 namespace {
+
+// One flushes, one compacts; when files gather, up to three do: a small family does not wait for a large one.
+constexpr int kBackgroundJobs = 4;
 
 // For simulations: a log file would be written by a background thread.
 class NoLog final : public rocksdb::Logger {
@@ -49,8 +54,9 @@ rocksdb::DBOptions database_options(const EngineOptions& from) {
     options.avoid_flush_during_shutdown = true;
     options.info_log = std::make_shared<NoLog>();
   } else {
-    // Compactions take what the loop and the commits leave. Starved for long they slow the writers down, by RocksDB's
-    // own rules, and so get their share.
+    // Compactions take what the loop and the commits leave. Those that are starved make commits wait, and so get their
+    // share (pace.h).
+    options.max_background_jobs = kBackgroundJobs;
     options.env->LowerThreadPoolCPUPriority(rocksdb::Env::LOW, rocksdb::CpuPriority::kLow).PermitUncheckedError();
   }
   return options;
@@ -102,6 +108,8 @@ rocksdb::ColumnFamilyOptions family_options(const EngineOptions& from, const std
   options.compression_per_level = {rocksdb::kNoCompression, best_compression()};
   options.write_buffer_size = kWriteBufferBytes;
   options.level_compaction_dynamic_level_bytes = true;
+  options.level0_file_num_compaction_trigger = kLevel0Compacted;
+  options.level0_slowdown_writes_trigger = options.level0_stop_writes_trigger = kLevel0Stop;
   options.periodic_compaction_seconds = from.compaction_period_s;
   if (const auto family = family_of(name)) {
     options.compaction_filter_factory = expiry_filter(*family, from.expiry);
@@ -142,7 +150,7 @@ Bytes after_prefix(View prefix) {
 }  // namespace
 
 void make_threads_for(int stores) {
-  rocksdb::Env::Default()->IncBackgroundThreadsIfNeeded(stores, rocksdb::Env::LOW);
+  rocksdb::Env::Default()->IncBackgroundThreadsIfNeeded(stores + kBackgroundJobs - 2, rocksdb::Env::LOW);
   rocksdb::Env::Default()->IncBackgroundThreadsIfNeeded(stores, rocksdb::Env::HIGH);
 }
 
@@ -179,6 +187,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& from) {
   const auto status = rocksdb::DB::Open(options, from.path, families, &engine->handles_, &db);
   if (!status.ok()) return to_error(status, "opening " + from.path);
   engine->db_.reset(db);
+  engine->watch_->follow(db, engine->handles_);
   engine->remove_unfinished();
   for (std::size_t i = 0; i < kColumnFamilyNames.size(); ++i) {
     engine->range_deletions_[i] = engine->has_range_deletions(static_cast<ColumnFamily>(i));
@@ -188,6 +197,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& from) {
 
 Engine::~Engine() {
   if (!db_) return;
+  watch_->follow(nullptr, {});
   for (auto* handle : handles_) db_->DestroyColumnFamilyHandle(handle);
   // What is not synced was not promised; a failed close changes nothing.
   db_->Close().PermitUncheckedError();

@@ -162,6 +162,8 @@ class Engine {
   void remove(const Files& files);
 
   [[nodiscard]] DiskUse disk_use() const;
+  // Of the family that has most; compactions make them fewer. As of the last flush or compaction.
+  [[nodiscard]] int level0_files() const { return watch_->level0_files(); }
   // Writes out what only the log has and looks for files that are due for compaction, which RocksDB
   // by itself does only when something changes. Does not wait. Once in a compaction period.
   void tend();

@@ -46,6 +46,7 @@ void Engine::tell_unreadable_inputs() {
     for (const auto& file : suspects(ColumnFamily::kLog, {}, text)) {
       // A failure costs a second compaction that ends the same way.
       db_->SetOptions(handle(file.family), {{"disable_auto_compactions", "true"}}).PermitUncheckedError();
+      watch_->leave_out(handle(file.family));
     }
     if (unreadable_) unreadable_(ColumnFamily::kLog, {}, text);
   }
@@ -92,6 +93,7 @@ Status Engine::empty(ColumnFamily family, View first, View last) {
 Status Engine::recreate(ColumnFamily family) {
   auto& handle = handles_[static_cast<std::size_t>(family)];
   const std::string doing = std::string("beginning ") + name_of(family) + " anew";
+  watch_->follow(nullptr, {});
   if (const auto status = db_->DropColumnFamily(handle); !status.ok()) {
     return to_error(status, doing);
   }
@@ -102,6 +104,7 @@ Status Engine::recreate(ColumnFamily family) {
     handles_.erase(handles_.begin() + static_cast<std::ptrdiff_t>(family));  // Not ours to close.
     return to_error(status, doing);
   }
+  watch_->follow(db_.get(), handles_);
   range_deletions_[static_cast<std::size_t>(family)] = false;
   return ok_status();
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "storage/engine/pace.h"
 #include "storage/rocks/rocks_store.h"
 #include "storage/export.h"
 
@@ -333,6 +334,8 @@ StoreStats RocksStore::stats() const {
   out.lost = damage_.lost_count();
   // Without the header that an empty batch has.
   out.gathered_bytes = gathering_->writes->Count() > 0 ? gathering_->writes->GetDataSize() : 0;
+  out.level0_files = static_cast<std::uint64_t>(engine_->level0_files());
+  out.pace_us = static_cast<std::uint64_t>(commit_pace(engine_->level0_files()).count());
   out.pending = gathering_->changes.size() + (in_flight_ ? in_flight_->changes.size() : 0);
   return out;
 }

@@ -3,6 +3,7 @@
 #include <cassert>
 #include <utility>
 
+#include "storage/engine/pace.h"
 #include "storage/rocks/rocks_store.h"
 
 namespace starling::storage {
@@ -61,6 +62,7 @@ void RocksStore::commit_gathered() {
   stats_.bytes += gathering_->writes->GetDataSize();
   auto writes = std::move(gathering_->writes);
   in_flight_ = std::exchange(gathering_, std::make_unique<Batch>());
+  committer_->pace(commit_pace(engine_->level0_files()));
   committer_->commit(std::move(writes), [this, alive = alive_](Status status) {
     if (*alive) committed(status);
   });

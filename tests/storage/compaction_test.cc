@@ -6,6 +6,7 @@
 
 #include "crypto/random.h"
 #include "storage/engine/engine.h"
+#include "storage/engine/pace.h"
 #include "tests/storage/support.h"
 #include "tests/temp_folder.h"
 
@@ -28,7 +29,7 @@ class Compaction : public ::testing::Test {
     engine->put(batch, ColumnFamily::kLog, Bytes(8, 'k') + std::to_string(number), value);
     return engine->write_synced(batch);
   }
-  // A file of level 0; the fourth one makes RocksDB compact them.
+  // A file of level 0; so many (kLevel0Compacted) make RocksDB compact them.
   void file() {
     for (int i = 0; i < 50; ++i) ASSERT_TRUE(write(i).ok());
     ASSERT_TRUE(engine->db().Flush({}, engine->handle(ColumnFamily::kLog)).ok());
@@ -48,7 +49,7 @@ class Compaction : public ::testing::Test {
 
 TEST_F(Compaction, OfADamagedFileIsToldAndWritesGoOn) {
   open();
-  for (int i = 0; i < 3; ++i) file();
+  for (int i = 1; i < kLevel0Compacted; ++i) file();
   const std::string damaged = a_file();
   ASSERT_FALSE(damaged.empty());
   engine.reset();
