@@ -4,8 +4,10 @@ import copy
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 import xml.etree.ElementTree
 
@@ -14,6 +16,7 @@ import judge
 import plots
 import report
 import scenarios
+import systems
 
 BROKER = pathlib.Path(__file__).with_name("broker.py")
 
@@ -48,6 +51,13 @@ class Judge(unittest.TestCase):
 
     def test_refuses_a_scenario_that_did_not_come_to_its_end(self):
         self.only(changed(failed="storing: nothing happened any more"), "storing")
+
+    def test_refuses_logins_of_a_few(self):
+        self.only(changed(users=1000, logins=5000, users_who_came=32), "only 32 of 1000 users")
+        self.assertEqual(judge.faults(changed(users=1000, logins=900, users_who_came=900), False, 3), [])
+
+    def test_refuses_memory_that_was_given_back(self):
+        self.only(changed(node_bytes_per_connection=-5260.0), "given back")
 
     def test_refuses_a_part_of_the_measured_time(self):
         self.only(changed(seconds=1.0), "1.0 s instead of 3 s")
@@ -94,7 +104,7 @@ class Report(unittest.TestCase):
         ours, theirs = self.cells(self.figure, [(GOOD, [])] * 2, [(GOOD, []), (changed(lost=1), ["lost: 1"])])
         self.assertIsNone(theirs.median)
         self.assertIsNone(judge.ratio(self.figure, ours, theirs))
-        self.assertEqual(report.words(self.figure, theirs, ours), "-")
+        self.assertEqual(report.words(self.figure, theirs, [ours]), "-")
 
     def test_ratios_say_how_many_times_better_we_are(self):
         ours, theirs = self.cells(self.figure, [(GOOD, [])], [(changed(deliveries_per_s=10000.0), [])])
@@ -102,6 +112,12 @@ class Report(unittest.TestCase):
         slower = changed(end_to_end_us={"p50": 1, "p99": 5000})
         ours, theirs = self.cells(self.latency, [(GOOD, [])], [(slower, [])])
         self.assertAlmostEqual(judge.ratio(self.latency, ours, theirs), 2)
+
+    def test_ratios_of_all_that_is_ours(self):
+        kinds = [type("Kind", (), {"name": name, "title": name, "promise": ""}) for name in ("starling3", "starling1", "peer")]
+        runs = {kind.name: {"pairs": [(changed(deliveries_per_s=value), [])]}
+                for kind, value in zip(kinds, (30000.0, 40000.0, 20000.0))}
+        self.assertIn("| 30,000 | 40,000 | 20,000 **1.50x / 2.00x** |", report.markdown([self.figure], kinds, runs))
 
     def test_the_median_and_the_spread_of_repetitions(self):
         taken = [(changed(deliveries_per_s=value), []) for value in (30.0, 10.0, 20.0)]
@@ -169,6 +185,59 @@ class Load(unittest.TestCase):
     def test_a_client_that_burns_its_time_is_refused(self):
         faults = judge.faults(self.load(["pairs", "--users", "10", "--in-flight", "2", "--client-burn", "20000"]), False)
         self.assertTrue(any("the client was the bottleneck" in fault for fault in faults), faults)
+
+
+class Own(unittest.TestCase):
+    """starling bench itself, against a node of ours."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="starling-bench-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.cluster("up", "1")
+        cls.addClassCleanup(cls.cluster, "down", "--wipe")
+
+    @classmethod
+    def cluster(cls, *words):
+        subprocess.run([str(systems.ROOT / "scripts/cluster"), "--dir", f"{cls.folder}/c", *words], check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def load(self, *words, code=0, duration=1):
+        done = subprocess.run([os.environ["STARLING"], "bench", *map(str, words), "--cluster", f"{self.folder}/c", "--json",
+                               "--warm-up", "0.2", "--duration", str(duration), "--patience", "3"],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, code, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_all_that_was_written_is_counted_where_it_arrives(self):
+        for words in (["--in-flight", 2], ["--rate", 200]):
+            pairs = self.load("pairs", "--users", 10, *words)
+            self.assertGreater(pairs["acked"], 0)
+            self.assertEqual((pairs["delivered"], pairs["lost"], pairs["errors"]), (pairs["acked"], 0, {}))
+        group = self.load("group", "--users", 10, "--posters", 2, "--rate", 100)
+        self.assertGreater(group["acked"], 0)
+        self.assertEqual((group["delivered"], group["lost"]), (10 * group["acked"], 0))
+        offline = self.load("offline", "--users", 10, "--messages", 5, "--writers", 2)
+        self.assertEqual((offline["stored"], offline["delivered"], offline["lost"]), (50, 50, 0))
+        crowd = self.load("crowd", "--users", 50, "--online", 10, "--rate", 50, "--session", 1)
+        self.assertGreater(crowd["came"], 0)
+        self.assertEqual((crowd["delivered"], crowd["lost"], crowd["errors"]), (crowd["acked"], 0, {}))
+
+    def test_a_burst_is_served_to_the_last_message(self):
+        burst = self.load("pairs", "--users", 10, "--rate", 100, "--burst", 10, "--burst-for", 1, duration=3)
+        self.assertEqual((burst["delivered"], burst["lost"], burst["errors"]), (burst["acked"], 0, {}))
+        self.assertGreater(max(row["acked"] for row in burst["series"]), 500)
+        self.assertIn("recovered_s", burst)
+
+    def test_all_of_the_users_connect(self):
+        self.assertEqual(self.load("idle", "--users", 50)["connections"], 50)
+        logins = self.load("connect", "--users", 20, "--in-flight", 2)
+        self.assertGreater(logins["logins"], 20)
+        self.assertEqual(logins["users_who_came"], 20)
+
+    def test_a_client_that_burns_its_time_is_refused(self):
+        burnt = self.load("pairs", "--users", 10, "--in-flight", 2, "--client-burn", 20000)
+        self.assertTrue(any("the client was the bottleneck" in fault for fault in judge.faults(burnt, False)), burnt)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,12 @@ def faults(result, paced, seconds=None):
         out.append(f"altered: {result['altered']} messages arrived with other bytes")
     if result.get("reconnects"):
         out.append(f"errors: {result['reconnects']} connections broke")
+    grown = result.get("node_bytes_per_connection", 1)
+    if grown <= 0:
+        out.append(f"memory was given back meanwhile: {grown:,.0f} bytes a connection")
+    came = result.get("users_who_came")
+    if came is not None and came < min(result["users"], result["logins"]):
+        out.append(f"only {came} of {result['users']} users came, again and again")
     if seconds and result.get("seconds", 0) < seconds * MEASURED_MIN:
         out.append(f"measured for {result.get('seconds', 0):.1f} s instead of {seconds:g} s")
     return out + client_faults(result, paced)

@@ -169,6 +169,8 @@ void MqttBench::connected(Device& device) {
   ++progress_;
   if (clean_) return device.client->close();
   if (connecting_) {
+    device.came = true;
+    ++logins_;
     if (measuring_) login_.record(us_between(device.connect_at, Pacer::clock()));
     burn();
     return device.client->close();

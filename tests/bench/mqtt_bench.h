@@ -58,6 +58,7 @@ class MqttBench {
     std::string topic;
     std::unique_ptr<MqttClient> client;
     bool subscribed = false;
+    bool came = false;  // Connected, at least once (connect).
     Instant connect_at{};
     std::size_t open = 0;
     std::vector<Post> posts;                                      // By number.
@@ -129,7 +130,7 @@ class MqttBench {
   std::uint64_t progress_ = 0;
 
   // What was seen.
-  std::uint64_t posted_all_ = 0, acked_all_ = 0, settled_all_ = 0, delivered_all_ = 0;
+  std::uint64_t logins_ = 0, posted_all_ = 0, acked_all_ = 0, settled_all_ = 0, delivered_all_ = 0;
   std::uint64_t acked_ = 0, delivered_ = 0, doubles_ = 0, altered_ = 0;
   std::map<std::string, std::uint64_t> errors_;
   node::cli::Histogram ack_, end_to_end_, login_;  // Microseconds.

@@ -97,6 +97,8 @@ bool MqttBench::connect() {
   sending_ = false;
   pacer_->stop();
   end_measuring();
+  extra_["logins"] = logins_;
+  extra_["users_who_came"] = std::count_if(devices_.begin(), devices_.end(), [](const auto& user) { return user->came; });
   return driven && wait([this] { return out_.size() == devices_.size(); }, "leaving") &&
          !(connecting_ = false);
 }

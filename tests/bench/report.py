@@ -32,39 +32,50 @@ def cells(figures, runs):
     return out
 
 
+def times(figure, ours, cell):
+    found = judge.ratio(figure, ours, cell)
+    return f"{found:.2f}x" if found else "-"
+
+
 def words(figure, cell, ours):
+    """`ours`: the cells that it is compared with."""
     if cell.refused:
         return "-"
     text = number(figure, cell.median)
     if (within := spread(figure, cell)):
         text += f" ({within})"
-    if ours is not None and ours is not cell and (times := judge.ratio(figure, ours, cell)):
-        text += f" **{times:.2f}x**"
+    if ours and not any(cell is own for own in ours):
+        text += f" **{' / '.join(times(figure, own, cell) for own in ours)}**"
     return text
 
 
+def own(systems):
+    """What peers are compared with: the first system, and all others that are Starling."""
+    return [system.name for system in systems if system is systems[0] or system.name.startswith("starling")]
+
+
 def markdown(figures, systems, runs):
-    """One line per figure, one column per system; ratios say how many times better the first system is."""
+    """One line per figure, one column per system; ratios say how many times better each of our own is."""
     table = cells(figures, runs)
-    first = systems[0].name
     lines = ["| median (lowest to highest) | " + " | ".join(system.title for system in systems) + " |",
              "|---|" + "---|" * len(systems),
              "| an acknowledgement means | " + " | ".join(system.promise for system in systems) + " |"]
     for figure in figures:
-        row = [words(figure, table[figure, system.name], table[figure, first]) for system in systems]
+        ours = [table[figure, name] for name in own(systems)]
+        row = [words(figure, table[figure, system.name], ours) for system in systems]
         lines.append(f"| {figure.title} | " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 
 def text(figures, systems, runs):
     table = cells(figures, runs)
-    first = systems[0].name
     lines = []
     for figure in figures:
+        ours = [table[figure, name] for name in own(systems)]
         lines.append(figure.title)
         for system in systems:
             cell = table[figure, system.name]
-            shown = words(figure, cell, table[figure, first]).replace("**", "")
+            shown = words(figure, cell, ours).replace("**", "")
             lines.append(f"    {system.title:<48} {shown}")
     return "\n".join(lines)
 

@@ -66,9 +66,10 @@ CONNECTIONS = (500, 1000, 2000, 4000)
 
 def sweeps():
     return {
+        # First, for the reason above.
+        "connections": [(n, Scenario(f"{n} connections", ("idle", "--users", str(n)))) for n in CONNECTIONS],
         "rate": [(rate, Scenario(f"rate {rate}", ("pairs", "--users", "200", "--rate", str(rate)), paced=True))
                  for rate in RATES],
         "in-flight": [(n, Scenario(f"in flight {n}", ("pairs", "--users", "200", "--in-flight", str(n))))
                       for n in IN_FLIGHT],
-        "connections": [(n, Scenario(f"{n} connections", ("idle", "--users", str(n)))) for n in CONNECTIONS],
     }

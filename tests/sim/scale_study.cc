@@ -6,7 +6,9 @@
 // on the machine, but for the last, which is the processor time of this process over the same spans.
 //   --users N (40 per node, 400 at most)   --seconds S (10)   --rate R messages/s of each user (1)
 //   --people N: instead, a crowd of so many that behaves as people do (people/crowd.h): a time at rest, one in which
-//   people come and go, and one in which they write, too; what a login and what a message costs
+//   people come and go, and one in which they write, too; what a login and what a message costs. The crowd of a seed is
+//   the same in a cluster of any size
+//   --seeds K (1): so many crowds, one after the other
 #include <cinttypes>
 #include <cstdio>
 #include <ctime>
@@ -28,6 +30,7 @@ namespace {
 struct Options {
   std::size_t users = 0;
   std::size_t people = 0;
+  std::size_t seeds = 1;
   double seconds = 10;
   double rate = 1;
 };
@@ -151,11 +154,12 @@ void print_cost(const char* of, double count, const Span& with, const Span& with
   std::fflush(stdout);
 }
 
-Status study_crowd(std::size_t nodes, const Options& options) {
+Status study_crowd(std::size_t nodes, const Options& options, std::uint64_t seed) {
   World world(1);
   SimCluster cluster(world, cluster_options(nodes));
   TRY(cluster.form());
   CrowdOptions how;
+  how.seed = seed;
   how.people = options.people;
   Crowd crowd(world, cluster, how);
   TRY(crowd.set_up([](double share) {
@@ -166,8 +170,8 @@ Status study_crowd(std::size_t nodes, const Options& options) {
   cluster.run_for(30s);
   const auto set_up = crowd.counts();
   const Duration span = seconds(options.seconds);
-  std::printf("%zu nodes, %zu people, %zu online, %zu groups with %zu members\n", nodes, how.people, crowd.online(),
-              crowd.groups(), crowd.memberships());
+  std::printf("%zu nodes, seed %llu, %zu people, %zu online, %zu groups with %zu members\n", nodes,
+              static_cast<unsigned long long>(seed), how.people, crowd.online(), crowd.groups(), crowd.memberships());
   const Span rest = over(world, cluster, span);
   crowd.come_and_go(true);
   cluster.run_for(2s);
@@ -209,6 +213,7 @@ int main(int argc, char** argv) {
     const auto value = [&] { return i + 1 < argc ? std::strtod(argv[++i], nullptr) : 0.0; };
     if (word == "--users") options.users = static_cast<std::size_t>(value());
     else if (word == "--people") options.people = static_cast<std::size_t>(value());
+    else if (word == "--seeds") options.seeds = static_cast<std::size_t>(value());
     else if (word == "--seconds") options.seconds = value();
     else if (word == "--rate") options.rate = value();
     else sizes.push_back(std::strtoul(argv[i], nullptr, 10));
@@ -216,7 +221,7 @@ int main(int argc, char** argv) {
   const bool usable = options.seconds > 0 && options.rate > 0 &&
                       std::all_of(sizes.begin(), sizes.end(), [](std::size_t n) { return n > 0 && n <= 200; });
   if (const auto ready = crypto_init(); !ready || !usable) {
-    std::fprintf(stderr, "scale_study [--users N | --people N] [--seconds S] [--rate R] [NODES ...], 1 to 200 nodes\n");
+    std::fprintf(stderr, "scale_study [--users N | --people N [--seeds K]] [--seconds S] [--rate R] [NODES ...], 1 to 200 nodes\n");
     return 2;
   }
   if (sizes.empty()) sizes = {3, 10, 30, 100};
@@ -225,10 +230,13 @@ int main(int argc, char** argv) {
               : "                       | per message: node links                   store         | a node at rest, per s         | this\n"
               "nodes  users messages | frames   bytes  calls changes pushes   puts  bytes | frames   bytes gossip   puts | cpu us\n");
   for (const std::size_t nodes : sizes) {
-    if (const auto status = options.people > 0 ? study_crowd(nodes, options) : study(nodes, options); !status) {
-      std::fprintf(stderr, "%zu nodes: %s\n", nodes, status.error().text.c_str());
-      return 1;
+    Status status = options.people > 0 ? ok_status() : study(nodes, options);
+    for (std::uint64_t seed = 1; options.people > 0 && status && seed <= options.seeds; ++seed) {
+      status = study_crowd(nodes, options, seed);
     }
+    if (status) continue;
+    std::fprintf(stderr, "%zu nodes: %s\n", nodes, status.error().text.c_str());
+    return 1;
   }
   return 0;
 }

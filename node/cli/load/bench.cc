@@ -96,8 +96,8 @@ void Bench::show() {
   const double at = std::chrono::duration<double>(loop_.clock_now() - start_).count();
   const std::string phase = sending_ ? (measuring_ ? "measuring" : "warming up") : "draining";
   const std::string done = connecting_ ? "logins " + thousands(logins_)
-                                       : "acked " + thousands(acked_all_) + "  delivered " +
-                                             thousands(delivered_all_);
+                                       : "acked " + thousands(tally_.acked()) + "  delivered " +
+                                             thousands(tally_.delivered());
   progress_.show(at / std::max(whole, 0.001), phase + "  " + done, loop_.clock_now());
 }
 
@@ -118,8 +118,6 @@ int Bench::report(const Status& outcome) {
     retries += stats.retries;
     for (const auto& [code, count] : stats.errors) errors_[std::string(name(code))] += count;
   }
-  const std::uint64_t expected = acked_all_ * fan_out_;
-  const std::uint64_t lost = expected > delivered_all_ ? expected - delivered_all_ : 0;
   Json json{{"scenario", scenario_},
             {"users", arguments_.number("users")},
             {"rate", rate_},
@@ -132,9 +130,9 @@ int Bench::report(const Status& outcome) {
             {"end_to_end_us", percentiles(end_to_end_)},
             {"login_us", percentiles(login_)},
             {"lag_us", percentiles(pacer_.lateness())},
-            {"acked", acked_all_},
-            {"delivered", delivered_all_},
-            {"lost", lost},
+            {"acked", tally_.acked()},
+            {"delivered", tally_.delivered()},
+            {"lost", tally_.missing()},
             {"altered", altered_},
             {"duplicates_dropped", duplicates},
             {"retries", retries},
@@ -155,8 +153,8 @@ int Bench::report(const Status& outcome) {
     print(json);
   }
   if (interrupted_) return complain(kExitFailed, "interrupted; the numbers are of a part of the run");
-  if (lost > 0 || altered_ > 0) {
-    return complain(kExitFailed, thousands(lost) + " acknowledged messages did not arrive, " +
+  if (tally_.missing() > 0 || altered_ > 0) {
+    return complain(kExitFailed, thousands(tally_.missing()) + " acknowledged messages did not arrive, " +
                                      thousands(altered_) + " arrived altered");
   }
   if (!proof.passed()) {
@@ -171,7 +169,7 @@ void Bench::print(const Json& json) const {
   };
   std::cout << "scenario " << scenario_ << ": " << thousands(users_.size()) << " users, "
             << one_digit(meter_.seconds()) << " s measured\n";
-  if (acked_all_ > 0 || delivered_all_ > 0) {
+  if (tally_.acked() > 0 || tally_.delivered() > 0) {
     std::cout << "sends/s " << rate("sends_per_s") << ", deliveries/s " << rate("deliveries_per_s")
               << ", payload " << payload_ << " bytes\n";
   }
@@ -194,7 +192,7 @@ void Bench::print(const Json& json) const {
   for (const auto& [code, count] : errors_) {
     std::cout << "refused with " << code << ": " << thousands(count) << "\n";
   }
-  if (acked_all_ > 0 && number_of(json, "disk_bytes") > 0) {
+  if (tally_.acked() > 0 && number_of(json, "disk_bytes") > 0) {
     const double each = real_of(json, "disk_bytes") / real_of(json, "seconds") / real_of(json, "sends_per_s");
     std::cout << "to disks: " << thousands(static_cast<std::uint64_t>(each)) << " bytes a message, "
               << one_digit(each / static_cast<double>(payload_)) << " times its payload\n";

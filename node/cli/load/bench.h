@@ -7,6 +7,7 @@
 // Thread: the main thread; it runs the loop.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -21,6 +22,7 @@
 #include "node/cli/load/series.h"
 #include "node/cli/load/stamp.h"
 #include "node/cli/load/swarm.h"
+#include "node/cli/load/tally.h"
 #include "node/cli/load/use_meter.h"
 #include "node/cli/terminal/progress.h"
 #include "overlay/loop/uv_loop.h"
@@ -37,11 +39,6 @@ class Bench {
 
  private:
   friend class Crowd;
-  struct Post {
-    Instant due;
-    std::size_t left = 0;           // Deliveries.
-    bool acked = false;
-  };
   struct User : ClientHandler {
     Bench* bench = nullptr;
     std::uint32_t number = 0;       // Also in the recording.
@@ -50,6 +47,7 @@ class Bench {
     std::size_t open = 0;           // Posts under way.
     std::vector<Post> posts;        // By the number in their stamps.
     Instant login_at{};
+    bool came = false;              // Logged in, at least once (connect).
     std::int64_t owed = 0;          // Messages acknowledged and not delivered; below 0: the other way round.
     void on_entry(const protocol::EntryMessage& entry, bool live) override {
       bench->on_entry(*this, entry, live);
@@ -89,7 +87,8 @@ class Bench {
   void refill(std::size_t sender);
   void refill_store();
   void drain(const std::function<bool()>& done);
-  void connect_next(User& user);
+  void connected(User& user);
+  void connect_next();
   void on_entry(User& user, const protocol::EntryMessage& entry, bool live);
   void begin_measuring();
   void end_measuring();
@@ -123,7 +122,8 @@ class Bench {
   Burst burst_;
   double paced_ = 0;                 // The rate now.
   std::uint64_t fan_out_ = 1;        // Deliveries due per acknowledged send.
-  bool connecting_ = false;          // The connect scenario: a login is the unit of work.
+  bool connecting_ = false;          // The connect scenario: a login is the unit of work,
+  std::deque<User*> out_;            // and these are to log in next.
   bool by_ack_ = false;              // Receivers are away: acknowledged is settled.
   bool live_only_ = false;           // What waited for its receiver is not part of the latencies.
   std::uint64_t to_store_ = 0;       // The offline scenario.
@@ -137,10 +137,8 @@ class Bench {
   std::function<bool()> drained_;
   Instant drain_until_{};
 
-  // What was seen; the first block over the whole run, to balance it.
-  std::uint64_t acked_all_ = 0;
-  std::uint64_t refused_all_ = 0;
-  std::uint64_t delivered_all_ = 0;
+  // What was seen.
+  Tally tally_;                      // Over the whole run.
   std::uint64_t altered_ = 0;
   std::uint64_t acked_ = 0;          // While measuring.
   std::uint64_t delivered_ = 0;

@@ -125,7 +125,7 @@ class Crowd {
     bench_.pacer_.stop();
     timer_.cancel();
     bench_.end_measuring();
-    bench_.drain([this] { return bench_.acked_all_ + bench_.refused_all_ >= bench_.posted_; });
+    bench_.drain([this] { return bench_.tally_.acked() + bench_.tally_.refused() >= bench_.posted_; });
   }
 
   void write(Instant due) {

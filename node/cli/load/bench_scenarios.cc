@@ -23,9 +23,11 @@ void Bench::User::on_phase(ClientPhase phase, const Error* why) {
   if (phase == ClientPhase::kFailed) ++bench->errors_["login " + std::string(name(why->code))];
   if (phase != ClientPhase::kReady || !bench->connecting_) return;
   ++bench->logins_;
+  came = true;
   if (bench->measuring_) bench->login_.record(us_between(login_at, bench->loop_.clock_now()));
+  bench->burn();
   // The client is in the middle of its own callback: the next login is a turn of its own.
-  bench->loop_.defer([this] { bench->connect_next(*this); });
+  bench->loop_.defer([this] { bench->connected(*this); });
 }
 
 std::string Bench::user_name(std::size_t number) const {
@@ -93,7 +95,7 @@ void Bench::send_from(std::size_t sender, const std::string& to, Instant due) {
   const auto post = static_cast<std::uint32_t>(user.posts.size());
   Bytes body = stamped_body({due, user.number, post}, payload_);
   const Bytes recorded = record_ ? body : Bytes();
-  user.posts.push_back({due, by_ack_ ? 0 : fan_out_, false});
+  user.posts.push_back({due, fan_out_});
   const auto number = std::make_shared<std::uint64_t>(0);
   const auto accepted = user.client->send(
       to, std::move(body), {kGrade, storage::EntryType::kBinary, lifetime_s_},
@@ -114,14 +116,9 @@ void Bench::send_from(std::size_t sender, const std::string& to, Instant due) {
 void Bench::answered(User& sender, std::uint32_t number, bool counted, bool good) {
   burn();
   Post& post = sender.posts[number];
-  post.acked = true;
   if (series_) series_->answered(post.due, loop_.clock_now(), good);
-  if (!good) {
-    // It may have been delivered or not; the error has been counted.
-    ++refused_all_;
-    post.left = 0;
-  } else {
-    ++acked_all_;
+  tally_.answered(post, good);
+  if (good) {  // Else the error has been counted.
     if (measuring_) ++acked_;
     if (counted) ack_.record(us_between(post.due, loop_.clock_now()));
   }
@@ -129,7 +126,7 @@ void Bench::answered(User& sender, std::uint32_t number, bool counted, bool good
 }
 
 void Bench::settle(User& sender, const Post& post) {
-  if (!post.acked || post.left > 0) return;
+  if (!post.answered || (post.left > 0 && !by_ack_)) return;
   --sender.open;
   if (!sending_ || rate_ > 0) return;
   // In pairs and groups a sender's place is its number.
@@ -214,7 +211,7 @@ void Bench::drain(const std::function<bool()>& done) {
   const std::function<void()> look = [this, &look, &seen] {
     show();
     look_at_nodes();
-    const std::uint64_t progress = acked_all_ + refused_all_ + delivered_all_ + 1;
+    const std::uint64_t progress = tally_.acked() + tally_.refused() + tally_.delivered() + 1;
     if (std::exchange(seen, progress) != progress) {
       drain_until_ = loop_.clock_now() + to_duration(seconds("patience"));
     }
@@ -240,15 +237,18 @@ void Bench::on_entry(User& user, const protocol::EntryMessage& entry, bool live)
   if (entry.device != sender.client->device() || stamp->number >= sender.posts.size()) return;
   Post& post = sender.posts[stamp->number];
   burn();
-  ++delivered_all_;
-  if (measuring_) ++delivered_;
+  const auto arrival = tally_.arrived(post);
+  if (arrival == Tally::Arrival::kAgain) {
+    ++errors_["delivered once more"];
+    return;
+  }
   --user.owed;
+  if (arrival == Tally::Arrival::kRefused) return;
+  if (measuring_) ++delivered_;
   if (stamp->due >= measure_from_ && measure_from_ != Instant{} && (live || !live_only_)) {
     end_to_end_.record(us_between(stamp->due, loop_.clock_now()));
   }
-  if (post.left == 0) return;
-  --post.left;
-  settle(sender, post);
+  if (!by_ack_) settle(sender, post);
 }
 
 // Scenarios.
@@ -325,21 +325,21 @@ Status Bench::offline() {
   begin_measuring();
   pacer_.start(kLagProbes, [](std::uint64_t, Instant) {});
   refill_store();
-  drain([this] { return acked_all_ + refused_all_ == to_store_; });
+  drain([this] { return tally_.acked() + tally_.refused() == to_store_; });
   end_measuring();
-  extra_["stored"] = acked_all_;
-  extra_["stored_per_s"] = static_cast<double>(acked_all_) / std::max(meter_.seconds(), 1e-9);
+  extra_["stored"] = tally_.acked();
+  extra_["stored_per_s"] = static_cast<double>(tally_.acked()) / std::max(meter_.seconds(), 1e-9);
   sending_ = false;
   acked_ = 0;
   begin_measuring();
   const Instant from = loop_.clock_now();
   TRY(log_in(back));
-  drain([this] { return delivered_all_ >= acked_all_; });
+  drain([this] { return tally_.missing() == 0; });
   end_measuring();
   pacer_.stop();
   const double drain_s = std::chrono::duration<double>(loop_.clock_now() - from).count();
   extra_["drain_s"] = drain_s;
-  extra_["drained_per_s"] = static_cast<double>(delivered_all_) / drain_s;
+  extra_["drained_per_s"] = static_cast<double>(tally_.delivered()) / drain_s;
   return ok_status();
 }
 
@@ -351,7 +351,7 @@ void Bench::refill_store() {
       if (posted_ == before) return;
     }
   }
-  if (posted_ == to_store_ && acked_all_ + refused_all_ == to_store_) loop_.stop();
+  if (posted_ == to_store_ && tally_.acked() + tally_.refused() == to_store_) loop_.stop();
 }
 
 // Each of `in_flight` users logs in, leaves and hands on to the next one that is out.
@@ -360,9 +360,9 @@ Status Bench::connect() {
   connecting_ = true;
   sending_ = true;
   start_ = loop_.clock_now();
-  std::size_t at = 0;
   if (rate_ <= 0) {
-    for (; at < std::min(in_flight_, users_.size()); ++at) connect_next(*users_[at]);
+    for (const auto& user : users_) out_.push_back(user.get());
+    for (std::size_t at = 0; at < in_flight_; ++at) connect_next();
   }
   std::uint64_t begun = 0;
   overlay::Timer pace;
@@ -386,12 +386,23 @@ Status Bench::connect() {
   loop_.run();
   sending_ = false;
   end_measuring();
+  extra_["logins"] = logins_;
+  extra_["users_who_came"] = std::count_if(users_.begin(), users_.end(), [](const auto& user) { return user->came; });
   return ok_status();
 }
 
-void Bench::connect_next(User& user) {
+void Bench::connected(User& user) {
   if (user.client->phase() == ClientPhase::kReady) user.client->stop();
-  if (rate_ > 0 || !sending_) return;
+  if (rate_ > 0) return;
+  out_.push_back(&user);
+  connect_next();
+}
+
+// Whoever has been out for longest: so all of them come, and not a few whose accounts are known by then.
+void Bench::connect_next() {
+  if (!sending_ || out_.empty()) return;
+  User& user = *out_.front();
+  out_.pop_front();
   user.login_at = loop_.clock_now();
   user.client->start();
 }

@@ -41,7 +41,7 @@ std::vector<std::string> node_folders(const std::string& cluster) {
 std::vector<std::string> with_loops(std::vector<std::string> folders) {
   for (std::size_t i = 0, first = folders.size(); i < first; ++i) {
     for (unsigned number = 2; number <= kLoopsMax; ++number) {
-      std::string loop = folders[i] + "/loops/" + std::to_string(number);
+      std::string loop = loop_folder(folders[i], number);
       if (std::filesystem::exists(loop + "/admin.sock")) folders.push_back(std::move(loop));
     }
   }

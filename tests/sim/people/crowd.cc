@@ -79,7 +79,7 @@ class Crowd::Phone final : public node::ClientHandler {
 };
 
 Crowd::Crowd(World& world, SimCluster& cluster, CrowdOptions options)
-    : world_(world), cluster_(cluster), options_(options), random_(world.fork()), people_(options.people) {
+    : world_(world), cluster_(cluster), options_(options), random_(options.seed), people_(options.people) {
   const auto phones = static_cast<std::size_t>(static_cast<double>(options.people) * options.online);
   for (std::size_t i = 0; i <= phones / kPhonesPerHost; ++i) {
     const std::string ip = std::string(SimNetwork::kDevices) + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1);

@@ -20,6 +20,7 @@
 namespace starling::sim {
 
 struct CrowdOptions {
+  std::uint64_t seed = 1;        // Of who they are and what they do: the same in a cluster of any size.
   std::size_t people = 10'000;
   double online = 0.2;           // Share of them.
   double memberships = 1;        // Groups of a person, on average.
