@@ -50,4 +50,7 @@ struct Config {
   bool log_json = false;
 };
 
+// Where loop `number` of the process lives whose first has this folder (cli/loops.h); from 2 on.
+inline std::string loop_folder(const std::string& data, unsigned number) { return data + "/loops/" + std::to_string(number); }
+
 }  // namespace starling::node

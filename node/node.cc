@@ -34,6 +34,8 @@ Result<std::unique_ptr<Store>> open_store(const Config& config, const Leaves& le
     return Error{Errc::kDenied, "the node in " + config.data + " has left its cluster, which has everything that it "
                                 "held. `starling join TOKEN` empties the folder and joins as a new node"};
   }
+  TRY_ASSIGN(const Invite invite, parse_invite(config.join_token));
+  TRY(check_time(invite, leaves.loop.wall_ms()));
   store.reset();
   TRY(storage::destroy_store(options.path, leaves.env));
   return Store::open(std::move(options));

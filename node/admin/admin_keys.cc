@@ -54,15 +54,21 @@ Task<Result<Json>> AdminApi::revoke(Json arguments) {
   if (ring.version().is_revoked(node) && (gone || !force)) {
     co_return Error{Errc::kExists, short_text(node) + (gone ? " is revoked already" : " is being revoked already")};
   }
+  const bool dry_run = arguments.value("dry_run", false);
   if (force) {
     const auto kept = may_remove(ring, {node});
+    const std::string lost = !spared ? spared.error().text : !kept ? kept.error().text : "";
+    if (dry_run) {
+      CO_TRY(node_.ring_->may_force_out({node}));
+      co_return Json{{"node", short_text(node)}, {"dry_run", true}, {"forced", true}, {"lost", lost}};
+    }
     auto forcing = node_.ring_->force_out({node}, /*revoke=*/true);
     CO_TRY(co_await forcing);
     co_await node_.view_->durable();
     co_return Json{{"node", short_text(node)},
                    {"ring", node_.view_->ring().number().value},
                    {"lineage", hex(node_.view_->ring().lineage().view())},
-                   {"lost", !spared ? spared.error().text : !kept ? kept.error().text : ""}};
+                   {"lost", lost}};
   }
   if (!gone) CO_TRY(spared);
   auto build = [this, node](const RingVersion& before) -> Result<RingVersion> {
@@ -76,9 +82,10 @@ Task<Result<Json>> AdminApi::revoke(Json arguments) {
     TRY(may_remove(*then, {node}));
     return next;
   };
-  auto changing = node_.ring_->change(build);
-  CO_TRY(co_await changing);
-  co_return Json{{"node", short_text(node)}, {"ring", node_.view_->ring().number().value}};
+  auto changing = change(build, dry_run);
+  CO_TRY_ASSIGN(Json answer, co_await changing);
+  answer["node"] = short_text(node);
+  co_return answer;
 }
 
 }  // namespace starling::node

@@ -151,6 +151,7 @@ Task<Result<Json>> AdminApi::change(Build build, bool dry_run) {
   Json answer = moves_json(moves_of(*ring));
   answer["change"] = change_name(next.change);
   answer["dry_run"] = dry_run;
+  answer["stake"] = overlay::stake_of(node_.view_->ring().version(), next);
   if (!dry_run) {
     auto changing = node_.ring_->change(std::move(build));
     CO_TRY(co_await changing);
@@ -266,9 +267,19 @@ Task<Result<Json>> AdminApi::rebalance(Json arguments) {
 }
 
 Task<Result<Json>> AdminApi::abort(Json) {
-  auto aborting = node_.ring_->change(overlay::next_abort);
+  overlay::RingChange taken_back{};
+  std::vector<NodeId> nodes;
+  auto build = [&](const RingVersion& before) {
+    taken_back = before.change;
+    nodes.clear();
+    for (const auto& member : before.members) {
+      if (member.in_transit() || member.next_weight != 0) nodes.push_back(member.id);
+    }
+    return overlay::next_abort(before);
+  };
+  auto aborting = node_.ring_->change(build);
   CO_TRY(co_await aborting);
-  co_return Json{{"ring", node_.view_->ring().number().value}};
+  co_return Json{{"ring", node_.view_->ring().number().value}, {"change", change_name(taken_back)}, {"nodes", short_names(nodes)}};
 }
 
 Task<Json> AdminApi::movement_of(NodeId node) {

@@ -140,7 +140,7 @@ std::vector<std::string> admin_sockets(const Arguments& options) {
   std::vector<std::string> out = {admin_socket(options)};
   if (options.has("admin")) return out;
   for (unsigned number = 2; number <= kLoopsMax; ++number) {
-    const std::string path = options.text("data") + "/loops/" + std::to_string(number) + "/admin.sock";
+    const std::string path = loop_folder(options.text("data"), number) + "/admin.sock";
     if (connect_to(path, std::chrono::seconds(1)).ok()) out.push_back("unix:" + path);
   }
   return out;

@@ -4,6 +4,7 @@
 #include "node/cli/admin_client.h"
 #include "node/cli/cluster_text.h"
 #include "node/cli/commands.h"
+#include "node/cli/movement_change.h"
 #include "node/cli/terminal/table.h"
 #include "node/cli/terminal/terminal.h"
 
@@ -60,15 +61,27 @@ int key_rotate(const Arguments& arguments) {
 
 int revoke(const Arguments& arguments) {
   Json answer;
-  const Json question = {{"node", arguments.text("node")}, {"force", arguments.flag("force")}};
+  const Json question = {{"node", arguments.text("node")},
+                         {"force", arguments.flag("force")},
+                         {"dry_run", arguments.flag("dry-run")}};
   if (const int code = admin_call(arguments, "revoke", question, answer); code != kExitOk) return code;
   if (arguments.flag("json")) {
     std::cout << answer.dump(2) << "\n";
     return kExitOk;
   }
+  const std::string lost = text_of(answer, "lost");
+  if (flag_of(answer, "dry_run")) {
+    if (!flag_of(answer, "forced")) {
+      print_moves(answer, stdout_has_colour());
+    } else {
+      std::cout << "The cluster would go on under a new lineage.\n"
+                << (lost.empty() ? "" : "What it alone holds would be lost: " + lost + "\n");
+    }
+    std::cout << "Nothing was changed.\n";
+    return kExitOk;
+  }
   if (const std::string lineage = text_of(answer, "lineage"); !lineage.empty()) {
     std::cout << "Without agreement: the cluster goes on as lineage " << lineage << ".\n";
-    const auto lost = text_of(answer, "lost");
     if (!lost.empty()) std::cout << "What it alone held is lost: " << lost << "\n";
   }
   std::cout << "Node " << text_of(answer, "node") << " is cut off (ring version " << number_of(answer, "ring")
@@ -85,7 +98,7 @@ Command key_list_command() {
   return {
       .name = "key list",
       .summary = "the cluster's keys, as this node has them",
-      .usage = "key list [--data FOLDER]",
+      .usage = "key list [--data FOLDER] [--json]",
       .about = "The primary seals what is sent; every key on the list opens. Shown are names, not secrets.\n\n"
                "Example:\n"
                "  starling key list\n",
@@ -103,7 +116,7 @@ Command key_rotate_command() {
   return {
       .name = "key rotate",
       .summary = "put a new cluster secret to use, on all nodes, while they run",
-      .usage = "key rotate [--retire-after HOURS] [--data FOLDER]",
+      .usage = "key rotate [--retire-after HOURS] [--data FOLDER] [--json]",
       .about = "Gives every node that can be reached a new secret, then uses it, and retires the others after\n"
                "--retire-after. A node that is away learns the new one when it comes back before that; later it\n"
                "can only join as a new node. Invites made before carry the old secret and end with it.\n"
@@ -128,7 +141,7 @@ Command revoke_command() {
   return {
       .name = "revoke",
       .summary = "cut a node off for good: its machine or its key is in wrong hands",
-      .usage = "revoke NODE [--force] [--data FOLDER]",
+      .usage = "revoke NODE [--dry-run] [--force] [--data FOLDER] [--json]",
       .about = "Agrees on a ring version in which the node is not to be believed: its links are cut at once,\n"
                "its gossip is refused, and the others take over its place. What only it holds is given up; use\n"
                "leave or remove for a node that you trust. One that left can be revoked, too. It is not taken\n"
@@ -136,13 +149,15 @@ Command revoke_command() {
                "Refused when those that are left could agree on nothing any more, or would not know every message\n"
                "and every name. --force does it all the same: at once, at this node, under a new lineage. Run it\n"
                "at one node only: the others that are left follow by themselves.\n\n"
-               "Example:\n"
+               "Examples:\n"
+               "  starling revoke N3K7QA --dry-run\n"
                "  starling revoke N3K7QA\n",
       .options =
           [](po::options_description& options) {
             add_admin_options(options);
             add_json_option(options);
             options.add_options()("node", po::value<std::string>(), "the node, as `starling ring` shows it")(
+                "dry-run", po::bool_switch(), "only tell what would move or be lost, or why it is refused")(
                 "force", po::bool_switch(), "without agreement and whatever is lost");
           },
       .run = revoke,

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "node/cli/admin_client.h"
+#include "node/cli/cluster_text.h"
 #include "node/cli/commands.h"
 #include "node/cli/movement_step.h"
 #include "node/cli/terminal/progress.h"
@@ -56,6 +57,15 @@ int follow_loops(const Arguments& arguments, std::vector<std::string> sockets, J
   return kExitOk;
 }
 
+// Those that the change takes out of the ring.
+Json those_who_go(const Json& begun) {
+  Json names = Json::array();
+  for (const Json& node : list_of(begun, "nodes")) {
+    if (number_of(node, "next") == 0) names.push_back(text_of(node, "short"));
+  }
+  return names;
+}
+
 int leave(const Arguments& arguments) {
   Json nodes = nodes_of(arguments);
   Follow follow;
@@ -66,7 +76,10 @@ int leave(const Arguments& arguments) {
   const Json question = {{"nodes", nodes},
                          {"force", arguments.flag("force")},
                          {"dry_run", arguments.flag("dry-run")}};
-  return change_ring(arguments, "leave", question, "safe to power off", follow);
+  return change_ring(arguments, "leave", question, [&](const Json& begun) {
+    const auto named = arguments.list("node").empty() ? "" : joined(those_who_go(begun));
+    return named + (named.empty() ? "" : ": ") + "safe to power off";
+  }, follow);
 }
 
 // Nodes by their ids, or all of a zone.
@@ -123,20 +136,22 @@ int remove(const Arguments& arguments) {
   Json question = whom(arguments);
   question["dry_run"] = arguments.flag("dry-run");
   question["end_home"] = arguments.flag("end-home");
-  return change_ring(arguments, "remove", question,
-                "removed: what it owned has all its copies again. If it ever comes back it only hands home what "
-                "it alone holds");
+  return change_ring(arguments, "remove", question, [](const Json& begun) {
+    const bool one = those_who_go(begun).size() <= 1;
+    return std::string("removed: what ") + (one ? "it" : "they") + " owned has all its copies again. If " +
+           (one ? "it ever comes back it" : "one of them ever comes back it") + " only hands home what it alone holds";
+  });
 }
 
 int weight(const Arguments& arguments) {
   const Json question = {{"nodes", Json::array({arguments.text("node")})},
                          {"weight", arguments.number("weight")},
                          {"dry_run", arguments.flag("dry-run")}};
-  return change_ring(arguments, "weight", question, "done");
+  return change_ring(arguments, "weight", question, done);
 }
 
 int rebalance(const Arguments& arguments) {
-  return change_ring(arguments, "rebalance", {{"dry_run", arguments.flag("dry-run")}}, "done");
+  return change_ring(arguments, "rebalance", {{"dry_run", arguments.flag("dry-run")}}, done);
 }
 
 int abort(const Arguments& arguments) {
@@ -145,7 +160,9 @@ int abort(const Arguments& arguments) {
   if (arguments.flag("json")) {
     std::cout << answer.dump(2) << "\n";
   } else {
-    std::cout << "The change was taken back: ring " << number_of(answer, "ring") << "\n";
+    const auto nodes = joined(list_of(answer, "nodes"));
+    std::cout << "Taken back: " << text_of(answer, "change") << (nodes.empty() ? "" : " of " + nodes) << ". Ring "
+              << number_of(answer, "ring") << " has the owners of before.\n";
   }
   return kExitOk;
 }
@@ -181,6 +198,7 @@ void print_moves(const Json& moves, bool colour) {
   std::cout << thousands(number_of(moves, "moved")) << " of " << thousands(number_of(moves, "copies"))
             << " copies of partitions move.\n"
             << homes_text(moves);
+  if (const auto stake = text_of(moves, "stake"); !stake.empty()) std::cout << "At stake: " << stake << ".\n";
 }
 
 int follow_change(const Arguments& arguments, const Look& look, Json& movement) {
@@ -201,7 +219,7 @@ int follow_change(const Arguments& arguments, const Look& look, Json& movement) 
   return kExitOk;
 }
 
-int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done,
+int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const Ending& ending,
                 const Follow& follow) {
   Json begun;
   if (const int code = admin_call(arguments, method, question, begun); code != kExitOk) return code;
@@ -225,7 +243,7 @@ int change_ring(const Arguments& arguments, const std::string& method, const Jso
   if (json) {
     std::cout << begun.dump(2) << "\n";
   } else {
-    std::cout << done << "\n";
+    std::cout << ending(begun) << "\n";
   }
   return kExitOk;
 }
@@ -299,7 +317,8 @@ Command weight_command() {
       .name = "weight",
       .summary = "give a node a larger or smaller share of the data",
       .usage = "weight NODE WEIGHT [--dry-run] [--no-wait] [--data FOLDER] [--json]",
-      .about = "A node of weight 200 gets twice the share of one of weight 100.\n\n"
+      .about = "A node of weight 200 gets twice the share of one of weight 100, which is what nodes have at first. From 1\n"
+               "to 1000; to empty a node, use `starling leave`.\n\n"
                "Examples:\n"
                "  starling weight 7xk2 200 --dry-run\n",
       .options =

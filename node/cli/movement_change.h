@@ -12,16 +12,19 @@
 
 namespace starling::node::cli {
 
-// Calls `method` with `question` and follows the change, at the node that is asked unless by `follow`; `done` says what it
-// came to. An exit code.
+// Calls `method` with `question` and follows the change, at the node that is asked unless by `follow`; `ending` says what it
+// came to, by the answer with which it began. An exit code.
 using Follow = std::function<int(Json& movement)>;
-int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const std::string& done,
+using Ending = std::function<std::string(const Json& begun)>;
+int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const Ending& ending,
                 const Follow& follow = {});
+inline std::string done(const Json&) { return "done"; }
 // Asks how far it is, and shows it, until `look` at an answer of `movement` finds nothing open. Ctrl-C ends the
 // following and nothing else.
 using Look = std::function<MoveStep(const Json& movement)>;
 int follow_change(const Arguments& arguments, const Look& look, Json& movement);
-// What a change moves, node by node and in all, from `moves` of an answer; and what it does to the home sites.
+// What a change moves, node by node and in all, from `moves` of an answer; what it does to the home sites, and what is at
+// stake.
 void print_moves(const Json& moves, bool colour);
 // Which nodes settle still after a doubling of the partitions, from `doubling` of an answer of `movement`; nothing
 // when none does.

@@ -135,8 +135,9 @@ Command throttle_command() {
       .usage = "throttle [RATE|off] [--data FOLDER] [--json]",
       .about = "The most that each node fetches for joins, leaves, removals, replacements and new weights, in bytes a\n"
                "second, with K, M or G for 1,024 of the smaller. At least 64K; off: as fast as it goes, and the people\n"
-               "who write meanwhile feel it. Without a rate it tells the present one. It holds over restarts and for\n"
-               "nodes that come later. An owner that was away catches up as fast as it can.\n\n"
+               "who write meanwhile feel it. A new cluster has 16M. Without a rate it tells the present one. It holds over\n"
+               "restarts and for nodes that come later. An owner that was away catches up at that rate, too, or at 32M\n"
+               "where that is more; off: as fast as it goes.\n\n"
                "Examples:\n"
                "  starling throttle\n"
                "  starling throttle 50M\n"

@@ -239,13 +239,13 @@ Status check_loops(const Config& first, unsigned last) {
                                 std::to_string(other) + " would be used twice");
     }
   }
-  TRY(overlay::Endpoint::parse("unix:" + first.data + "/loops/" + std::to_string(last) + "/admin.sock"));
+  TRY(overlay::Endpoint::parse("unix:" + loop_folder(first.data, last) + "/admin.sock"));
   return ok_status();
 }
 
 Config config_of_loop(const Config& first, unsigned number) {
   Config out = first;
-  out.data += "/loops/" + std::to_string(number);
+  out.data = loop_folder(first.data, number);
   out.client = of_loop(first.client, number);
   out.link = of_loop(first.link, number);
   out.admin = of_loop(first.admin, number);

@@ -36,6 +36,16 @@ std::string next_step(Errc code) {
   }
 }
 
+// Likewise, of a joiner that was refused by a member, whose words tell most.
+std::string next_step_of_joiner(Errc code) {
+  switch (code) {
+    case Errc::kUnsupported: return "\n  Run the version of starling that the members run.";
+    case Errc::kInvalid:
+    case Errc::kUnauthenticated: return "\n  A member gives a new token with: starling invite";
+    default: return "";
+  }
+}
+
 std::string with_data(const Config& config, const std::string& command) {
   return "starling " + command + (config.data == "./starling-data" ? "" : " --data " + config.data);
 }
@@ -205,11 +215,10 @@ void NodeProcess::on_fatal(const Error& error) {
                          error.code != Errc::kCatchingUp;
     if (number_ != 1 && refused) {  // Nobody counts on it yet, and the others go on.
       outcome_ = Outcome::kNoMember;
-      exit_code_ = complain(kExitFailed, "loop " + std::to_string(number_) + " cannot join: " + error.text + next_step(error.code));
+      exit_code_ = complain(kExitFailed, "loop " + std::to_string(number_) + " cannot join: " + error.text + next_step_of_joiner(error.code));
       return stop();
     }
-    complain(kExitFailed, "cannot join: " + error.text + next_step(error.code) +
-                              "\n  A member gives a new token with: starling invite");
+    complain(kExitFailed, "cannot join: " + error.text + next_step_of_joiner(error.code));
     std::_Exit(kExitFailed);
   }
   if (error.code == Errc::kExists) {  // Started again it would meet the other once more.

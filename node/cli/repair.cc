@@ -15,7 +15,6 @@ namespace {
 
 constexpr std::uint64_t kPartitionsPerCall = 64;
 constexpr std::size_t kFindingsShown = 20;
-constexpr auto kRepairPollEvery = std::chrono::milliseconds(200);
 
 std::string meaning(const Json& finding) {
   const std::string outcome = text_of(finding, "outcome");
@@ -108,7 +107,7 @@ int wait_for_repair(const Arguments& arguments, Json& answer) {
     progress.show(real_of(answer, "share"), "read " + thousands(number_of(answer, "rows")) + " rows, " +
                            thousands(number_of(answer, "bytes") >> 20) + " MiB; damaged " +
                            thousands(number_of(answer, "damaged")));
-    std::this_thread::sleep_for(kRepairPollEvery);
+    std::this_thread::sleep_for(kPollEvery);
   }
 }
 

@@ -13,6 +13,11 @@
 namespace starling::node::cli {
 namespace {
 
+bool has_node(const std::string& data) {
+  std::error_code error;
+  return std::filesystem::exists(data + "/store", error);
+}
+
 // Something is in the folder, and none of it is a node's.
 bool has_other_files(const std::string& data) {
   namespace fs = std::filesystem;
@@ -81,7 +86,8 @@ int join(const Arguments& arguments) {
   }
   config->join_token = arguments.text("token");
   if (config->join_token == "-") std::cin >> config->join_token;
-  if (auto good = check_token(config->join_token); !good) {
+  // A member goes on without it: the same command starts it again when the token is over.
+  if (auto good = check_token(config->join_token); !good && !has_node(config->data)) {
     return complain(kExitFailed, "this token cannot be used: " + good.error().text +
                                      "\n  A member gives a new one with: starling invite");
   }

@@ -73,7 +73,7 @@ int sites(const Arguments& arguments) {
     question["away"] = policy->away;
     question["only"] = policy->only;
   }
-  return change_ring(arguments, "sites", question, "done");
+  return change_ring(arguments, "sites", question, done);
 }
 
 }  // namespace

@@ -267,7 +267,7 @@ Command invite_command() {
   return {
       .name = "invite",
       .summary = "print a token that lets one new node join",
-      .usage = "invite [--expires MINUTES] [--data FOLDER]",
+      .usage = "invite [--expires MINUTES] [--data FOLDER] [--json]",
       .about = "Prints a token for `starling join` on standard output. It carries the secret of the cluster:\n"
                "hand it over as you would a password.\n\n"
                "Examples:\n"

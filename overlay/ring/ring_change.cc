@@ -119,6 +119,10 @@ void add_revoked(RingVersion& version, std::span<const NodeId> nodes) {
   version.revoked.assign(all.begin(), all.end());
 }
 
+std::string so_many(std::size_t n, const char* one, const char* more) {
+  return std::to_string(n) + " " + (n == 1 ? one : more);
+}
+
 bool invite_used(const RingVersion& version, const InviteId& invite) {
   return std::any_of(version.members.begin(), version.members.end(),
                      [&](const RingMember& member) { return member.invite == invite; });
@@ -182,9 +186,9 @@ Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const
   }
   const std::size_t left = before.serving() - nodes.size();
   if (left < before.copies && !force) {
-    return bad_ring("only " + std::to_string(left) + " nodes would be left for " +
-                   std::to_string(before.copies) +
-                   " copies: add a node first, or use --force to keep fewer copies");
+    const std::string stake = stake_of(before, after);
+    return bad_ring("only " + so_many(left, "node", "nodes") + " would be left for " + so_many(before.copies, "copy", "copies") +
+                    (stake.empty() ? "" : ". At stake: " + stake) + ". Add a node first, or accept it with --force");
   }
   if (const auto keeps = force ? ok_status() : keeps_homes(before, after); !keeps) {
     return Error{keeps.code(), keeps.error().text + ": add a node there first, or use --force"};
@@ -315,6 +319,15 @@ Result<RingVersion> next_complete(const RingVersion& before) {
   }
   settle(after);
   return checked(std::move(after));
+}
+
+std::string stake_of(const RingVersion& before, const RingVersion& intent) {
+  const auto after = next_complete(intent);
+  if (!after || after->owner_count() >= before.owner_count()) return "";
+  const std::size_t home = after->site_counts().home, needed = after->needed(), down = home - needed + 1;
+  return so_many(after->owner_count(), "copy", "copies") + " of each message instead of " + std::to_string(before.owner_count()) +
+         ", nobody can send while " + std::to_string(down) + " of " + std::to_string(home) + " owners " +
+         (down == 1 ? "is" : "are") + " down, and the loss of " + so_many(needed, "disk", "disks") + " loses messages";
 }
 
 Result<RingVersion> next_abort(const RingVersion& before) {

@@ -45,6 +45,9 @@ Result<RingVersion> next_intent_join(const RingVersion& before, std::span<const 
 // `force` lets the cluster shrink below N copies, and a site below what makes it a home.
 Result<RingVersion> next_intent_leave(const RingVersion& before, std::span<const NodeId> nodes,
                                       bool force);
+// Where it leaves fewer copies: how many, and which failures stop sends or lose messages then. Else empty.
+// REQUIRES: `intent` follows `before`.
+std::string stake_of(const RingVersion& before, const RingVersion& intent);
 Result<RingVersion> next_intent_remove(const RingVersion& before, std::span<const NodeId> nodes);
 // A removal of members that are not to be believed any more, whatever they hold.
 Result<RingVersion> next_intent_revoke(const RingVersion& before, std::span<const NodeId> nodes);

@@ -20,12 +20,15 @@ import unittest
 import urllib.error
 import urllib.request
 
+import fault_clock
 from cluster_test import FREE, SECONDS, STARLING, Case, environment
 
 NODES = 4
 LINES = 6000         # So that a change moves for some seconds at the slowest throttle, whoever gains: in many rooms.
 SLOW = "64K"
 COLUMNS = 140
+STAKE = ("2 copies of each message instead of 3, nobody can send while 1 of 2 owners is down, and the loss of 2 disks loses "
+         "messages")
 REDRAWN = "\r\x1b[K"
 PROGRESS = re.compile(r"\[[#-]{24}\] +\d+ %  fetching: \d+ of \d+ partitions, [\d.]+ [KM]?i?B of about [\d.]+ [KM]?i?B, "
                       r"[\d.]+ [KM]?i?B/s  ~\d+ s left")
@@ -119,6 +122,7 @@ class Commands(Case):
         token = self.at(1, "invite").stdout
         joiner = Terminal([STARLING, "join", "-", "--data", self.node(number), *FREE, "--free-space-min", 16,
                            "--log-file", self.dir / f"joiner{number}.log", *words], token, self.dir)
+        joiner.token = token.strip()
         self.addCleanup(joiner.kill)
         return joiner
 
@@ -141,6 +145,23 @@ class Commands(Case):
         self.assertIn("this token cannot be used: ", refused.stderr)
         self.assertIn("A member gives a new one with: starling invite", refused.stderr)
 
+    def refused_join(self, token, text, seconds=0):
+        """Of a new node, whose clock is off by this much."""
+        folder = self.dir / "c/refused"
+        clock = [f"{name}={value}" for name, value in fault_clock.fixed(seconds).items()] if seconds else []
+        done = self.run_program("env", *clock, STARLING, "join", token, "--data", folder, *FREE, "--free-space-min", 16, code=1)
+        self.assertIn(text, done.stderr)
+        self.assertNotIn("serving", done.stdout)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    @unittest.skipUnless(fault_clock.library(), "needs faketime")
+    def test_a_token_that_is_over_and_a_clock_that_is_wrong(self):
+        token = self.at(1, "invite", "--expires", 60).stdout.strip()
+        self.refused_join(token, "this token cannot be used: invite: expired 60 min ago by the clock here", 2 * 3600)
+        self.refused_join(token, "cannot join: the joiner's clock is 10 min behind ours: set right (NTP) the one that is wrong, "
+                                 "and join again", -600)
+        self.assertEqual(len(self.serving()), NODES)
+
     def test_join_and_leave(self):
         self.at(1, "throttle", SLOW)
         joiner = self.join(5)
@@ -152,6 +173,7 @@ class Commands(Case):
         self.assertGreaterEqual(drawn.count(REDRAWN), 1)
         self.assertNotIn("\n", drawn)
         self.serve(NODES + 1)
+        self.refused_join(joiner.token, "cannot join: the invite was used already; make another with `starling invite`")
 
         ring = self.asked(1, "ring")["number"]
         told = self.at(5, "leave", "--dry-run").stdout
@@ -187,7 +209,7 @@ class Commands(Case):
         return gainer
 
     def test_pause_resume_and_abort(self):
-        self.begin()
+        gainer = self.begin()
         told = self.at(1, "pause").stdout
         self.assertEqual(told, "The change of the ring under way copies nothing more. `starling resume` lets it go on.\n"
                                f"Told {NODES} nodes.\n")
@@ -202,12 +224,13 @@ class Commands(Case):
         self.assertEqual((told["paused"], told["change"], len(told["taken"]), told["away"]), (True, True, NODES, []))
 
         ring = self.asked(2, "ring")["number"]
-        self.assertEqual(self.at(2, "abort").stdout, f"The change was taken back: ring {ring + 1}\n")
+        self.assertEqual(self.at(2, "abort").stdout, 
+                         f"Taken back: weight of {gainer}. Ring {ring + 1} has the owners of before.\n")
         self.refused(2, "abort", code=1, text="no change is under way")
         told = self.asked(2, "resume")
         self.assertEqual((told["paused"], told["change"], len(told["taken"])), (False, False, NODES))
-        self.begin(3)   # What the other one had fetched is there still.
-        self.assertEqual(self.asked(1, "abort"), {"ring": ring + 3})
+        gainer = self.begin(3)   # What the other one had fetched is there still.
+        self.assertEqual(self.asked(1, "abort"), {"ring": ring + 3, "change": "weight", "nodes": [gainer]})
         self.assertTrue(self.at(1, "pause").stdout.startswith(
             "No change of the ring is under way; the next ones will copy nothing. `starling resume` lets it go on.\n"))
         self.assertTrue(self.at(1, "resume").stdout.startswith(
@@ -321,10 +344,15 @@ class Commands(Case):
             self.refused(1, "remove", alive, *more, code=4,
                          text=f"node {alive} is alive: let it go with `starling leave {alive}`, or stop it first")
             self.refused(1, "leave", alive, self.short(4), *more, code=1,
-                         text="only 2 nodes would be left for 3 copies: add a node first, or use --force to keep fewer copies")
+                         text="only 2 nodes would be left for 3 copies. At stake: " + STAKE + ". Add a node first, or accept it with --force")
         told = self.at(1, "leave", alive, self.short(4), "--force", "--dry-run").stdout
-        self.assertRegex(told, r"\n\d+ of 256 copies of partitions move\.\nNothing was changed\.\n$")
-        self.assertEqual(self.asked(1, "leave", alive, self.short(4), "--force", "--dry-run")["copies"], 256)
+        self.assertRegex(told, r"\n\d+ of 256 copies of partitions move\.\nAt stake: " + STAKE + r"\.\nNothing was changed\.\n$")
+        self.assertEqual(self.asked(1, "leave", alive, self.short(4), "--force", "--dry-run")["stake"], STAKE)
+        told = self.at(1, "revoke", alive, "--dry-run").stdout
+        self.assertRegex(told, r"Node +Partitions now +After +Gains +Loses\n")
+        self.assertTrue(told.endswith("copies of partitions move.\nNothing was changed.\n"), told)
+        self.assertEqual(self.at(1, "revoke", alive, "--force", "--dry-run").stdout,
+                         "The cluster would go on under a new lineage.\nNothing was changed.\n")
         self.refused(1, "remove", code=2, text="name the nodes to remove, or their --zone; `starling ring` lists both")
         self.refused(1, "remove", "zzzz", code=1, text="no node of the ring has an id that begins with 'zzzz'")
         nowhere = self.starling("leave", "--data", self.dir / "nowhere", code=3)
@@ -355,7 +383,8 @@ class Commands(Case):
             name, ring = self.short(number), self.asked(1, "ring")["number"]
             told = self.at(1, "revoke", name, *form).stdout
             if form:
-                self.assertEqual(json.loads(told), {"node": name, "ring": ring + 1})
+                told = json.loads(told)
+                self.assertEqual((told["node"], told["ring"], told["change"], told["dry_run"]), (name, ring + 1, "remove", False))
             else:
                 self.assertTrue(told.startswith(f"Node {name} is cut off (ring version {ring + 1}): no member hears it any "
                                                 "more, and what only it holds is given up.\n"), told)

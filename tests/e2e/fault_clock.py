@@ -8,15 +8,25 @@ def library():
     return found[0] if found else None
 
 
+def preload():
+    # The malloc of the C library, and new of that of C++, come before the node's jemalloc: that one asks for the time while
+    # it sets itself up, and libfaketime for memory while it does, so each would wait for the other.
+    return f"{library()}:libstdc++.so.6:libc.so.6"
+
+
+def fixed(seconds):
+    """The environment of a program whose clock is off by this much."""
+    return {"LD_PRELOAD": preload(), "FAKETIME": f"{seconds:+d}", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1"}
+
+
 class Clock:
     """The clock of one node. REQUIRES: made before the node starts."""
 
     def __init__(self, node):
         self.file = node.lab.folder / f"clock{node.number}"
         self.step(0)
-        # The malloc of the C library, and new of that of C++, come before the node's jemalloc: that one asks for the time while it sets itself up,
-        # and libfaketime for memory while it does, so each would wait for the other.
-        node.env |= {"LD_PRELOAD": f"{library()}:libstdc++.so.6:libc.so.6", "FAKETIME_TIMESTAMP_FILE": str(self.file),
+        node.env |= {"LD_PRELOAD": preload(), "FAKETIME_TIMESTAMP_FILE": str(self.file),
                      "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "1"}
 
     def step(self, seconds):

@@ -47,7 +47,7 @@ TEST_F(AdminCliTest, RevokeTellsWhatForceCosts) {
   EXPECT_EQ(output.code, kExitOk) << output.err;
   EXPECT_THAT(output.out, HasSubstr("lineage 0f0f"));
   EXPECT_THAT(output.out, HasSubstr("lost: 2 partitions"));
-  EXPECT_EQ(calls_[0], R"(revoke {"force":true,"node":"bbbb"})");
+  EXPECT_EQ(calls_[0], R"(revoke {"dry_run":false,"force":true,"node":"bbbb"})");
 }
 
 TEST_F(AdminCliTest, ARebalanceIsShownBeforeItIsDone) {
@@ -251,7 +251,7 @@ TEST_F(AdminCliTest, LeaveWaitsForALeaverThatDoesNotAnswerAlsoWhileTheNextChange
   EXPECT_EQ(output.code, kExitOk) << output.err;
   EXPECT_EQ(calls_.size(), 4U);
   EXPECT_THAT(output.err, HasSubstr("waiting: node aaaa left and does not answer"));
-  EXPECT_THAT(output.out, ::testing::EndsWith("safe to power off\n"));
+  EXPECT_THAT(output.out, ::testing::EndsWith("\naaaa: safe to power off\n"));
 }
 
 TEST_F(AdminCliTest, ADryRunAndNoWaitFollowNothing) {
