@@ -104,12 +104,14 @@ class Balanced(Case):
         output, _ = load.communicate(timeout=2 * SECONDS)
         self.assertEqual(load.returncode, 0, output)
         report = json.loads(output)
-        print("away (us)", report["outage_us"], "acknowledged after", report["ack_us"])
+        print("away (us)", report["outage_us"], "acknowledged after", report["ack_us"], "delivered after", report["delivery_us"])
         self.assertEqual(report["proof"], "pass")
         self.assertGreaterEqual(report["outage_us"]["count"], DEVICES, "every device was moved")
         self.assertLess(report["ack_us"]["max"], SERVICE_US, report["ack_us"])
         # Until a device has caught up at its next node; it sends before that.
         self.assertLess(report["outage_us"]["max"], SERVICE_US, report["outage_us"])
+        # Who only listens notices nothing: it hears late.
+        self.assertLess(report["delivery_us"]["max"], SERVICE_US, report["delivery_us"])
         self.starling("check", history, "--closed")
 
     def test_all_are_restarted(self):

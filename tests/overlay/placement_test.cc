@@ -55,6 +55,11 @@ void expect_sound(const Placement& placement) {
     ASSERT_LE(all[i], placement.bound[i]);
     ASSERT_LE(first[i], placement.first_bound[i]);
   }
+  // By itself where all weigh the same: 1.1 times the fair share, rounded up.
+  const std::size_t n = placement.nodes.size();
+  const auto same = [&](const PlacementNode& node) { return node.weight == placement.nodes.front().weight; };
+  if (!std::all_of(placement.nodes.begin(), placement.nodes.end(), same)) return;
+  for (const auto load : all) ASSERT_LE(load, (11 * placement.owners.size() + 10 * n - 1) / (10 * n));
 }
 
 // Copies that `after` puts on a node that does not have them in `before`.
@@ -252,6 +257,31 @@ TEST(Placement, AChangeMovesLittleMoreThanItMust) {
                 worst.lighter, worst.load, worst.shared);
     EXPECT_LE(std::max({worst.join, worst.leave, worst.heavier, worst.lighter}), row.at_most);
   }
+}
+
+TEST(Placement, ManyAtOnceMoveLittleMoreThanTheyMust) {
+  for (const bool weighted : {false, true}) {
+    Nodes fifteen = nodes(15);
+    for (std::size_t i = 0; weighted && i < fifteen.size(); ++i) fifteen[i].weight = static_cast<std::uint32_t>(50 + 20 * i);
+    Nodes ten = fifteen;
+    for (const int i : {1, 4, 8, 11, 14}) ten = without(ten, fifteen[static_cast<std::size_t>(i)].id);
+    const Nodes rest = without(fifteen, fifteen[3].id);
+    const auto big = place(fifteen, 4096, 3), small = place(ten, 4096, 3), one_less = place(rest, 4096, 3);
+    for (const auto& placement : {big, small, one_less}) expect_sound(placement);
+    std::printf("%s: 5 of 15 join %.3f, leave %.3f; one is removed %.3f of the least\n", weighted ? "weighted" : "even",
+                over_the_least(small, big), over_the_least(big, small), over_the_least(big, one_less));
+    EXPECT_LE(over_the_least(small, big), 1.1);
+    EXPECT_LE(over_the_least(big, small), 1.1);
+    EXPECT_LE(over_the_least(big, one_less), 1.1);
+  }
+}
+
+// Hazards F35.
+TEST(Placement, HasRoomWhereNodesAreNearlyAsManyAsPartitions) {
+  const auto placement = place(nodes(1000), 1024, 3);
+  expect_sound(placement);
+  for (const auto load : loads(placement, false)) EXPECT_LE(load, 4u);
+  for (const auto first : loads(placement, true)) EXPECT_LE(first, 2u);
 }
 
 TEST(Placement, NoMoreCopiesShareAZoneThanTheBoundsForce) {

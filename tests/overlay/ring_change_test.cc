@@ -107,6 +107,25 @@ TEST(RingChange, ALeaveBelowTheCopiesTakesForce) {
   EXPECT_TRUE(next_intent_leave(test_ring(4), ids({1}), false).ok());
 }
 
+TEST(RingChange, WhoLowersTheCopiesIsToldWhatIsAtStake) {
+  const auto stake = [](const RingVersion& before, std::initializer_list<std::uint32_t> who) {
+    return stake_of(before, must(next_intent_leave(before, ids(who), true)));
+  };
+  EXPECT_EQ(stake(test_ring(5), {1, 2}), "");
+  EXPECT_EQ(stake(test_ring(3), {1}), "2 copies of each message instead of 3, nobody can send while 1 of 2 owners is down, and the "
+                                      "loss of 2 disks loses messages");
+  EXPECT_EQ(stake(test_ring(5), {1, 2, 3, 4}), "1 copy of each message instead of 3, nobody can send while 1 of 1 owners is down, "
+                                               "and the loss of 1 disk loses messages");
+  EXPECT_EQ(stake(test_ring(2), {1}), "1 copy of each message instead of 2, nobody can send while 1 of 1 owners is down, and the loss of 1 "
+                             "disk loses messages");
+  auto weak = test_ring(3);
+  weak.synced_set = true;
+  weak.synced = 1;
+  EXPECT_EQ(stake(weak, {1}), "2 copies of each message instead of 3, nobody can send while 2 of 2 owners are down, and the loss of "
+                              "1 disk loses messages");
+  EXPECT_NE(next_intent_leave(test_ring(3), ids({1}), false).error().text.find("At stake: 2 copies"), std::string::npos);
+}
+
 TEST(RingChange, AnIdThatIsGoneDoesNotComeBack) {
   const std::vector<NewMember> again = {test_member(1)};
   EXPECT_EQ(next_intent_join(must(next_complete(leaving(test_ring(4), {1}))), again).code(),

@@ -173,10 +173,11 @@ TEST_F(Scenarios, AHundredMovementsLoseNothing) {
       [](std::uint64_t seed) {
         auto options = base(seed);
         options.cluster.nodes = 5;
-        options.length = 400s;
-        options.moves.count = options.moves.agreed_min = 100;
-        options.faults.gap_min = 3s;
-        options.faults.gap_max = 12s;
+        options.length = 1000s;
+        options.moves.count = 130;
+        options.moves.agreed_min = 100;
+        options.faults.gap_min = 4s;
+        options.faults.gap_max = 16s;
         options.workload.pause_min = 1s;
         options.workload.pause_max = 4s;
         options.workload.devices_max = 1;

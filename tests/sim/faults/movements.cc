@@ -210,8 +210,10 @@ void Movements::move() {
 
 void Movements::agree(const std::string& kind) {
   ++done_[kind + " agreed"];
-  const bool undoes = kind == "resume" || kind == "undrain";
-  if (running_ && !undoes) ++agreed_;
+  if (!running_) return;
+  static const std::set<std::string> changes = {"join", "leave", "remove", "replace", "weight", "forced removal"};
+  if (changes.contains(kind)) ++agreed_;
+  if (kind == "abort" && agreed_ > 0) --agreed_;
 }
 
 void Movements::ask_for(const std::string& kind, const std::string& method, const Json& arguments) {

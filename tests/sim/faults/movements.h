@@ -2,7 +2,7 @@
 // weights, aborts, pauses, throttles, drains and new keys by chance, now and then several at once, while the nemesis
 // breaks things. Whoever may be switched off is; a removed node comes back later.
 //
-// What counts is what was agreed: a change of the ring that is in it, a command that was answered with yes.
+// What counts is a change of the ring that was agreed on and not aborted; what else is asked for comes on top.
 // A forced removal is asked for only where it can lose nothing and split nobody off: all others serve at one ring
 // version with no change open, an ordinary removal would be allowed, and who is forced out is gone for good.
 // Thread: the world's.
@@ -42,7 +42,7 @@ class Movements {
   [[nodiscard]] bool settled();
   // What was done, by kind: asked, and agreed on.
   [[nodiscard]] const std::map<std::string, std::size_t>& done() const { return done_; }
-  [[nodiscard]] std::size_t agreed() const { return agreed_; }  // While it ran, what only undoes another left out.
+  [[nodiscard]] std::size_t agreed() const { return agreed_; }  // Changes of the ring, while it ran.
   [[nodiscard]] bool enough() const { return agreed_ >= options_.agreed_min; }
   // It was to take a dead node's place, and may be told that it cannot.
   [[nodiscard]] bool replaces(std::size_t i) const { return replacers_.contains(i); }

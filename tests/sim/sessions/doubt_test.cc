@@ -4,6 +4,7 @@
 
 #include "overlay/links/links.h"
 #include "tests/sim/hazards/hazards.h"
+#include "tests/sim/world/metrics.h"
 
 namespace starling::sim {
 namespace {
@@ -69,6 +70,48 @@ TEST_P(CutOff, AnAppendThatNobodyCanAcknowledgeFailsWithTheBreakers) {
   tap.clear();
   cluster.heal();
   for (const auto sent : sends) EXPECT_TRUE(acked(sent));
+  finish();
+}
+
+// --- The operator sees it. ---
+
+class SilentLinks : public Hazards {
+ protected:
+  struct Seen {
+    std::string state;
+    bool reachable = false;
+    double breakers = 0;
+  };
+  Seen seen(std::size_t node, std::size_t by) {
+    Seen out;
+    const auto status = cluster.admin(by, "status", Json::object());
+    if (!status) return out;
+    for (const auto& member : status->at("members")) {
+      if (member.at("short") != cluster.id(node)) continue;
+      out.state = member.at("state").get<std::string>();
+      out.reachable = member.at("reachable").get<bool>();
+    }
+    out.breakers = metrics_of(world, cluster, by)["starling_breakers_open"];
+    return out;
+  }
+  bool comes_to(bool reachable) {
+    for (int turn = 0; turn < 100 && seen(b, a).reachable != reachable; ++turn) world.run_for(200ms);
+    return seen(b, a).reachable == reachable;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Seeds, SilentLinks, ::testing::Range<std::uint64_t>(1, 4));
+
+TEST_P(SilentLinks, AreToldApartFromNodesThatAreDead) {
+  ASSERT_TRUE(comes_to(true));
+  EXPECT_EQ(seen(b, a).breakers, 0);
+  cluster.network().silence(cluster.ip(b), SimNetwork::Kind::kStreams, true);
+  ASSERT_TRUE(comes_to(false));
+  EXPECT_EQ(seen(b, a).state, "alive") << "it gossips";
+  EXPECT_EQ(seen(b, a).breakers, 1);
+  cluster.network().silence(cluster.ip(b), SimNetwork::Kind::kStreams, false);
+  ASSERT_TRUE(comes_to(true));
+  EXPECT_EQ(seen(b, a).breakers, 0);
   finish();
 }
 

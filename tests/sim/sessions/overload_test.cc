@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "node/replication/copies/replicator.h"
+#include "tests/sim/world/metrics.h"
 #include "tests/sim/world/raw_peer.h"
 
 namespace starling::sim {
@@ -37,6 +38,7 @@ TEST_P(Overload, ANodeWhoseTurnsAreLateRefusesHistoryAndThenSendsUntilItIsCalm) 
   EXPECT_EQ(left_out(a), "") << "one pause is no overload";
   late_turns(a, 14);
   EXPECT_EQ(left_out(a), "typing, presence, receipts, history reads, sends");
+  EXPECT_EQ(metrics_of(world, cluster, a)["starling_ladder_rung"], 5);
   if (alice->ready() && alice->client().endpoint() == cluster.client_address(a)) {
     std::optional<Errc> refused;
     alice->client().history("#g", "", 10, [&](auto page) { refused = page ? Errc::kInvalid : page.code(); });
@@ -50,6 +52,7 @@ TEST_P(Overload, ANodeWhoseTurnsAreLateRefusesHistoryAndThenSendsUntilItIsCalm) 
   }
   world.run_for(20s);
   EXPECT_EQ(left_out(a), "");
+  EXPECT_EQ(metrics_of(world, cluster, a)["starling_ladder_rung"], 0);
   finish();
 }
 
