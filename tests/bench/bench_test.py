@@ -87,8 +87,10 @@ class Judge(unittest.TestCase):
         self.assertEqual(runs["ours"]["pairs"][0][1], [])
 
     def test_calls_figures_of_a_busy_machine_preliminary(self):
-        self.assertIsNone(judge.preliminary([GOOD]))
-        self.assertEqual(judge.preliminary([GOOD, changed(others_cpu_percent=120)]), 120)
+        busy = changed(others_cpu_percent=120)
+        self.assertIsNone(judge.preliminary([(GOOD, []), (GOOD, []), (busy, [])]))
+        self.assertEqual(judge.preliminary([(GOOD, []), (busy, []), (busy, [])]), 120)
+        self.assertEqual(judge.preliminary([(busy, [])]), 120)
 
 
 class Report(unittest.TestCase):

@@ -81,10 +81,11 @@ def refuse_other_definitions(runs, first):
                                 if (reason := f"another definition: {difference}") not in reasons]
 
 
-def preliminary(results):
-    """The most that others took of this machine in the measured times, when it was too much; else None."""
-    most = max((result.get("others_cpu_percent", 0) for result in results), default=0)
-    return most if most > OTHERS_PERCENT else None
+def preliminary(taken):
+    """What others took of this machine in half of the runs of a figure or more, when it was too much; else None."""
+    taken = [result.get("others_cpu_percent", 0) for result, _ in taken if result]
+    others = statistics.median(taken) if taken else 0
+    return others if others > OTHERS_PERCENT else None
 
 
 class Cell:
