@@ -12,7 +12,7 @@
 // Thread: one loop. The owner destroys a session at the end of a turn, never from inside a call.
 #pragma once
 
-#include <deque>
+#include <list>
 #include <functional>
 #include <map>
 #include <optional>
@@ -215,7 +215,7 @@ class Session final : public FeedSubscriber {
   std::vector<MailboxId> to_check_;     // Ready for their heads to be asked for,
   overlay::Timer check_timer_;          // all at once.
   std::size_t reads_ = 0;               // Under way.
-  std::deque<MailboxId> in_line_;       // For a read.
+  std::list<MailboxId> in_line_;        // For a read. Takes no memory while it is empty, as in most sessions.
   bool line_moves_ = false;
   bool refreshing_ = false;
   std::map<std::string, storage::VersionVector> brought_;  // Cursors for which the list, which is not sure, has no group.

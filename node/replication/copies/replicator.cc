@@ -102,7 +102,7 @@ void Replicator::when_replicated(const MailboxId& mailbox, std::uint64_t n, bool
   // A retry may wait for an n below those already waiting; order of n is what completes them.
   auto at = std::upper_bound(waiters.begin(), waiters.end(), n,
                              [](std::uint64_t value, const Waiter& w) { return value < w.n; });
-  waiters.insert(at, {mailbox, n, view_.loop.now(), std::move(done)});
+  waiters.insert(at, Waiter{mailbox, n, view_.loop.now(), std::move(done)});
   ++waiters_;
   waiting_.insert(partition);
   progress.acked[view_.self] = view_.store.synced(partition, view_.store.writer());

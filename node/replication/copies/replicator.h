@@ -18,11 +18,12 @@
 // Thread: one loop.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <map>
 #include <set>
 #include <unordered_map>
+
+#include <boost/container/deque.hpp>
 
 #include "node/replication/copies/away_lag.h"
 #include "node/replication/messages.h"
@@ -93,11 +94,13 @@ class Replicator {
     WriterId writer;
     std::unordered_map<PartitionId, std::uint64_t> covered;
   };
+  // Takes no memory while it is empty, which it is in most partitions.
+  using Waiters = boost::container::deque<Waiter>;
   struct Progress {
     std::map<NodeId, std::uint64_t> acked;  // Of our current writer, by owner; ourselves included.
     std::map<NodeId, Segment> hinted;       // The same, by stand-in.
-    std::deque<Waiter> quorum;              // Ascending n.
-    std::deque<Waiter> all;
+    Waiters quorum;                         // Ascending n.
+    Waiters all;
     std::uint64_t settled = 0;
     std::map<NodeId, std::uint64_t> sent;  // Highest n that left for it.
     std::map<NodeId, Instant> resent;

@@ -69,13 +69,14 @@ std::uint8_t Replicator::copies_of(PartitionId partition, const Progress& progre
 void Replicator::complete(PartitionId partition, Progress& progress) {
   if (progress.quorum.empty() && progress.all.empty()) return;
   std::vector<std::pair<Done, std::uint8_t>> ready;
-  auto drain = [&](std::deque<Waiter>& waiters, std::uint64_t covered) {
+  auto drain = [&](Waiters& waiters, std::uint64_t covered) {
     while (!waiters.empty() && waiters.front().n <= covered) {
       ready.emplace_back(std::move(waiters.front().done),
                          copies_of(partition, progress, waiters.front().n));
       waiters.pop_front();
       --waiters_;
     }
+    waiters.shrink_to_fit();
   };
   drain(progress.quorum, covered_with_stand_ins(partition, progress));
   const auto owners = view_.ring().owners(partition);

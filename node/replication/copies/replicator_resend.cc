@@ -44,12 +44,13 @@ void Replicator::tick() {
     complete(partition, progress);  // The ring or its W may have changed.
     const bool no_quorum = view_.storing_nodes(partition) < view_.ring().w();
     for (auto* waiters : {&progress.quorum, &progress.all}) {
-      std::erase_if(*waiters, [&](Waiter& waiter) {
+      const auto gone = std::remove_if(waiters->begin(), waiters->end(), [&](Waiter& waiter) {
         if (!no_quorum && now - waiter.since < kAppendDeadline) return false;
         expired.emplace_back(std::move(waiter.done), no_quorum);
         --waiters_;
         return true;
       });
+      waiters->erase(gone, waiters->end());
     }
     if (progress.quorum.empty() && progress.all.empty()) {
       waiting_.erase(partition);
