@@ -68,6 +68,10 @@ Result<AddressKind> check_address(View address) {
                                      std::to_string(name.size())};
   }
   while (!name.empty()) {
+    if (name.front() > ' ' && name.front() < 0x7f) {  // As in most names, all the way: each message is asked for some.
+      name.remove_prefix(1);
+      continue;
+    }
     const auto point = next_code_point(name);
     if (!point) return Error{Errc::kInvalid, "the name is not UTF-8: send it as UTF-8"};
     if (!is_visible(*point)) {
