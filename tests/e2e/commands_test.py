@@ -173,6 +173,9 @@ class Commands(Case):
         self.assertGreaterEqual(drawn.count(REDRAWN), 1)
         self.assertNotIn("\n", drawn)
         self.serve(NODES + 1)
+        refused = self.starling("join", "starling1-nonsense", "--data", self.node(5), *FREE, code=1)
+        self.assertIn("this token cannot be used: ", refused.stderr)
+        self.assertFalse((self.node(5) / "join-token").exists(), "the member would not start with it any more")
         self.refused_join(joiner.token, "cannot join: the invite was used already; make another with `starling invite`")
 
         ring = self.asked(1, "ring")["number"]
