@@ -12,9 +12,6 @@ using protocol::Type;
 
 namespace {
 
-constexpr int kEpochTries = 5;
-constexpr Duration kEpochAgain = 200ms;
-
 // Advice beside a refusal, in milliseconds; 0: none.
 std::uint32_t retry_after(Errc code) {
   switch (code) {
@@ -28,17 +25,38 @@ std::uint32_t retry_after(Errc code) {
 
 }  // namespace
 
-Session::Session(SessionServices services, Door& door)
+Session::Session(const SessionServices& services, Door& door)
     : services_(services),
       door_(door),
       opened_(services.view.loop.now()),
-      heard_(opened_),
-      alive_(std::make_shared<bool>(true)) {}
+      heard_(opened_) {}
 
 Session::~Session() {
-  *alive_ = false;
+  if (alive_) *alive_ = false;
   for (const auto& [mailbox, tail] : tails_) services_.feeds.unsubscribe(mailbox, *this);
   if (logged_in()) --services_.view.counters.sessions;
+}
+
+std::shared_ptr<bool> Session::alive() {
+  if (!alive_) alive_ = std::make_shared<bool>(true);
+  return alive_;
+}
+
+Session::InHand& Session::in_hand() {
+  if (!in_hand_) in_hand_ = std::make_unique<InHand>(services_.view.loop);
+  return *in_hand_;
+}
+
+// A claim that is known to be right is forgotten, too: whoever comes upon it again asks again.
+bool Session::InHand::is_empty() const {
+  const bool open = std::any_of(claims.begin(), claims.end(), [](const auto& claim) { return !claim.second.known; });
+  return to_check.empty() && in_line.empty() && !refreshing && brought.empty() && doubted.empty() &&
+         expected_groups.empty() && !open && !gathering_claims && scope.running() == 0;
+}
+
+void Session::let_go() {
+  if (in_hand_ && in_hand_->is_empty()) in_hand_.reset();
+  if (alive_ && alive_.use_count() == 1) alive_.reset();
 }
 
 void Session::receive(View body) {
@@ -82,7 +100,6 @@ bool Session::begin_request(std::uint64_t request) {
     return false;
   }
   ++in_flight_;
-  if (!scope_) scope_.emplace(services_.view.loop);
   return true;
 }
 
@@ -139,112 +156,6 @@ void Session::go_away(std::string text, std::vector<std::string> nodes) {
   door_.close();
 }
 
-void Session::log_in(std::uint64_t number, View body) {
-  auto login = unpack<protocol::Login>(body);
-  if (!login) return refuse_frame(number, login.error());
-  if (logged_in() || logging_in_) {
-    return refuse_and_close(number, {Errc::kInvalid, "logged in already"});
-  }
-  if (login->version_min > protocol::kVersionMax || login->version_max < protocol::kVersionMin) {
-    return refuse_and_close(number,
-                            {Errc::kUnsupported, "this node speaks protocol version " +
-                                                     std::to_string(protocol::kVersionMax)});
-  }
-  if (login->device.empty() || login->device.size() > kTokenDeviceSizeMax) {
-    return refuse_and_close(number, {Errc::kInvalid, "a device name has 1 to 64 bytes"});
-  }
-  if (!check_address(login->user).ok() || login->user.front() != '@') {
-    return refuse_and_close(number, {Errc::kInvalid, "a user's name begins with @"});
-  }
-  logging_in_ = true;
-  if (!scope_) scope_.emplace(services_.view.loop);
-  scope_->spawn(check_login(std::move(*login)));
-}
-
-Task<Done> Session::check_login(protocol::Login login) {
-  Result<Accounts::Login> account = Error{Errc::kUnauthenticated, "a password or a token is needed"};
-  if (!services_.view.in_ring()) {
-    account = Error{Errc::kUnavailable, "this node is still joining the cluster"};
-  } else if (!login.token.empty()) {
-    const auto claims = services_.accounts.check(login.token);
-    if (!claims) {
-      account = claims.error();
-    } else if (claims->user != login.user || claims->device != login.device) {
-      account = Error{Errc::kUnauthenticated, "the token is of another user or device"};
-    } else {
-      account = Accounts::Login{login.token, claims->expires_ms, claims->epoch};
-    }
-  } else if (!login.password.empty()) {
-    auto checking = services_.accounts.log_in(login.user, login.device, login.password, door_.address());
-    account = co_await checking;
-  }
-  logging_in_ = false;
-  if (closed_) co_return Done{};
-  if (!account) {
-    ++services_.view.counters.login_failures;
-    refuse_and_close(login.request, account.error());
-    co_return Done{};
-  }
-  logged_in(login, *account);
-  co_return Done{};
-}
-
-void Session::logged_in(const protocol::Login& login, const Accounts::Login& account) {
-  ++services_.view.counters.logins;
-  ++services_.view.counters.sessions;
-  door_.proven();
-  user_ = login.user;
-  device_name_ = login.device;
-  mailbox_ = mailbox_of(user_);
-  device_ = device_of(mailbox_, device_name_);
-  epoch_ = account.epoch;
-  protocol::LoggedIn message;
-  message.request = login.request;
-  message.version = protocol::kVersionMax;
-  message.node = short_text(services_.view.self);
-  message.lineage = services_.view.ring().lineage();
-  message.device = device_;
-  message.token = account.token;
-  message.token_expires_wall_ms = account.expires_ms;
-  message.heartbeat_s = kHeartbeatSeconds;
-  message.wall_ms = services_.view.loop.wall_ms();
-  answer(message);
-  checked_ = services_.view.loop.now();
-  const auto part = std::hash<DeviceId>{}(device_) % static_cast<std::uint64_t>(kCursorsEvery.count());
-  cursors_told_ = checked_ - Duration(part);  // Not all in one minute.
-  if (!login.token.empty()) scope_->spawn(check_epoch());
-}
-
-void Session::recheck_account() {
-  const Instant now = services_.view.loop.now();
-  if (!logged_in() || closed_ || now - checked_ < kRecheckEvery) return;
-  checked_ = now;
-  if (!scope_) scope_.emplace(services_.view.loop);
-  scope_->spawn(check_epoch());
-  recheck_claims();
-  tell_cursors();
-}
-
-// A token is believed at once and its epoch checked behind it, so that a login costs no look-up. Later
-// changes arrive through the mailbox (apply_register).
-Task<Done> Session::check_epoch() {
-  overlay::Timer timer;
-  for (int attempt = 0; attempt < kEpochTries && !closed_; ++attempt) {
-    auto checking = services_.accounts.has_ended(user_, epoch_);
-    const auto ended = co_await checking;
-    if (ended && *ended) revoke();
-    if (ended) break;
-    co_await overlay::sleep(services_.view.loop, kEpochAgain, timer);  // Nobody can tell at the moment.
-  }
-  co_return Done{};
-}
-
-void Session::revoke() {
-  if (closed_) return;
-  refuse_and_close(0, {Errc::kUnauthenticated,
-                       "the password was changed or the account disabled; log in again"});
-}
-
 void Session::send(std::uint64_t number, View body) {
   auto request = unpack<protocol::Send>(body);
   if (!request) return refuse_frame(number, request.error());
@@ -285,7 +196,7 @@ void Session::send(std::uint64_t number, View body) {
   if (is_void) append.flags |= kAppendVoid;
   services_.forwarder.append(
       std::move(append), is_void ? Bytes() : std::move(request->body.data), kForwardDeadline,
-      [this, alive = alive_, number, seq = request->seq](Result<AppendReply> reply) {
+      [this, alive = alive(), number, seq = request->seq](Result<AppendReply> reply) {
         if (!*alive) return;
         --in_flight_;
         if (closed_) return;
@@ -320,7 +231,7 @@ void Session::recall(std::uint64_t number, View body) {
   recall.flags = kAppendVoid | kAppendRecall;
   recall.type = 0;
   services_.forwarder.append(std::move(recall), Bytes(), kForwardDeadline,
-                             [this, alive = alive_, number, seq = request->seq](Result<AppendReply> reply) {
+                             [this, alive = alive(), number, seq = request->seq](Result<AppendReply> reply) {
                                if (!*alive) return;
                                --in_flight_;
                                if (closed_) return;
@@ -356,7 +267,7 @@ void Session::history(std::uint64_t number, View body) {
   const std::string address = is_group ? request->with : user_;
   services_.forwarder.read(
       services_.view.store.partition_of(wanted.mailbox), Method::kHistory, pack(wanted),
-      kReadDeadline, [this, alive = alive_, number, address](Result<Bytes> reply) {
+      kReadDeadline, [this, alive = alive(), number, address](Result<Bytes> reply) {
         if (!*alive) return;
         --in_flight_;
         --pages_;
@@ -383,7 +294,7 @@ void Session::lane(std::uint64_t number, View body) {
   auto request = unpack<protocol::LaneRequest>(body);
   if (!request) return refuse_frame(number, request.error());
   if (auto address = check_address(request->to); !address) return refuse(number, address.error());
-  if (begin_request(number)) scope_->spawn(find_lane(number, std::move(request->to)));
+  if (begin_request(number)) in_hand().scope.spawn(find_lane(number, std::move(request->to)));
 }
 
 // A user who does not exist is told apart from one that nothing was sent to.
@@ -399,7 +310,7 @@ Task<Done> Session::find_lane(std::uint64_t number, std::string to) {
   services_.forwarder.read(
       services_.view.store.partition_of(mailbox), Method::kLane,
       pack(LaneQuery{mailbox, device_, lane_to(mailbox)}), kReadDeadline,
-      [this, alive = alive_, number](Result<Bytes> reply) {
+      [this, alive = alive(), number](Result<Bytes> reply) {
         if (!*alive) return;
         --in_flight_;
         if (closed_) return;

@@ -12,9 +12,10 @@
 // Thread: one loop. The owner destroys a session at the end of a turn, never from inside a call.
 #pragma once
 
-#include <list>
 #include <functional>
+#include <list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -73,7 +74,8 @@ struct SessionServices {
 
 class Session final : public FeedSubscriber {
  public:
-  Session(SessionServices services, Door& door);
+  // Borrows both.
+  Session(const SessionServices& services, Door& door);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -84,7 +86,8 @@ class Session final : public FeedSubscriber {
   // Tells the device to go to another node, and closes.
   void go_away(std::string text, std::vector<std::string> nodes);
 
-  // Now and then, for the sessions that no mailbox tells: is the account still as it was at the login?
+  // Now and then. Is the account still as it was at the login? No mailbox may tell. And what a session that rests does
+  // not need is let go of.
   void recheck_account();
   [[nodiscard]] bool logged_in() const { return !user_.empty(); }
   [[nodiscard]] bool closed() const { return closed_; }
@@ -111,19 +114,22 @@ class Session final : public FeedSubscriber {
     std::uint8_t asked_anew = 0;  // Its heads, because another owner was followed meanwhile.
     bool checked = false;     // Its heads were asked for; then,
     bool current = false;     // the followed owner has no more than the vector,
-    std::vector<NodeId> others;  // these owners have, and are read first,
-    std::vector<NodeId> spare;   // and these take the place of one that fails.
+    std::unique_ptr<HeadCheck::Found> found;  // and others may have; none: they need not be read.
+    [[nodiscard]] bool reads_others() const { return found && !found->others.empty(); }
+    void have_read(const NodeId& owner);
     void pass_over(const NodeId& owner);
   };
 
-  // session.cc: requests.
-  // A body that does not decode is refused under the number in its head.
+  // session_login.cc.
   void log_in(std::uint64_t number, View body);
   overlay::Task<Done> check_login(protocol::Login login);
   overlay::Task<Done> check_epoch();
-  overlay::Task<Done> find_lane(std::uint64_t request, std::string to);
   void revoke();
   void logged_in(const protocol::Login& login, const Accounts::Login& account);
+
+  // session.cc: requests.
+  // A body that does not decode is refused under the number in its head.
+  overlay::Task<Done> find_lane(std::uint64_t request, std::string to);
   void send(std::uint64_t number, View body);
   void recall(std::uint64_t number, View body);
   void history(std::uint64_t number, View body);
@@ -191,7 +197,7 @@ class Session final : public FeedSubscriber {
   void have_read(const MailboxId& mailbox, Result<ReadReply> reply);
 
   // Set at construction.
-  SessionServices services_;
+  const SessionServices& services_;
   Door& door_;
   const Instant opened_;
 
@@ -211,29 +217,42 @@ class Session final : public FeedSubscriber {
   bool syncing_ = false;                // A Sync was taken. Its number is the client's choice, 0 too.
   std::uint64_t sync_request_ = 0;      // Waits for kSyncDone.
   std::size_t tails_to_sync_ = 0;
-  std::map<MailboxId, Tail> tails_;
-  std::vector<MailboxId> to_check_;     // Ready for their heads to be asked for,
-  overlay::Timer check_timer_;          // all at once.
-  std::size_t reads_ = 0;               // Under way.
-  std::list<MailboxId> in_line_;        // For a read. Takes no memory while it is empty, as in most sessions.
-  bool line_moves_ = false;
-  bool refreshing_ = false;
-  std::map<std::string, storage::VersionVector> brought_;  // Cursors for which the list, which is not sure, has no group.
-  // Groups that the device was in and the list does not even name as left. It may have followed one by a change that no
-  // majority has, and its cursor covers that: it would not be told again when the owner that has it comes back.
-  std::set<std::string> doubted_;
-  std::map<std::string, bool> expected_groups_;  // From changes: are we in it?
-  struct Claim {
-    std::uint64_t n = 0;
-    bool known = false;  // It was given out.
-  };
-  std::map<std::pair<MailboxId, WriterId>, Claim> claims_;  // Of cursors that are ahead of an owner.
-  overlay::Timer claims_timer_;
-  bool gathering_claims_ = false;
-  std::size_t asking_claims_ = 0;       // Times under way.
   bool sync_done_ = false;              // kSyncDone was sent.
-  std::shared_ptr<bool> alive_;         // For answers that outlive us.
-  std::optional<overlay::Scope> scope_; // Last; made when first needed.
+  bool line_moves_ = false;
+  std::size_t reads_ = 0;               // Under way.
+  std::map<MailboxId, Tail> tails_;
+  std::shared_ptr<bool> alive_;         // For answers that outlive us; by alive().
+
+  // What a session has in hand while it logs in, syncs, waits for an answer or is in doubt. One that rests has none of
+  // it: a connection that does nothing is to take next to no memory.
+  struct InHand {
+    explicit InHand(overlay::Loop& loop) : scope(loop) {}
+    [[nodiscard]] bool is_empty() const;
+
+    std::vector<MailboxId> to_check;  // Ready for their heads to be asked for,
+    overlay::Timer check_timer;       // all at once.
+    std::list<MailboxId> in_line;     // For a read.
+    bool refreshing = false;
+    // Cursors for which the list, which is not sure, has no group.
+    std::map<std::string, storage::VersionVector> brought;
+    // Groups that the device was in and the list does not even name as left. It may have followed one by a change that
+    // no majority has, and its cursor covers that: it would not be told again when the owner that has it comes back.
+    std::set<std::string> doubted;
+    std::map<std::string, bool> expected_groups;  // From changes: are we in it?
+    struct Claim {
+      std::uint64_t n = 0;
+      bool known = false;  // It was given out.
+    };
+    std::map<std::pair<MailboxId, WriterId>, Claim> claims;  // Of cursors that are ahead of an owner.
+    overlay::Timer claims_timer;
+    bool gathering_claims = false;
+    std::size_t asking_claims = 0;    // Times under way.
+    overlay::Scope scope;             // Last.
+  };
+  [[nodiscard]] InHand& in_hand();    // Made when first needed, and not let go while one of its tasks runs.
+  void let_go();
+  [[nodiscard]] std::shared_ptr<bool> alive();
+  std::unique_ptr<InHand> in_hand_;   // Last.
 };
 
 }  // namespace starling::node

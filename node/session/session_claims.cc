@@ -42,13 +42,15 @@ std::optional<NodeId> Session::runner_of(WriterId writer) const {
 }
 
 void Session::doubt(const MailboxId& mailbox, const std::vector<Dot>& ahead) {
+  if (ahead.empty()) return;
+  auto& claims = in_hand().claims;
   bool fresh = false;
   for (const auto& dot : ahead) {
     if (!runner_of(dot.writer)) continue;
-    auto claim = claims_.find({mailbox, dot.writer});
-    if (claim == claims_.end()) {
-      if (claims_.size() >= kClaimsMax) return;
-      claim = claims_.try_emplace({mailbox, dot.writer}).first;
+    auto claim = claims.find({mailbox, dot.writer});
+    if (claim == claims.end()) {
+      if (claims.size() >= kClaimsMax) return;
+      claim = claims.try_emplace({mailbox, dot.writer}).first;
     }
     if (claim->second.n >= dot.n) continue;
     claim->second = {dot.n, false};
@@ -58,28 +60,30 @@ void Session::doubt(const MailboxId& mailbox, const std::vector<Dot>& ahead) {
 }
 
 void Session::recheck_claims() {
-  const bool open = std::any_of(claims_.begin(), claims_.end(), [](const auto& claim) { return !claim.second.known; });
-  if (!open || std::exchange(gathering_claims_, true)) return;
-  claims_timer_ = services_.view.loop.after(kClaimsGatherFor, [this] {
-    gathering_claims_ = false;
+  InHand& hand = in_hand();
+  const bool open = std::any_of(hand.claims.begin(), hand.claims.end(),
+                                [](const auto& claim) { return !claim.second.known; });
+  if (!open || std::exchange(hand.gathering_claims, true)) return;
+  hand.claims_timer = services_.view.loop.after(kClaimsGatherFor, [this, &hand] {
+    hand.gathering_claims = false;
     if (closed_) return;
-    if (!scope_) scope_.emplace(services_.view.loop);
-    scope_->spawn(check_claims());
+    hand.scope.spawn(check_claims());
   });
 }
 
 // Whoever cannot be asked now is asked again later (recheck_account); until then the device is served.
 Task<Done> Session::check_claims() {
   auto& view = services_.view;
-  ++asking_claims_;
+  InHand& hand = in_hand();
+  ++hand.asking_claims;
   std::map<NodeId, HeadsRequest> questions;
-  for (auto it = claims_.begin(); it != claims_.end();) {
+  for (auto it = hand.claims.begin(); it != hand.claims.end();) {
     const auto claim = it++;
     if (claim->second.known) continue;
     const auto& [mailbox, writer] = claim->first;
     const auto runner = runner_of(writer);
     if (!runner) {
-      claims_.erase(claim);
+      hand.claims.erase(claim);
     } else if (view.alive(*runner)) {
       auto& question = questions[*runner];
       if (question.claims.size() < kHeadsMax) question.claims.push_back({mailbox, {writer, claim->second.n}});
@@ -100,11 +104,11 @@ Task<Done> Session::check_claims() {
       continue;
     }
     for (const auto& claim : asked) {
-      const auto known = claims_.find({claim.mailbox, claim.dot.writer});
-      if (known != claims_.end() && known->second.n == claim.dot.n) known->second.known = true;
+      const auto known = hand.claims.find({claim.mailbox, claim.dot.writer});
+      if (known != hand.claims.end() && known->second.n == claim.dot.n) known->second.known = true;
     }
   }
-  --asking_claims_;
+  --hand.asking_claims;
   if (!closed_ && tails_to_sync_ == 0 && !sync_done_) finish_sync();
   co_return Done{};
 }

@@ -11,9 +11,9 @@ void Session::group(Type type, std::uint64_t number, View body) {
   auto request = unpack<protocol::GroupRequest>(body);
   if (!request) return refuse_frame(number, request.error());
   if (type == Type::kGroups || type == Type::kGroupMembers) {
-    if (begin_page(number)) scope_->spawn(list(type, std::move(*request)));
+    if (begin_page(number)) in_hand().scope.spawn(list(type, std::move(*request)));
   } else if (begin_request(number)) {
-    scope_->spawn(change_group(type, std::move(*request)));
+    in_hand().scope.spawn(change_group(type, std::move(*request)));
   }
 }
 
@@ -102,7 +102,7 @@ Task<Done> Session::change_group(Type type, protocol::GroupRequest request) {
 void Session::password(std::uint64_t number, View body) {
   auto request = unpack<protocol::PasswordChange>(body);
   if (!request) return refuse_frame(number, request.error());
-  if (begin_request(number)) scope_->spawn(change_password(std::move(*request)));
+  if (begin_request(number)) in_hand().scope.spawn(change_password(std::move(*request)));
 }
 
 Task<Done> Session::change_password(protocol::PasswordChange request) {

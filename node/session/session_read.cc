@@ -25,11 +25,11 @@ void Session::go_on(const MailboxId& mailbox) {
   if (tail.again && tail.asked_anew < kAskedAnewMax) {
     ++tail.asked_anew;
     tail.checked = false;
-    tail.others.clear();
-    tail.spare.clear();
+    tail.found.reset();
     return on_feed_ready(mailbox);
   }
-  if (!tail.others.empty()) return read_other(mailbox);
+  if (tail.reads_others()) return read_other(mailbox);
+  tail.found.reset();
   const bool current = std::exchange(tail.current, false) && !tail.again;
   if (!current || !services_.feeds.join(mailbox, *this, tail.vector)) return read(mailbox);
   tail.state = TailState::kLive;
@@ -40,10 +40,10 @@ void Session::go_on(const MailboxId& mailbox) {
 // has had its turn waits behind those in line: a mailbox of many pages, or at a slow owner, holds up no others.
 bool Session::begin_read(const MailboxId& mailbox) {
   Tail& tail = tails_.at(mailbox);
-  const bool others_wait = !line_moves_ && !in_line_.empty();
+  const bool others_wait = !line_moves_ && in_hand_ && !in_hand_->in_line.empty();
   if (reads_ >= kReadsPerSessionMax || others_wait) {
     tail.state = TailState::kInLine;
-    in_line_.push_back(mailbox);
+    in_hand().in_line.push_back(mailbox);
     return false;
   }
   ++reads_;
@@ -54,9 +54,9 @@ bool Session::begin_read(const MailboxId& mailbox) {
 // Whoever is next goes on. A read that fails at once comes back to here, and finds the line moving already.
 void Session::end_read() {
   if (std::exchange(line_moves_, true)) return;
-  while (!closed_ && reads_ < kReadsPerSessionMax && !in_line_.empty()) {
-    const MailboxId mailbox = in_line_.front();
-    in_line_.pop_front();
+  while (!closed_ && reads_ < kReadsPerSessionMax && in_hand_ && !in_hand_->in_line.empty()) {
+    const MailboxId mailbox = in_hand_->in_line.front();
+    in_hand_->in_line.pop_front();
     const auto it = tails_.find(mailbox);
     if (it == tails_.end() || it->second.state != TailState::kInLine) continue;
     it->second.state = TailState::kWaiting;
@@ -68,9 +68,9 @@ void Session::end_read() {
 void Session::read_other(const MailboxId& mailbox) {
   if (!begin_read(mailbox)) return;
   const Tail& tail = tails_.at(mailbox);
-  const NodeId owner = tail.others.back();
+  const NodeId owner = tail.found->others.back();
   services_.feeds.read_at(owner, mailbox, tail.vector,
-                          [this, alive = alive_, mailbox, owner](Result<ReadReply> reply) {
+                          [this, alive = alive(), mailbox, owner](Result<ReadReply> reply) {
                             if (!*alive || closed_) return;
                             --reads_;
                             have_read_other(mailbox, owner, std::move(reply));
@@ -80,10 +80,15 @@ void Session::read_other(const MailboxId& mailbox) {
 
 // A spare takes its place.
 void Session::Tail::pass_over(const NodeId& owner) {
-  std::erase(spare, owner);
-  if (std::erase(others, owner) == 0 || spare.empty()) return;
-  others.push_back(spare.back());
-  spare.pop_back();
+  if (!found) return;
+  std::erase(found->spare, owner);
+  if (std::erase(found->others, owner) == 0 || found->spare.empty()) return;
+  found->others.push_back(found->spare.back());
+  found->spare.pop_back();
+}
+
+void Session::Tail::have_read(const NodeId& owner) {
+  if (found) std::erase(found->others, owner);
 }
 
 void Session::have_read_other(const MailboxId& mailbox, const NodeId& owner, Result<ReadReply> reply) {
@@ -104,7 +109,7 @@ void Session::have_read_other(const MailboxId& mailbox, const NodeId& owner, Res
   } else if (!take(mailbox, *reply)) {
     return;
   } else if (!reply->more) {
-    std::erase(tail.others, owner);
+    tail.have_read(owner);
   }
   go_on(mailbox);
 }
@@ -150,7 +155,7 @@ void Session::read(const MailboxId& mailbox) {
   Tail& tail = tails_.at(mailbox);
   tail.again = false;
   services_.feeds.read(mailbox, tail.vector,
-                       [this, alive = alive_, mailbox](Result<ReadReply> reply) {
+                       [this, alive = alive(), mailbox](Result<ReadReply> reply) {
                          if (!*alive || closed_) return;
                          --reads_;
                          have_read(mailbox, std::move(reply));
@@ -188,9 +193,8 @@ void Session::have_read(const MailboxId& mailbox, Result<ReadReply> reply) {
 }
 
 void Session::read_later(const MailboxId& mailbox, Duration delay) {
-  if (!scope_) scope_.emplace(services_.view.loop);
   tails_.at(mailbox).state = TailState::kReading;
-  scope_->spawn(read_after(mailbox, delay));
+  in_hand().scope.spawn(read_after(mailbox, delay));
 }
 
 Task<Done> Session::read_after(MailboxId mailbox, Duration delay) {

@@ -33,7 +33,7 @@ void Session::sync(std::uint64_t number, View body) {
   if (!begin_request(number)) return;
   syncing_ = true;
   sync_request_ = number;
-  scope_->spawn(start_sync(std::move(*request)));
+  in_hand().scope.spawn(start_sync(std::move(*request)));
 }
 
 // Our own mailbox names the groups; each is then a tail of its own.
@@ -62,13 +62,14 @@ Task<Done> Session::start_sync(protocol::Sync request) {
     add_tail(address, std::move(cursors[address]), true);
     cursors.erase(address);
   }
+  InHand& hand = in_hand();
   for (const auto& [address, cursor] : cursors) {
-    if (address.starts_with('#') && !listed->names(address)) doubted_.insert(address);
+    if (address.starts_with('#') && !listed->names(address)) hand.doubted.insert(address);
   }
-  if (listed->sure && doubted_.empty()) co_return Done{};
+  if (listed->sure && hand.doubted.empty()) co_return Done{};
   // A group that the list lacks may lie under the cursor, and then is told of no more.
-  brought_ = std::move(cursors);
-  if (!std::exchange(refreshing_, true)) scope_->spawn(refresh_groups());
+  hand.brought = std::move(cursors);
+  if (!std::exchange(hand.refreshing, true)) hand.scope.spawn(refresh_groups());
   co_return Done{};
 }
 
@@ -91,8 +92,10 @@ void Session::remove_tail(const std::string& address) {
   if (it == tails_.end()) return;
   if (it->second.initial && !it->second.announced) synced_one();
   services_.feeds.unsubscribe(mailbox, *this);
-  std::erase(in_line_, mailbox);
-  std::erase(to_check_, mailbox);
+  if (in_hand_) {
+    std::erase(in_hand_->in_line, mailbox);
+    std::erase(in_hand_->to_check, mailbox);
+  }
   tails_.erase(mailbox);
 }
 
@@ -106,10 +109,11 @@ void Session::on_feed_ready(const MailboxId& mailbox) {
   if (it->second.state == TailState::kLive) return;
   if (!std::exchange(it->second.checked, true)) {
     it->second.state = TailState::kReading;
-    to_check_.push_back(mailbox);
-    const bool all = to_check_.size() >= tails_to_sync_;
-    if (to_check_.size() == 1 || all) {
-      check_timer_ = services_.view.loop.after(all ? 0ms : kHeadsGatherFor, [this] { check_heads(); });
+    auto& to_check = in_hand().to_check;
+    to_check.push_back(mailbox);
+    const bool all = to_check.size() >= tails_to_sync_;
+    if (to_check.size() == 1 || all) {
+      in_hand().check_timer = services_.view.loop.after(all ? 0ms : kHeadsGatherFor, [this] { check_heads(); });
     }
     return;
   }
@@ -119,7 +123,7 @@ void Session::on_feed_ready(const MailboxId& mailbox) {
 // One request an owner node for all that became ready (hazards F27).
 void Session::check_heads() {
   std::vector<HeadCheck::Item> items;
-  for (const auto& mailbox : std::exchange(to_check_, {})) {
+  for (const auto& mailbox : std::exchange(in_hand().to_check, {})) {
     const auto it = tails_.find(mailbox);
     if (it == tails_.end() || closed_) continue;
     if (const auto owner = services_.feeds.followed(mailbox)) {
@@ -132,7 +136,7 @@ void Session::check_heads() {
   }
   if (items.empty()) return;
   HeadCheck::ask(services_.view, items,
-                 [this, alive = alive_](const MailboxId& mailbox, HeadCheck::Found found) {
+                 [this, alive = alive()](const MailboxId& mailbox, HeadCheck::Found found) {
                    if (*alive && !closed_) checked(mailbox, std::move(found));
                  });
 }
@@ -143,8 +147,7 @@ void Session::checked(const MailboxId& mailbox, HeadCheck::Found found) {
   Tail& tail = it->second;
   tail.state = TailState::kWaiting;
   tail.current = !found.followed_has_more;
-  tail.others = std::move(found.others);
-  tail.spare = std::move(found.spare);
+  tail.found = found.others.empty() ? nullptr : std::make_unique<HeadCheck::Found>(std::move(found));
   go_on(mailbox);
 }
 
@@ -187,7 +190,8 @@ void Session::synced_one() {
 }
 
 void Session::finish_sync() {
-  if (gathering_claims_ || asking_claims_ > 0) return;  // check_claims() comes back to it.
+  // Else check_claims() comes back to it.
+  if (in_hand_ && (in_hand_->gathering_claims || in_hand_->asking_claims > 0)) return;
   sync_done_ = true;
   answer(protocol::Head{static_cast<std::uint8_t>(Type::kSyncDone), sync_request_});
 }
@@ -247,44 +251,43 @@ void Session::apply_register(const storage::RegisterView& reg) {
     if (!account || account->epoch <= epoch_) return;
   }
   if (reg.key == kAccountKey || reg.key == kDisabledKey) {
-    if (!scope_) scope_.emplace(services_.view.loop);
-    return scope_->spawn(check_epoch());
+    return in_hand().scope.spawn(check_epoch());
   }
   if (!reg.key.starts_with(kGroupPrefix)) return;
   // An older change may have lost to a newer one: the list as it is now decides.
   const auto member = unpack<storage::MemberValue>(reg.value);
   if (!member) return;
-  expected_groups_[std::string(reg.key.substr(kGroupPrefix.size()))] = !member->removed;
-  if (std::exchange(refreshing_, true)) return;
-  if (!scope_) scope_.emplace(services_.view.loop);
-  scope_->spawn(refresh_groups());
+  in_hand().expected_groups[std::string(reg.key.substr(kGroupPrefix.size()))] = !member->removed;
+  if (std::exchange(in_hand().refreshing, true)) return;
+  in_hand().scope.spawn(refresh_groups());
 }
 
 // Brings the tails in line with the user's list of groups. The owners that are asked may be behind the one that pushed
 // the change, or never have been told of it. So what they say otherwise is asked of all owners, until all have answered;
 // and a list that is not sure is read again when an owner of it comes back.
 Task<Done> Session::refresh_groups() {
-  bool settled = doubted_.empty();  // Else it goes on until it is.
+  InHand& hand = in_hand();
+  bool settled = hand.doubted.empty();  // Else it goes on until it is.
   Duration unsure_pause = kUnsureEvery / 2;
   for (int attempt = 0; (attempt < kRefreshTries || !settled) && !closed_; ++attempt) {
-    const bool soon = attempt < kRefreshTries && !expected_groups_.empty();
+    const bool soon = attempt < kRefreshTries && !hand.expected_groups.empty();
     if (!soon) unsure_pause = std::min(2 * unsure_pause, kUnsureMax);
     const Duration jitter(services_.view.random.below(static_cast<std::uint64_t>(unsure_pause.count() / 2)));
     const Duration pause = soon ? kRefreshEvery : unsure_pause / 2 + jitter;
     auto waiting = services_.groups.wait(user_, attempt == 0 ? 1ms : pause);
     co_await waiting;
-    const auto expected = expected_groups_;
+    const auto expected = hand.expected_groups;
     auto asking = services_.groups.of_user(user_);
     auto listing = co_await asking;
     settled = false;
     if (!listing) continue;
     bool by_all = false;
-    if (listing->sure && !doubted_.empty()) {
+    if (listing->sure && !hand.doubted.empty()) {
       auto asking_all = services_.groups.of_user(user_, /*of_all=*/true);
       auto of_all = co_await asking_all;
       by_all = of_all && of_all->sure;
       if (by_all) {
-        doubted_.clear();
+        hand.doubted.clear();
         listing = std::move(of_all);
       } else if (of_all) {
         follow_groups(*of_all);  // It adds, and takes nothing away.
@@ -292,21 +295,22 @@ Task<Done> Session::refresh_groups() {
     }
     if (!by_all) doubt_what_is_not_named(*listing);
     follow_groups(*listing);
-    std::erase_if(doubted_, [&](const auto& group) { return !expected.contains(group) && listing->names(group); });
+    std::erase_if(hand.doubted, [&](const auto& group) { return !expected.contains(group) && listing->names(group); });
     for (const auto& [group, in] : expected) {
       const auto& now = listing->in_all;
       if (std::binary_search(now.begin(), now.end(), group) == in) {
-        doubted_.erase(group);
+        hand.doubted.erase(group);
       } else if (!by_all) {
-        doubted_.insert(group);
+        hand.doubted.insert(group);
       }
     }
-    settled = listing->sure && doubted_.empty() && expected == expected_groups_;  // Else more came meanwhile.
+    settled = listing->sure && hand.doubted.empty() && expected == hand.expected_groups;  // Else more came meanwhile.
     if (settled) break;
   }
-  refreshing_ = false;
-  expected_groups_.clear();
-  doubted_.clear();
+  hand.refreshing = false;
+  hand.brought.clear();
+  hand.expected_groups.clear();
+  hand.doubted.clear();
   co_return Done{};
 }
 
@@ -315,18 +319,19 @@ Task<Done> Session::refresh_groups() {
 void Session::doubt_what_is_not_named(const Groups::Listing& listing) {
   for (const auto& [mailbox, tail] : tails_) {
     if (tail.address.front() != '#' || listing.names(tail.address)) continue;
-    if (listing.is_out_of(tail.address)) doubted_.insert(tail.address);
+    if (listing.is_out_of(tail.address)) in_hand().doubted.insert(tail.address);
   }
 }
 
 // What the list leaves out because it is long is not left for that.
 void Session::follow_groups(const Groups::Listing& listing) {
   if (closed_) return;
+  InHand& hand = in_hand();
   const auto& now = listing.groups;
   std::vector<std::string> gone;
   for (const auto& [mailbox, tail] : tails_) {
     if (tail.address.front() != '#' || !listing.is_out_of(tail.address)) continue;
-    if (doubted_.contains(tail.address) && !listing.names(tail.address)) continue;
+    if (hand.doubted.contains(tail.address) && !listing.names(tail.address)) continue;
     gone.push_back(tail.address);
   }
   protocol::JoinedOrLeft event;
@@ -342,10 +347,10 @@ void Session::follow_groups(const Groups::Listing& listing) {
     event.type = static_cast<std::uint8_t>(Type::kJoined);
     event.group = group;
     answer(event);
-    auto brought = brought_.extract(group);
+    auto brought = hand.brought.extract(group);
     add_tail(group, brought ? std::move(brought.mapped()) : storage::VersionVector{}, false);
   }
-  if (listing.sure && doubted_.empty()) brought_.clear();
+  if (listing.sure && hand.doubted.empty()) hand.brought.clear();
 }
 
 void Session::on_drained() {

@@ -12,6 +12,7 @@ Swim::Swim(const SwimConfig& config, const Identity& identity, Random& random, M
       identity_(identity),
       random_(random),
       self_(std::move(self)),
+      born_as_(self_.incarnation),
       next_seq_(random.u64()),
       awareness_(config.awareness_max),
       queue_(config.retransmit_mult) {

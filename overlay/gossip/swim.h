@@ -54,7 +54,7 @@ struct MemberEvent {
     kSelfDeclaredDead,  // Others took us for dead (it is refuted): we may have missed things.
     kNewerRing,         // `node` knows ring version `ring`, newer than ours. Repeated while it is.
     kRival,             // Another process runs under our identity: a data folder was copied, and both were started.
-    kUnknownRun,        // A run under our writer that set_known_runs() did not name (hazards F3).
+    kUnknownRun,        // An earlier run under our writer that set_known_runs() did not name (hazards F3).
   };
   Kind kind;
   NodeId node;
@@ -246,6 +246,7 @@ class Swim {
   // Ourselves.
   Phase phase_ = Phase::kIdle;
   MemberRecord self_;
+  const std::uint64_t born_as_;  // Its incarnation at first.
   Shared self_update_;  // self_, signed, as an update.
   Heartbeat heartbeat_;
   std::uint64_t died_at_ = 0;  // Up to this incarnation no death of ours is news.

@@ -68,7 +68,10 @@ std::optional<NodeId> Swim::take_record(View signed_bytes, bool spread, MemberSt
 void Swim::take_own_record(const MemberRecord& record, View signed_bytes) {
   const bool unknown = record.writer == self_.writer && record.run != 0 && record.run != self_.run &&
                        !known_runs_.empty() && !known_runs_.contains(record.run);
-  if (unknown && verify_record(record, signed_bytes)) event(MemberEvent::Kind::kUnknownRun, self_.node);
+  // One that began after us is of a copy of our folder, and a rival. Until we were told who we are, our own clock may
+  // be behind that of the run before.
+  const bool may_be_earlier = !was_told_ || record.incarnation < born_as_;
+  if (unknown && may_be_earlier && verify_record(record, signed_bytes)) event(MemberEvent::Kind::kUnknownRun, self_.node);
   if (record.incarnation < self_.incarnation || phase_ != Phase::kRunning) return;
   if (record.incarnation == self_.incarnation && record.run == self_.run) return;
   if (!verify_record(record, signed_bytes)) {

@@ -63,7 +63,7 @@ struct ReadMode {
 };
 
 inline constexpr std::size_t kBlockCacheBytes = 64 << 20;
-inline constexpr std::size_t kWriteBufferBytes = 64 << 20;  // All families together.
+inline constexpr std::size_t kWriteBufferBytes = 128 << 20;  // All families together.
 inline constexpr std::size_t kWalBytesMax = 256 << 20;      // Then cold families are flushed.
 inline constexpr int kOpenFilesMax = 512;
 

@@ -1,5 +1,5 @@
-"""The ring breathes: real nodes join, leave, are removed and replaced while people write, and are killed or cut off
-midway. Judged by `starling check`, which has to find a planted loss, and by `starling verify`.
+"""The ring breathes: real nodes join, leave, are removed, replaced and revoked while people write, are killed or cut off
+midway, and operators change their minds. Judged by `starling check`, which has to find a planted loss, and by `starling verify`.
 
 STARLING names the program. Where namespaces are not permitted nodes talk through a proxy of ours. So that there is a
 midway, the copying is throttled; each case sees bytes that came and bytes that lack before its fault. `--long` (or
@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ MOST = 10 if LONG else 5      # Nodes that 3 become, and that become 3.
 PARTITIONS = 512 if LONG else 128
 LINES = 40_000 if LONG else 4000   # 4000: about half a MB for a fourth node.
 PEOPLE = {"users": 12, "rooms": 60}   # Of four rooms those who gain might gain none.
-LOAD_SECONDS = 120            # At most: it is told to stop when the case is over.
+LOAD_SECONDS = 900 if LONG else 120   # At most: it is told to stop when the case is over.
 SLOW = "64K"                  # The least that a throttle takes.
 MOVE_SECONDS = 180            # For a change of the ring, on a machine that does other things too.
 
@@ -374,6 +375,105 @@ class Dead(Case):
             self.throttled("off")
             self.serves(successor)
             eventually("it is removed", lambda: self.members(at, "removed") == {me["short"]})
+            self.in_state(at, "serving", 3)
+
+
+class Operator(Case):
+    def rests(self, at):
+        """Until nothing comes any more, while people write."""
+        def still():
+            came = self.moved(at)
+            self.load.wait_sends(100)
+            return self.moved(at) == came
+        eventually("nothing is copied", still)
+
+    def keys(self, node):
+        return [key["id"] for key in self.asked(node, "key", "list")["keys"]]
+
+    def test_a_join_is_paused_taken_back_and_asked_for_again(self):
+        with self.cluster(4, later=1) as nodes:
+            at, joiner = nodes[0], nodes[3]
+            self.lab.join(joiner)
+            self.midway(at)
+            self.lab.fault("the copying is paused, and the joiner killed meanwhile")
+            self.starling(at, "pause")
+            self.rests(at)
+            self.killed(joiner)
+            joiner.spawn()
+            eventually("it waits", lambda: "the copying is paused" in self.asked(at, "ring", "--diff")["waits_for"])
+            self.load.wait_sends(100)
+            self.starling(nodes[1], "resume")
+            self.midway(at)
+            self.lab.fault("the join is taken back")
+            self.starling(nodes[2], "abort")
+            eventually("the joiner ends", joiner.ended)
+            self.assertIn("the join was taken back (starling abort", joiner.last_words())
+            eventually("all is as before", lambda: (self.change(at), len(self.members(at, "serving"))) == ("", 3))
+            shutil.rmtree(joiner.data)
+            self.lab.join(joiner)
+            self.midway(at)
+            self.throttled("off")
+            self.serves(joiner)
+            self.in_state(at, "serving", 4)
+
+    def test_keys_change_and_a_node_that_goes_on_is_revoked(self):
+        with self.cluster(4) as nodes:
+            at, away, bad = nodes[0], nodes[1], nodes[3]
+            self.lab.fault("a new key")
+            self.assertEqual(len(self.asked(at, "key", "rotate")["taken"]), 4)
+            self.killed(away)
+            eventually("it is missed", lambda: at.metric("starling_members_alive") == 3)
+            self.lab.fault("another new key, of which it does not know")
+            self.assertEqual(len(self.asked(at, "key", "rotate")["away"]), 1)
+            away.spawn()
+            self.serves(away)
+            eventually("it learns the key", lambda: self.keys(away) == self.keys(at))
+
+            name = self.me(bad)["short"]
+            self.lab.fault("a node is revoked, and goes on")
+            self.starling(bad, "drain")   # What it would show to its devices is nobody's promise.
+            eventually("it may be revoked", lambda: self.starling(at, "revoke", name, code=None).returncode == 0)
+            self.midway(at)
+            self.assertFalse(bad.ended())
+            self.load.wait_sends()
+            self.killed(bad)
+            self.throttled("off")
+            eventually("the others have its place", lambda: (
+                self.members(at, "removed") == {name} and not self.change(at)), MOVE_SECONDS)
+            others = nodes[:3]
+            made = self.asked(at, "key", "rotate", "--retire-after", 0)["key"]
+            eventually("it is the only one", lambda: all(self.keys(node) == [made] for node in others))
+            self.lab.fault("the revoked node is started again")
+            bad.spawn()
+            eventually("it is up", lambda: bad.get("/metrics") is not None)
+            self.load.wait_sends(150)
+            self.assertFalse(bad.ready())
+            self.assertEqual([node.metric("starling_members_alive") for node in others], [3, 3, 3])
+            self.killed(bad)
+
+
+class Twin(Case):
+    def test_a_node_whose_identity_is_present_ends(self):
+        """A folder is copied while its node stands still, and joins while that serves again."""
+        with self.cluster(4, later=1) as nodes:
+            at, original, twin = nodes[0], nodes[2], nodes[3]
+            original.stop()
+            shutil.copytree(original.data, twin.data, ignore=shutil.ignore_patterns("*.sock", "addresses.json"))
+            original.spawn()
+            self.serves(original)
+            writer = self.me(original)["writer"]
+            for command, why in (("join -", "it is an older copy"), ("run", "its data folder was copied")):
+                self.lab.fault(f"a copy of {original.name} is started")
+                if command == "run":
+                    twin.spawn()
+                else:
+                    self.lab.join(twin)
+                eventually("the copy ends", twin.ended)
+                self.assertIn(why, twin.last_words())
+                self.load.wait_sends(100)
+            self.assertFalse(original.ended(), original.last_words())
+            self.assertEqual(self.me(original)["writer"], writer, "the node itself began anew")
+            self.serves(original)
             self.in_state(at, "serving", 3)
 
 

@@ -58,8 +58,9 @@ class Sessions : public Parts {
       accounts = std::make_unique<Accounts>(*view, *names, *forwarder, identity, kCheapest);
       groups = std::make_unique<Groups>(*view, *names, *forwarder);
       feeds = std::make_unique<Feeds>(*view);
-      session = std::make_unique<Session>(
-          SessionServices{*view, *forwarder, *feeds, *accounts, *groups, ladder}, door);
+      services = std::make_unique<SessionServices>(
+          SessionServices{*view, *forwarder, *feeds, *accounts, *groups, ladder});
+      session = std::make_unique<Session>(*services, door);
     });
   }
   void TearDown() override {
@@ -137,7 +138,8 @@ class Sessions : public Parts {
     }
   }
 
-  // Lets time pass and answers what is asked, except reads of mailboxes: those wait in `reads`.
+  // Lets time pass and answers what is asked, except reads of mailboxes: those wait in `reads`. As often as the gateway ever
+  // could, the session is told to let go of what it does not need.
   void settle(Duration span = 400ms) {
     for (Duration at{}; at < span; at += 50ms) {
       run_for(50ms);
@@ -150,7 +152,9 @@ class Sessions : public Parts {
         }
         auto answer = answer_to(call);
         in_turn([&] { call.done(std::move(answer)); });
+        in_turn([&] { session->recheck_account(); });
       }
+      in_turn([&] { session->recheck_account(); });
     }
   }
   Result<Bytes> answer_to(const NotedRpc::Call& call) {
@@ -236,6 +240,7 @@ class Sessions : public Parts {
   std::unique_ptr<Accounts> accounts;
   std::unique_ptr<Groups> groups;
   std::unique_ptr<Feeds> feeds;
+  std::unique_ptr<SessionServices> services;
   std::unique_ptr<Session> session;
 };
 

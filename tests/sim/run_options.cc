@@ -60,6 +60,7 @@ void each_option(RunOptions& run, Number number, Flag flag) {
   flag("pages", "history is read back", run.social.pages, true);
   flag("passwords", "are changed", run.social.passwords, true);
   flag("sites", "two sites, 40 ms apart: two copies at home, one away; 6 nodes at least", run.sites, true);
+  flag("revokes", "with --moves, nodes are revoked, too", run.moves.revokes, true);
   flag("no-crashes", "no node ends", run.faults.crashes, false);
   flag("no-partitions", "no cuts", run.faults.partitions, false);
   flag("no-pauses", "no process stands still", run.faults.pauses, false);

@@ -186,6 +186,22 @@ TEST_F(Scenarios, AHundredMovementsLoseNothing) {
       3);
 }
 
+TEST_F(Scenarios, NodesAreRevokedWhileThingsBreak) {
+  const auto before = totals.faults;
+  for_seeds([](std::uint64_t seed) {
+    auto options = base(seed);
+    options.cluster.nodes = 5;
+    options.length = 60s;
+    options.moves.count = 10;
+    options.moves.revokes = true;
+    return options;
+  });
+  for (const std::string kind : {"revocation agreed", "revocation of a live one agreed"}) {
+    const auto was = before.find(kind);
+    EXPECT_GT(totals.faults[kind], was == before.end() ? 0 : was->second) << "no " << kind;
+  }
+}
+
 // Every mix that scripts/seeds takes through the night, over many seeds, each for seconds.
 TEST_F(Scenarios, EveryMixInShort) {
   constexpr Seeds kMixSeeds{1, 13};

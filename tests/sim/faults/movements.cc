@@ -19,9 +19,10 @@ constexpr Duration kDeadFor = 20s;       // Who was removed comes back after so 
 constexpr Duration kTakesItsPlace = 20s;  // Else its operator gives it up.
 constexpr Duration kJoinsWithin = 90s;    // All nodes that its token names may be gone.
 constexpr std::size_t kRotations = 6;     // A keyring holds eight keys, and none of them retires.
-constexpr int kForceTurns = 20;          // Seconds that the others have to come to rest.
+constexpr int kPutOutTurns = 20;         // Seconds that the others have to come to rest.
+constexpr Duration kGoesOnFor = 5s;      // Who was revoked and is up, heard by nobody.
 
-enum class Kind { kJoin, kLeave, kRemove, kReplace, kForce, kWeight, kPause, kThrottle, kDrain, kRotate };
+enum class Kind { kJoin, kLeave, kRemove, kReplace, kForce, kWeight, kPause, kThrottle, kDrain, kRotate, kRevoke };
 struct Share {
   Kind kind;
   std::uint64_t share;
@@ -29,16 +30,18 @@ struct Share {
 constexpr Share kShares[] = {{Kind::kJoin, 6},   {Kind::kLeave, 6},    {Kind::kRemove, 3}, {Kind::kReplace, 3},
                              {Kind::kForce, 1},  {Kind::kWeight, 5},   {Kind::kPause, 2},  {Kind::kThrottle, 2},
                              {Kind::kDrain, 2},  {Kind::kRotate, 1}};
+constexpr std::uint64_t kShareOfRevokes = 3;  // Beside those, where it is wanted.
 
-Kind draw_kind(Random& random) {
-  const auto all = std::accumulate(std::begin(kShares), std::end(kShares), std::uint64_t{0},
-                                   [](std::uint64_t sum, const Share& share) { return sum + share.share; });
+Kind draw_kind(Random& random, bool revokes) {
+  const auto others = std::accumulate(std::begin(kShares), std::end(kShares), std::uint64_t{0},
+                                      [](std::uint64_t sum, const Share& share) { return sum + share.share; });
+  const auto all = others + (revokes ? kShareOfRevokes : 0);
   auto at = random.below(all);
   for (const auto& [kind, share] : kShares) {
     if (at < share) return kind;
     at -= share;
   }
-  return Kind::kWeight;
+  return Kind::kRevoke;
 }
 
 }  // namespace
@@ -88,7 +91,7 @@ void Movements::look() {
     }
   }
   for (std::size_t i = 0; i < cluster_.size(); ++i) {
-    if (!cluster_.up(i) || !cluster_.node(i).serving()) continue;
+    if (!cluster_.up(i) || !cluster_.node(i).serving() || doubted_.contains(i)) continue;
     cluster_.ask(i, "ring", Json::object(), [this, alive = alive_](const Result<Json>& ring) {
       if (*alive && ring) see(*ring);
     });
@@ -109,6 +112,10 @@ void Movements::see(const Json& ring) {
     const auto id = member.at("short").get<std::string>();
     states_[id] = member.at("state").get<std::string>();
     if (const auto node = parse_node_id(member.at("id").get<std::string>())) ids_[id] = *node;
+  }
+  for (const auto i : doubted_) {
+    const bool out = state(i) == "removing" || state(i) == "removed";
+    if (out && put_out_.insert(i).second) later(kGoesOnFor, [this, i] { cluster_.abandon(i); });
   }
   std::erase_if(joining_, [this](const auto& joiner) {
     if (state(joiner.first).empty()) return cluster_.retired(joiner.first);
@@ -168,9 +175,10 @@ std::size_t Movements::members() const {
   return static_cast<std::size_t>(in_ring) + joining_.size();
 }
 
-std::optional<std::size_t> Movements::any(bool up) {
+std::optional<std::size_t> Movements::any(bool up, std::optional<std::size_t> but) {
   std::vector<std::size_t> from;
   for (std::size_t i = 0; i < cluster_.size(); ++i) {
+    if (i == but || doubted_.contains(i)) continue;
     if (state(i) == "serving" && !cluster_.retired(i) && cluster_.up(i) == up) from.push_back(i);
   }
   if (from.empty()) return std::nullopt;
@@ -187,7 +195,7 @@ std::optional<std::size_t> Movements::dead_one() {
 // --- What is asked for. ---
 
 void Movements::move() {
-  const Kind kind = draw_kind(random_);
+  const Kind kind = draw_kind(random_, options_.revokes);
   switch (kind) {
     case Kind::kPause: return pause();
     case Kind::kThrottle: return throttle();
@@ -195,7 +203,7 @@ void Movements::move() {
     case Kind::kRotate: return rotate();
     default: break;
   }
-  if (forcing_) return;
+  if (putting_out_) return;
   if (changing_ && random_.below(10) == 0) return ask_for("abort", "abort", Json::object());
   const bool many = members() > options_.nodes_min;
   switch (kind) {
@@ -203,7 +211,8 @@ void Movements::move() {
     case Kind::kLeave: return many ? leave() : join();
     case Kind::kRemove: return many ? remove() : weight();
     case Kind::kReplace: return replace();
-    case Kind::kForce: return many ? force_out() : weight();
+    case Kind::kForce:
+    case Kind::kRevoke: return many ? put_out(kind == Kind::kRevoke) : weight();
     default: return weight();
   }
 }
@@ -211,7 +220,8 @@ void Movements::move() {
 void Movements::agree(const std::string& kind) {
   ++done_[kind + " agreed"];
   if (!running_) return;
-  static const std::set<std::string> changes = {"join", "leave", "remove", "replace", "weight", "forced removal"};
+  static const std::set<std::string> changes = {"join",           "leave",      "remove",                  "replace", "weight",
+                                                "forced removal", "revocation", "revocation of a live one"};
   if (changes.contains(kind)) ++agreed_;
   if (kind == "abort" && agreed_ > 0) --agreed_;
 }
@@ -282,7 +292,7 @@ void Movements::remove() {
   if (!node) return;
   for (const Duration after : {6s, 9s, 12s}) {
     later(after, [this, i = *node] {
-      if (running_ && !forcing_ && state(i) == "serving") ask_for("remove", "remove", {{"nodes", {cluster_.id(i)}}});
+      if (running_ && !putting_out_ && state(i) == "serving") ask_for("remove", "remove", {{"nodes", {cluster_.id(i)}}});
     });
   }
   come_back_later(*node);
@@ -295,7 +305,7 @@ void Movements::replace() {
   if (!node) return;
   later(7s, [this, i = *node] {
     const auto inviter = any(true);
-    if (!running_ || forcing_ || !inviter || cluster_.up(i) || state(i) != "serving") return;
+    if (!running_ || putting_out_ || !inviter || cluster_.up(i) || state(i) != "serving") return;
     begin(*inviter, "replace", i);
   });
   come_back_later(*node);
@@ -308,67 +318,81 @@ void Movements::weight() {
   ask_for("weight", "weight", {{"nodes", {cluster_.id(*node)}}, {"weight", weight}});
 }
 
-// --- Forced removal. ---
+// --- Who is put out for good: forced out, or revoked. ---
 
-void Movements::force_out() {
-  const auto node = dead_one();
+// A revoked one may be up: it is not to be believed, whatever it does.
+void Movements::put_out(bool revoke) {
+  const auto node = revoke && random_.below(2) == 0 ? any(true) : dead_one();
   if (!node) return;
-  forcing_ = true;
-  try_to_force_out(*node, kForceTurns);
+  putting_out_ = true;
+  try_to_put_out({*node, revoke}, kPutOutTurns);
 }
 
-void Movements::try_to_force_out(std::size_t node, int turns) {
-  if (!running_ || turns == 0 || cluster_.retired(node)) {
-    forcing_ = false;
-    if (running_) (void)cluster_.restart(node);
+void Movements::try_to_put_out(PutOut which, int turns) {
+  if (!running_ || turns == 0 || cluster_.retired(which.node)) {
+    putting_out_ = false;
+    if (running_) (void)cluster_.restart(which.node);
     return;
   }
-  if (quiet_but(node)) force_if_alike(node);
-  later(1s, [this, node, turns] { try_to_force_out(node, turns - 1); });
+  if (quiet_but(which)) put_out_if_alike(which);
+  later(1s, [this, which, turns] { try_to_put_out(which, turns - 1); });
 }
 
-bool Movements::quiet_but(std::size_t node) {
-  if (changing_ || !joining_.empty() || cluster_.up(node)) return false;
+bool Movements::quiet_but(PutOut which) {
+  if (changing_ || !joining_.empty() || (!which.revoke && cluster_.up(which.node))) return false;
   for (std::size_t i = 0; i < cluster_.size(); ++i) {
-    if (i == node || cluster_.retired(i)) continue;
+    if (i == which.node || cluster_.retired(i)) continue;
     if (!cluster_.up(i) || !cluster_.node(i).serving() || state(i) != "serving") return false;
   }
   return true;
 }
 
 // All that serve know the same version, and it is not an intent.
-void Movements::force_if_alike(std::size_t node) {
+void Movements::put_out_if_alike(PutOut which) {
   struct Survey {
     std::size_t open = 0;
     std::set<std::string> rings;
   };
   const auto survey = std::make_shared<Survey>();
-  for (std::size_t i = 0; i < cluster_.size(); ++i) survey->open += cluster_.up(i) ? 1 : 0;
+  const auto asked = [this, which](std::size_t i) { return i != which.node && cluster_.up(i); };
+  for (std::size_t i = 0; i < cluster_.size(); ++i) survey->open += asked(i) ? 1 : 0;
   for (std::size_t i = 0; i < cluster_.size(); ++i) {
-    if (!cluster_.up(i)) continue;
-    cluster_.ask(i, "ring", Json::object(), [this, survey, node, alive = alive_](const Result<Json>& ring) {
+    if (!asked(i)) continue;
+    cluster_.ask(i, "ring", Json::object(), [this, survey, which, alive = alive_](const Result<Json>& ring) {
       if (!*alive) return;
       survey->rings.insert(ring ? ring->at("change").dump() + ring->at("number").dump() : ring.error().text);
       if (--survey->open > 0 || survey->rings.size() > 1 || !survey->rings.begin()->starts_with("\"\"")) return;
-      later(Duration(0), [this, node] { force_if_allowed(node); });
+      later(Duration(0), [this, which] { put_out_if_allowed(which); });
     });
   }
 }
 
-void Movements::force_if_allowed(std::size_t node) {
-  const auto at = any(true);
+void Movements::put_out_if_allowed(PutOut which) {
+  const auto at = which.revoke ? any(true, which.node) : any(true);
   if (!at) return;
-  const Json nodes = Json::array({cluster_.id(node)});
-  const Json dry = {{"nodes", nodes}, {"dry_run", true}}, force = {{"nodes", nodes}, {"force", true}};
-  cluster_.ask(*at, "remove", dry, [this, node, at, force, alive = alive_](const Result<Json>& allowed) {
+  const std::string method = which.revoke ? "revoke" : "remove";
+  Json act = which.revoke ? Json{{"node", cluster_.id(which.node)}}
+                          : Json{{"nodes", Json::array({cluster_.id(which.node)})}};
+  Json dry = act;
+  dry["dry_run"] = true;
+  if (!which.revoke) act["force"] = true;
+  cluster_.ask(*at, method, dry, [this, which, at, method, act, alive = alive_](const Result<Json>& allowed) {
     if (!*alive || !allowed) return;
-    later(Duration(0), [this, node, at, force] {
-      if (!running_ || !quiet_but(node)) return;
-      ask_at(*at, "forced removal", "remove", force, [this, node](const Result<Json>& forced) {
-        if (forced) later(Duration(0), [this, node] { cluster_.abandon(node); });
+    later(Duration(0), [this, which, at, method, act] {
+      if (!running_ || !quiet_but(which)) return;
+      if (which.revoke) return revoke(which.node, *at, act);
+      ask_at(*at, "forced removal", method, act, [this, which](const Result<Json>& forced) {
+        if (forced) later(Duration(0), [this, which] { cluster_.abandon(which.node); });
       });
     });
   });
+}
+
+// It may be decided though the answer is lost. From here on the node is neither asked nor believed, and it is switched off
+// when the others say that it is out (see).
+void Movements::revoke(std::size_t node, std::size_t at, const Json& act) {
+  doubted_.insert(node);
+  ask_at(at, cluster_.up(node) ? "revocation of a live one" : "revocation", "revoke", act);
 }
 
 // --- What changes no ring. ---

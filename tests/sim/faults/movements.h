@@ -1,10 +1,11 @@
 // Movements: the operator who cannot leave the cluster alone: joins, leaves, removals, replacements, forced removals,
-// weights, aborts, pauses, throttles, drains and new keys by chance, now and then several at once, while the nemesis
-// breaks things. Whoever may be switched off is; a removed node comes back later.
+// weights, aborts, pauses, throttles, drains, new keys and, where wanted, revocations by chance, now and then several
+// at once, while the nemesis breaks things. Whoever may be switched off is; a removed node comes back later.
 //
 // What counts is a change of the ring that was agreed on and not aborted; what else is asked for comes on top.
 // A forced removal is asked for only where it can lose nothing and split nobody off: all others serve at one ring
-// version with no change open, an ordinary removal would be allowed, and who is forced out is gone for good.
+// version with no change open, an ordinary removal would be allowed, and who is forced out is gone for good. So it is
+// with a revocation, but that the node may be up: then it goes on for a while, and nobody heeds it.
 // Thread: the world's.
 #pragma once
 
@@ -23,6 +24,7 @@ struct MovementOptions {
   std::size_t agreed_min = 0;  // Of them; fewer fail the run.
   std::size_t nodes_min = 3;   // That serve: fewer are not left by a leave or a removal,
   std::size_t nodes_max = 7;   // and more are not joined.
+  bool revokes = false;        // Nodes are revoked, too.
 };
 
 class Movements {
@@ -58,7 +60,7 @@ class Movements {
   void leave();
   void remove();
   void replace();
-  void force_out();
+  void put_out(bool revoke);
   void weight();
   void pause();
   void throttle();
@@ -70,15 +72,21 @@ class Movements {
   void ask_at(std::size_t at, const std::string& kind, const std::string& method, const Json& arguments,
               Answer then = {});
   void begin(std::size_t inviter, const std::string& kind, std::optional<std::size_t> dead);
-  void try_to_force_out(std::size_t node, int turns);
-  void force_if_alike(std::size_t node);
-  void force_if_allowed(std::size_t node);
+  struct PutOut {
+    std::size_t node = 0;
+    bool revoke = false;  // Else it is removed by force.
+  };
+  void try_to_put_out(PutOut which, int turns);
+  void put_out_if_alike(PutOut which);
+  void put_out_if_allowed(PutOut which);
+  void revoke(std::size_t node, std::size_t at, const Json& act);
   void come_back_later(std::size_t node);
   void heed_status();
   void take_back_joins();
-  [[nodiscard]] bool quiet_but(std::size_t node);
+  [[nodiscard]] bool quiet_but(PutOut which);
   [[nodiscard]] std::string state(std::size_t i) const;   // In the ring, as last seen; empty: not in it.
-  [[nodiscard]] std::optional<std::size_t> any(bool up);  // Of the members that are wanted.
+  // Of the members that are wanted.
+  [[nodiscard]] std::optional<std::size_t> any(bool up, std::optional<std::size_t> but = {});
   [[nodiscard]] std::optional<std::size_t> dead_one();    // One that is down, or is made to be.
   [[nodiscard]] std::size_t members() const;              // Those that serve, are down, or are to join.
 
@@ -89,7 +97,7 @@ class Movements {
   bool running_ = false;
   Duration gap_{};
   std::size_t agreed_ = 0;
-  bool forcing_ = false;  // Nothing else is asked of the ring meanwhile.
+  bool putting_out_ = false;  // Nothing else is asked of the ring meanwhile.
   std::map<std::string, std::size_t> done_;
   std::map<std::string, std::string> states_;  // In the ring, by short id, as last seen.
   std::map<std::string, NodeId> ids_;
@@ -99,6 +107,8 @@ class Movements {
   std::set<std::size_t> taken_out_;             // Once they are switched off: who was to join, or is to join anew.
   std::set<std::size_t> replacers_;             // They were to join in the place of others.
   std::set<std::size_t> drained_;
+  std::set<std::size_t> doubted_;  // They are, or may be, revoked,
+  std::set<std::size_t> put_out_;  // and these are: to be switched off.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -21,26 +21,28 @@ void Drops::look_at(std::size_t i) {
     return;
   }
   const auto& store = cluster_.store(i);
-  Held now{&cluster_.node(i), cluster_.partitions(i), {}};
+  Held now{&cluster_.node(i), cluster_.partitions(i), NodeParts::ring_ptr(cluster_.node(i)), {}};
   for (const auto partition : store.touched()) now.vectors[partition] = store.vector(partition);
   Held& before = held_[i];
   if (before.run == now.run && before.count == now.count) {
     for (const auto& [partition, vector] : before.vectors) {
-      if (!now.vectors.contains(partition)) judge(i, partition, vector);
+      if (!now.vectors.contains(partition)) judge(i, partition, before);
     }
   }
   before = std::move(now);
 }
 
-void Drops::judge(std::size_t i, PartitionId partition, const storage::VersionVector& had) {
+// The ring may have changed between the drop and now: who became an owner by that was not asked.
+void Drops::judge(std::size_t i, PartitionId partition, const Held& before) {
   const auto* ring = NodeParts::ring(cluster_.node(i));
-  const auto dots = had.dots();
+  const auto& dots = before.vectors.at(partition).dots();
   if (ring == nullptr || dots.empty() || ring->is_owner(partition, cluster_.node_id(i))) return;  // It begins anew.
   ++seen_;
   const std::string what = "partition " + std::to_string(partition.value) + " dropped by n" + std::to_string(i);
   world_.note("n" + std::to_string(i), what);
   for (std::size_t other = 0; other < cluster_.size(); ++other) {
     if (!cluster_.up(other) || !ring->is_owner(partition, cluster_.node_id(other))) continue;
+    if (before.ring == nullptr || !before.ring->is_owner(partition, cluster_.node_id(other))) continue;
     // It may have lost it again since, by a later version.
     const auto* theirs = NodeParts::ring(cluster_.node(other));
     if (theirs == nullptr || cluster_.partitions(other) != cluster_.partitions(i)) continue;

@@ -1,13 +1,14 @@
 // Drops: invariant 6, looked at while a run goes on. When a node has dropped a partition, every owner of it, as the node
 // knew the ring, has synced what the node last had.
 //
-// It looks often and after the fact: an owner that comes to have all of it within kDropsEvery is not caught.
+// It looks often and after the fact: an owner that comes to have all of it, or to be one, within kDropsEvery is not caught.
 // Thread: the world's; call it from outside of all loops.
 #pragma once
 
 #include <map>
 #include <memory>
 
+#include "node/replication/view.h"
 #include "tests/sim/judge/checkers.h"
 #include "tests/sim/world/cluster.h"
 
@@ -30,10 +31,11 @@ class Drops {
   struct Held {
     const void* run = nullptr;  // Of the process.
     std::uint32_t count = 0;    // Of partitions.
+    node::RingPtr ring;
     std::map<PartitionId, storage::VersionVector> vectors;
   };
   void look_at(std::size_t i);
-  void judge(std::size_t i, PartitionId partition, const storage::VersionVector& had);
+  void judge(std::size_t i, PartitionId partition, const Held& before);
 
   World& world_;
   SimCluster& cluster_;

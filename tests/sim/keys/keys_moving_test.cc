@@ -4,7 +4,9 @@
 #include <rocksdb/slice.h>
 
 #include "crypto/access/invite.h"
+#include "node/ring/messages.h"
 #include "overlay/gossip/swim_wire.h"
+#include "overlay/ring/ring_version.h"
 #include "storage/engine/engine.h"
 #include "tests/sim/moves/moves.h"
 #include "tests/sim/world/raw_peer.h"
@@ -24,6 +26,17 @@ class KeysMoving : public Moves {
       auto rotated = cluster.admin(at, "key.rotate", {{"retire_after_s", retire_after_s}});
       if (rotated || turn == 10 || rotated.code() != Errc::kUnavailable) return rotated;
     }
+  }
+  // REQUIRES: it is down.
+  std::optional<Identity> identity_of(std::size_t i) {
+    const auto engine = storage::Engine::open({cluster.folder(i) + "/store", cluster.disk(i).env(), false});
+    if (!engine) return std::nullopt;
+    rocksdb::PinnableSlice seed;
+    const auto found = (*engine)->get(storage::ColumnFamily::kNode, "identity", seed);
+    if (!found || !*found) return std::nullopt;
+    auto identity = Identity::from_seed({seed.data(), seed.size()});
+    if (!identity || short_text(identity->node_id()) != cluster.id(i)) return std::nullopt;
+    return std::move(*identity);
   }
   std::size_t acks() { return work.history().count(Outcome::kAcked); }
   // How far any other node has changes of this writer of a's.
@@ -150,18 +163,8 @@ TEST_P(KeysMoving, AStolenIdentityWithoutTheSecretGetsNothing) {
   work.start();
   world.run_for(2s);
   cluster.crash(c, Crash::kPower);
-  std::optional<Identity> stolen;
-  {
-    const auto engine = storage::Engine::open({cluster.folder(c) + "/store", cluster.disk(c).env(), false});
-    ASSERT_TRUE(engine) << engine.error().text;
-    rocksdb::PinnableSlice seed;
-    const auto found = (*engine)->get(storage::ColumnFamily::kNode, "identity", seed);
-    ASSERT_TRUE(found && *found);
-    auto identity = Identity::from_seed({seed.data(), seed.size()});
-    ASSERT_TRUE(identity);
-    stolen.emplace(std::move(*identity));
-  }
-  ASSERT_EQ(short_text(stolen->node_id()), cluster.id(c));
+  const auto stolen = identity_of(c);
+  ASSERT_TRUE(stolen);
   const auto token = cluster.admin(a, "invite", {{"expires_s", 3600}})->at("token").get<std::string>();
   const LineageId lineage = parse_invite(token)->lineage;  // That is no secret.
   SeededRandom random(GetParam());
@@ -212,6 +215,55 @@ TEST_P(KeysMoving, AStolenIdentityWithoutTheSecretGetsNothing) {
   EXPECT_EQ(liveness_of(c, a), "alive");
   EXPECT_EQ(answers, 0u);
   loop.enter([&] { socket.reset(); });
+  work.stop();
+  finish();
+}
+
+// With the secret, too, and an invite: it is a member already, so nothing changes, and the invite is there still.
+TEST_P(KeysMoving, AJoinUnderAnIdentityThatIsPresentChangesNothing) {
+  work.start();
+  world.run_for(2s);
+  cluster.crash(c, Crash::kProcess);
+  const auto stolen = identity_of(c);
+  ASSERT_TRUE(stolen);
+  ASSERT_TRUE(cluster.restart(c));
+  ASSERT_TRUE(until([&] { return cluster.all_serving() && liveness_of(c, a) == "alive"; }, 60s));
+  const auto token = cluster.admin(a, "invite", {{"expires_s", 3600}})->at("token").get<std::string>();
+  const auto invite = parse_invite(token);
+  ASSERT_TRUE(invite);
+  const auto before = cluster.admin(a, "ring", Json::object()).value();
+  node::JoinRequest request;
+  request.key = stolen->public_key();
+  request.invite = token;
+  request.link = "10.8.0.2:9000";
+  const auto ask = [&](std::size_t at) -> Result<Bytes> {
+    RawNode twin(world, cluster.network(), cluster.node(at).link_address(), *stolen);
+    RawIntroduction introduction;
+    introduction.hello.lineage = invite->lineage;
+    introduction.hello.writer = WriterId{42};
+    introduction.hello.wall_ms = request.wall_ms = world.wall_ms();
+    TRY(twin.link(Keyring(invite->secret), introduction));
+    return twin.call(method_number(overlay::Method::kJoin), pack(request), 5s);
+  };
+  for (const auto at : {a, b}) {
+    auto told = ask(at);
+    for (int turn = 0; !told && turn < 10; ++turn) told = ask(at);  // c may dial in between, and its link stands then.
+    ASSERT_TRUE(told) << told.error().text;
+    const auto answer = unpack<node::JoinReply>(*told);
+    ASSERT_TRUE(answer);
+    const auto version = overlay::decode_ring_version(answer->ring.data);
+    ASSERT_TRUE(version);
+    EXPECT_EQ(version->number.value, before.at("number").get<std::uint64_t>());
+    EXPECT_EQ(cluster.admin(at, "ring", Json::object()).value(), before);
+  }
+  ASSERT_TRUE(until([&] { return cluster.all_serving() && liveness_of(c, a) == "alive"; }, 60s));
+  EXPECT_EQ(cluster.fatal_errors(), 0u);
+  const auto acked_before = acks();
+  world.run_for(10s);
+  EXPECT_GT(acks(), acked_before + 5);
+  const auto joined = cluster.begin_join(token);
+  ASSERT_TRUE(joined);
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 120s)) << waits_for(a);
   work.stop();
   finish();
 }

@@ -101,5 +101,26 @@ TEST_F(Backup, OfTheLastStopKeepsTheWriter) {
   finish();
 }
 
+// Both are started: the copy gives way, time after time, whether the node has just come up or serves for long.
+TEST_F(Backup, ACopyThatIsStartedBesideItsNodeGivesWay) {
+  for (const Duration since : {2s, 90s}) {
+    const auto folder = back_up();
+    ASSERT_TRUE(send(3));
+    cluster.run_for(since);
+    const auto writer = cluster.writer(a);
+    const auto before = cluster.fatal_errors();
+    const auto twin = cluster.begin_twin(a, folder);
+    ASSERT_TRUE(twin) << twin.error().text;
+    for (int i = 0; i < 24; ++i, cluster.run_for(5s)) ASSERT_TRUE(send(1));
+    EXPECT_GE(cluster.fatal_errors(), before + 2) << "as an older copy, then as one of two";
+    EXPECT_EQ(cluster.writer(a), writer) << "the node itself was brought down";
+    ASSERT_TRUE(cluster.up(a));
+    EXPECT_TRUE(cluster.node(a).serving());
+    cluster.retire(*twin);
+    ASSERT_TRUE(serving());
+  }
+  finish();
+}
+
 }  // namespace
 }  // namespace starling::sim

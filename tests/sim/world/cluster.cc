@@ -111,6 +111,16 @@ Result<std::size_t> SimCluster::begin_join(const std::string& token, NodeId repl
   return i;
 }
 
+Result<std::size_t> SimCluster::begin_twin(std::size_t of, const SimDisk::Folder& folder) {
+  add_host();
+  const std::size_t i = hosts_.size() - 1;
+  hosts_[i]->config.data = hosts_[of]->config.data;  // On a disk of its own.
+  hosts_[i]->tapped = true;                          // Its id stands for the other one.
+  hosts_[i]->disk->put_back(hosts_[i]->config.data, folder);
+  TRY(start(i));
+  return i;
+}
+
 Result<std::size_t> SimCluster::add_node(Duration limit) {
   const auto inviter = any_up();
   if (!inviter) return Error{Errc::kUnavailable, "no node is up to invite"};

@@ -63,7 +63,9 @@ class SimCluster {
   // The same without waiting: invited by node `inviter`, it joins when it can.
   Result<std::size_t> begin_join(std::size_t inviter);
   Result<std::size_t> begin_join(const std::string& token, NodeId replaces = {});
-  // The same, in the place of a dead node.
+  // Another host with the folder of node `of`, as it was copied: it runs as that node, beside it or in its place.
+  Result<std::size_t> begin_twin(std::size_t of, const SimDisk::Folder& folder);
+  // As begin_join, in the place of a dead node.
   Result<std::size_t> begin_replace(std::size_t inviter, std::size_t dead);
 
   void crash(std::size_t i, Crash kind);

@@ -18,6 +18,7 @@ class NodeParts {
   static const overlay::MemberRecord& record(Node& node) { return impl(node).membership_->self(); }
   // As it knows the ring; null: it is in none.
   static const overlay::Ring* ring(Node& node) { return impl(node).view_->in_ring() ? &impl(node).view_->ring() : nullptr; }
+  static RingPtr ring_ptr(Node& node) { return impl(node).view_->ring_ptr(); }
   // The version that `build` makes of the present one is proposed at once, without what a command asks first.
   static void propose(Node& node, RingService::Build build, std::function<void(Status)> done) {
     impl(node).scope_->spawn(change(*impl(node).ring_, std::move(build), std::move(done)));
