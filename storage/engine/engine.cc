@@ -108,6 +108,8 @@ rocksdb::ColumnFamilyOptions family_options(const EngineOptions& from, const std
   options.compression_per_level = {rocksdb::kNoCompression, best_compression()};
   options.write_buffer_size = kWriteBufferBytes;
   options.level_compaction_dynamic_level_bytes = true;
+  options.max_bytes_for_level_base = kFirstLevelBytes;
+  options.max_bytes_for_level_multiplier = kLevelGrowth;
   options.level0_file_num_compaction_trigger = kLevel0Compacted;
   options.level0_slowdown_writes_trigger = options.level0_stop_writes_trigger = kLevel0Stop;
   options.periodic_compaction_seconds = from.compaction_period_s;

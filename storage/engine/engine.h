@@ -64,6 +64,9 @@ struct ReadMode {
 
 inline constexpr std::size_t kBlockCacheBytes = 64 << 20;
 inline constexpr std::size_t kWriteBufferBytes = 128 << 20;  // All families together.
+// The level below level 0 is up to this large, each further one so many times as the one above (decision 0077).
+inline constexpr std::uint64_t kFirstLevelBytes = std::uint64_t{1} << 30;
+inline constexpr double kLevelGrowth = 5;
 inline constexpr std::size_t kWalBytesMax = 256 << 20;      // Then cold families are flushed.
 inline constexpr int kOpenFilesMax = 512;
 
