@@ -91,7 +91,7 @@ Task<Result<AccountValue>> Accounts::find(std::string user) {
 
 Task<Result<Accounts::Stamped>> Accounts::read(std::string user) {
   CO_TRY(check_address(user));
-  auto reading = read_registers(view_, mailbox_of(user), kAccountKey, "", kAccountRegisters);
+  auto reading = find_registers(view_, mailbox_of(user), Bytes(kAccountKey), kAccountRegisters);
   CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
   CO_TRY_ASSIGN(auto account, stamped(found));
   if (!account) co_return Error{Errc::kNotFound, "there is no user " + user};

@@ -21,7 +21,7 @@ Groups::Groups(ClusterView& view, Names& names, Forwarder& forwarder)
 
 Task<Status> Groups::exists(std::string address) {
   CO_TRY(check_address(address));
-  auto reading = read_registers(view_, mailbox_of(address), kCreatedKey, "", 1);
+  auto reading = find_registers(view_, mailbox_of(address), Bytes(kCreatedKey), 1);
   CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
   if (found.items.empty()) co_return Error{Errc::kNotFound, "there is no " + address};
   co_return ok_status();
@@ -117,7 +117,7 @@ Task<Result<Role>> Groups::role_of(std::string group, std::string user) {
   auto checking = exists(group);
   CO_TRY(co_await checking);
   const std::string key = std::string(kMemberPrefix) + user;
-  auto reading = read_registers(view_, mailbox_of(group), key, "", 1);
+  auto reading = find_registers(view_, mailbox_of(group), key, 1);
   CO_TRY_ASSIGN(const ReadRegistersReply found, co_await reading);
   if (!found.items.empty() && found.items.front().key == key) {
     auto value = unpack<MemberValue>(found.items.front().value.data);

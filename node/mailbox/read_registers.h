@@ -38,6 +38,11 @@ overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, co
                                                            bool versioned = false,
                                                            Answers answers = Answers::kEnough);
 
+// The first `limit` under a prefix, where "there is none" would be final. Nothing found by owners that are behind, or too
+// few, says nothing: kUnavailable, once those were asked that do know.
+overlay::Task<Result<ReadRegistersReply>> find_registers(ClusterView& view, MailboxId mailbox, Bytes prefix,
+                                                         std::uint32_t limit);
+
 // What `limit` registers after `after` are, by these answers to one question. Pure.
 ReadRegistersReply merge_registers(const std::vector<ReadRegistersReply>& answers, std::uint32_t limit);
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "node/mailbox/registers.h"
+#include "tests/sim/world/raw_peer.h"
 
 namespace starling::sim {
 namespace {
@@ -268,6 +269,30 @@ TEST_P(ManyGroups, F27_OneRequestAnOwnerNodeCarriesTheWholeLogin) {
                          std::to_string(requests[Method::kRead]) + " reads, " + std::to_string(spent) + " bytes");
   RecordProperty("heads", static_cast<int>(requests[Method::kHeads]));
   RecordProperty("bytes", static_cast<int>(spent));
+}
+
+// It was down when the account was made, and is alone when it is back: that it knows of none says nothing.
+TEST_P(Logins, AnOwnerThatMissedAnAccountDoesNotSayThatThereIsNone) {
+  const auto owners = cluster.owners_of("@late");
+  ASSERT_EQ(owners.size(), 3u);
+  const std::size_t behind = owners[GetParam() % 3], at = owners[(GetParam() + 1) % 3];
+  cluster.crash(behind, Crash::kProcess);
+  world.run_for(10s);
+  const Json user = {{"users", {{{"name", "@late"}, {"password", "secret"}}}}};
+  ASSERT_TRUE(until([&] { return cluster.admin(at, "user.add", user).ok(); }, 30s));
+  isolate(behind);
+  ASSERT_TRUE(cluster.restart(behind));
+  world.run_for(10s);
+  const auto log_in = [&](std::size_t i) {
+    RawClient device(world, cluster.network(), cluster.client_address(i));
+    return device.log_in("@late", "phone", "secret");
+  };
+  EXPECT_TRUE(refused(log_in(behind), Errc::kUnavailable));
+  EXPECT_TRUE(log_in(at));
+  cluster.heal();
+  ASSERT_TRUE(until([&] { return cluster.all_serving(); }, 60s));
+  EXPECT_TRUE(log_in(behind));
+  finish();
 }
 
 }  // namespace
