@@ -1,6 +1,8 @@
 // What each scenario of `starling bench` does.
 #include <algorithm>
 
+#include <sys/resource.h>
+
 #include "node/cli/load/bench.h"
 #include "node/cli/terminal/table.h"
 
@@ -15,6 +17,15 @@ constexpr double kLagProbes = 200;  // A second, where no schedule of sends show
 
 std::uint64_t us_between(Instant then, Instant now) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(0, (now - then).count()) / 1000);
+}
+
+// Each device is a connection; those that find no file to be one would try for ever.
+Status may_open(std::size_t devices) {
+  constexpr std::size_t kOwnFiles = 64;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || devices + kOwnFiles <= limit.rlim_max) return ok_status();
+  return Error{Errc::kInvalid, thousands(devices) + " devices need as many open files, and this process may have " +
+                                   thousands(limit.rlim_max) + ": raise that (ulimit -n), or take fewer --users"};
 }
 
 }  // namespace
@@ -59,6 +70,7 @@ Status Bench::add_device(const std::string& name, bool follow) {
 }
 
 Status Bench::make_users(std::size_t count, bool follow) {
+  TRY(may_open(count));
   TRY(create_users(count));
   for (std::size_t i = 0; i < count; ++i) {
     TRY(add_device(user_name(i), follow));
