@@ -185,12 +185,13 @@ overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, co
   return std::make_shared<Reading>(view, std::move(request), answers)->begin();
 }
 
-overlay::Task<Result<ReadRegistersReply>> find_registers(ClusterView& view, MailboxId mailbox, Bytes prefix,
+overlay::Task<Result<ReadRegistersReply>> find_registers(ClusterView& view, MailboxId mailbox, Bytes key,
                                                          std::uint32_t limit) {
   for (const auto answers : {Answers::kEnough, Answers::kSure}) {
-    auto reading = read_registers(view, mailbox, prefix, "", limit, /*versioned=*/false, answers);
+    auto reading = read_registers(view, mailbox, key, "", limit, /*versioned=*/false, answers);
     CO_TRY_ASSIGN(ReadRegistersReply found, co_await reading);
-    if (!found.items.empty() || found.of_all) co_return found;
+    const bool is_there = std::any_of(found.items.begin(), found.items.end(), [&](const auto& item) { return item.key == key; });
+    if (is_there || found.of_all) co_return found;
   }
   co_return Error{Errc::kUnavailable, "too few owners answer that would know; try again"};
 }

@@ -38,9 +38,9 @@ overlay::Future<Result<ReadRegistersReply>> read_registers(ClusterView& view, co
                                                            bool versioned = false,
                                                            Answers answers = Answers::kEnough);
 
-// The first `limit` under a prefix, where "there is none" would be final. Nothing found by owners that are behind, or too
-// few, says nothing: kUnavailable, once those were asked that do know.
-overlay::Task<Result<ReadRegistersReply>> find_registers(ClusterView& view, MailboxId mailbox, Bytes prefix,
+// The first `limit` that begin with `key`, where it would be final that `key` itself is not there. Owners that are behind,
+// or too few, cannot say that: kUnavailable, once those were asked that could.
+overlay::Task<Result<ReadRegistersReply>> find_registers(ClusterView& view, MailboxId mailbox, Bytes key,
                                                          std::uint32_t limit);
 
 // What `limit` registers after `after` are, by these answers to one question. Pure.

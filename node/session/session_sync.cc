@@ -190,7 +190,7 @@ void Session::synced_one() {
 }
 
 void Session::finish_sync() {
-  // Else check_claims() comes back to it.
+  // check_claims() comes back to it then.
   if (in_hand_ && (in_hand_->gathering_claims || in_hand_->asking_claims > 0)) return;
   sync_done_ = true;
   answer(protocol::Head{static_cast<std::uint8_t>(Type::kSyncDone), sync_request_});
