@@ -99,6 +99,9 @@ rocksdb::ColumnFamilyOptions family_options(const EngineOptions& from, const std
   rocksdb::BlockBasedTableOptions table;
   if (name == "log") table.block_size = kLogBlockBytes;
   table.block_cache = cache;
+  // In parts of a block each: whole ones are megabytes, read and checked for one look-up once the cache cannot hold them.
+  table.index_type = rocksdb::BlockBasedTableOptions::kTwoLevelIndexSearch;
+  table.partition_filters = has_bloom(name);
   table.cache_index_and_filter_blocks = true;
   table.pin_l0_filter_and_index_blocks_in_cache = true;
   if (has_bloom(name)) table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
