@@ -132,7 +132,8 @@ struct LanesRequest {
 struct LanesReply {
   std::vector<storage::LaneRow> lanes;
   bool more = false;
-  FIELDS(lanes, more)
+  std::vector<NodeId> owed;  // Owners whose lanes the peer has yet to merge: so has who takes runs from it.
+  FIELDS(lanes, more, owed)
 };
 
 // kMoveSettings, asked and answered: what operators said of the copying for changes of the ring, and when.

@@ -56,7 +56,7 @@ void for_each_message(With with) {
   with("range_statement.v2",
        storage::RangeStatement{kGoldenWriter, 3, 9, {{4, {"four"}}, {9, {"nine"}}}, {5, 6}, {trace()}});
   with("lanes_request.v2", LanesRequest{kPartition, {{kMailbox, kDevice, 99, 12}}, kPartitions});
-  with("lanes_reply", LanesReply{{{kMailbox, kDevice, 99, 12}}, true});
+  with("lanes_reply.v2", LanesReply{{{kMailbox, kDevice, 99, 12}}, true, {golden_id<NodeId>(7)}});
   with("verify_request.v2", VerifyRequest{kPartition, 1'700'000'000'123, kPartitions});
   with("verify_reply", VerifyReply{0xFEDCBA9876543210, {"digest"}, 40, {{kGoldenWriter, 17}}, {{kGoldenWriter, 3}}, true});
   with("hold_request.v2", HoldRequest{kPartition, kGoldenWriter, 18, kPartitions});
@@ -315,6 +315,10 @@ TEST(NodeMessages, MayBeOfANeighbouringVersion) {
   newer[0] = '\x92';
   newer += pack(std::string("from the future"));
   EXPECT_EQ(unpack<HoldReply>(newer)->synced, 18u);
+  const auto lanes = unpack<LanesReply>(golden("node_lanes_reply.v1"));
+  ASSERT_TRUE(lanes.ok());
+  EXPECT_EQ(lanes->lanes.size(), 1u);
+  EXPECT_TRUE(lanes->owed.empty());
   // A member of before keyrings came with the answer.
   const auto joined = unpack<JoinReply>(golden("node_join_reply.v1"));
   ASSERT_TRUE(joined.ok());

@@ -278,6 +278,9 @@ Task<Status> CatchUp::read_lanes(NodeId peer, PartitionId partition, TakeLanes t
     CO_TRY(view_.same_count(request.partitions));
     CO_TRY_ASSIGN(const LanesReply reply, unpack<LanesReply>(body));
     CO_TRY(take(reply.lanes));
+    for (const auto& owner : reply.owed) {
+      if (owner != view_.self && view_.ring().is_owner(partition, owner)) lane_debts_.owe(partition, owner);
+    }
     more = reply.more && !reply.lanes.empty();
     if (more && !request.after.empty() && !(place_of(request.after.back()) < place_of(reply.lanes.back()))) {
       co_return Error{Errc::kCorrupt, "the peer answers in pages that do not advance"};

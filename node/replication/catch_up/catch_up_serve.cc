@@ -48,7 +48,7 @@ void CatchUp::serve() {
     auto lanes = view_.store.read_lanes(request->partition, after, kLanesMax);
     if (!lanes) return reply(lanes.error());
     const bool more = lanes->size() == kLanesMax;
-    reply(pack(LanesReply{std::move(*lanes), more}));
+    reply(pack(LanesReply{std::move(*lanes), more, lane_debts_.in(request->partition)}));
   });
   view_.rpc.serve(Method::kHold, overlay::Access::kHolders,
                   [this](const NodeId& from, View body, Reply reply) {

@@ -42,6 +42,14 @@ void LaneDebts::paid(PartitionId partition, const NodeId& owner) {
   if (owed_.erase({partition, owner}) > 0) put(partition, owner, false);
 }
 
+std::vector<NodeId> LaneDebts::in(PartitionId partition) const {
+  std::vector<NodeId> owners;
+  for (auto it = owed_.lower_bound({partition, NodeId{}}); it != owed_.end() && it->first == partition; ++it) {
+    owners.push_back(it->second);
+  }
+  return owners;
+}
+
 std::vector<PartitionId> LaneDebts::of(const NodeId& owner) {
   std::vector<PartitionId> partitions;
   std::erase_if(owed_, [&](const auto& owed) {
