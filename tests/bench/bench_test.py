@@ -65,6 +65,13 @@ class Judge(unittest.TestCase):
     def test_refuses_a_busy_client_while_the_server_had_time(self):
         self.only(changed(own_busy_percent=97), "the client was the bottleneck")
 
+    def test_judges_storing_and_draining_each_by_itself(self):
+        idle, busy = dict(GOOD), changed(own_busy_percent=97)
+        self.assertEqual(judge.faults(changed(storing=idle), False), [])
+        for result, words in ((changed(storing=busy), "while storing"), (busy | {"storing": idle}, "while draining")):
+            self.assertEqual([words in fault for fault in judge.faults(result, False)], [True])
+        self.assertEqual(judge.preliminary([(changed(storing=changed(others_cpu_percent=120)), [])]), 120)
+
     def test_takes_a_busy_client_of_a_server_at_its_limit(self):
         for node in ({"busiest_thread_percent": 95, "wanted_percent": 95},
                      {"busiest_thread_percent": 40, "wanted_percent": 110}):
@@ -139,6 +146,10 @@ class Instructions(unittest.TestCase):
         self.assertTrue(worse)
         self.assertIn("MORE", lines[0])
         self.assertFalse(instructions.compare({"hlc": 1000}, {"hlc": 1049})[1])
+
+    def test_of_other_libraries_more_is_tolerated_but_not_anything(self):
+        wide = instructions.TOLERANCE_OTHER_LIBRARIES
+        self.assertEqual([instructions.compare({"a": 1000}, {"a": now}, wide)[1] for now in (1200, 1300)], [False, True])
 
     def test_fewer_are_only_said(self):
         lines, worse = instructions.compare({"hlc": 1000}, {"hlc": 900})
@@ -221,6 +232,7 @@ class Own(unittest.TestCase):
         self.assertEqual((group["delivered"], group["lost"]), (10 * group["acked"], 0))
         offline = self.load("offline", "--users", 10, "--messages", 5, "--writers", 2)
         self.assertEqual((offline["stored"], offline["delivered"], offline["lost"]), (50, 50, 0))
+        self.assertEqual(len(offline["storing"]["nodes"]), len(offline["nodes"]))
         crowd = self.load("crowd", "--users", 50, "--online", 10, "--rate", 50, "--session", 1)
         self.assertGreater(crowd["came"], 0)
         self.assertEqual((crowd["delivered"], crowd["lost"], crowd["errors"]), (crowd["acked"], 0, {}))
@@ -229,7 +241,19 @@ class Own(unittest.TestCase):
         burst = self.load("pairs", "--users", 10, "--rate", 100, "--burst", 10, "--burst-for", 1, duration=3)
         self.assertEqual((burst["delivered"], burst["lost"], burst["errors"]), (burst["acked"], 0, {}))
         self.assertGreater(max(row["acked"] for row in burst["series"]), 500)
-        self.assertIn("recovered_s", burst)
+        self.assertIn("recovered_s", burst)   # -1: not within these seconds. What counts as recovered: tests/node/series_test.cc.
+
+    def test_a_long_run_tells_of_its_stores_row_by_row(self):
+        done = subprocess.run([sys.executable, str(BROKER.with_name("long_run.py")), "--nodes", "1", "--users", "10", "--rate", "200",
+                               "--duration", "4", "--every", "2", "--patience", "3", "--json"], env=os.environ,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        result = json.loads(done.stdout)
+        self.assertEqual(done.returncode, 1 if result["refused"] else 0, done.stderr)
+        self.assertEqual((result["lost"], result["errors"]), (0, {}))
+        self.assertGreaterEqual(len(result["series"]), 2)
+        self.assertTrue(all({"level0_files", "debt_bytes", "pace_s"} <= row.keys() for row in result["series"][:2]), result["series"])
+        self.assertGreater(result["written_bytes"], 0)
+        self.assertGreaterEqual(result["write_amplification"], 1)
 
     def test_all_of_the_users_connect(self):
         self.assertEqual(self.load("idle", "--users", 50)["connections"], 50)

@@ -38,14 +38,21 @@ def faults(result, paced, seconds=None):
     return out + client_faults(result, paced)
 
 
+def phases(result):
+    """What was measured in it, one after the other, with the words for it."""
+    return ([("", result)] if "storing" not in result else
+            [(" while storing", result["storing"]), (" while draining", result)])
+
+
 def client_faults(result, paced):
     out = []
     if result.get("seconds", 0) < MEASURED_S_MIN:
         return out  # Nothing was measured, and something else says why.
-    busy = result.get("own_busy_percent", 0)
-    if busy > CLIENT_BUSY_PERCENT and not server_busy(result):
-        out.append(f"the client was the bottleneck: busy {busy:.0f} % of the time, "
-                   f"the busiest server thread {busiest_thread(result):.0f} %")
+    for when, phase in phases(result):
+        busy = phase.get("own_busy_percent", 0)
+        if busy > CLIENT_BUSY_PERCENT and not server_busy(phase):
+            out.append(f"the client was the bottleneck{when}: busy {busy:.0f} % of the time, "
+                       f"the busiest server thread {busiest_thread(phase):.0f} %")
     lag = result.get("lag_us", {}).get("p99", 0)
     latency = result.get("end_to_end_us", {}).get("p99", 0)
     if paced and lag > max(LAG_MIN_US, latency * LAG_SHARE):
@@ -83,7 +90,7 @@ def refuse_other_definitions(runs, first):
 
 def preliminary(taken):
     """What others took of this machine in half of the runs of a figure or more, when it was too much; else None."""
-    taken = [result.get("others_cpu_percent", 0) for result, _ in taken if result]
+    taken = [max(phase.get("others_cpu_percent", 0) for _, phase in phases(result)) for result, _ in taken if result]
     others = statistics.median(taken) if taken else 0
     return others if others > OTHERS_PERCENT else None
 

@@ -9,7 +9,7 @@
 #include "crypto/init.h"
 
 // callgrind counts inside of this and writes what it counted when it returns
-// (scripts/bench-instructions).
+// (scripts/bench instructions).
 extern "C" [[gnu::noinline]] void starling_measured(
     const starling::bench::Micro::Operation& operation, std::size_t times) {
   operation(times);

@@ -64,6 +64,7 @@ bool MqttBench::offline() {
       "storing");
   end_measuring();
   const double store_s = meter_->seconds();
+  extra_["storing"] = meter_->report();
   extra_["stored"] = acked_all_;
   extra_["stored_per_s"] = static_cast<double>(acked_all_) / std::max(store_s, 1e-9);
   if (!stored) return false;

@@ -20,6 +20,13 @@ class Failure(Exception):
     """What went wrong and what to do, for people."""
 
 
+def program(variable, path):
+    found = pathlib.Path(os.environ.get(variable) or ROOT / path)
+    if not found.is_file():
+        raise Failure(f"there is no program at {found}: build it with scripts/build {path.split('/', 1)[1]}")
+    return str(found.resolve())
+
+
 def free_ports(count):
     """Ports that nobody has; all are held until the last is known, so that they differ."""
     with contextlib.ExitStack() as held:

@@ -3,7 +3,8 @@
 // Real nodes on the simulator; every user has one device at a node of its own choice and writes to others at
 // random. The counters of all nodes are read before and after a time at rest and a time of traffic; what a
 // message costs is the difference of the two, divided by the messages. Figures are counts: they do not depend
-// on the machine, but for the last, which is the processor time of this process over the same spans.
+// on the machine, but for the last, which is the processor time of this process over the same spans. Fails when a message
+// costs more than it may.
 //   --users N (40 per node, 400 at most)   --seconds S (10)   --rate R messages/s of each user (1)
 //   --people N: instead, a crowd of so many that behaves as people do (people/crowd.h): a time at rest, one in which
 //   people come and go, and one in which they write, too; what a login and what a message costs. The crowd of a seed is
@@ -36,6 +37,16 @@ struct Options {
 };
 
 using Counters = std::map<std::string, double>;
+
+// Of a message, in a cluster of any size: the figures of docs/scaling.md, and a little more.
+constexpr struct {
+  const char* counter;
+  double most;
+} kMessageCosts[] = {
+    {"starling_link_frames_sent_total", 16}, {"starling_link_bytes_sent_total", 2700}, {"starling_calls_total", 2.2},
+    {"starling_changes_total", 6.1},         {"starling_pushes_total", 2.2},           {"starling_puts_total", 48},
+    {"starling_written_bytes_total", 4600},
+};
 
 // Of /metrics, all nodes together; with labels, the sum.
 Counters read_counters(World& world, SimCluster& cluster) {
@@ -136,6 +147,11 @@ Status study(std::size_t nodes, const Options& options) {
               at_rest("starling_link_frames_sent_total"), at_rest("starling_link_bytes_sent_total"),
               at_rest("starling_gossip_packets_sent_total"), at_rest("starling_puts_total"), (busy.cpu - rest.cpu) / messages * 1e6);
   std::fflush(stdout);
+  for (const auto& [counter, most] : kMessageCosts) {
+    if (per_message(counter) <= most) continue;
+    return Error{Errc::kTooLarge, "a message costs " + std::to_string(per_message(counter)) + " of " + counter + ", and may cost " +
+                                      std::to_string(most)};
+  }
   return ok_status();
 }
 

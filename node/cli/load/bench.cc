@@ -185,7 +185,9 @@ void Bench::print(const Json& json) const {
   if (!table.empty()) table.print(std::cout, stdout_has_colour());
   if (series_) series_->print(std::cout, stdout_has_colour());
   if (login_.count() > 0) std::cout << "logins/s " << rate("logins_per_s") << "\n";
-  for (const auto& [field, value] : extra_.items()) std::cout << field << " " << value << "\n";
+  for (const auto& [field, value] : extra_.items()) {
+    if (!value.is_structured()) std::cout << field << " " << value << "\n";
+  }
   std::cout << "lost " << json["lost"] << ", altered " << json["altered"] << ", copies dropped "
             << json["duplicates_dropped"] << ", retries " << json["retries"] << ", reconnects "
             << json["reconnects"] << "\n";

@@ -339,6 +339,7 @@ Status Bench::offline() {
   refill_store();
   drain([this] { return tally_.acked() + tally_.refused() == to_store_; });
   end_measuring();
+  extra_["storing"] = meter_.report();  // Judged by itself: what follows is measured anew.
   extra_["stored"] = tally_.acked();
   extra_["stored_per_s"] = static_cast<double>(tally_.acked()) / std::max(meter_.seconds(), 1e-9);
   sending_ = false;
