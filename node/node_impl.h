@@ -84,7 +84,8 @@ class NodeImpl final : public Node {
   Status found();
   overlay::Task<Done> enter();
   overlay::Task<Status> join();
-  overlay::Task<Status> ask_seed(overlay::Endpoint seed);
+  overlay::Task<Result<NodeId>> dial_seed(overlay::Endpoint seed);
+  overlay::Task<Status> ask_seed(overlay::Endpoint seed, NodeId peer);
   [[nodiscard]] std::vector<overlay::Endpoint> known_peers() const;
 
   // node_watch.cc

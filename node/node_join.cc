@@ -14,6 +14,9 @@ namespace {
 constexpr Duration kJoinRetry = 1s;
 constexpr Duration kDialDeadline = 5s;
 
+constexpr Errc kOwnAddress = Errc::kInvalid;          // Of a dial: it leads to ourselves.
+constexpr Errc kExpired = Errc::kUnauthenticated;  // Of a member: the token is over, or its secret is.
+
 // A refusal that no retry will change.
 bool final_refusal(Errc code) {
   switch (code) {
@@ -96,28 +99,47 @@ Task<Done> NodeImpl::enter() {
   co_return Done{};
 }
 
+// A refusal is final but in these cases. Another member says "later", and the address that refuses may be another
+// cluster's by now, or a member was not there when the token was good yet. All that answers is our own address, which
+// a dead node had before, and the others are silent.
 Task<Status> NodeImpl::join() {
   overlay::Timer timer;
   for (;;) {
+    std::optional<Error> refused;
+    bool later = false, silent = false;
     for (const auto& text : invite_->seeds) {
       const auto seed = Endpoint::parse(text);
       if (!seed) co_return seed.error();
-      auto asking = ask_seed(*seed);
-      const auto asked = co_await asking;
-      if (asked) co_return ok_status();
+      auto dialling = dial_seed(*seed);
+      const auto peer = co_await dialling;
+      Status asked = peer ? ok_status() : Status(peer.error());
+      if (peer) {
+        auto asking = ask_seed(*seed, *peer);
+        asked = co_await asking;
+        if (asked) co_return ok_status();
+      }
       leaves_.log.warn("not admitted yet", {{"seed", text}, {"cause", asked.error()}});
-      if (final_refusal(asked.code())) co_return asked.error();
+      const bool final = final_refusal(asked.code());
+      if (peer && final && asked.code() != kExpired) co_return asked.error();
+      if (final && (!refused || refused->code == kOwnAddress)) refused = asked.error();
+      later |= peer && !final;
+      silent |= !peer && !final;
     }
+    const bool only_ours = refused && refused->code == kOwnAddress;
+    if (refused && !later && !(only_ours && silent)) co_return *refused;
     co_await overlay::sleep(leaves_.loop, kJoinRetry, timer);
   }
 }
 
-Task<Status> NodeImpl::ask_seed(Endpoint seed) {
+Task<Result<NodeId>> NodeImpl::dial_seed(Endpoint seed) {
   auto [dialled, dialling] = overlay::Completer<Result<NodeId>>::make(leaves_.loop);
   links_->dial(seed, kDialDeadline, [dialled = dialled](Result<NodeId> peer) mutable {
     dialled.set(std::move(peer));
   });
-  CO_TRY_ASSIGN(const NodeId peer, co_await dialling);
+  co_return co_await dialling;
+}
+
+Task<Status> NodeImpl::ask_seed(Endpoint seed, NodeId peer) {
   JoinRequest request;
   request.key = identity_.public_key();
   request.invite = config_.join_token;

@@ -39,6 +39,7 @@ class AdminApi {
   // admin_ring.cc: changes of the ring, and sessions.
   overlay::Task<Result<Json>> leave(Json arguments);
   overlay::Task<Result<Json>> remove(Json arguments);
+  [[nodiscard]] Status none_alive(const std::vector<NodeId>& nodes) const;
   [[nodiscard]] Status none_ahead(const std::vector<NodeId>& nodes) const;
   overlay::Task<Result<Json>> weight(Json arguments);
   overlay::Task<Result<Json>> rebalance(Json arguments);
@@ -54,6 +55,7 @@ class AdminApi {
   overlay::Task<Json> site_loss(std::vector<NodeId> nodes);
   using Build = RingService::Build;
   overlay::Task<Result<Json>> change(Build build, bool dry_run);
+  overlay::Task<std::string> outcome(RingNumber of);
   overlay::Task<Json> movement_of(NodeId node);
   [[nodiscard]] MovementReply own_movement() const;
   [[nodiscard]] Json own_movement_json() const;

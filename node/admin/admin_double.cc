@@ -159,7 +159,7 @@ Task<Result<Json>> AdminApi::double_partitions(Json arguments) {
   answer["dry_run"] = dry_run;
   if (!dry_run) {
     auto changing = node_.ring_->change(build);
-    const Status changed = co_await changing;
+    const auto changed = co_await changing;
     // Decided all the same, by whichever try.
     if (!changed && node_.view_->ring().partitions() != to) co_return changed.error();
   }

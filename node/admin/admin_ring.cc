@@ -152,18 +152,27 @@ Task<Result<Json>> AdminApi::change(Build build, bool dry_run) {
   answer["change"] = change_name(next.change);
   answer["dry_run"] = dry_run;
   answer["stake"] = overlay::stake_of(node_.view_->ring().version(), next);
+  RingNumber number = node_.view_->ring().number();
   if (!dry_run) {
     auto changing = node_.ring_->change(std::move(build));
-    CO_TRY(co_await changing);
+    CO_TRY_ASSIGN(number, co_await changing);
   }
-  answer["ring"] = node_.view_->ring().number().value;
+  answer["ring"] = number.value;
   co_return answer;
 }
 
+// It hands over what it has, so it has to be there.
 Task<Result<Json>> AdminApi::leave(Json arguments) {
   CO_TRY_ASSIGN(const auto nodes, nodes_of(arguments));
   const bool force = arguments.value("force", false);
-  auto build = [nodes, force](const RingVersion& before) {
+  auto build = [this, nodes, force](const RingVersion& before) -> Result<RingVersion> {
+    for (const auto& node : nodes) {
+      const auto* member = before.find(node);
+      if (node == node_.view_->self || node_.view_->alive(node) || member == nullptr || member->gone()) continue;
+      return Error{Errc::kUnavailable, "node " + short_text(node) + " does not answer, so it cannot hand over what it has: "
+                                       "start it, or, if it does not come back, take it out with `starling remove " +
+                                           short_text(node) + "`"};
+    }
     return overlay::next_intent_leave(before, nodes, force);
   };
   auto changing = change(build, arguments.value("dry_run", false));
@@ -185,26 +194,34 @@ Status AdminApi::none_ahead(const std::vector<NodeId>& nodes) const {
   return ok_status();
 }
 
+Status AdminApi::none_alive(const std::vector<NodeId>& nodes) const {
+  for (const auto& node : nodes) {
+    if (!node_.view_->alive(node)) continue;
+    const auto* member = node_.view_->ring().member(node);
+    const bool gone = member != nullptr && member->gone();
+    return Error{Errc::kDenied, "node " + short_text(node) +
+                                    (gone ? " is alive and hands over what it has: wait until it is safe to power "
+                                            "off, or stop it first"
+                                          : " is alive: let it go with `starling leave " + short_text(node) +
+                                                "`, or stop it first")};
+  }
+  return ok_status();
+}
+
 Task<Result<Json>> AdminApi::remove(Json arguments) {
   CO_TRY_ASSIGN(const auto nodes, nodes_of(arguments));
   auto asking = node_.ring_->may_do_without(nodes);
   const Status spared = co_await asking;
-  const auto& ring = node_.view_->ring();
-  std::string not_home;
-  for (const auto& node : nodes) {
-    const auto* member = ring.member(node);
-    const bool gone = member != nullptr && member->gone();
-    if (gone) not_home += (not_home.empty() ? "what was not handed over yet by " : ", ") + short_text(node);
-    if (!node_.view_->alive(node)) continue;
-    co_return Error{Errc::kDenied, "node " + short_text(node) +
-                                       (gone ? " is alive and hands over what it has: wait until it is safe to power "
-                                               "off, or stop it first"
-                                             : " is alive: let it go with `starling leave " + short_text(node) +
-                                                   "`, or stop it first")};
-  }
+  CO_TRY(none_alive(nodes));
   const bool dry_run = arguments.value("dry_run", false);
   if (arguments.value("force", false)) {
-    std::string lost = not_home;
+    const auto& ring = node_.view_->ring();
+    std::string lost;
+    for (const auto& node : nodes) {
+      const auto* member = ring.member(node);
+      if (member == nullptr || !member->gone()) continue;
+      lost += (lost.empty() ? "what was not handed over yet by " : ", ") + short_text(node);
+    }
     for (const Status& kept : {spared, may_remove(ring, nodes), none_ahead(nodes)}) {
       if (!kept) lost += (lost.empty() ? "" : "; ") + kept.error().text;
     }
@@ -226,7 +243,8 @@ Task<Result<Json>> AdminApi::remove(Json arguments) {
   }
   CO_TRY(spared);
   const bool end_home = arguments.value("end_home", false);
-  auto build = [nodes, end_home](const RingVersion& before) -> Result<RingVersion> {
+  auto build = [this, nodes, end_home](const RingVersion& before) -> Result<RingVersion> {
+    TRY(none_alive(nodes));
     TRY_ASSIGN(const auto next, overlay::next_intent_remove(before, nodes));
     TRY_ASSIGN(const auto ring, Ring::make(next));
     TRY(may_remove(*ring, nodes));
@@ -266,20 +284,21 @@ Task<Result<Json>> AdminApi::rebalance(Json arguments) {
   co_return co_await changing;
 }
 
+// The change that is under way now, and no other that may come after it.
 Task<Result<Json>> AdminApi::abort(Json) {
-  overlay::RingChange taken_back{};
-  std::vector<NodeId> nodes;
-  auto build = [&](const RingVersion& before) {
-    taken_back = before.change;
-    nodes.clear();
-    for (const auto& member : before.members) {
-      if (member.in_transit() || member.next_weight != 0) nodes.push_back(member.id);
-    }
-    return overlay::next_abort(before);
+  const RingVersion open = node_.view_->ring().version();
+  auto build = [&open](const RingVersion& before) -> Result<RingVersion> {
+    if (before.number == open.number) return overlay::next_abort(before);
+    return Error{Errc::kStaleRing, "the " + change_name(open.change) + " that was under way ended meanwhile, and was not taken "
+                                   "back by this command; `starling ring --diff` tells whether something else is under way"};
   };
   auto aborting = node_.ring_->change(build);
-  CO_TRY(co_await aborting);
-  co_return Json{{"ring", node_.view_->ring().number().value}, {"change", change_name(taken_back)}, {"nodes", short_names(nodes)}};
+  CO_TRY_ASSIGN(const RingNumber number, co_await aborting);
+  std::vector<NodeId> nodes;
+  for (const auto& member : open.members) {
+    if (member.in_transit() || member.next_weight != 0) nodes.push_back(member.id);
+  }
+  co_return Json{{"ring", number.value}, {"change", change_name(open.change)}, {"nodes", short_names(nodes)}};
 }
 
 Task<Json> AdminApi::movement_of(NodeId node) {
@@ -296,6 +315,19 @@ Task<Json> AdminApi::movement_of(NodeId node) {
   out["state"] = member != nullptr ? state_name(member->state) : "unknown";
   out["gains"] = view.ring().partitions_to_be_of(node).size();
   co_return out;
+}
+
+// What came of the change that `of` names, for whoever follows it.
+Task<std::string> AdminApi::outcome(RingNumber of) {
+  auto asking = node_.ring_->outcome(of);
+  const auto outcome = co_await asking;
+  if (!outcome) co_return "unknown";
+  switch (*outcome) {
+    case RingService::Outcome::kOpen: co_return "open";
+    case RingService::Outcome::kDone: co_return "done";
+    case RingService::Outcome::kTakenBack: co_return "taken back";
+  }
+  co_return "unknown";
 }
 
 // Those who gain by the change under way, and those who left and can be reached or are not known to be safe.
@@ -318,6 +350,11 @@ Task<Result<Json>> AdminApi::movement(Json arguments) {
   }
   auto looking = doubling_json();
   Json doubling = co_await looking;
+  std::optional<std::string> came;
+  if (arguments.contains("of")) {
+    auto asking = outcome({arguments.at("of").get<std::uint64_t>()});
+    came = co_await asking;
+  }
   // Of two versions mixed, a node that just left would be missing, as if it were safe.
   if (node_.view_->ring().number() != ring->number()) {
     auto again = movement(std::move(arguments));
@@ -326,13 +363,15 @@ Task<Result<Json>> AdminApi::movement(Json arguments) {
   // Who drives the change knows who is not done, but not why.
   if (!waits_for.empty() && node_.move_controls_->paused()) waits_for = node_.catch_up_->install_waits_for();
   const auto& version = node_.view_->ring().version();
-  co_return Json{{"ring", version.number.value},
-                 {"change", change_name(version.change)},
-                 {"waits_for", version.change == overlay::RingChange::kNone ? "" : waits_for},
-                 {"controls", controls_json()},
-                 {"moves", moves_json(moves_of(*ring))},
-                 {"nodes", std::move(nodes)},
-                 {"doubling", std::move(doubling)}};
+  Json out{{"ring", version.number.value},
+           {"change", change_name(version.change)},
+           {"waits_for", version.change == overlay::RingChange::kNone ? "" : waits_for},
+           {"controls", controls_json()},
+           {"moves", moves_json(moves_of(*ring))},
+           {"nodes", std::move(nodes)},
+           {"doubling", std::move(doubling)}};
+  if (came) out["outcome"] = *came;
+  co_return out;
 }
 
 // By gossip, for `status` at other nodes.

@@ -56,8 +56,9 @@
 //                                                              has not come there; null: not known), silent:[short]}
 //                 {home, away, only?, dry_run?}              as leave: to this policy of sites
 //                 {off: true, dry_run?}                      as leave: to none
-// abort           {}                                         {ring}
-// movement        {}                                         {ring, change, waits_for, moves:{moved, copies, nodes},
+// abort           {}                                         {ring, change, nodes:[short]}
+// movement        {of?: the number of a change's answer}     {ring, change, outcome?: open|done|taken back|unknown
+//                                                              (of `of`), waits_for, moves:{moved, copies, nodes},
 //                                                              nodes:[{node, short, state, gains, answered, ring,
 //                                                              installed, missing, leaving, names, safe, waits_for,
 //                                                              partitions, partitions_done, changes, changes_done,

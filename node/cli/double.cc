@@ -41,7 +41,7 @@ MoveStep look(const Json& movement, std::uint64_t to) {
 int wait_for(const Arguments& arguments, std::uint64_t to, Json& answer) {
   Json movement;
   const auto step = [to](const Json& now) { return look(now, to); };
-  if (const int code = follow_change(arguments, step, movement); code != kExitOk) return code;
+  if (const int code = follow_change(arguments, Json::object(), step, movement); code != kExitOk) return code;
   answer["finished"] = object_of(movement, "doubling");
   return kExitOk;
 }

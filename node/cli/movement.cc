@@ -38,17 +38,27 @@ int loops_here(const Arguments& arguments, Json& nodes) {
   return kExitOk;
 }
 
+// What to ask `movement` about the change that began so.
+Json about(const Json& begun) { return {{"of", number_of(begun, "ring")}}; }
+
+bool taken_back(const Json& movement) { return text_of(movement, "outcome") == "taken back"; }
+
 // Each tells of itself: one that is safe does not hear of the others any more.
-int follow_loops(const Arguments& arguments, std::vector<std::string> sockets, Json& movement) {
+int follow_loops(const Arguments& arguments, const Json& begun, Json& movement) {
+  auto sockets = admin_sockets(arguments);
   Progress progress;
   const auto all = static_cast<double>(sockets.size());
   while (!sockets.empty()) {
+    if (const int code = admin_call(arguments, sockets.front(), "movement", about(begun), movement, kAskTries); code != kExitOk) {
+      return code;
+    }
+    if (taken_back(movement)) break;
     for (auto socket = sockets.begin(); socket != sockets.end();) {
       Json status;
       if (const int code = admin_call(arguments, *socket, "status", Json::object(), status, kAskTries); code != kExitOk) return code;
-      movement = object_of(object_of(status, "node"), "movement");
       socket = text_of(object_of(status, "node"), "state") == "safe to power off" ? sockets.erase(socket) : socket + 1;
     }
+    if (sockets.empty() && movement.contains("outcome")) movement["outcome"] = "done";  // Each said so.
     if (sockets.empty()) break;
     progress.show(1 - static_cast<double>(sockets.size()) / all, std::to_string(sockets.size()) + " loops to go");
     std::this_thread::sleep_for(kPollEvery);
@@ -71,7 +81,7 @@ int leave(const Arguments& arguments) {
   Follow follow;
   if (nodes.empty()) {
     if (const int code = loops_here(arguments, nodes); code != kExitOk) return code;
-    if (!nodes.empty()) follow = [&](Json& movement) { return follow_loops(arguments, admin_sockets(arguments), movement); };
+    if (!nodes.empty()) follow = [&](const Json& begun, Json& movement) { return follow_loops(arguments, begun, movement); };
   }
   const Json question = {{"nodes", nodes},
                          {"force", arguments.flag("force")},
@@ -167,6 +177,15 @@ int abort(const Arguments& arguments) {
   return kExitOk;
 }
 
+std::string why_not_done(const Json& movement, std::uint64_t ring) {
+  if (taken_back(movement)) {
+    return "this change was taken back (starling abort, or nodes were forced out): nothing of it is in force, and no node that was "
+           "to go may be switched off for it";
+  }
+  return "ring version " + std::to_string(ring) + " is no longer under way, and no member that answers knows what came of it: "
+         "see starling ring";
+}
+
 // What the change does to the home sites: one line each, none without a policy of sites.
 std::string homes_text(const Json& moves) {
   const Json homes = object_of(moves, "homes");
@@ -201,13 +220,11 @@ void print_moves(const Json& moves, bool colour) {
   if (const auto stake = text_of(moves, "stake"); !stake.empty()) std::cout << "At stake: " << stake << ".\n";
 }
 
-int follow_change(const Arguments& arguments, const Look& look, Json& movement) {
+int follow_change(const Arguments& arguments, const Json& question, const Look& look, Json& movement) {
   Progress progress;
   std::string said;
   for (;;) {
-    if (const int code = admin_call(arguments, "movement", Json::object(), movement, kAskTries); code != kExitOk) {
-      return code;
-    }
+    if (const int code = admin_call(arguments, "movement", question, movement, kAskTries); code != kExitOk) return code;
     const MoveStep step = look(movement);
     if (!step.open) break;
     if (!step.waits_for.empty() && step.waits_for != said) progress.say("waiting: " + step.waits_for);
@@ -236,15 +253,16 @@ int change_ring(const Arguments& arguments, const std::string& method, const Jso
   const auto look = [&](const Json& now) {
     MoveStep step = move_step(now, begun);
     if (!text_of(now, "change").empty() && number_of(now, "ring") > ring) step.open = step.handing_over;  // The next one.
+    if (taken_back(now)) step.open = false;
     return step;
   };
-  if (const int code = follow ? follow(movement) : follow_change(arguments, look, movement); code != kExitOk) return code;
+  const int code = follow ? follow(begun, movement) : follow_change(arguments, about(begun), look, movement);
+  if (code != kExitOk) return code;
   begun["finished"] = movement;
-  if (json) {
-    std::cout << begun.dump(2) << "\n";
-  } else {
-    std::cout << ending(begun) << "\n";
-  }
+  if (json) std::cout << begun.dump(2) << "\n";
+  // A node of an earlier program does not say.
+  if (movement.contains("outcome") && text_of(movement, "outcome") != "done") return complain(kExitFailed, why_not_done(movement, ring));
+  if (!json) std::cout << ending(begun) << "\n";
   return kExitOk;
 }
 
@@ -264,7 +282,7 @@ Command leave_command() {
                "go elsewhere, the others fetch what they shall own, and only when they have everything the node\n"
                "is `safe to power off`. It serves until then. Ctrl-C ends the waiting, not the leaving; `starling\n"
                "abort` takes it back while the others still fetch. Without a name, of a process of several loops\n"
-               "(run --loops) all leave.\n\n"
+               "(run --loops) all leave. Refused of a node that does not answer: see `starling remove`.\n\n"
                "Examples:\n"
                "  starling leave --dry-run\n"
                "  starling leave\n"

@@ -13,16 +13,16 @@
 namespace starling::node::cli {
 
 // Calls `method` with `question` and follows the change, at the node that is asked unless by `follow`; `ending` says what it
-// came to, by the answer with which it began. An exit code.
-using Follow = std::function<int(Json& movement)>;
+// came to, by the answer with which it began. One that was taken back meanwhile failed. An exit code.
+using Follow = std::function<int(const Json& begun, Json& movement)>;
 using Ending = std::function<std::string(const Json& begun)>;
 int change_ring(const Arguments& arguments, const std::string& method, const Json& question, const Ending& ending,
                 const Follow& follow = {});
 inline std::string done(const Json&) { return "done"; }
-// Asks how far it is, and shows it, until `look` at an answer of `movement` finds nothing open. Ctrl-C ends the
+// Asks `movement` with `question` how far it is, and shows it, until `look` at an answer finds nothing open. Ctrl-C ends the
 // following and nothing else.
 using Look = std::function<MoveStep(const Json& movement)>;
-int follow_change(const Arguments& arguments, const Look& look, Json& movement);
+int follow_change(const Arguments& arguments, const Json& question, const Look& look, Json& movement);
 // What a change moves, node by node and in all, from `moves` of an answer; what it does to the home sites, and what is at
 // stake.
 void print_moves(const Json& moves, bool colour);

@@ -133,9 +133,19 @@ Task<Result<KeyService::Rotation>> KeyService::rotate(std::int64_t live_ms) {
   co_return rotated;
 }
 
+// Of a full ring the oldest goes where all are about to, also when the new one is not taken by all then.
+Status KeyService::make_room(std::int64_t live_ms) {
+  const auto keys = keyring_.infos();
+  if (keys.size() < kKeyringKeysMax) return ok_status();
+  if (live_ms == 0) return keyring_.remove(keys.back().id);
+  return Error{Errc::kOverloaded, std::to_string(kKeyringKeysMax) + " keys open what is sent, the most there may be: wait until "
+                                  "one retires (`starling key list`), or retire all others now with --retire-after 0"};
+}
+
 Task<Result<KeyService::Rotation>> KeyService::rotate_checked(std::int64_t live_ms) {
   auto fresh = keyring_.unused();
   if (!fresh) {
+    CO_TRY(make_room(live_ms));
     const SecretKey key = SecretKey::random(view_.random);
     CO_TRY(keyring_.add(key));
     fresh = key_id(key);

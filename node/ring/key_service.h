@@ -59,6 +59,7 @@ class KeyService {
   overlay::Task<Status> exchange_with(NodeId peer);
   overlay::Task<Told> tell_members();
   void tell_joiners();
+  Status make_room(std::int64_t live_ms);
   overlay::Task<Result<Rotation>> rotate_checked(std::int64_t live_ms);
   Status take(View keyring);
   void save();

@@ -177,7 +177,8 @@ Task<Status> RingService::complete(RingNumber number) {
     return overlay::next_complete(before);
   };
   auto changing = change(build);
-  co_return co_await changing;
+  CO_TRY(co_await changing);
+  co_return ok_status();
 }
 
 Task<Status> RingService::all_installed(RingNumber number) {

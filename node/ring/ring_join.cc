@@ -17,6 +17,8 @@ constexpr Duration kJoinDeadline = 15s;
 constexpr Duration kStandingDeadline = 2s;
 constexpr Duration kReportEvery = 200ms;
 constexpr int kReportsBeforeAsking = 10;
+constexpr Duration kJoinWaiterForgotten = 5min;  // Since it asked last; it asks every few seconds.
+constexpr std::size_t kJoinWaitersMax = 1024;
 constexpr std::int64_t kJoinClocksApartMaxMs = to_ms(overlay::kClocksApartMax);
 
 // Compared, not subtracted as they are: the joiner may send any number.
@@ -59,6 +61,17 @@ Task<Done> RingService::admit(NodeId from, JoinRequest request, Reply reply) {
   co_return Done{};
 }
 
+// A token has to be good when its node first asks. Who is put off asks again, and is not too late by that.
+Status RingService::in_time(const Invite& invite, const NodeId& from) {
+  const Instant now = view_.loop.now();
+  std::erase_if(waiters_, [now](const auto& item) { return now - item.second.asked > kJoinWaiterForgotten; });
+  const auto known = waiters_.find(invite.id);
+  const bool waits = known != waiters_.end() && known->second.node == from;
+  if (!waits) TRY(check_time(invite, view_.loop.wall_ms()));
+  if (waits || waiters_.size() < kJoinWaitersMax) waiters_[invite.id] = {from, now};
+  return ok_status();
+}
+
 Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request) {
   if (!view_.in_ring()) co_return Error{Errc::kUnavailable, "this node is still joining itself"};
   if (fingerprint(request.key) != from) {
@@ -74,7 +87,7 @@ Task<Result<Bytes>> RingService::admit_checked(NodeId from, JoinRequest request)
     co_return Error{Errc::kUnauthenticated, "the token carries a secret of the cluster that is retired: make another "
                                             "with `starling invite`"};
   }
-  CO_TRY(check_time(invite, view_.loop.wall_ms()));
+  CO_TRY(in_time(invite, from));
   CO_TRY(check_clock(request.wall_ms, view_.loop.wall_ms()));
   // A joiner that did not hear the answer asks again.
   const auto* known = view_.ring().version().find(from);

@@ -250,9 +250,9 @@ Task<Status> RingService::force_out(std::vector<NodeId> nodes, bool revoke) {
     if (!has_forced_out(asked, before, nodes, revoke)) return build(before);
     return Error{Errc::kExists, "done"};  // Our own value in a rival's round, or the same command at another node.
   });
-  const Status changed = co_await changing;
+  const auto changed = co_await changing;
   if (changed || changed.code() == Errc::kExists) co_return ok_status();
-  if (changed.code() != Errc::kUnavailable) co_return changed;
+  if (changed.code() != Errc::kUnavailable) co_return changed.error();
   co_return Error{Errc::kUnavailable, "a majority of the nodes that vote is alive, and has not decided in time (" +
                                           changed.error().text + "). Stop those that do not answer, or let them come "
                                           "back, and repeat the command; it may be decided yet, so do not start the "
@@ -348,7 +348,7 @@ std::vector<RingPtr> RingService::since(RingNumber number) const {
   return rings;
 }
 
-Task<Status> RingService::change(Build build) {
+Task<Result<RingNumber>> RingService::change(Build build) {
   overlay::Timer timer;
   for (int attempt = 0; attempt < kChangeTriesMax; ++attempt) {
     if (!view_.in_ring()) co_return Error{Errc::kUnavailable, "this node is not in a ring yet"};
@@ -363,15 +363,26 @@ Task<Status> RingService::change(Build build) {
       CO_TRY_ASSIGN(const RingVersion decided, overlay::decode_ring_version(decision->data));
       CO_TRY(adopt(decided));
       announce();
-      if (decided == next) {
-        // Votes alone would have to be asked for by somebody: a version that was told of is known again after a power cut.
-        co_await view_.durable();
-        co_return ok_status();
-      }
     }
-    co_await overlay::sleep(view_.loop, 50ms + Duration(view_.random.below(100'000'000)), timer);
+    const auto is_decided = [&] { return known(next.number) == next; };
+    // Our value in a rival's round: we hear of it by the version.
+    if (!is_decided()) co_await overlay::sleep(view_.loop, 50ms + Duration(view_.random.below(100'000'000)), timer);
+    if (!is_decided()) continue;
+    // Votes alone would have to be asked for by somebody: a version that was told of is known again after a power cut.
+    co_await view_.durable();
+    co_return next.number;
   }
   co_return Error{Errc::kOverloaded, "others change the ring at the same time; try again"};
+}
+
+Task<Result<RingService::Outcome>> RingService::outcome(RingNumber intent) {
+  if (!view_.in_ring() || view_.ring().number() < intent) co_return Outcome::kOpen;
+  if (view_.ring().number() == intent) co_return view_.ring().changing() ? Outcome::kOpen : Outcome::kDone;
+  auto asking = recall(intent);
+  CO_TRY_ASSIGN(const RingVersion opened, co_await asking);
+  auto asking_next = recall({intent.value + 1});
+  CO_TRY_ASSIGN(const RingVersion after, co_await asking_next);
+  co_return overlay::fulfilled(opened, after) ? Outcome::kDone : Outcome::kTakenBack;
 }
 
 void RingService::announce() {

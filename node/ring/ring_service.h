@@ -54,10 +54,13 @@ class RingService {
   // kForeign: another lineage, which ours does not end in.
   Status adopt(const overlay::RingVersion& version);
 
-  // Proposes what `build` makes of the newest version; tries again when a rival was first. The operator's
-  // changes are such, and so is `abort`.
+  // Proposes what `build` makes of the newest version, and returns its number; tries again when a rival was first. The
+  // operator's changes are such, and so is `abort`.
   using Build = std::function<Result<overlay::RingVersion>(const overlay::RingVersion&)>;
-  overlay::Task<Status> change(Build build);
+  overlay::Task<Result<RingNumber>> change(Build build);
+  // What came of the change that version `intent` opened. kUnavailable: no member that answers knows the versions.
+  enum class Outcome { kOpen, kDone, kTakenBack };
+  overlay::Task<Result<Outcome>> outcome(RingNumber intent);
 
   // Under a new lineage, and without agreement where no majority of the voters is alive, those named left out. What only
   // `nodes` hold is given up. `revoke`: they are not believed any more. kUnavailable: a majority is alive and did not
@@ -113,6 +116,7 @@ class RingService {
   void serve_joiners();
   overlay::Task<Done> admit(NodeId from, JoinRequest request, overlay::Reply reply);
   overlay::Task<Result<Bytes>> admit_checked(NodeId from, JoinRequest request);
+  Status in_time(const Invite& invite, const NodeId& from);
   overlay::Task<Status> tell_installed();
   overlay::Task<Status> still_joining();
   // ring_drive.cc
@@ -160,6 +164,11 @@ class RingService {
     bool told = false;
   };
   std::optional<Stranger> stranger_;
+  struct Waiter {
+    NodeId node;
+    Instant asked;  // Last.
+  };
+  std::map<InviteId, Waiter> waiters_;  // Joiners that asked in time.
   RingNumber installed_;     // The change of this version is installed here.
   bool installing_ = false;
   bool driving_ = false;

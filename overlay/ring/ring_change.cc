@@ -321,6 +321,20 @@ Result<RingVersion> next_complete(const RingVersion& before) {
   return checked(std::move(after));
 }
 
+bool fulfilled(const RingVersion& intent, const RingVersion& after) {
+  if (intent.change == RingChange::kNone) return true;
+  const bool forced = after.lineage != intent.lineage;  // Nothing was copied for it.
+  const auto then = next_complete(intent);
+  if (!then || after.rule != then->rule || after.sites != then->sites || after.copies != then->copies) return false;
+  return std::all_of(intent.members.begin(), intent.members.end(), [&](const RingMember& member) {
+    if (!member.in_transit() && member.next_weight == 0) return true;
+    const RingMember* wanted = then->find(member.id);
+    const RingMember* is = after.find(member.id);
+    if (wanted == nullptr || is == nullptr) return wanted == is;  // Those gone longest are forgotten.
+    return is->state == wanted->state && is->weight == wanted->weight && (!forced || intent.is_revoked(member.id));
+  });
+}
+
 std::string stake_of(const RingVersion& before, const RingVersion& intent) {
   const auto after = next_complete(intent);
   if (!after || after->owner_count() >= before.owner_count()) return "";

@@ -68,6 +68,9 @@ Result<RingVersion> next_intent_sites(const RingVersion& before, const SitePolic
 // away copy a node? kInvalid says what ends; that may be meant.
 Status keeps_homes(const RingVersion& before, const RingVersion& intent);
 Result<RingVersion> next_complete(const RingVersion& before);
+// Is all in force that `intent` said, in `after`, the version behind it? Not when it was taken back, by an abort or because
+// nodes were forced out; a revocation is not taken back.
+bool fulfilled(const RingVersion& intent, const RingVersion& after);
 // Not of a revocation: its nodes would be believed again.
 Result<RingVersion> next_abort(const RingVersion& before);
 

@@ -239,6 +239,20 @@ class Commands(Case):
         self.assertTrue(self.at(1, "resume").stdout.startswith(
             "No change of the ring is under way; the next one will copy as usual.\n"))
 
+    def test_who_follows_a_change_hears_that_another_operator_took_it_back(self):
+        self.at(1, "pause")
+        for words in (["leave"], ["weight", self.short(2), 300]):
+            following = Terminal([STARLING, *words, "--data", self.node(2)], "", self.dir)
+            self.addCleanup(following.kill)
+            self.eventually("it is under way", lambda: self.asked(3, "ring")["change"] == words[0])
+            self.at(3, "abort")
+            self.assertEqual(following.process.wait(timeout=SECONDS), 1)
+            said = following.read()
+            self.assertIn("this change was taken back (starling abort", said)
+            self.assertNotIn("safe to power off", said)
+            self.assertNotIn("done", said)
+        self.serve(NODES)
+
     def test_ring_and_what_a_change_makes_of_it(self):
         told = self.at(1, "ring").stdout
         self.assertRegex(told, r"^Ring \d+ of cluster \w{32}: 3 copies, 2 on disk per ack, 128 partitions\n")

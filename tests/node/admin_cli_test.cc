@@ -215,7 +215,8 @@ Json moving(const std::string& change, bool installed, const Json& nodes) {
                    {"installed", installed}, {"partitions_done", 5}, {"changes", 4000}, {"changes_done", 1000},
                    {"bytes", 3 << 20}, {"bytes_left", 9 << 20}, {"rate", 1 << 20}});
   }
-  return {{"ring", change.empty() ? 8 : 7}, {"change", change}, {"waits_for", ""}, {"nodes", all}};
+  return {{"ring", change.empty() ? 8 : 7}, {"change", change}, {"outcome", change.empty() ? "done" : "open"},
+          {"waits_for", ""}, {"nodes", all}};
 }
 
 TEST_F(AdminCliTest, LeaveShowsWhatMovesAndEndsWhenTheNodeMayBeSwitchedOff) {
@@ -231,6 +232,7 @@ TEST_F(AdminCliTest, LeaveShowsWhatMovesAndEndsWhenTheNodeMayBeSwitchedOff) {
   EXPECT_EQ(output.code, kExitOk) << output.err;
   EXPECT_EQ(calls_[0], R"(leave {"dry_run":false,"force":false,"nodes":["aaaa"]})");
   EXPECT_EQ(calls_.size(), 5U);
+  EXPECT_EQ(calls_[1], R"(movement {"of":7})");
   EXPECT_THAT(output.out, HasSubstr("20 of 48 copies of partitions move."));
   EXPECT_THAT(output.out, ::testing::EndsWith("safe to power off\n"));
   EXPECT_THAT(output.err, HasSubstr("waiting: node cccc"));
@@ -244,14 +246,43 @@ TEST_F(AdminCliTest, LeaveWaitsForALeaverThatDoesNotAnswerAlsoWhileTheNextChange
   const Json safe{{"short", "aaaa"}, {"state", "left"}, {"answered", true}, {"safe", true}};
   Json next = moving("join", false, Json::array({dead}));
   next["ring"] = 9;
+  next["outcome"] = "done";
   Json then = moving("join", false, Json::array({safe}));
   then["ring"] = 9;
+  then["outcome"] = "done";
   answers_["movement"] = {moving("", true, Json::array({dead})), next, then};
   const Output output = run({"leave", "aaaa"});
   EXPECT_EQ(output.code, kExitOk) << output.err;
   EXPECT_EQ(calls_.size(), 4U);
   EXPECT_THAT(output.err, HasSubstr("waiting: node aaaa left and does not answer"));
   EXPECT_THAT(output.out, ::testing::EndsWith("\naaaa: safe to power off\n"));
+}
+
+// Nothing is open any more, and nobody left: `starling abort` elsewhere, and maybe another change since.
+TEST_F(AdminCliTest, AChangeThatSomebodyTookBackIsNoSuccess) {
+  answers_["leave"] = {Json{{"ring", 7}, {"change", "leave"}, {"dry_run", false}, {"moved", 12}, {"copies", 48},
+                            {"nodes", {{{"short", "aaaa"}, {"now", 12}, {"next", 0}, {"loses", 12}}}}}};
+  Json rest = moving("", true, Json::array()), next = moving("join", false, Json::array()), lost = rest;
+  rest["outcome"] = next["outcome"] = "taken back";
+  next["ring"] = 9;
+  lost["outcome"] = "unknown";
+  for (const Json& now : {rest, next, lost}) {
+    answers_["movement"] = {moving("leave", false, Json::array()), now};
+    const Output output = run({"leave", "aaaa"});
+    EXPECT_EQ(output.code, kExitFailed) << now;
+    EXPECT_THAT(output.out, ::testing::Not(HasSubstr("safe to power off"))) << now;
+    EXPECT_THAT(output.err, HasSubstr(now == lost ? "starling ring" : "was taken back")) << now;
+  }
+}
+
+TEST_F(AdminCliTest, ANodeOfAnEarlierProgramDoesNotSayWhatCameOfAChange) {
+  answers_["weight"] = {Json{{"ring", 7}, {"change", "weight"}, {"dry_run", false}}};
+  Json rest = moving("", true, Json::array());
+  rest.erase("outcome");
+  answers_["movement"] = {rest};
+  const Output output = run({"weight", "aaaa", "200"});
+  EXPECT_EQ(output.code, kExitOk) << output.err;
+  EXPECT_THAT(output.out, ::testing::EndsWith("done\n"));
 }
 
 TEST_F(AdminCliTest, ADryRunAndNoWaitFollowNothing) {

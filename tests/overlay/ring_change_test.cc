@@ -58,6 +58,30 @@ TEST(RingChange, AnAbortChangesNothingButTheNumber) {
   }
 }
 
+TEST(RingChange, WhatCameOfAChangeIsSeenByTheVersionBehindIt) {
+  const auto before = test_ring(5);
+  const std::vector<NewWeight> heavier = {{test_id(2), 500}};
+  for (const auto& intent : {joined(before, {test_member(8)}), leaving(before, {1}), removing(before, {1}),
+                             must(next_intent_weight(before, heavier)),
+                             must(next_intent_replace(before, test_member(8), test_id(1)))}) {
+    EXPECT_TRUE(fulfilled(intent, must(next_complete(intent))));
+    EXPECT_FALSE(fulfilled(intent, must(next_abort(intent))));
+    EXPECT_FALSE(fulfilled(intent, must(forced_remove(intent, ids({3}), test_lineage(9)))));
+  }
+  const auto revoked = must(next_intent_revoke(before, ids({1})));
+  EXPECT_TRUE(fulfilled(revoked, must(forced_remove(revoked, ids({3}), test_lineage(9))))) << "that is not taken back";
+  // It is gone, but nobody copied what it had.
+  for (const auto& intent : {leaving(before, {1}), removing(before, {1})}) {
+    EXPECT_FALSE(fulfilled(intent, must(forced_remove(intent, ids({1}), test_lineage(9)))));
+  }
+  EXPECT_TRUE(fulfilled(before, before)) << "of what was complete at once";
+  auto hashed = before;
+  hashed.rule = PlacementRule::kHashed;
+  const auto rule = must(next_intent_rule(hashed));
+  EXPECT_TRUE(fulfilled(rule, must(next_complete(rule))));
+  EXPECT_FALSE(fulfilled(rule, must(next_abort(rule))));
+}
+
 TEST(RingChange, AWeightChangesWhenTheChangeIsComplete) {
   const std::vector<NewWeight> heavier = {{test_id(2), 500}};
   const auto intent = must(next_intent_weight(test_ring(3), heavier));

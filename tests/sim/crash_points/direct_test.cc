@@ -46,7 +46,7 @@ class CrashDirect : public CrashPoint {
   bool came = false;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CrashDirect, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, CrashDirect, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(8)));
 
 TEST_P(CrashDirect, TheRecipientsCoordinatorBeforeItsSync) {
   cluster.disk(x).hold(true);

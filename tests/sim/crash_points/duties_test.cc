@@ -60,7 +60,7 @@ class CrashDuties : public CrashPoint {
   bool came = false;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CrashDuties, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, CrashDuties, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(8)));
 
 TEST_P(CrashDuties, TheGroupsCoordinatorBeforeItsSync) {
   cluster.disk(a).hold(true);

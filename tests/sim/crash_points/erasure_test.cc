@@ -28,7 +28,7 @@ class CrashErasure : public CrashPointOf<Repair> {
   [[nodiscard]] std::uint64_t step() const { return 1 + GetParam() % 6; }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CrashErasure, ::testing::Range<std::uint64_t>(1, 13));
+INSTANTIATE_TEST_SUITE_P(Seeds, CrashErasure, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(12)));
 
 TEST_P(CrashErasure, OfAReplacedRegister) {
   auto& client = alice->client();
@@ -56,7 +56,7 @@ class CrashExpiry : public CrashErasure {
   CrashExpiry() { cluster.set_retention(60s); }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CrashExpiry, ::testing::Range<std::uint64_t>(1, 13));
+INSTANTIATE_TEST_SUITE_P(Seeds, CrashExpiry, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(12)));
 
 TEST_P(CrashExpiry, OfMessages) {
   say();

@@ -45,7 +45,7 @@ class CrashPoints : public CrashPoint {
   std::optional<Carried> change;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CrashPoints, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, CrashPoints, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 TEST_P(CrashPoints, TheCoordinatorBeforeItsSyncAndBeforeAnybodyHasACopy) {
   cluster.disk(a).hold(true);

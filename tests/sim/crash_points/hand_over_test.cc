@@ -50,7 +50,7 @@ class CrashHandOver : public CrashPoint {
   std::size_t leaver = kNone;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CrashHandOver, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, CrashHandOver, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(8)));
 
 TEST_P(CrashHandOver, TheLeaverAfterItClosed) {
   tap.on_leave = [&](const TapMessage& m) {
@@ -126,7 +126,7 @@ class CrashBringHome : public CrashHandOver {
   SendIndex only = kUnsent;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CrashBringHome, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, CrashBringHome, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(8)));
 
 TEST_P(CrashBringHome, WhoFetchesFromTheLeaverWithItNotSynced) {
   std::size_t owner = kNone;

@@ -79,7 +79,7 @@ class CrashNames : public CrashPoint {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CrashNames, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, CrashNames, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(8)));
 
 TEST_P(CrashNames, AnAcceptorWithItsPromiseNotSynced) { lose_b_unsynced(PaxosKind::kPrepare); }
 

@@ -63,7 +63,7 @@ class CrashRing : public CrashPointOf<Moves> {
   bool told = false;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CrashRing, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, CrashRing, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(8)));
 
 TEST_P(CrashRing, AVoterWithItsPromiseNotSynced) {
   tap.on_arrive = [&](const TapMessage& m) {

@@ -51,7 +51,7 @@ class CrashStandIn : public CrashPoint {
   SendIndex message = kUnsent;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CrashStandIn, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, CrashStandIn, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(8)));
 
 TEST_P(CrashStandIn, WithTheSegmentNotSynced) {
   tap.on_arrive = [&](const TapMessage& m) {

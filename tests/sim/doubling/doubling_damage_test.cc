@@ -69,7 +69,7 @@ class DoublingDamage : public Doubling {
   std::vector<SendIndex> messages;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingDamage, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingDamage, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(DoublingDamage, BeforeItAndNotFoundYet) {
   ASSERT_TRUE(cluster.stop(c));

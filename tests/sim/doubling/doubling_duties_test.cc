@@ -35,7 +35,7 @@ class DoublingDuties : public Doubling {
   std::size_t first = 0;  // Owner of both.
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingDuties, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingDuties, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // It is open when the count doubles, and nobody's memory outlives that: it is found in the log of its child.
 TEST_P(DoublingDuties, AnOpenObligationIsMetInTheChild) {
@@ -88,7 +88,7 @@ class DoublingVerify : public Doubling {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingVerify, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingVerify, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(DoublingVerify, OwnersThatCountDifferentlyAreNotSaidToDiffer) {
   say_both(5, 10'000);
@@ -156,7 +156,7 @@ class DoublingSites : public Doubling {
   DoublingSites() : Doubling(two_sites(6, {2, 1, ""}, 16)) {}
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingSites, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingSites, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // The away owner has not heard of the last messages, nor of the doubling, when its site is cut off.
 TEST_P(DoublingSites, TheAwayOwnerFollowsWhenItsSiteIsBack) {

@@ -15,7 +15,7 @@ class DoublingFollow : public Doubling {
   std::size_t d = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingFollow, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingFollow, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(DoublingFollow, ADeviceResumesByACursorOfBefore) {
   start(*bob2, d);

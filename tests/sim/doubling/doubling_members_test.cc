@@ -22,7 +22,7 @@ class DoublingMembers : public Doubling {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingMembers, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingMembers, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // c has a part of a's runs when it is cut off; the rest of them is told to it in the numbers of the children.
 TEST_P(DoublingMembers, AnOwnerThatLagsFetchesTheRestOfAParentsRun) {
@@ -148,7 +148,7 @@ class DoublingMoves : public DoublingMembers {
   DoublingMoves() : DoublingMembers(4) {}
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingMoves, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingMoves, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // It gains partitions of a store that nobody has settled yet.
 TEST_P(DoublingMoves, ANodeJoinsRightAfterIt) {

@@ -30,7 +30,7 @@ class DoublingMessages : public Doubling {
   int late = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingMessages, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingMessages, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // Acknowledged by a and b; what c is told of it comes late, and says nothing to c any more.
 TEST_P(DoublingMessages, AnAcknowledgedChangeReachesTheThirdOwnerByTheNewNumbers) {
@@ -121,7 +121,7 @@ class DoublingFetches : public DoublingMessages {
   bool starving = false;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingFetches, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingFetches, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // Asked under the old numbers, heard under the new ones: "all gone" of a stranger would be believed.
 TEST_P(DoublingFetches, ALateFetchIsNotAnsweredForAnotherPartition) {

@@ -56,7 +56,7 @@ class DoublingNames : public Doubling {
   std::vector<Name> names;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingNames, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingNames, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(DoublingNames, ANameThatWasChosenStaysWithTheFirst) {
   ASSERT_NO_FATAL_FAILURE(claim_all());

@@ -67,7 +67,7 @@ class DoublingPower : public Doubling {
   std::set<Phase> met;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingPower, ::testing::Range<std::uint64_t>(1, 5));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingPower, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(4)));
 
 // In memory it has the new count, and nothing of that is on its disk.
 TEST_P(DoublingPower, BeforeTheVersionIsOnTheDisk) {

@@ -76,7 +76,7 @@ class DoublingStandIns : public Doubling {
   std::vector<SendIndex> held;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DoublingStandIns, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DoublingStandIns, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // a, which has it all, is gone before b and c are back.
 TEST_P(DoublingStandIns, ASegmentOfAParentComesHomeToItsChildren) {

@@ -47,7 +47,7 @@ class Doubled : public Hazards {
   void settle() { ASSERT_TRUE(until([this] { return all_settled(); }, 60s)); }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Doubled, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, Doubled, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 TEST_P(Doubled, AnIdleClusterGoesOnWithTwiceThePartitions) {
   ASSERT_TRUE(cluster.run_until_quiet(30s));

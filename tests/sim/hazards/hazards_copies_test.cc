@@ -36,7 +36,7 @@ class Copies : public Hazards {
   std::optional<Carried> at_a;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Copies, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, Copies, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 // a returns with idA < idB: the message stays the one that was acknowledged, at one position.
 TEST_P(Copies, F07_AMessageIsItsKeyWhicheverCopyMeetsWhich) {
@@ -121,7 +121,7 @@ class FarGateway : public Hazards {
   std::optional<std::size_t> followed;  // Of #g, by d.
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, FarGateway, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, FarGateway, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 // The answer of a login's read is slow; the stream of the gateway is past it when it comes.
 TEST_P(FarGateway, F09_AReadOlderThanTheStreamDoesNotJoinIt) {
@@ -215,7 +215,7 @@ class Retries : public Hazards {
   std::set<Dot> dots;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Retries, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, Retries, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 // a has it synced, nobody else; the first request ended without an answer; the retry comes to a.
 TEST_P(Retries, F10_ADuplicateIsAcknowledgedAtItsGradeOnly) {

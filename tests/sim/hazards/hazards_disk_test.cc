@@ -21,7 +21,7 @@ class DisksAndClocks : public Hazards {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, DisksAndClocks, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, DisksAndClocks, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // What the disk holds after a failed sync nobody knows: the run ends, and with it its numbers.
 TEST_P(DisksAndClocks, F31_AFailedSyncEndsTheRunAndItsWriter) {
@@ -169,7 +169,7 @@ class AloneEnough : public Hazards {
   AloneEnough() : Hazards(3, 16, 1) {}
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, AloneEnough, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, AloneEnough, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(AloneEnough, F12_NothingIsMintedBeforeTheClockWasComparedWithAnother) {
   start(*alice, a);

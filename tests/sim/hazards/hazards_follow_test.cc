@@ -49,7 +49,7 @@ class Follows : public Hazards {
   std::size_t reads = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Follows, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Follows, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // 60 mailboxes in 16 partitions: a request a partition at the login, and one when its owner dies.
 TEST_P(Follows, F25_ADeadOwnerCostsOneFollowAPartition) {
@@ -105,7 +105,7 @@ class ManyFollows : public Hazards {
   ManyFollows() : Hazards(3, 1024) {}
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, ManyFollows, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, ManyFollows, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 TEST_P(ManyFollows, F25_FollowingAnewIsSpreadInTime) {
   std::set<PartitionId> partitions;

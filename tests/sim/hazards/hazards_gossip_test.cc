@@ -117,7 +117,7 @@ class Gossip : public Hazards {
   std::unique_ptr<overlay::Datagrams> socket;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Gossip, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Gossip, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // It has the secret of the cluster, by a leaked invite, and speaks in the name of d, whose key it has not.
 TEST_P(Gossip, F48_WhoHasTheSecretAndAnothersNameMovesNothing) {

@@ -12,7 +12,7 @@ class BetweenNodes : public Hazards {
   explicit BetweenNodes(std::size_t nodes = 3, std::uint32_t partitions = 16) : Hazards(nodes, partitions) {}
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, BetweenNodes, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, BetweenNodes, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // Whichever disk hangs, the two others are W. With two that hang there is no ack. Nobody shows what the disk
 // of the node it follows does not have.
@@ -161,7 +161,7 @@ class OverLinks : public BetweenNodes {
  protected:
   OverLinks() : BetweenNodes(4) {}
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, OverLinks, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, OverLinks, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(OverLinks, F43_PushesThatOvertakeEachOtherAreShownInOrderAndOnce) {
   std::size_t d = 0;
@@ -222,7 +222,7 @@ class Equal : public BetweenNodes {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Equal, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, Equal, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 TEST_P(Equal, F44_ARoundBetweenEqualNodesCostsAFewBytes) {
   const auto idle = listen(20s);

@@ -36,7 +36,7 @@ class Logins : public Hazards {
   std::size_t d = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Logins, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, Logins, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 // a and b acknowledged it, c is asked: it is shown all the same, before the device hears "synced".
 TEST_P(Logins, F16_AnAcknowledgedMessageIsSeenAtLoginThroughAnOwnerThatLacksIt) {
@@ -194,7 +194,7 @@ class ListsOfGroups : public Hazards {
  protected:
   ListsOfGroups() : Hazards(5) {}
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, ListsOfGroups, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, ListsOfGroups, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(8)));
 
 TEST_P(ListsOfGroups, OneThatIsNotSureIsReadAgainWhenAnOwnerComesBack) {
   const auto owners = cluster.owners_of("@bob");

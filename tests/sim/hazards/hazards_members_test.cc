@@ -35,7 +35,7 @@ class Members : public Hazards {
   std::vector<std::string> groups;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Members, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Members, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // What comes to the joiner live is taken only behind what it has fetched, and acknowledged only so far.
 TEST_P(Members, F39_LiveChangesMeetAJoinerThatInstalls) {
@@ -90,7 +90,7 @@ class RunByRun : public Members {
  protected:
   RunByRun() : Members(ClusterOptions{.nodes = 3, .files_from = ~std::uint64_t{0}}) {}
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, RunByRun, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, RunByRun, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(RunByRun, F39_AnInterruptedInstallGoesOnWhereItStopped) {
   const std::size_t joiner = cluster.size();
@@ -138,7 +138,7 @@ class Writers : public Members {
   Writers() : Members(5) {}
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Writers, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Writers, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // The younger of two has made no dot yet, and draws again; the older goes on.
 TEST_P(Writers, F47_OfTwoNodesWithOneWriterTheYoungerDrawsAgain) {

@@ -116,7 +116,7 @@ class MovingFeeds : public Hazards {
   SendIndex sent = kUnsent;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, MovingFeeds, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, MovingFeeds, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // The owners are being asked: the one that has it by the feed that is left, and the one that lacks it.
 TEST_P(MovingFeeds, F16_WhileTheOwnersAreAsked) {

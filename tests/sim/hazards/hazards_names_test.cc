@@ -123,7 +123,7 @@ class NamesMove : public ::testing::TestWithParam<std::uint64_t> {
   std::map<PartitionId, Name> names;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, NamesMove, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, NamesMove, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(8)));
 
 TEST_P(NamesMove, F02_TwoJoinsReplaceTheOwnersAndTheNameStaysWithTheFirst) {
   claim_all(2);
@@ -216,7 +216,7 @@ class NamesApart : public NamesMove {
  protected:
   NamesApart() : NamesMove(5) {}
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, NamesApart, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, NamesApart, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(NamesApart, F02_AStandInDoesNotVote) {
   const Name name = names.begin()->second;
@@ -269,7 +269,7 @@ TEST_P(NamesMove, NewNamesWaitForTheHandOver) {
 }
 
 class Creations : public Hazards {};
-INSTANTIATE_TEST_SUITE_P(Seeds, Creations, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Creations, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // The group was created, and nobody told the device. It asks again, and so does somebody else.
 TEST_P(Creations, ARetryAfterATimeoutIsNotToldThatTheGroupExists) {
@@ -305,7 +305,7 @@ TEST_P(Creations, ARetryAfterATimeoutIsNotToldThatTheGroupExists) {
 
 class NamesFollow : public Hazards {};
 
-INSTANTIATE_TEST_SUITE_P(Seeds, NamesFollow, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, NamesFollow, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // The name of a group is decided, and its first device is gone before it is written that there is such a group. Asked for
 // by another device of the owner the name is taken, and the group is there, with its owner.

@@ -9,7 +9,7 @@ class Order : public Hazards {
   void void_beats_what_a_keeps(bool first_of_lane);
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Order, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, Order, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 // (a, n) = x reaches b and c never; a loses it with its power; a comes back and writes y.
 TEST_P(Order, F03_AWriterThatLostItsTailReusesNoDot) {

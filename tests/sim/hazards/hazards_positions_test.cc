@@ -84,7 +84,7 @@ class OrphanedCopy : public Hazards {
   EntryId lost_id;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, OrphanedCopy, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, OrphanedCopy, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 TEST_P(OrphanedCopy, F23_TellsTheOtherMailboxWhereTheMessageStands) {
   ASSERT_NO_FATAL_FAILURE(orphan_a_copy());
@@ -172,7 +172,7 @@ class CopyAhead : public Hazards {
   std::size_t maker = 0;  // First owner of the sender's mailbox.
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CopyAhead, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, CopyAhead, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 TEST_P(CopyAhead, F06_NoCopyIsMadeBeforeThatOfTheNumberBefore) { second_copy_ahead(/*once=*/false); }
 TEST_P(CopyAhead, F06_TheCopyOfTheNumberBeforeIsMadeFirst) { second_copy_ahead(/*once=*/true); }

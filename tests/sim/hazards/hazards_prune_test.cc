@@ -75,7 +75,7 @@ class Prune : public Hazards {
   int next_device_ = 10;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Prune, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Prune, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(Prune, F40_AClosedWriterIsForgottenByAllOnceNothingOfItIsLeft) {
   const WriterId first = run_of_a();
@@ -218,7 +218,7 @@ class PruneStandIns : public Prune {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, PruneStandIns, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, PruneStandIns, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 // A stand-in never heard that the owners have what it holds. Then they have forgotten the writer, and lack what came
 // before the segment: they can never take it, and nobody needs it any more.

@@ -48,7 +48,7 @@ class Recalls : public Hazards {
   std::optional<Carried> content, closed;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Recalls, ::testing::Range<std::uint64_t>(1, 7));
+INSTANTIATE_TEST_SUITE_P(Seeds, Recalls, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(6)));
 
 // a alone has the content when the void is made; b and c have the void when a comes back with it.
 TEST_P(Recalls, F42_AVoidThatCameBeforeItsContentErasesItWhenItComes) {

@@ -18,7 +18,7 @@ class Registers : public Hazards {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Registers, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Registers, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // The answers to the register that a new member implies are lost, many times over.
 TEST_P(Registers, F24_AnObligationDrivenAgainAddsNoChange) {

@@ -8,7 +8,7 @@ namespace {
 
 class Returns : public Hazards {};
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Returns, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, Returns, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 // a was away; what it missed is held back from it while everybody talks to it.
 TEST_P(Returns, F15_AReturningOwnerServesNothingStale) {

@@ -60,7 +60,7 @@ class Sessions : public Hazards {
   std::map<std::string, std::string> tokens;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Sessions, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Sessions, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(Sessions, F45_APasswordChangeEndsSessionsAtEveryNode) {
   enter_everywhere();

@@ -102,7 +102,7 @@ class TwoSides : public Hazards {
   std::string carol;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, TwoSides, ::testing::Range<std::uint64_t>(1, 7));
+INSTANTIATE_TEST_SUITE_P(Seeds, TwoSides, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(6)));
 
 TEST_P(TwoSides, F18_AKickBeatsALaterPromotionOnTheOtherSide) {
   cut();

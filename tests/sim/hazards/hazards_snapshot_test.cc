@@ -38,7 +38,7 @@ class Snapshots : public Hazards {
   std::vector<SendIndex> said;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Snapshots, ::testing::Range<std::uint64_t>(1, 7));
+INSTANTIATE_TEST_SUITE_P(Seeds, Snapshots, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(6)));
 
 // The disk as it was at some moment of a run: that run did not end in order, so its writer is over.
 TEST_P(Snapshots, F03_OfARunningMachineMakesNoDotTwice) {

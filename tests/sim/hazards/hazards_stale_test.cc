@@ -57,7 +57,7 @@ class StaleCoordinator : public Hazards {
   std::size_t closed = kNone, rest = kNone;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, StaleCoordinator, ::testing::Range<std::uint64_t>(1, 9));
+INSTANTIATE_TEST_SUITE_P(Seeds, StaleCoordinator, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(8)));
 
 TEST_P(StaleCoordinator, F11_WhatItWritesToAnOwnerThatClosedIsNotCounted) {
   ASSERT_TRUE(cluster.begin_join(b));
@@ -102,7 +102,7 @@ class StaleMember : public Moves {
   StaleMember() : Moves(5) {}
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, StaleMember, ::testing::Range<std::uint64_t>(1, 7));
+INSTANTIATE_TEST_SUITE_P(Seeds, StaleMember, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(6)));
 
 // a and a stand-in are on the smaller side of a split, so they go on accepting; the others remove a.
 TEST_P(StaleMember, F34_WhatItAcceptsWithAStandInComesHome) {

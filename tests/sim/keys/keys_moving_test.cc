@@ -60,7 +60,7 @@ class KeysMoving : public Moves {
     return "unknown";
   }
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, KeysMoving, ::testing::Range<std::uint64_t>(1, 5));
+INSTANTIATE_TEST_SUITE_P(Seeds, KeysMoving, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(4)));
 
 // One after the other, by different nodes; one node is down during one of them, and one joins.
 TEST_P(KeysMoving, RotationsLoseNothingAndInterruptNobody) {

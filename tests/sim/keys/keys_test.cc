@@ -103,6 +103,21 @@ TEST_P(Keys, ARotationReachesAllAndTheOldSecretOpensNothingOnceItIsRetired) {
   EXPECT_EQ(keys(*joined), std::vector{both[0]});
 }
 
+// Eight keys open what is sent, and none of them retires for days: then the secret leaks.
+TEST_P(Keys, ALeakIsAnsweredHoweverManyKeysAreHeld) {
+  const Invite before = invite();
+  for (std::size_t i = 1; i < kKeyringKeysMax; ++i) ASSERT_TRUE(rotate(i % 3, 24 * kHour)) << i;
+  ASSERT_EQ(keys(0).size(), kKeyringKeysMax);
+  EXPECT_TRUE(refused(rotate(1, 24 * kHour), Errc::kOverloaded, "--retire-after 0"));
+  EXPECT_EQ(keys(1).size(), kKeyringKeysMax) << "nothing was begun";
+  const auto rotated = rotate(1, 0);
+  ASSERT_TRUE(rotated) << rotated.error().text;
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(keys(i), std::vector<std::string>{rotated->at("key")}) << i;
+  cluster.run_for(10s);
+  EXPECT_TRUE(all_alive());
+  EXPECT_TRUE(refused(knock(Keyring(before.secret), before.lineage), Errc::kIo));
+}
+
 TEST_P(Keys, WhoWasAwayLearnsTheNewKeyUnderTheOldOne) {
   const auto old = keys(0);
   cluster.crash(2, GetParam() % 2 == 0 ? Crash::kPower : Crash::kProcess);

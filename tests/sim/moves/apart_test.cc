@@ -56,7 +56,7 @@ class Halves : public Moves {
   std::vector<std::size_t> one{0, 1}, other{2, 3};
   Json before;
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, Halves, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Halves, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // Each half takes the other for dead, and neither is a majority: nothing is agreed, and both go on.
 TEST_P(Halves, F01_NeitherHalfOfFourRemovesTheOther) {
@@ -185,7 +185,7 @@ class JoinsApart : public Moves {
 
   std::size_t d = 0, donor = 0;
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, JoinsApart, ::testing::Range<std::uint64_t>(1, 7));
+INSTANTIATE_TEST_SUITE_P(Seeds, JoinsApart, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(6)));
 
 TEST_P(JoinsApart, F33_AJoinerCutOffMidwayIsWaitedForUntilItIsBackOrTakenBack) {
   isolate(d);

@@ -52,7 +52,7 @@ class Controls : public Hazards {
   std::map<std::size_t, int> fetches;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Controls, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Controls, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(Controls, WhileAMoveIsPausedNobodyCopiesAndThoseWhoRestartOrJoinHeedItToo) {
   work.start();

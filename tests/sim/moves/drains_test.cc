@@ -29,7 +29,7 @@ class Drains : public Hazards {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Drains, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Drains, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(Drains, SessionsGoToTheNodesThatTakeThemAndGoOnWhereTheyWere) {
   for (auto* device : devices()) start(*device, a);

@@ -1,6 +1,7 @@
 // What a node gains by a change of the ring, stored by files (decision 0050): each interruption on purpose. By
 // chance: `sim --moves` and `sim --joins`, where 32 changes are enough for files.
 #include "tests/sim/moves/moves.h"
+#include "tests/sim/world/metrics.h"
 
 namespace starling::sim {
 namespace {
@@ -44,7 +45,7 @@ class Files : public WithGroups {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Files, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Files, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(Files, AJoinerFillsWhatItGainsWhileOthersWriteOn) {
   work.start();
@@ -204,6 +205,44 @@ TEST_P(Files, APauseHoldsAndAResumeGoesOn) {
   finish();
 }
 
+// More than one group of files: a crash costs what had gathered, not what was stored.
+class FilesInGroups : public Files {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Moves::SetUp());
+    fill(400, 50);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Seeds, FilesInGroups, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
+
+TEST_P(FilesInGroups, WhatWasStoredBeforeACrashIsNotFetchedAgain) {
+  ASSERT_TRUE(cluster.admin(b, "throttle", {{"rate", 64 << 10}}));  // So that there is a middle.
+  const auto d = begin_join();
+  std::set<std::pair<MailboxId, Dot>> came;
+  std::size_t again = 0;
+  tap.on_answer = [&](const TapMessage& m, const Result<Bytes>& answer) {
+    if (!fetches(m, d)) return Fate::kPass;
+    for (const auto& change : carried(m, answer)) again += came.insert({change.mailbox, change.dot}).second ? 0 : 1;
+    return Fate::kPass;
+  };
+  std::size_t stored = 0;
+  for (int turn = 0; turn < 600 && stored == 0; ++turn, world.run_for(100ms)) {
+    if (!came.empty()) stored = static_cast<std::size_t>(metrics_of(world, cluster, d)["starling_installed_changes_total"]);
+  }
+  ASSERT_GT(stored, 100u);
+  world.run_for(1s);  // Its vectors are on disk, too; the next group takes longer.
+  ASSERT_FALSE(cluster.node(d).serving());
+  const std::size_t before = came.size();
+  cluster.crash(d, GetParam() % 2 == 0 ? Crash::kPower : Crash::kProcess);
+  ASSERT_TRUE(cluster.restart(d));
+  ASSERT_TRUE(cluster.admin(b, "throttle", {{"rate", 0}}));
+  ASSERT_TRUE(all_serve());
+  EXPECT_GT(came.size(), before) << "nothing was left";
+  EXPECT_LE(again, before - stored);
+  say();
+  finish();
+}
+
 // Four nodes, three copies: what a dead one had is gained by those who are there.
 class FilesOfOwners : public WithGroups {
  protected:
@@ -213,7 +252,7 @@ class FilesOfOwners : public WithGroups {
     fill(60, 30'000);
   }
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, FilesOfOwners, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, FilesOfOwners, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 // What it only gains so far may take hours. It returns with what it owns.
 TEST_P(FilesOfOwners, AGainingOwnerThatWasAwayServesBeforeItsFilesAreThere) {

@@ -107,5 +107,75 @@ TEST(InviteInSim, AdmitsOneNodeWhenTwoShowItToTwoMembersAtOnce) {
   }
 }
 
+TEST(InviteInSim, WhoAskedInTimeAndWasPutOffIsNotTooLate) {
+  ASSERT_TRUE(crypto_init());
+  World world{1};
+  SimCluster cluster(world, ClusterOptions{.nodes = 4});
+  ASSERT_TRUE(cluster.form());
+  const auto make = [&]() -> std::string {
+    const auto made = cluster.admin(0, "invite", {{"expires_s", 60}});
+    return made ? made->at("token").get<std::string>() : "";
+  };
+  const std::string token = make(), other_token = make();
+  const Invite invite = parse_invite(token).value();
+  Joiner first(world, cluster, 0, 101), late(world, cluster, 0, 102), thief(world, cluster, 0, 103);
+  for (Joiner* joiner : {&first, &late, &thief}) ASSERT_TRUE(joiner->link(invite, world.wall_ms()));
+  const auto ask = [&](Joiner& joiner, const std::string& with) {
+    return joiner.peer.call(method_number(Method::kJoin), joiner.request(with, world.wall_ms()));
+  };
+  ASSERT_TRUE(cluster.admin(0, "pause", Json::object()));
+  ASSERT_TRUE(cluster.admin(0, "leave", {{"nodes", {cluster.id(3)}}}));
+  for (int i = 0; i < 10; ++i, world.run_for(10s)) {
+    const auto put_off = ask(first, token);
+    ASSERT_FALSE(put_off);
+    EXPECT_EQ(put_off.code(), Errc::kOverloaded) << put_off.error().text;
+  }
+  ASSERT_TRUE(cluster.admin(0, "resume", Json::object()));
+  ASSERT_TRUE(world.run_until([&] { return cluster.departed(3); }, 120s));
+  cluster.retire(3);
+  for (Joiner* joiner : {&late, &thief}) {  // The one asks too late, the other with a token that is somebody else's.
+    const auto refused = ask(*joiner, joiner == &late ? other_token : token);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.code(), Errc::kUnauthenticated) << refused.error().text;
+  }
+  const auto admitted = ask(first, token);
+  ASSERT_TRUE(admitted) << admitted.error().text;
+  EXPECT_EQ(cluster.fatal_errors(), 0u);
+}
+
+// A new machine with the address of a dead one, which the token still names first.
+TEST(InviteInSim, OnesOwnAddressAmongTheSeedsRefusesNobodyWhoHasOthersToAsk) {
+  ASSERT_TRUE(crypto_init());
+  for (const bool silent : {false, true}) {
+    World world{7};
+    SimCluster cluster(world, ClusterOptions{.nodes = 4});
+    ASSERT_TRUE(cluster.form());
+    const auto made = cluster.admin(0, "invite", {{"expires_s", 3600}});
+    ASSERT_TRUE(made);
+    Invite invite = parse_invite(made->at("token").get<std::string>()).value();
+    const std::string own = "10.0.0." + std::to_string(cluster.size() + 1) + ":7401";
+    invite.seeds = {own, cluster.ip(0) + ":7401"};
+    // Who could admit says later, or nothing.
+    ASSERT_TRUE(cluster.admin(1, "pause", Json::object()));
+    ASSERT_TRUE(cluster.admin(1, "leave", {{"nodes", {cluster.id(3)}}}));
+    if (silent) cluster.crash(0, Crash::kProcess);
+    const auto joiner = cluster.begin_join(format_invite(invite).value());
+    ASSERT_TRUE(joiner) << joiner.error().text;
+    ASSERT_EQ(cluster.ip(*joiner) + ":7401", own);
+    world.run_for(20s);
+    EXPECT_EQ(cluster.fatal_errors(), 0u) << "it gave up";
+    if (silent) {
+      ASSERT_TRUE(cluster.restart(0));
+    }
+    ASSERT_TRUE(cluster.admin(1, "resume", Json::object()));
+    EXPECT_TRUE(world.run_until([&] { return cluster.up(*joiner) && cluster.node(*joiner).serving(); }, 180s));
+    // Nobody else to ask: it says so, and ends.
+    invite.seeds = {"10.0.0." + std::to_string(cluster.size() + 1) + ":7401"};
+    const auto alone = cluster.begin_join(format_invite(invite).value());
+    ASSERT_TRUE(alone);
+    EXPECT_TRUE(world.run_until([&] { return cluster.fatal_errors() > 0; }, 20s));
+  }
+}
+
 }  // namespace
 }  // namespace starling::sim

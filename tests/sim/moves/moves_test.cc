@@ -5,7 +5,7 @@
 namespace starling::sim {
 namespace {
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Moves, ::testing::Range<std::uint64_t>(1, 5));
+INSTANTIATE_TEST_SUITE_P(Seeds, Moves, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(4)));
 
 TEST_P(Moves, ALeaverServesUntilTheEndHandsOverAndMaySwitchOff) {
   work.start();
@@ -318,7 +318,7 @@ class Growth : public Moves {
  protected:
   Growth() : Moves(3) {}
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, Growth, ::testing::Range<std::uint64_t>(1, 3));
+INSTANTIATE_TEST_SUITE_P(Seeds, Growth, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(2)));
 
 TEST_P(Growth, FromThreeToTenAndBackUnderLoad) {
   work.start();

@@ -85,7 +85,7 @@ class FarBehind : public Returning {
   int bent = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, FarBehind, ::testing::Range<std::uint64_t>(1, 5));
+INSTANTIATE_TEST_SUITE_P(Seeds, FarBehind, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(4)));
 
 TEST_P(FarBehind, AMemberComesBackByItselfAndVotesOnNamesAgain) {
   EXPECT_EQ(names(b, "before"), 16u);
@@ -310,7 +310,7 @@ class Needed : public Returning {
   std::string lost;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Needed, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, Needed, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 TEST_P(Needed, ByThoseWhoOwnNowTheyAreRemovedByForceOnly) {
   ASSERT_NO_FATAL_FAILURE(give_up_and_die());
@@ -329,7 +329,7 @@ class NamesNeed : public Returning {
  protected:
   NamesNeed() : Returning(5) {}
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, NamesNeed, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, NamesNeed, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 // Two owners of before are dead when others took their place: the names that only they voted on are lost without them.
 // A leave does not wait for names, so it can come to that; the removal of the dead would wait for ever.

@@ -58,7 +58,7 @@ class RingSteps : public Moves {
   int bent = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, RingSteps, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, RingSteps, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 // c was away for two changes, and what it hears first is a version that is none.
 TEST_P(RingSteps, AVersionThatSkipsNumbersIsFollowedStepByStepOnly) {
@@ -222,7 +222,7 @@ class Newcomers : public RingSteps {
  protected:
   Newcomers() : RingSteps(6) {}
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, Newcomers, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, Newcomers, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 // Two of three owners leave in one change. What they acknowledged last is with them alone, and they cannot be
 // reached: those who own now do not take each other's word that there is nothing.

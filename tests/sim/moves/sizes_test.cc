@@ -32,7 +32,7 @@ class SmallZones : public Moves {
     return ring->at("zones_shared").get<int>();
   }
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, SmallZones, ::testing::Range<std::uint64_t>(1, 5));
+INSTANTIATE_TEST_SUITE_P(Seeds, SmallZones, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(4)));
 
 TEST_P(SmallZones, F35_AreNotOverfilledAndWhatGaveWayIsTold) {
   const int shared = expect_even(0);
@@ -109,7 +109,7 @@ class Sizes : public ::testing::TestWithParam<std::uint64_t> {
   SimCluster cluster{world, ClusterOptions{.nodes = 1}};
   Workload work{world, cluster, WorkloadOptions{.users = 3, .devices_max = 2, .groups = 1, .pause_max = 400ms}};
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, Sizes, ::testing::Range<std::uint64_t>(1, 5));
+INSTANTIATE_TEST_SUITE_P(Seeds, Sizes, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(4)));
 
 // Owners are all there are, up to three, and W is their majority: it follows the ring, never who is alive.
 TEST_P(Sizes, F36_OneTwoThreeTwoOneUnderLoadWithANodeDownAtEach) {

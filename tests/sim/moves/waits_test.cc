@@ -24,7 +24,7 @@ class Waits : public Moves {
 
   std::size_t d = 0;
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, Waits, ::testing::Range<std::uint64_t>(1, 5));
+INSTANTIATE_TEST_SUITE_P(Seeds, Waits, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(4)));
 
 TEST_P(Waits, WhoIsSafeToPowerOffIsNotWaitedFor) {
   ASSERT_NO_FATAL_FAILURE(two_owners_leave());

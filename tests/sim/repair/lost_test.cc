@@ -26,7 +26,7 @@ class GiveUp : public Repair {
   std::size_t refused = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, GiveUp, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, GiveUp, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // Hopeless a moment ago; the order to give up asks once more, and a has it.
 TEST_P(GiveUp, F30_WhatAReachableMemberHasIsNotWrittenOff) {
@@ -51,7 +51,7 @@ class GiveUpOfFour : public GiveUp {
  protected:
   GiveUpOfFour() : GiveUp(4) {}
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, GiveUpOfFour, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, GiveUpOfFour, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // A member that owns nothing of it may hold it for others: its word is needed as well.
 TEST_P(GiveUpOfFour, F30_EveryMemberIsHeardBeforeAnythingIsWrittenOff) {
@@ -89,7 +89,7 @@ class Lost : public GiveUp {
     return false;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, Lost, ::testing::Range<std::uint64_t>(1, 11));
+INSTANTIATE_TEST_SUITE_P(Seeds, Lost, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(10)));
 
 // b and c wrote it off while a could not be read; then a can: all have it again, and nothing is lost.
 TEST_P(Lost, ContentThatTurnsUpBeatsItsLoss) {
@@ -265,7 +265,7 @@ class LostRecall : public GiveUp {
   std::optional<Carried> closed;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, LostRecall, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, LostRecall, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // The void stood where the message had stood; the message must not stand there again.
 TEST_P(LostRecall, WhatWasTakenBackStaysTakenBackWhenItsVoidIsWrittenOff) {
@@ -382,7 +382,7 @@ class TwoCopies : public GiveUp {
   SendIndex sent = kUnsent;
   std::optional<Carried> won, lost;
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, TwoCopies, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, TwoCopies, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(TwoCopies, WhenTheOneThatWonIsWrittenOffTheOtherIsTheMessageEverywhere) {
   ASSERT_NO_FATAL_FAILURE(make_two());
@@ -418,7 +418,7 @@ class Voids : public Hazards {
   Voids() { cluster.set_retention(kRetention); }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Voids, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Voids, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // A content that a kept to itself, with a clock that was ahead, and the void that closed its number.
 TEST_P(Voids, F06_AVoidOutlivesWhatItCloses) {

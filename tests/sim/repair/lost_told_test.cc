@@ -33,7 +33,7 @@ class LostTold : public Repair {
     return cluster.admin(at, "where", {{"address", "#g"}, {"message", message}});
   }
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, LostTold, ::testing::Range<std::uint64_t>(1, 5));
+INSTANTIATE_TEST_SUITE_P(Seeds, LostTold, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(4)));
 
 TEST_P(LostTold, ADeviceIsToldOnceAtItsLoginAndInItsHistory) {
   say();

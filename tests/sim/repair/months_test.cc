@@ -82,7 +82,7 @@ class Months : public Hazards {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Months, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Months, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(Months, F13_ANodeThatWasAwayForTwoMonthsCatchesUpAndBringsNothingBack) {
   const auto first = say();

@@ -55,7 +55,7 @@ class Refill : public Repair {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Refill, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Refill, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // What only c has lies in another partition: it would go with the file, so nothing goes before it is elsewhere.
 TEST_P(Refill, F30_AFileIsEmptiedOnceEveryOtherOwnerHasAllThatIsHere) {

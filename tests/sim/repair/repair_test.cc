@@ -10,7 +10,7 @@ namespace {
 using storage::ColumnFamily;
 using storage::Engine;
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Repair, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, Repair, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 TEST_P(Repair, F30_ADamagedChangeComesBackFromAnotherOwnerWhileTheNodeServes) {
   say();
@@ -122,7 +122,7 @@ class Expiry : public Repair {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Expiry, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, Expiry, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 TEST_P(Expiry, HistoryEndsAtTheSameEntryEverywhere) {
   say();
@@ -245,7 +245,7 @@ class Erasure : public Repair {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Erasure, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, Erasure, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 TEST_P(Erasure, AnOldValueGoesOnceEveryOwnerHasWhatReplacedIt) {
   replace_twice();
@@ -349,7 +349,7 @@ class HandOver : public Repair {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, HandOver, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, HandOver, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(HandOver, F11_WhoLosesAPartitionDropsItOnceItsOwnersHaveIt) {
   talk_to_everybody();

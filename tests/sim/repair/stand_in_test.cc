@@ -54,7 +54,7 @@ class StandIns : public Hazards {
   std::vector<node::Hinted::Item> segments;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, StandIns, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, StandIns, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // a and a stand-in acknowledge; a is gone before b and c are back: the message comes home all the same.
 TEST_P(StandIns, F38_WhatAStandInHoldsComesHome) {

@@ -14,7 +14,7 @@ class Where : public Hazards {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Where, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, Where, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 TEST_P(Where, EveryNodeTellsTheSame) {
   start(*alice, a);
@@ -114,7 +114,7 @@ class WhereExpired : public Where {
  protected:
   WhereExpired() { cluster.set_retention(60s); }
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, WhereExpired, ::testing::Range<std::uint64_t>(1, 3));
+INSTANTIATE_TEST_SUITE_P(Seeds, WhereExpired, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(2)));
 
 TEST_P(WhereExpired, WhatExpiredWasThere) {
   start(*alice, a);

@@ -71,7 +71,7 @@ class Cursors : public CursorCases<Hazards> {
   }
   std::size_t d = 0;  // Owns nothing of #g.
 };
-INSTANTIATE_TEST_SUITE_P(Seeds, Cursors, ::testing::Range<std::uint64_t>(1, 5));
+INSTANTIATE_TEST_SUITE_P(Seeds, Cursors, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(4)));
 
 // Through an owner, and through a node that is none.
 TEST_P(Cursors, ANumberThatWasNeverGivenOutIsReset) {
@@ -211,7 +211,7 @@ TEST_P(Cursors, WhatDidNotOutliveACrashResetsNobody) {
 }
 
 class CursorsDoubled : public CursorCases<Doubling> {};
-INSTANTIATE_TEST_SUITE_P(Seeds, CursorsDoubled, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, CursorsDoubled, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 // Each child of the partition counts on from its parent's number.
 TEST_P(CursorsDoubled, AnHonestCursorOutlivesTheDoublingAndAForgedOneDoesNot) {

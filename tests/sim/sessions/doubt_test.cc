@@ -39,7 +39,7 @@ class CutOff : public Hazards {
   std::vector<Wait> waits;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, CutOff, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, CutOff, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // a coordinates #g and is cut off; its devices hear "not now" in the time that breakers take, and later at once. What
 // may have been stored is sent again with its key: nothing doubles, nothing is lost.
@@ -100,7 +100,7 @@ class SilentLinks : public Hazards {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, SilentLinks, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, SilentLinks, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 TEST_P(SilentLinks, AreToldApartFromNodesThatAreDead) {
   ASSERT_TRUE(comes_to(true));
@@ -122,7 +122,7 @@ class Chores : public Hazards {
   Chores() : Hazards(5) {}
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Chores, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Chores, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 // The coordinator of bob's mailbox is gone before alice's own copy is stored, and of the next one the links are dead:
 // the third brings the copy to her mailbox.
@@ -186,7 +186,7 @@ class Lists : public Hazards {
   std::size_t lists = 0;
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Lists, ::testing::Range<std::uint64_t>(1, 6));
+INSTANTIATE_TEST_SUITE_P(Seeds, Lists, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(5)));
 
 TEST_P(Lists, NameEveryMailboxOnceWhileOwnersDoubtEachOther) {
   cluster.partition({{a}, {b}});  // c sees both, and both hear of each other from c.

@@ -27,7 +27,7 @@ class Overload : public Hazards {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, Overload, ::testing::Range<std::uint64_t>(1, 4));
+INSTANTIATE_TEST_SUITE_P(Seeds, Overload, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
 
 TEST_P(Overload, ANodeWhoseTurnsAreLateRefusesHistoryAndThenSendsUntilItIsCalm) {
   start(*alice, a);

@@ -28,8 +28,8 @@ class NodeParts {
   static NodeImpl& impl(Node& node) { return static_cast<NodeImpl&>(node); }
   static overlay::Task<Done> change(RingService& ring, RingService::Build build, std::function<void(Status)> done) {
     auto changing = ring.change(std::move(build));
-    const Status changed = co_await changing;
-    done(changed);
+    const auto changed = co_await changing;
+    done(changed ? ok_status() : Status(changed.error()));
     co_return Done{};
   }
 };

@@ -82,6 +82,11 @@ bool World::step() {
   return true;
 }
 
+std::uint64_t case_seeds(std::uint64_t usual) {
+  const char* more = std::getenv("STARLING_CASE_SEEDS");
+  return more == nullptr ? usual : std::max<std::uint64_t>(usual, std::strtoull(more, nullptr, 10));
+}
+
 void World::run_for(Duration duration) {
   const Instant end = now_ + duration;
   while (!events_.empty() && events_.begin()->first.first <= end) step();

@@ -22,6 +22,9 @@
 
 namespace starling::sim {
 
+// How many seeds a directed case runs with: `usual`, or more by $STARLING_CASE_SEEDS.
+std::uint64_t case_seeds(std::uint64_t usual);
+
 // What happened lately, for the report of a failing seed, and a digest of all that ever happened.
 class Trace {
  public:
