@@ -310,25 +310,35 @@ Status RingService::keep_if_it_fits(const RingVersion& version) {
   return ok_status();
 }
 
+// Who is gone knows what was before; it is believed where that is a step to a version that is known here.
 Task<Result<RingVersion>> RingService::recall(RingNumber number, std::optional<NodeId> first) {
   if (const auto stored = remembered(number)) co_return overlay::decode_ring_version(*stored);
-  std::vector<NodeId> asked;
+  std::vector<NodeId> asked, gone;
   if (first) asked.push_back(*first);
-  for (const auto& member : view_.ring().version().members) {
-    const bool other = !member.gone() && member.id != view_.self && member.id != first;
-    if (other && view_.alive(member.id)) asked.push_back(member.id);
+  bool silent = false;
+  const RingVersion now = view_.ring().version();
+  for (const auto& member : now.members) {
+    if (member.id == view_.self || member.id == first) continue;
+    if (!view_.alive(member.id)) {
+      silent = silent || !member.gone();
+    } else if (!now.is_revoked(member.id)) {
+      (member.gone() ? gone : asked).push_back(member.id);
+    }
   }
+  if (known({number.value + 1})) asked.insert(asked.end(), gone.begin(), gone.end());
   for (const auto& node : asked) {
     auto asking = overlay::call(view_.loop, view_.rpc, node, Method::kRingGet,
                                 pack(RingGetRequest{number}), kRingAskDeadline);
     const auto body = co_await asking;
+    silent = silent || (!body && body.code() != Errc::kNotFound);
     const auto answer = body ? unpack<RingAnswer>(*body) : Result<RingAnswer>(body.error());
     if (!answer) continue;
     auto version = overlay::decode_ring_version(answer->ring.data);
     if (version && version->number == number && keep_if_it_fits(*version)) co_return version;
   }
-  co_return Error{Errc::kUnavailable, "no member that answers knows ring version " + std::to_string(number.value) +
-                                          ", or one that is a step from those known here"};
+  co_return Error{silent ? Errc::kUnavailable : Errc::kNotFound,
+                  "no member that answers knows ring version " + std::to_string(number.value) +
+                      ", or one that is a step from those known here"};
 }
 
 std::optional<RingNumber> RingService::kept_after(RingNumber number) const {

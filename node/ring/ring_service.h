@@ -73,7 +73,8 @@ class RingService {
   // do. Holding the cluster secret is not enough to tell us who is in the ring.
   void fetch(const NodeId& peer);
 
-  // A version that was decided, from disk or from a member, `first` before others. kUnavailable.
+  // A version that was decided, from disk or from a member, `first` before others. kNotFound: all members answered, and none
+  // knows it; kUnavailable: one of those who did not answer may.
   overlay::Task<Result<overlay::RingVersion>> recall(RingNumber number, std::optional<NodeId> first = {});
   // The first on disk behind that one.
   [[nodiscard]] std::optional<RingNumber> kept_after(RingNumber number) const;

@@ -56,7 +56,7 @@ inline constexpr Duration kHandOverRest = 5ms;                // After a page: u
 
 class Tenures {
  public:
-  // A decided version: from disk, or from other members. kUnavailable: nobody who has it answers.
+  // A decided version: from disk, or from other members. kUnavailable: nobody who has it answers; kNotFound: no member has it.
   using Recall = std::function<overlay::Task<Result<overlay::RingVersion>>(RingNumber)>;
   // The first on our disk behind that one.
   using KeptAfter = std::function<std::optional<RingNumber>(RingNumber)>;
@@ -118,6 +118,7 @@ class Tenures {
   [[nodiscard]] std::vector<NodeId> home_in(const overlay::Ring& ring, PartitionId partition) const;
   overlay::Task<bool> forced_out(NodeId node);
   [[nodiscard]] bool given_up(const NodeId& node, RingNumber term) const;
+  [[nodiscard]] bool given_up(const Error& unknown, RingNumber term) const;
   void note_safe(const NodeId& node, RingNumber ring);
   void look_around();
   [[nodiscard]] std::vector<NodeId> others_there() const;

@@ -45,6 +45,15 @@ bool Tenures::given_up(const NodeId& node, RingNumber term) const {
   return member->gone() && safe != safe_.end() && safe->second < term;
 }
 
+// No member knows the version: whoever owned something then is gone. Behind a loss by force the others who are gone are
+// given up, too, or the version is waited for.
+bool Tenures::given_up(const Error& unknown, RingNumber term) const {
+  const auto& members = view_.ring().members();
+  return unknown.code == Errc::kNotFound && std::all_of(members.begin(), members.end(), [&](const auto& member) {
+    return !member.gone() || given_up(member.id, term);
+  });
+}
+
 std::vector<NodeId> Tenures::others_there() const {
   std::vector<NodeId> nodes;
   for (const auto& member : view_.ring().members()) {
@@ -117,8 +126,9 @@ Task<Status> Tenures::take_over_some() {
     std::set<NodeId> nodes;
     if (!is_forgotten(last)) {
       auto finding = home_at(last, item.partition, batch);
-      CO_TRY_ASSIGN(const auto before, co_await finding);
-      nodes.insert(before.begin(), before.end());
+      const auto before = co_await finding;
+      if (!before && before.code() != Errc::kNotFound) co_return before.error();
+      if (before) nodes.insert(before->begin(), before->end());
     }
     for (const auto& node : at_->home(item.partition)) nodes.insert(node);
     for (const auto& node : nodes) asked[node].push_back(item);
@@ -221,7 +231,10 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(SealRequest::It
     // Who owned before what is kept is not known. Where force broke the chain, what is left of it will do.
     if (forced && is_forgotten(last)) break;
     auto finding = home_at(last, partition, batch);
-    CO_TRY_ASSIGN(const auto owners, co_await finding);
+    const auto found = co_await finding;
+    if (!found && forced && given_up(found.error(), term)) break;
+    if (!found) co_return found.error();
+    const std::vector<NodeId>& owners = *found;
     const bool asked = last.value + 1 == term.value;  // With the batch.
     if (!asked) {
       auto sealing = seal_older(owners, partition, batch);
@@ -265,8 +278,8 @@ Task<Result<std::vector<Tenures::Source>>> Tenures::find_sources(SealRequest::It
     for (;;) {
       if (--last.value == 0 || (forced && is_forgotten(last))) break;
       auto older = home_at(last, partition, batch);
-      CO_TRY_ASSIGN(const auto before, co_await older);
-      if (before != owners) break;
+      const auto before = co_await older;
+      if (!before || *before != owners) break;  // Unknown: see above.
     }
   }
   if (forced) co_return with_maybe();
