@@ -210,9 +210,9 @@ void Client::on_session_error(Request request, const protocol::ErrorMessage& mes
       }
       return is_final_for_login(error.code) ? fail(error) : lost(error);
     case Kind::kSync:
-      if (error.code != Errc::kReset) return lost(error);
-      cursors_.clear();
-      return sync();
+      // Nodes may have been forced out since the login: the next one tells the lineage.
+      if (error.code == Errc::kReset) cursors_.clear();
+      return lost(error);
     case Kind::kLane:
       if (is_retryable(error.code)) return lost(error);
       // There is no such lane, so nothing was ever sent on it.

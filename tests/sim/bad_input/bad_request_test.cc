@@ -83,8 +83,11 @@ TEST_F(BadInput, ReadsAndGroupsAreRefusedWithTheirReason) {
   auto one = alice();
   Sync sync;
   sync.lineage.raw[3] = 0xee;
-  EXPECT_TRUE(refused(one->ask(sync), Errc::kReset));
-  EXPECT_TRUE(one->ask(Sync{}));
+  sync.mailboxes.push_back({"@alice", {}});
+  sync.mailboxes.back().cursor.raise(WriterId{7}, 1);
+  EXPECT_TRUE(refused(one->ask(sync), Errc::kReset, "lineage"));
+  sync.mailboxes.clear();
+  EXPECT_TRUE(one->ask(sync)) << "who has no cursors has dropped them";
   EXPECT_TRUE(refused(one->ask(Sync{}), Errc::kInvalid));
   const auto history = [&](const std::string& with, const std::string& from) {
     HistoryRequest request;
