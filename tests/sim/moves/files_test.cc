@@ -10,8 +10,8 @@ namespace {
 class WithGroups : public Moves {
  protected:
   using Moves::Moves;
-  void fill(int messages, std::size_t bytes) {
-    for (int g = 0; g < 8; ++g) {
+  void fill(int messages, std::size_t bytes, int groups = 8) {
+    for (int g = 0; g < groups; ++g) {
       const std::string group = "#f" + std::to_string(g);
       ASSERT_TRUE(work.add_group(group, {"@alice", "@bob"}));
       SendIndex last = kUnsent;
@@ -210,7 +210,7 @@ class FilesInGroups : public Files {
  protected:
   void SetUp() override {
     ASSERT_NO_FATAL_FAILURE(Moves::SetUp());
-    fill(400, 50);
+    fill(130, 50, 24);
   }
 };
 INSTANTIATE_TEST_SUITE_P(Seeds, FilesInGroups, ::testing::Range<std::uint64_t>(1, 1 + case_seeds(3)));
