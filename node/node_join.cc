@@ -14,7 +14,7 @@ namespace {
 constexpr Duration kJoinRetry = 1s;
 constexpr Duration kDialDeadline = 5s;
 
-constexpr Errc kOwnAddress = Errc::kInvalid;          // Of a dial: it leads to ourselves.
+constexpr Errc kOwnAddress = Errc::kInvalid;      // Of a dial: it leads to ourselves.
 constexpr Errc kExpired = Errc::kUnauthenticated;  // Of a member: the token is over, or its secret is.
 
 // A refusal that no retry will change.

@@ -40,6 +40,19 @@ Task<Result<Json>> AdminApi::throttle(Json arguments) {
   co_return told_json(told);
 }
 
+// What came of the change that `of` names, for whoever follows it.
+Task<std::string> AdminApi::outcome(RingNumber of) {
+  auto asking = node_.ring_->outcome(of);
+  const auto outcome = co_await asking;
+  if (!outcome) co_return "unknown";
+  switch (*outcome) {
+    case RingService::Outcome::kOpen: co_return "open";
+    case RingService::Outcome::kDone: co_return "done";
+    case RingService::Outcome::kTakenBack: co_return "taken back";
+  }
+  co_return "unknown";
+}
+
 void AdminApi::add_progress(MovementReply& reply) const {
   const auto& progress = node_.catch_up_->progress();
   reply.partitions = progress.partitions;

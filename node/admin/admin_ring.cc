@@ -317,19 +317,6 @@ Task<Json> AdminApi::movement_of(NodeId node) {
   co_return out;
 }
 
-// What came of the change that `of` names, for whoever follows it.
-Task<std::string> AdminApi::outcome(RingNumber of) {
-  auto asking = node_.ring_->outcome(of);
-  const auto outcome = co_await asking;
-  if (!outcome) co_return "unknown";
-  switch (*outcome) {
-    case RingService::Outcome::kOpen: co_return "open";
-    case RingService::Outcome::kDone: co_return "done";
-    case RingService::Outcome::kTakenBack: co_return "taken back";
-  }
-  co_return "unknown";
-}
-
 // Those who gain by the change under way, and those who left and can be reached or are not known to be safe.
 Task<Result<Json>> AdminApi::movement(Json arguments) {
   const RingPtr ring = node_.view_->ring_ptr();
